@@ -1,0 +1,140 @@
+"""What a segmentation task is: images, labels, classes and the split, but no loader and no view."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..errors import S4Error
+
+VOID = 255
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One image and its label as stored.
+
+    Attributes:
+        image: (3, H, W) uint8 RGB.
+        label: (H, W) uint8 class index, 255 = void; None where the source has no labels.
+        id: the name by which errors, splits and the explorer call it.
+    """
+
+    image: Tensor
+    label: Tensor | None
+    id: str
+
+
+class Source(ABC):
+    """A list of images. `ids` is cheap; `read` decodes one image and checks it."""
+
+    ids: list[str]
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @abstractmethod
+    def read(self, row: int, label: bool = True) -> Sample:
+        """Decode image `row`; with `label=False` the label is neither opened nor returned.
+
+        Raises:
+            S4Error: the file is missing, truncated, of the wrong size or has label values out of range.
+        """
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """How a data set is scored: `whole` images at original resolution, or a `sliding` window.
+
+    Attributes:
+        mode: "whole" or "sliding".
+        window: side of the square window in pixels (sliding).
+        stride: step of the window as a fraction of its side, rounded down to whole pixels.
+    """
+
+    mode: str = "whole"
+    window: int = 0
+    stride: float = 2 / 3
+
+
+@dataclass(frozen=True)
+class Task:
+    """A data set, its classes and one labelled / unlabelled split.
+
+    Attributes:
+        name: data set name ("scenes", "voc", ...).
+        classes: class names; the index is the label value.
+        palette: one (R, G, B) per class, 0..255.
+        train: all training images; its labels exist for labelled rows (others are never shown to a method).
+        labelled: rows of `train` whose labels may be used.
+        unlabelled: rows of `train` used without labels.
+        val: the images that are scored.
+        crop: side of the square training crop in pixels.
+        scale: the range of the random resize of the weak view, as a factor of the stored image.
+        protocol: how the split was made, in words that a table can print ("seeded 1/16, seed 0").
+        evaluation: how `val` is scored.
+        weak_labels: True when hidden truth (tags, boxes) enters training; marked in every table.
+    """
+
+    name: str
+    classes: tuple[str, ...]
+    palette: tuple[tuple[int, int, int], ...]
+    train: Source
+    labelled: tuple[int, ...]
+    unlabelled: tuple[int, ...]
+    val: Source
+    crop: int
+    scale: tuple[float, float] = (0.5, 2.0)
+    protocol: str = ""
+    evaluation: Evaluation = field(default_factory=Evaluation)
+    config: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not self.labelled:
+            raise S4Error(f"The labelled list of {self.name} is empty ({self.protocol}); ask for a larger `labelled`.")
+        if len(self.palette) != len(self.classes):
+            raise S4Error(f"{self.name} has {len(self.classes)} classes but {len(self.palette)} palette colours.")
+
+    @property
+    def num_classes(self) -> int:
+        return len(self.classes)
+
+    @property
+    def overlap(self) -> int:
+        """How many labelled images are also in the unlabelled list (0 where the protocol keeps them apart)."""
+        return len(set(self.labelled) & set(self.unlabelled))
+
+    def rows(self, source: str) -> tuple[int, ...]:
+        """Rows of `train` behind a stream's source: "labelled", "unlabelled" or "all"."""
+        if source == "labelled":
+            return self.labelled
+        if source == "unlabelled":
+            return self.unlabelled
+        if source == "all":
+            return tuple(dict.fromkeys((*self.labelled, *self.unlabelled)))
+        raise S4Error(f"A stream asks for the source {source!r}; this task has labelled, unlabelled and all.")
+
+    @cached_property
+    def class_pixels(self) -> Tensor:
+        """(C,) pixels of each class over the labelled images (long, void left out); reads them once."""
+        counts = torch.zeros(self.num_classes, dtype=torch.long)
+        for row in self.labelled:
+            label = self.train.read(row).label
+            counts += torch.bincount(label.flatten().long(), minlength=VOID + 1)[: self.num_classes]
+        return counts
+
+    def with_(self, **changes: Any) -> Task:
+        """A copy with some fields changed (`task.with_(crop=321)`)."""
+        return replace(self, **changes)
+
+    def __str__(self) -> str:
+        shared = f", {self.overlap} of them also unlabelled" if self.overlap else ""
+        return (
+            f"{self.name}: {len(self.classes)} classes, {len(self.labelled)} labelled{shared}, "
+            f"{len(self.unlabelled)} unlabelled, {len(self.val)} val; crop {self.crop}; {self.protocol}"
+        )
