@@ -96,9 +96,13 @@ class Task:
 
     def __post_init__(self) -> None:
         if not self.labelled:
-            raise S4Error(f"The labelled list of {self.name} is empty ({self.protocol}); ask for a larger `labelled`.")
+            raise S4Error(
+                f"The labelled list of {self.name} is empty ({self.protocol}); ask for a larger `labelled`."
+            )
         if len(self.palette) != len(self.classes):
-            raise S4Error(f"{self.name} has {len(self.classes)} classes but {len(self.palette)} palette colours.")
+            raise S4Error(
+                f"{self.name} has {len(self.classes)} classes but {len(self.palette)} palette colours."
+            )
 
     @property
     def num_classes(self) -> int:

@@ -1,0 +1,91 @@
+"""The methods: one file each, in one sub-folder per family, found by file name.
+
+`create("unimatch", task)` builds one, `table()` lists them. Adding a method is adding one file `methods/<family>/<name>.py`
+with one `Method` subclass that has a `card`.
+"""
+
+from __future__ import annotations
+
+import importlib
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from ..errors import S4Error, closest
+from .base import Card, Clock, Losses, Method, Optim, PseudoLabels, Stage
+
+__all__ = [
+    "Card",
+    "Clock",
+    "Losses",
+    "Method",
+    "Optim",
+    "PseudoLabels",
+    "Stage",
+    "create",
+    "get",
+    "names",
+    "recipe",
+    "table",
+]
+
+_ROOT = Path(__file__).parent
+
+
+@lru_cache(maxsize=1)
+def _files() -> dict[str, str]:
+    found = {}
+    for path in sorted(_ROOT.glob("*/*.py")):
+        if path.parent.name != "parts" and not path.stem.startswith("_") and path.stem != "recipes":
+            found[path.stem] = f"{__name__}.{path.parent.name}.{path.stem}"
+    return found
+
+
+def names() -> list[str]:
+    """Names of all methods, alphabetically."""
+    return sorted(_files())
+
+
+def get(name: str) -> type[Method]:
+    """The class of a method.
+
+    Raises:
+        S4Error: no such method; offers the closest names.
+    """
+    if name not in _files():
+        raise S4Error(f"There is no method {name!r}. {closest(name, names())}")
+    module = importlib.import_module(_files()[name])
+    own = [c for c in vars(module).values() if isinstance(c, type) and issubclass(c, Method) and c.__module__ == module.__name__]
+    return next(c for c in own if "card" in vars(c))
+
+
+def create(name: str, task: Any, **options: Any) -> Method:
+    """Build a method for a task: `create("fixmatch", task, net="resnet50", tau=0.95)`.
+
+    Raises:
+        S4Error: unknown method, or an option that it does not have.
+    """
+    import inspect
+
+    method = get(name)
+    known = list(inspect.signature(method.__init__).parameters)[2:]
+    for option in options:
+        if option not in known:
+            raise S4Error(f"{name} has no option {option!r}. {closest(option, known)}")
+    built = method(task, **options)
+    built.name, built.options = name, options
+    return built
+
+
+def recipe(name: str, dataset: str) -> dict[str, dict[str, Any]]:
+    """The set-up of a method for a data set as three dicts: `task` for load, `method` for create, `fit` for fit."""
+    from .recipes import recipe_for
+
+    return recipe_for(get(name), dataset)
+
+
+def table() -> list[dict[str, Any]]:
+    """One row per method: name, family, title, venue, year, authors, arxiv, code, extends, parity."""
+    from dataclasses import asdict
+
+    return [{"name": name, **asdict(get(name).card)} for name in names()]

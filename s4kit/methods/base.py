@@ -1,0 +1,233 @@
+"""What a method is: its views, its rule for pseudo-labels, its losses. Nothing here knows of loops, files or devices.
+
+A student meets four names: `views`, `pseudo_labels`, `losses`, `after_step`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, fields, replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..nets import set_training
+from ..views import Batch, Stream, ViewPlan, Views
+from .parts.schedules import poly
+
+
+@dataclass(frozen=True)
+class Card:
+    """Who published a method, and how the kit's version was checked.
+
+    Attributes:
+        family: the sub-folder ("baselines", "consistency", "cotraining", "contrastive").
+        title, venue, year, authors: of the paper.
+        arxiv: identifier ("2208.09910") or "".
+        code: address of the official code, or "".
+        extends: names of the methods it builds on.
+        parity: "golden" (recordings of the official code), "reference" (an independent slow version) or "reconstruction".
+    """
+
+    family: str
+    title: str
+    venue: str
+    year: int
+    authors: str = ""
+    arxiv: str = ""
+    code: str = ""
+    extends: tuple[str, ...] = ()
+    parity: str = "reference"
+
+
+@dataclass(frozen=True)
+class Clock:
+    """Where the training stands.
+
+    Attributes:
+        step, steps: current step (0-based) and number of steps of this stage.
+        epoch_steps: steps of one pass over the unlabelled list.
+        stage: index of the stage.
+        overall: progress over all stages, in [0, 1].
+        score: last validation mIoU, None before the first evaluation.
+    """
+
+    step: int
+    steps: int
+    epoch_steps: int = 1
+    stage: int = 0
+    overall: float = 0.0
+    score: float | None = None
+
+    @property
+    def progress(self) -> float:
+        """Share of the stage that is done, in [0, 1)."""
+        return self.step / self.steps
+
+    @property
+    def epoch(self) -> int:
+        return self.step // self.epoch_steps
+
+    @property
+    def epochs(self) -> int:
+        return max(1, -(-self.steps // self.epoch_steps))
+
+    def since(self, share: float) -> int:
+        """Steps since `share` of the stage was done; negative before."""
+        return self.step - round(share * self.steps)
+
+
+@dataclass
+class PseudoLabels:
+    """What a method believes of unlabelled pixels, and how much of it is trained on.
+
+    Attributes:
+        label: (B, H, W) long class index, never 255.
+        confidence: (B, H, W) float in [0, 1].
+        weight: (B, H, W) float; 0 = rejected by the method's rule.
+        valid: (B, H, W) float in [0, 1]; 0 on padding.
+        soft: (B, C, H, W) class probabilities where the method trains on them.
+    """
+
+    label: Tensor
+    confidence: Tensor
+    weight: Tensor
+    valid: Tensor
+    soft: Tensor | None = None
+
+    def map(self, fn: Callable[[Tensor], Tensor]) -> PseudoLabels:
+        """A copy with `fn` applied to every map (roll, warp, flip): all fields move together."""
+        return PseudoLabels(*(None if t is None else fn(t) for t in (getattr(self, f.name) for f in fields(self))))
+
+    def zip_with(self, fn: Callable[[Tensor, Tensor], Tensor], other: PseudoLabels) -> PseudoLabels:
+        """Combine with another one, field by field (used by `views.paste`)."""
+        pairs = ((getattr(self, f.name), getattr(other, f.name)) for f in fields(self))
+        return PseudoLabels(*(None if a is None else fn(a, b) for a, b in pairs))
+
+    def __getitem__(self, rows: Any) -> PseudoLabels:
+        return self.map(lambda t: t[rows])
+
+    def detach(self) -> PseudoLabels:
+        return self.map(Tensor.detach)
+
+
+class Losses(dict):
+    """Named scalar terms with weights: `Losses(x=l_x, u=(l_u, 0.5))`.
+
+    Values are (term, weight) pairs. `see` hands out, detached, what was really trained on, for the explorer and the tests.
+    """
+
+    def __init__(self, **terms: Tensor | tuple[Tensor, float]) -> None:
+        super().__init__()
+        self.seen: dict[str, Any] = {}
+        for name, term in terms.items():
+            self.add(name, *(term if isinstance(term, tuple) else (term,)))
+
+    def add(self, name: str, value: Tensor, weight: float = 1.0) -> Losses:
+        self[name] = (value, weight)
+        return self
+
+    @property
+    def total(self) -> Tensor:
+        """The scalar to differentiate: sum of weight x term."""
+        return sum(weight * value for value, weight in self.values())
+
+    def see(self, **seen: Tensor | PseudoLabels) -> Losses:
+        """Keep detached images and pseudo-labels of this step under a name; returns self."""
+        self.seen.update({name: value.detach() for name, value in seen.items()})
+        return self
+
+
+@dataclass
+class Optim:
+    """One optimiser: which networks, and how.
+
+    Attributes:
+        nets: modules whose parameters with `requires_grad` it steps.
+        lr: learning rate of the pretrained backbone.
+        head: multiplier of the learning rate for everything else.
+        kind: "sgd" (momentum 0.9) or "adamw" or "adam".
+        weight_decay: not applied to biases and norms when `decay_norms` is False.
+        clip: largest gradient norm, or None.
+        schedule: clock -> factor of the learning rate.
+    """
+
+    nets: list[nn.Module]
+    lr: float
+    head: float = 10.0
+    kind: str = "sgd"
+    weight_decay: float = 1e-4
+    decay_norms: bool = True
+    clip: float | None = None
+    schedule: Callable[[Clock], float] = field(default_factory=lambda: poly(0.9))
+
+
+@dataclass
+class Stage:
+    """A part of the training with its own length and, where it differs, its own losses, views and networks.
+
+    Attributes:
+        share: its share of all steps.
+        losses, views: None = the method's own.
+        train: networks to train; empty = all.
+    """
+
+    name: str
+    share: float = 1.0
+    losses: Callable[[Batch, Clock], Losses] | None = None
+    views: ViewPlan | None = None
+    train: tuple[nn.Module, ...] = ()
+
+
+Update = Callable[..., None]
+
+
+class Method(nn.Module):
+    """Base of all methods: owns networks, state (buffers: they checkpoint and move device for free) and losses."""
+
+    card: Card
+    views: ViewPlan = ViewPlan(x=Stream("labelled"), u=Stream("unlabelled"))
+
+    def losses(self, batch: Batch, clock: Clock) -> Losses:
+        """The paper's equations in the paper's order; may write buffers, never parameters; no backward, no optimiser."""
+        raise TypeError(f"{type(self).__name__} defines no `losses`.")
+
+    def teach(self, view: Views) -> Any:
+        """The evidence that the rule eats (logits, or a tuple of them): eval mode, no gradient."""
+        return None
+
+    def pseudo_labels(self, evidence: Any, view: Views, clock: Clock) -> PseudoLabels | dict[str, PseudoLabels] | None:
+        """The one rule, used by loss, explorer and metrics; reads state, writes nothing. None: the method has no rule."""
+        return None
+
+    def after_step(self, clock: Clock) -> None:
+        """Once per optimiser step, after it: EMA and the like."""
+
+    def predictors(self) -> dict[str, nn.Module]:
+        """Networks image -> logits that can be evaluated; the first is the paper's headline."""
+        return {"student": self.student}
+
+    def step(self, update: Update, clock: Clock) -> None:
+        """One training step; overridden only where the order of optimiser steps is the method."""
+        update(self.losses)
+        self.after_step(clock)
+
+    def optimisers(self, recipe: Optim) -> dict[str, Optim]:
+        """Optimisers by name; `recipe` carries learning rate, kind and the rest as chosen for the run."""
+        nets = [net for net in self.children() if any(p.requires_grad for p in net.parameters())]
+        return {"main": replace(recipe, nets=nets)}
+
+    def stages(self) -> list[Stage]:
+        """The stages of the training; static, all modules exist from `__init__`."""
+        return [Stage("train")]
+
+    def train(self, mode: bool = True) -> Method:
+        """Set the training mode of all networks but those that keep their own (EMA teachers, frozen batch norms)."""
+        set_training(self, mode)
+        return self
+
+
+def zero_of(*tensors: Tensor) -> Tensor:
+    """A zero that still reaches the tensors' parameters: what a term that selects nothing returns."""
+    return sum((t.sum() * 0.0 for t in tensors), torch.zeros((), device=tensors[0].device))

@@ -1,0 +1,36 @@
+"""Schedules: functions of the clock."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+
+def poly(power: float = 0.9, after: bool = False, warmup: int = 0) -> Callable[[Any], float]:
+    """Polynomial decay (1 - t / T) ** power, with an optional linear warm-up over the first `warmup` steps.
+
+    Args:
+        after: the rate is written after the optimiser step, as in UniMatch and U2PL: step t runs at the rate of t - 1, so that
+            steps 0 and 1 are both at the full rate. Otherwise before it (CPS).
+    """
+
+    def factor(clock: Any) -> float:
+        step = max(0, clock.step - 1) if after else clock.step
+        if step < warmup:
+            return (step + 1) / warmup
+        return max(0.0, 1 - step / clock.steps) ** power
+
+    return factor
+
+
+def constant(clock: Any) -> float:
+    """No decay (CutMix-Seg)."""
+    return 1.0
+
+
+def sigmoid_ramp(progress: float, length: float) -> float:
+    """exp(-5 (1 - min(t / length, 1))^2): 0.0067 at t = 0, 1 from t = length on (Laine and Aila, 2017)."""
+    if length <= 0:
+        return 1.0
+    return math.exp(-5 * (1 - min(progress / length, 1.0)) ** 2)

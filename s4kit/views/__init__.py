@@ -1,0 +1,29 @@
+"""Views of images: what a teacher sees (weak) and what a student sees (strong), mixing, and batches of them."""
+
+from .boxes import half_area_box, half_box, rasterise, three_boxes, unimatch_box
+from .geometry import Geometry, weak
+from .mixing import paste
+from .photometric import STRONG, Strong
+from .plan import Batch, Stream, ViewPlan, Views
+from .sampling import HostStep, Steps, draw_step, render
+
+__all__ = [
+    "STRONG",
+    "Batch",
+    "Geometry",
+    "HostStep",
+    "Steps",
+    "Stream",
+    "Strong",
+    "ViewPlan",
+    "Views",
+    "draw_step",
+    "half_area_box",
+    "half_box",
+    "paste",
+    "rasterise",
+    "render",
+    "three_boxes",
+    "unimatch_box",
+    "weak",
+]

@@ -1,0 +1,110 @@
+"""The weak view: random resize, padding, crop and flip, on the host, as uint8.
+
+Parameters are drawn from a generator seeded by (seed, stream, position), so any view can be made again. Only the
+pixels that end in the crop are resampled: Pillow's `box` argument gives the same pixels as resizing the whole image and
+cropping afterwards.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image
+
+from ..data.task import VOID
+
+MEAN = (124, 116, 104)  # ImageNet mean in levels: the padding that is zero after normalisation
+
+
+class Window(NamedTuple):
+    """One drawn crop: the resized size, the crop's corner in it (negative = padding before the image), the flip."""
+
+    height: int
+    width: int
+    top: int
+    left: int
+    flip: bool
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """The random geometry of a weak view.
+
+    Attributes:
+        scale: None = the task's range; (low, high) = the longer side is a uniform integer in that range of factors.
+        choices: factors to choose from instead of a range (CPS, CutMix-Seg).
+        flip: probability of a horizontal flip.
+        pad: "black" or "mean", the colour of pixels outside the image (mean is 0 after normalisation).
+        centred: padding on all sides instead of right and bottom only.
+    """
+
+    scale: tuple[float, float] | None = None
+    choices: tuple[float, ...] = ()
+    flip: float = 0.5
+    pad: str = "black"
+    centred: bool = False
+
+    def draw(
+        self, rng: np.random.Generator, size: tuple[int, int], crop: int, scale: tuple[float, float]
+    ) -> Window:
+        """Draw one crop of side `crop` for an image of `size` = (H, W); `scale` is the task's range."""
+        longer = max(size)
+        if self.choices:
+            side = round(longer * self.choices[rng.integers(len(self.choices))])
+        else:
+            low, high = self.scale or scale
+            side = int(rng.integers(int(longer * low), int(longer * high) + 1))
+        height, width = (max(1, int(s * side / longer + 0.5)) for s in size)
+        top, left = (self._corner(rng, s, crop) for s in (height, width))
+        return Window(height, width, top, left, bool(rng.random() < self.flip))
+
+    def _corner(self, rng: np.random.Generator, side: int, crop: int) -> int:
+        if side < crop:
+            return -((crop - side) // 2) if self.centred else 0
+        return int(rng.integers(side - crop + 1))
+
+    def image(self, image: np.ndarray, window: Window, crop: int) -> np.ndarray:
+        """Resample an (H, W, 3) uint8 image into (crop, crop, 3) uint8, bilinear with antialiasing."""
+        fill = MEAN if self.pad == "mean" else (0, 0, 0)
+        return _resample(image, window, crop, Image.Resampling.BILINEAR, np.array(fill, np.uint8))
+
+    def label(self, label: np.ndarray, window: Window, crop: int) -> np.ndarray:
+        """Resample an (H, W) uint8 label map by nearest neighbour; padding is 255."""
+        return _resample(label, window, crop, Image.Resampling.NEAREST, np.uint8(VOID))
+
+
+def weak(**options) -> Geometry:
+    """`weak(scale=(0.5, 2.0), flip=0.5)`: the geometry of a weak view. See `Geometry`."""
+    return Geometry(**options)
+
+
+def placement(window: Window, crop: int) -> tuple[int, int, int, int]:
+    """(top, left, bottom, right) of the real pixels inside the crop, after the flip."""
+    top, left = max(0, -window.top), max(0, -window.left)
+    bottom = min(crop, window.height - window.top)
+    right = min(crop, window.width - window.left)
+    return (top, crop - right, bottom, crop - left) if window.flip else (top, left, bottom, right)
+
+
+def _resample(array: np.ndarray, window: Window, crop: int, method: Image.Resampling, fill) -> np.ndarray:
+    """Crop of the resized array, without resizing what is cropped away."""
+    y0, x0 = max(0, window.top), max(0, window.left)
+    y1, x1 = min(window.height, window.top + crop), min(window.width, window.left + crop)
+    sy, sx = array.shape[0] / window.height, array.shape[1] / window.width
+    box = (x0 * sx, y0 * sy, x1 * sx, y1 * sy)
+    # keep a margin of the filter's support around the box, drop the rest before the copy into Pillow
+    my, mx = (2 + math.ceil(max(1.0, s)) for s in (sy, sx))
+    oy, ox = max(0, int(box[1]) - my), max(0, int(box[0]) - mx)
+    part = array[oy : math.ceil(box[3]) + my, ox : math.ceil(box[2]) + mx]
+    box = (box[0] - ox, box[1] - oy, min(box[2] - ox, part.shape[1]), min(box[3] - oy, part.shape[0]))
+    patch = np.asarray(Image.fromarray(part).resize((x1 - x0, y1 - y0), method, box=box))
+    if patch.shape[:2] != (crop, crop):
+        out = np.empty((crop, crop, *array.shape[2:]), np.uint8)
+        out[:] = fill
+        top, left = max(0, -window.top), max(0, -window.left)
+        out[top : top + patch.shape[0], left : left + patch.shape[1]] = patch
+        patch = out
+    return patch[:, ::-1] if window.flip else patch

@@ -1,0 +1,159 @@
+"""The strong view: colour jitter, grey, blur; batched on the device, with own parameters for every sample.
+
+The parameters are drawn on the host (so that which samples get which operation is known there and the device is never
+asked), the arithmetic runs where the images are. Same operations as torchvision's on float images.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+Params = dict[str, np.ndarray]
+GREY = (0.2989, 0.587, 0.114)
+BRIGHTNESS, CONTRAST, SATURATION, HUE = range(4)
+
+
+@dataclass(frozen=True)
+class Strong:
+    """A photometric recipe; the defaults are those of ST++, FixMatch and UniMatch.
+
+    Attributes:
+        brightness, contrast, saturation: factors are drawn from [1 - v, 1 + v].
+        hue: shift drawn from [-v, v] turns.
+        jitter: probability of the four colour operations (applied in random order).
+        grey: probability of dropping the colour.
+        blur: probability of a Gaussian blur; `sigma` is its range in pixels.
+    """
+
+    brightness: float = 0.5
+    contrast: float = 0.5
+    saturation: float = 0.5
+    hue: float = 0.25
+    jitter: float = 0.8
+    grey: float = 0.2
+    blur: float = 0.5
+    sigma: tuple[float, float] = (0.1, 2.0)
+
+    def draw(self, rng: np.random.Generator) -> Params:
+        """The parameters of one sample."""
+        spread = np.array([self.brightness, self.contrast, self.saturation])
+        return {
+            "factor": (1 + spread * rng.uniform(-1, 1, 3)).astype(np.float32),
+            "hue": np.float32(rng.uniform(-self.hue, self.hue)),
+            "order": rng.permutation(4),
+            "jitter": rng.random() < self.jitter,
+            "grey": rng.random() < self.grey,
+            "blur": rng.random() < self.blur,
+            "sigma": np.float32(rng.uniform(*self.sigma)),
+        }
+
+    def apply(self, image: Tensor, params: Params) -> Tensor:
+        """Change (B, 3, H, W) images in [0, 1] by parameters stacked over the batch; returns new images."""
+        out = image.clone()
+        rows = np.flatnonzero(params["jitter"])
+        if len(rows):
+            chosen = {k: params[k][rows] for k in ("factor", "hue", "order")}
+            _put(out, rows, jitter(_take(out, rows), chosen))
+        if len(rows := np.flatnonzero(params["grey"])):
+            _put(out, rows, grey(_take(out, rows)).expand(-1, 3, -1, -1))
+        if len(rows := np.flatnonzero(params["blur"])):
+            sigma = torch.from_numpy(params["sigma"][rows]).to(image.device, non_blocking=True)
+            _put(out, rows, blur(_take(out, rows), sigma, self.sigma[1]))
+        return out
+
+
+STRONG = Strong()
+
+
+def grey(image: Tensor) -> Tensor:
+    """(B, 3, H, W) -> (B, 1, H, W) luma (ITU-R 601)."""
+    r, g, b = image.unbind(1)
+    return (r * GREY[0]).add_(g, alpha=GREY[1]).add_(b, alpha=GREY[2]).unsqueeze(1)
+
+
+def jitter(image: Tensor, params: Params) -> Tensor:
+    """Brightness, contrast, saturation and hue in each sample's own order.
+
+    Brightness, contrast and saturation are one blend, f * x + (1 - f) * other, with other = 0, the mean luma or the luma;
+    so each of the four rounds does one blend for the whole batch and one hue shift for the samples whose turn it is.
+
+    Args:
+        image: (B, 3, H, W) in [0, 1]; overwritten.
+        params: "factor" (B, 3), "hue" (B,), "order" (B, 4) as drawn by `Strong.draw`.
+    """
+    device = image.device
+    for turn in params["order"].T:
+        if len(rows := np.flatnonzero(turn == HUE)):
+            angle = torch.from_numpy(params["hue"][rows]).to(device, non_blocking=True)
+            _put(image, rows, shift_hue(_take(image, rows), angle))
+        for op in (BRIGHTNESS, CONTRAST, SATURATION):
+            if not len(rows := np.flatnonzero(turn == op)):
+                continue
+            part = _take(image, rows)
+            factor = (
+                torch.from_numpy(params["factor"][rows, op]).to(device, non_blocking=True).view(-1, 1, 1, 1)
+            )
+            if op == BRIGHTNESS:
+                part = part * factor
+            else:
+                other = grey(part)
+                if op == CONTRAST:
+                    other = other.mean((1, 2, 3), keepdim=True)
+                part = torch.lerp(other.expand_as(part), part, factor)
+            _put(image, rows, part.clamp_(0, 1))
+    return image
+
+
+def shift_hue(image: Tensor, turns: Tensor) -> Tensor:
+    """Turn the hue of (B, 3, H, W) images by (B,) turns (1 = full circle), in HSV."""
+    r, g, b = image.unbind(1)
+    high, low = image.amax(1), image.amin(1)
+    chroma = high - low
+    safe = torch.where(chroma > 0, chroma, 1.0)
+    hue = torch.where(
+        high == r, (g - b) / safe, torch.where(high == g, (b - r) / safe + 2, (r - g) / safe + 4)
+    )
+    hue = hue + 6 * turns.view(-1, 1, 1)
+    # closed form of HSV -> RGB: channel n is V - C * max(0, min(k, 4 - k, 1)) with k = (n + hue) mod 6
+    offsets = (
+        hue.new_tensor([5.0, 3.0, 1.0])
+        if hue.device.type == "cpu"
+        else torch.arange(5, 0, -2, device=hue.device)
+    )
+    k = torch.remainder(hue[:, None] + offsets.view(1, 3, 1, 1), 6)
+    weight = torch.minimum(k, 4 - k).clamp_(0, 1)
+    return high[:, None] - chroma[:, None] * weight
+
+
+def blur(image: Tensor, sigma: Tensor, largest: float) -> Tensor:
+    """Gaussian blur of (B, 3, H, W) with (B,) sigmas by two one-dimensional passes; reflecting border.
+
+    The kernel reaches three times the `largest` sigma of the recipe, so its size does not depend on the draw.
+    """
+    radius = min(int(3 * largest + 0.5), min(image.shape[-2:]) - 1)
+    offset = torch.arange(-radius, radius + 1, device=image.device, dtype=image.dtype)
+    kernel = torch.exp(-0.5 * (offset / sigma[:, None]) ** 2)
+    kernel = (kernel / kernel.sum(1, keepdim=True)).repeat_interleave(3, 0)[:, None]  # (3B, 1, taps)
+    flat = image.flatten(0, 1)[None]
+    flat = F.conv2d(F.pad(flat, (radius, radius, 0, 0), "reflect"), kernel[:, :, None], groups=flat.shape[1])
+    flat = F.conv2d(F.pad(flat, (0, 0, radius, radius), "reflect"), kernel[..., None], groups=flat.shape[1])
+    return flat.view_as(image)
+
+
+def _rows(rows: np.ndarray, device: torch.device) -> Tensor:
+    return torch.from_numpy(rows).to(device, non_blocking=True)
+
+
+def _take(image: Tensor, rows: np.ndarray) -> Tensor:
+    return (
+        image[rows[0] : rows[0] + 1] if len(rows) == 1 else image.index_select(0, _rows(rows, image.device))
+    )
+
+
+def _put(image: Tensor, rows: np.ndarray, part: Tensor) -> None:
+    image.index_copy_(0, _rows(rows, image.device), part)

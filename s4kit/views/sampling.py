@@ -1,0 +1,157 @@
+"""From a task to batches: the host draws and crops (uint8), the device makes the views (float).
+
+Sampling is a pure function of (seed, stream, position): stream s at position p takes entry p mod n of the permutation of
+its epoch p // n. Nothing depends on workers, on ranks or on what was drawn before, so a run resumes in mid-epoch by its
+step number alone.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import lru_cache
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from ..data.seeding import generator
+from ..data.task import VOID, Task
+from .boxes import rasterise
+from .geometry import placement
+from .photometric import Params
+from .plan import Batch, Stream, ViewPlan, Views
+
+
+@dataclass
+class HostViews:
+    """One stream before the device: uint8 crops and the drawn parameters."""
+
+    image: Tensor  # (B, S, S, 3) uint8
+    label: Tensor  # (B, S, S) uint8
+    real: Tensor  # (B, 4) int32: top, left, bottom, right of the real pixels
+    index: Tensor  # (B,) int64
+    labelled: Tensor  # (B,) bool
+    boxes: list[Tensor] = field(default_factory=list)  # j x (B, k, 4) int32
+    strong: list[Params] = field(default_factory=list)  # k x parameters stacked over the batch
+
+    def pin_memory(self) -> HostViews:
+        tensors = (t.pin_memory() for t in (self.image, self.label, self.real, self.index, self.labelled))
+        return HostViews(*tensors, [b.pin_memory() for b in self.boxes], self.strong)
+
+
+class HostStep(dict):
+    """HostViews by stream name: what a decode worker hands to the engine for one micro-batch."""
+
+    def pin_memory(self) -> HostStep:
+        return HostStep({name: views.pin_memory() for name, views in self.items()})
+
+
+@lru_cache(maxsize=64)
+def _permutation(seed: int, stream: str, stage: int, epoch: int, rows: int) -> np.ndarray:
+    return generator(seed, "order", stream, stage, epoch).permutation(rows)
+
+
+def pick(task: Task, stream: Stream, name: str, seed: int, stage: int, position: int) -> int:
+    """The row of `task.train` at a position of a stream: endless passes, each in its own order."""
+    rows = task.rows(stream.source)
+    epoch, place = divmod(position, len(rows))
+    return rows[_permutation(seed, name, stage, epoch, len(rows))[place]]
+
+
+def stream_size(stream: Stream, batch: int) -> int:
+    """Images of a stream per micro-batch of `batch` labelled images."""
+    return max(1, round(batch * stream.batch))
+
+
+def draw_stream(task: Task, name: str, stream: Stream, seed: int, stage: int, positions: range) -> HostViews:
+    """Decode and crop the images of one stream at the given positions.
+
+    Labels are read only for rows of the labelled list; all others are 255 throughout and their files stay closed.
+    """
+    known = set(task.labelled) if stream.source != "unlabelled" else set()
+    images, labels, real, index, shown = [], [], [], [], []
+    boxes: list[list[np.ndarray]] = [[] for _ in stream.masks]
+    strong: list[list[Params]] = [[] for _ in stream.strong]
+    for position in positions:
+        row = pick(task, stream, name, seed, stage, position)
+        sample = task.train.read(row, label=row in known)
+        pixels = sample.image.permute(1, 2, 0).numpy()
+        rng = generator(seed, "view", name, stage, position)
+        window = stream.weak.draw(rng, pixels.shape[:2], task.crop, task.scale)
+        images.append(stream.weak.image(pixels, window, task.crop))
+        if sample.label is not None:
+            labels.append(stream.weak.label(sample.label.numpy(), window, task.crop))
+        else:
+            labels.append(np.full((task.crop, task.crop), VOID, np.uint8))
+        real.append(placement(window, task.crop))
+        index.append(row)
+        shown.append(sample.label is not None)
+        for draws, mask in zip(boxes, stream.masks):
+            draws.append(mask.draw(rng, task.crop))
+        for draws, recipe in zip(strong, stream.strong):
+            draws.append(recipe.draw(rng))
+    return HostViews(
+        torch.from_numpy(np.stack(images)),
+        torch.from_numpy(np.stack(labels)),
+        torch.tensor(real, dtype=torch.int32),
+        torch.tensor(index),
+        torch.tensor(shown),
+        [torch.from_numpy(np.stack(draws)) for draws in boxes],
+        [{key: np.stack([d[key] for d in draws]) for key in draws[0]} for draws in strong],
+    )
+
+
+def draw_step(task: Task, plan: ViewPlan, batch: int, seed: int, stage: int, micro: int) -> HostStep:
+    """All streams of micro-batch number `micro` (= step * slots + slot) of a stage."""
+    step = HostStep()
+    for name, stream in plan.items():
+        size = stream_size(stream, batch)
+        positions = range(micro * size, (micro + 1) * size)
+        step[name] = draw_stream(task, name, stream, seed, stage, positions)
+    return step
+
+
+class Steps(Dataset):
+    """Micro-batches of a stage by number, for a DataLoader with any number of workers.
+
+    Args:
+        task, plan, batch, seed, stage: what is drawn.
+        slots: micro-batches per optimiser step over all ranks (ranks x accumulation).
+    """
+
+    def __init__(self, task: Task, plan: ViewPlan, batch: int, seed: int = 0, stage: int = 0) -> None:
+        self.arguments = (task, plan, batch, seed, stage)
+
+    def __getitem__(self, micro: int) -> HostStep:
+        torch.set_num_threads(1)
+        return draw_step(*self.arguments, micro)
+
+
+def render_stream(host: HostViews, stream: Stream, device: torch.device) -> Views:
+    """Make the views of one stream on the device: float images, valid map, masks, strong views."""
+
+    def to(tensor: Tensor) -> Tensor:
+        return tensor.to(device, non_blocking=True)
+
+    image = to(host.image).permute(0, 3, 1, 2).float().div_(255)
+    side = image.shape[-1]
+    top, left, bottom, right = to(host.real)[:, :, None, None].unbind(1)
+    line = torch.arange(side, device=device)
+    valid = (line[:, None] >= top) & (line[:, None] < bottom) & (line >= left) & (line < right)
+    return Views(
+        weak=image,
+        strong=[recipe.apply(image, params) for recipe, params in zip(stream.strong, host.strong)],
+        masks=[rasterise(to(boxes), (side, side)) for boxes in host.boxes],
+        valid=valid.float(),
+        label=to(host.label).long(),
+        index=to(host.index),
+        labelled=to(host.labelled),
+    )
+
+
+def render(step: HostStep, plan: ViewPlan, device: torch.device | str = "cpu") -> Batch:
+    """Turn a drawn micro-batch into a `Batch` on the device."""
+    device = torch.device(device)
+    with torch.no_grad():
+        return Batch({name: render_stream(host, plan[name], device) for name, host in step.items()})
