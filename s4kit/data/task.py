@@ -78,7 +78,7 @@ class Task:
         scale: the range of the random resize of the weak view, as a factor of the stored image.
         protocol: how the split was made, in words that a table can print ("seeded 1/16, seed 0").
         evaluation: how `val` is scored.
-        weak_labels: True when hidden truth (tags, boxes) enters training; marked in every table.
+        config: the arguments of `load` that made the task, so that a run can be reopened.
     """
 
     name: str
@@ -96,13 +96,9 @@ class Task:
 
     def __post_init__(self) -> None:
         if not self.labelled:
-            raise S4Error(
-                f"The labelled list of {self.name} is empty ({self.protocol}); ask for a larger `labelled`."
-            )
+            raise S4Error(f"The labelled list of {self.name} is empty ({self.protocol}); ask for a larger `labelled`.")
         if len(self.palette) != len(self.classes):
-            raise S4Error(
-                f"{self.name} has {len(self.classes)} classes but {len(self.palette)} palette colours."
-            )
+            raise S4Error(f"{self.name} has {len(self.classes)} classes but {len(self.palette)} palette colours.")
 
     @property
     def num_classes(self) -> int:

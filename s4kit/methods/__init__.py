@@ -55,7 +55,11 @@ def get(name: str) -> type[Method]:
     if name not in _files():
         raise S4Error(f"There is no method {name!r}. {closest(name, names())}")
     module = importlib.import_module(_files()[name])
-    own = [c for c in vars(module).values() if isinstance(c, type) and issubclass(c, Method) and c.__module__ == module.__name__]
+    own = [
+        c
+        for c in vars(module).values()
+        if isinstance(c, type) and issubclass(c, Method) and c.__module__ == module.__name__
+    ]
     return next(c for c in own if "card" in vars(c))
 
 

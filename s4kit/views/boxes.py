@@ -20,9 +20,7 @@ class Boxes:
 
     def draw(self, rng: np.random.Generator, side: int) -> np.ndarray:
         """(k, 4) integer boxes for one square image of `side` pixels; height 0 = no box."""
-        raise TypeError(
-            f"{type(self).__name__} draws no boxes; use unimatch_box, half_area_box, three_boxes."
-        )
+        raise TypeError(f"{type(self).__name__} draws no boxes; use unimatch_box, half_area_box, three_boxes.")
 
 
 @dataclass(frozen=True)
@@ -66,7 +64,7 @@ class HalfBox(Boxes):
 
     def draw(self, rng: np.random.Generator, side: int) -> np.ndarray:
         width = int(rng.integers(side // 2 + 1, side))
-        height = int(round(side * side / 2 / width))
+        height = round(side * side / 2 / width)
         top, left = rng.integers(side - height + 1), rng.integers(side - width + 1)
         return np.array([[top, left, height, width]], np.int32)
 

@@ -47,9 +47,7 @@ class Geometry:
     pad: str = "black"
     centred: bool = False
 
-    def draw(
-        self, rng: np.random.Generator, size: tuple[int, int], crop: int, scale: tuple[float, float]
-    ) -> Window:
+    def draw(self, rng: np.random.Generator, size: tuple[int, int], crop: int, scale: tuple[float, float]) -> Window:
         """Draw one crop of side `crop` for an image of `size` = (H, W); `scale` is the task's range."""
         longer = max(size)
         if self.choices:

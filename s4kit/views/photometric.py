@@ -95,9 +95,7 @@ def jitter(image: Tensor, params: Params) -> Tensor:
             if not len(rows := np.flatnonzero(turn == op)):
                 continue
             part = _take(image, rows)
-            factor = (
-                torch.from_numpy(params["factor"][rows, op]).to(device, non_blocking=True).view(-1, 1, 1, 1)
-            )
+            factor = torch.from_numpy(params["factor"][rows, op]).to(device, non_blocking=True).view(-1, 1, 1, 1)
             if op == BRIGHTNESS:
                 part = part * factor
             else:
@@ -115,16 +113,10 @@ def shift_hue(image: Tensor, turns: Tensor) -> Tensor:
     high, low = image.amax(1), image.amin(1)
     chroma = high - low
     safe = torch.where(chroma > 0, chroma, 1.0)
-    hue = torch.where(
-        high == r, (g - b) / safe, torch.where(high == g, (b - r) / safe + 2, (r - g) / safe + 4)
-    )
+    hue = torch.where(high == r, (g - b) / safe, torch.where(high == g, (b - r) / safe + 2, (r - g) / safe + 4))
     hue = hue + 6 * turns.view(-1, 1, 1)
     # closed form of HSV -> RGB: channel n is V - C * max(0, min(k, 4 - k, 1)) with k = (n + hue) mod 6
-    offsets = (
-        hue.new_tensor([5.0, 3.0, 1.0])
-        if hue.device.type == "cpu"
-        else torch.arange(5, 0, -2, device=hue.device)
-    )
+    offsets = torch.arange(5, 0, -2, device=hue.device, dtype=hue.dtype)
     k = torch.remainder(hue[:, None] + offsets.view(1, 3, 1, 1), 6)
     weight = torch.minimum(k, 4 - k).clamp_(0, 1)
     return high[:, None] - chroma[:, None] * weight
@@ -150,9 +142,7 @@ def _rows(rows: np.ndarray, device: torch.device) -> Tensor:
 
 
 def _take(image: Tensor, rows: np.ndarray) -> Tensor:
-    return (
-        image[rows[0] : rows[0] + 1] if len(rows) == 1 else image.index_select(0, _rows(rows, image.device))
-    )
+    return image[rows[0] : rows[0] + 1] if len(rows) == 1 else image.index_select(0, _rows(rows, image.device))
 
 
 def _put(image: Tensor, rows: np.ndarray, part: Tensor) -> None:

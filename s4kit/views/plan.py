@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 from torch import Tensor
@@ -25,7 +25,7 @@ class Stream:
     """
 
     source: str
-    weak: Geometry = Geometry()
+    weak: Geometry = field(default_factory=Geometry)
     strong: tuple[Strong, ...] = ()
     masks: tuple[Boxes, ...] = ()
     batch: float = 1.0
