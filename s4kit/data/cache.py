@@ -1,0 +1,37 @@
+"""The user's cache folder: $S4KIT_CACHE, by default ~/.cache/s4kit; "off" switches it off."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+
+import numpy as np
+
+
+def cache_folder() -> Path | None:
+    """The folder, made if missing; None where it is off or cannot be written."""
+    named = os.environ.get("S4KIT_CACHE", "")
+    if named == "off":
+        return None
+    try:
+        folder = Path(named).expanduser() if named else Path.home() / ".cache" / "s4kit"
+        folder.mkdir(parents=True, exist_ok=True)
+    except (OSError, RuntimeError):  # read-only, full, or no home
+        return None
+    return folder if os.access(folder, os.W_OK) else None
+
+
+def save_atomically(path: Path, array: np.ndarray) -> bool:
+    """Write a .npy that is either whole or absent; False where the disk refuses."""
+    handle, name = -1, ""
+    try:
+        handle, name = tempfile.mkstemp(dir=path.parent, suffix=".part")
+        with os.fdopen(handle, "wb") as file:
+            np.save(file, array)
+        os.replace(name, path)
+    except OSError:
+        if name and os.path.exists(name):
+            os.unlink(name)
+        return False
+    return True

@@ -1,0 +1,247 @@
+"""`load`: a data set by name, split, as a `Task`."""
+
+from __future__ import annotations
+
+import inspect
+import os
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from ..errors import S4Error, closest
+from .camvid import open_camvid
+from .catalog import Catalog, DataSet, public
+from .palettes import distinct
+from .scenes import open_scenes
+from .sources import MemorySource, parse_size
+from .splits import Labelled, count_of, draw, is_list, read_list, rows_of
+from .task import Evaluation, Source, Task
+
+DATASETS: dict[str, DataSet] = {
+    d.name: d
+    for d in (
+        DataSet(
+            "scenes",
+            "Embedded table-top scenes: the class is a shape with a texture, never a colour",
+            open_scenes,
+            7,
+            "512 train, 128 val, 96 x 96",
+        ),
+        DataSet(
+            "camvid",
+            "Streets of Cambridge from a car, the SegNet tutorial's form",
+            open_camvid,
+            11,
+            "367 train, 101 val, 480 x 360",
+            marker=("train.txt", "CamVid/train.txt"),
+        ),
+    )
+}
+
+
+def names() -> list[str]:
+    """The names that `load` knows."""
+    return list(DATASETS)
+
+
+def dataset(name: str) -> DataSet:
+    """A data set's entry by name.
+
+    Raises:
+        S4Error: no data set has this name; offers the closest ones.
+    """
+    if name not in DATASETS:
+        raise S4Error(f"No data set is called {name!r}. {closest(str(name), names())}")
+    return DATASETS[name]
+
+
+def load(
+    name: str,
+    root: str | os.PathLike | None = None,
+    labelled: Labelled | None = None,
+    unlabelled: Labelled | None = None,
+    crop: int | None = None,
+    size: float | int | str | None = None,
+    seed: int = 0,
+    cover: int | None = None,
+    overlap: bool = False,
+    scale: Sequence[float] | None = None,
+    cache: bool | None = None,
+    **options: Any,
+) -> Task:
+    """A data set with a labelled / unlabelled split.
+
+    Args:
+        name: see `names()` and `table()`.
+        root: where it lies; by default $S4KIT_DATA/NAME or ./data/NAME. Embedded sets have none.
+        labelled: a fraction ("1/16", 0.0625; rounds up: 1/16 of 367 is 23), a count (23), "all", a list of ids, or the
+            path of a text file of ids. By default what suits the data set (scenes 16, others 1/16).
+        unlabelled: a list or file of ids; by default every other training image.
+        crop: side of the square training crop in pixels; by default what suits the data set.
+        size: resize every image once at reading, train and val alike: a factor (0.5) or a short side in pixels (180).
+            Scores are then scores at that resolution, and `Task.protocol` says so.
+        seed: of the split.
+        cover: each class is in at least this many labelled images (seeded splits; scenes 3, others 0).
+        overlap: labelled images are also used unlabelled. By default they are not; lists say it themselves.
+        scale: range of the weak view's random resize; by default (0.5, 2), scenes (0.85, 1.4).
+        cache: keep decoded images in memory; by default where they need less than about 1.5 GB.
+        options: of the data set, such as `n_train` and `side` of scenes.
+
+    Raises:
+        S4Error: an unknown name or option, a missing folder or list, or a split that cannot be made.
+    """
+    entry = dataset(name)
+    _check_options(entry, options)
+    if root is None and entry.marker:
+        root = _found_root(entry)
+    size = parse_size(size)
+    root = None if root is None else os.path.abspath(os.path.expanduser(root))
+    catalog = entry.open(root, size=size, cache=cache, **options)
+    config = public({"name": name, "root": root, "size": size, "cache": cache, **options})
+    return _split(catalog, labelled, unlabelled, crop, size, seed, cover, overlap, scale, config)
+
+
+def _check_options(entry: DataSet, options: dict[str, Any]) -> None:
+    known = [p for p in inspect.signature(entry.open).parameters if p not in ("root", "size", "cache")]
+    for option in options:
+        if option not in known:
+            raise S4Error(f"{entry.name} has no option {option!r}. It knows: {', '.join(known) or 'none of its own'}.")
+
+
+def _found_root(entry: DataSet) -> str:
+    found = entry.found()
+    if found is None:
+        how = f"Fetch it with `s4kit data get {entry.name}`" if entry.get else entry.manual
+        raise S4Error(f"{entry.name} is not at {entry.default_root()}. {how}, or say where it is: root=... (--root).")
+    return str(found)
+
+
+def load_arrays(
+    images: Sequence[np.ndarray | Tensor],
+    labels: Sequence[np.ndarray | Tensor | None],
+    val_images: Sequence[np.ndarray | Tensor],
+    val_labels: Sequence[np.ndarray | Tensor],
+    classes: Sequence[str] | int,
+    name: str = "arrays",
+    labelled: Labelled | None = None,
+    unlabelled: Labelled | None = None,
+    palette: Sequence[Sequence[int]] | None = None,
+    ids: Sequence[str] | None = None,
+    crop: int = 128,
+    seed: int = 0,
+    cover: int = 0,
+    overlap: bool = False,
+    scale: Sequence[float] = (0.5, 2.0),
+) -> Task:
+    """A task from images in memory: uint8 (H, W, 3) or (3, H, W), labels (H, W) with 255 = void, None = unlabelled.
+
+    By default all images with a label are labelled where some have none, else 1/16 of them. Such a task cannot be
+    reopened from its `config`.
+
+    Raises:
+        S4Error: wrong types, sizes or ids, or a split that cannot be made.
+    """
+    class_names = tuple(f"class{i}" for i in range(classes)) if isinstance(classes, int) else tuple(classes)
+    train = MemorySource(images, labels, len(class_names), ids)
+    maskless = frozenset(row for row, label in enumerate(train.labels) if label is None)
+    catalog = Catalog(
+        name=name,
+        classes=class_names,
+        palette=tuple(tuple(c) for c in palette) if palette else distinct(len(class_names)),
+        train=train,
+        val=MemorySource(val_images, val_labels, len(class_names), [f"val_{i}" for i in range(len(val_images))]),
+        crop=crop,
+        scale=tuple(scale),
+        labelled="all" if maskless else "1/16",
+        maskless=maskless,
+    )
+    return _split(catalog, labelled, unlabelled, crop, None, seed, cover, overlap, None, {"name": name})
+
+
+def _split(
+    catalog: Catalog,
+    labelled: Labelled | None,
+    unlabelled: Labelled | None,
+    crop: int | None,
+    size: float | int | None,
+    seed: int,
+    cover: int | None,
+    overlap: bool,
+    scale: Sequence[float] | None,
+    config: dict[str, Any],
+) -> Task:
+    labelled = catalog.labelled if labelled is None else labelled
+    cover = catalog.cover if cover is None else cover
+    rows, words = _labelled_rows(catalog, labelled, seed, cover)
+    rest, more = _unlabelled_rows(catalog, rows, unlabelled, overlap)
+    scale = catalog.scale if scale is None else tuple(float(s) for s in scale)
+    resized = f"resized by {size}" if isinstance(size, float) else f"short side {size}"
+    at = f"{resized}, scored at that size" if size is not None else ""
+    protocol = ", ".join(filter(None, (words, more, at, catalog.note)))
+    split = {"labelled": labelled, "unlabelled": unlabelled, "seed": seed, "cover": cover, "overlap": overlap}
+    task = Task(
+        name=catalog.name,
+        classes=catalog.classes,
+        palette=catalog.palette,
+        train=catalog.train,
+        labelled=tuple(rows),
+        unlabelled=tuple(rest),
+        val=catalog.val,
+        crop=_crop(catalog.crop if crop is None else crop),
+        scale=_scale(scale),
+        protocol=protocol,
+        evaluation=catalog.evaluation,
+    )
+    evaluation = catalog.evaluation
+    if evaluation.mode == "sliding":
+        evaluation = replace(evaluation, window=task.crop)
+    return replace(task, evaluation=evaluation, config=public({**config, **split, "crop": task.crop, "scale": scale}))
+
+
+def _crop(crop: int) -> int:
+    if isinstance(crop, bool) or int(crop) != crop or crop < 8:
+        raise S4Error(f"crop={crop!r}: the side of the training crop is a whole number of pixels, at least 8.")
+    return int(crop)
+
+
+def _scale(scale: Sequence[float]) -> tuple[float, float]:
+    if len(scale) != 2 or not 0 < scale[0] <= scale[1]:
+        raise S4Error(f"scale={tuple(scale)} is no range (low, high) of resize factors above 0.")
+    return float(scale[0]), float(scale[1])
+
+
+def _labelled_rows(catalog: Catalog, labelled: Labelled, seed: int, cover: int) -> tuple[list[int], str]:
+    """Rows of the labelled images and the words that describe the draw."""
+    if is_list(labelled):
+        ids, where = read_list(labelled)
+        rows = rows_of(ids, catalog.train, catalog.val, where)
+        bare_rows = [row for row in rows if row in catalog.maskless]
+        if bare_rows:
+            raise S4Error(f"{where}: {catalog.train.ids[bare_rows[0]]} is listed as labelled but has no label map.")
+        return rows, f"{len(rows)} labelled of {os.path.basename(where)}"
+    able = [row for row in range(len(catalog.train)) if row not in catalog.maskless]
+    if not able:
+        raise S4Error(f"{catalog.name}: no training image has a label map; at least one must.")
+    count = count_of(labelled, len(able))
+    rows = draw(catalog.train, able, count, seed, cover, catalog.classes)
+    covered = f", each class in >= {cover}" if cover else ""
+    return rows, f"seeded {labelled} ({count} of {len(able)}), seed {seed}{covered}"
+
+
+def _unlabelled_rows(
+    catalog: Catalog, labelled: list[int], unlabelled: Labelled | None, overlap: bool
+) -> tuple[list[int], str]:
+    taken = set(labelled)
+    if unlabelled is None:
+        rest = [row for row in range(len(catalog.train)) if overlap or row not in taken]
+        return rest, "labelled images also unlabelled" if overlap else ""
+    if not is_list(unlabelled):
+        raise S4Error(f"unlabelled={unlabelled!r}: give a list of ids or the path of a text file of ids.")
+    ids, where = read_list(unlabelled)
+    return rows_of(ids, catalog.train, catalog.val, where), f"unlabelled of {os.path.basename(where)}"
+
+
+__all__ = ["DATASETS", "Evaluation", "Source", "dataset", "load", "load_arrays", "names"]

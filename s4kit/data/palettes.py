@@ -1,0 +1,81 @@
+"""Class names and colours."""
+
+from __future__ import annotations
+
+import colorsys
+
+# Classes of scenes; colours after Okabe and Ito, distinct under the common colour-vision deficiencies.
+SCENES = {
+    "ground": (74, 78, 84),
+    "ball": (230, 159, 0),
+    "target": (86, 180, 233),
+    "crate": (0, 158, 115),
+    "tent": (240, 228, 66),
+    "star": (213, 94, 0),
+    "peg": (204, 121, 167),
+}
+
+# SegNet-Tutorial, Scripts/test_segmentation_camvid.py
+CAMVID = {
+    "sky": (128, 128, 128),
+    "building": (128, 0, 0),
+    "pole": (192, 192, 128),
+    "road": (128, 64, 128),
+    "pavement": (60, 40, 222),
+    "tree": (128, 128, 0),
+    "sign": (192, 128, 128),
+    "fence": (64, 64, 128),
+    "car": (64, 0, 128),
+    "pedestrian": (64, 64, 0),
+    "bicyclist": (0, 128, 192),
+}
+
+VOC_CLASSES = (
+    "background aeroplane bicycle bird boat bottle bus car cat chair cow diningtable dog horse motorbike person "
+    "pottedplant sheep sofa train tvmonitor"
+).split()
+
+# cityscapesScripts, helpers/labels.py: train id order, with the label id of each.
+CITYSCAPES = {
+    "road": (7, (128, 64, 128)),
+    "sidewalk": (8, (244, 35, 232)),
+    "building": (11, (70, 70, 70)),
+    "wall": (12, (102, 102, 156)),
+    "fence": (13, (190, 153, 153)),
+    "pole": (17, (153, 153, 153)),
+    "traffic light": (19, (250, 170, 30)),
+    "traffic sign": (20, (220, 220, 0)),
+    "vegetation": (21, (107, 142, 35)),
+    "terrain": (22, (152, 251, 152)),
+    "sky": (23, (70, 130, 180)),
+    "person": (24, (220, 20, 60)),
+    "rider": (25, (255, 0, 0)),
+    "car": (26, (0, 0, 142)),
+    "truck": (27, (0, 0, 70)),
+    "bus": (28, (0, 60, 100)),
+    "train": (31, (0, 80, 100)),
+    "motorcycle": (32, (0, 0, 230)),
+    "bicycle": (33, (119, 11, 32)),
+}
+
+
+def voc_palette(count: int = 21) -> tuple[tuple[int, int, int], ...]:
+    """The official VOC colour map: the bits of the class index, spread over the high bits of r, g and b."""
+    colours = []
+    for index in range(count):
+        rgb = [0, 0, 0]
+        for bit in range(8):
+            for channel in range(3):
+                rgb[channel] |= ((index >> (3 * bit + channel)) & 1) << (7 - bit)
+        colours.append(tuple(rgb))
+    return tuple(colours)
+
+
+def distinct(count: int) -> tuple[tuple[int, int, int], ...]:
+    """Colours for any number of classes: class 0 dark grey, then hues by the golden angle at three lightnesses."""
+    colours = [(74, 78, 84)]
+    for index in range(1, count):
+        value, saturation = ((0.95, 0.75), (0.65, 0.9), (0.85, 0.45))[index % 3]
+        rgb = colorsys.hsv_to_rgb(index * 0.61803 % 1, saturation, value)
+        colours.append(tuple(round(255 * c) for c in rgb))
+    return tuple(colours[:count])

@@ -1,0 +1,275 @@
+"""How one scene is painted.
+
+Everything is a signed distance in pixels (negative inside), drawn at twice the resolution with soft edges and averaged
+down, so that edges, rings and stripes are antialiased. numpy and PIL only; about 8 ms an image at 96 pixels.
+"""
+
+from __future__ import annotations
+
+import colorsys
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image
+
+from .seeding import generator
+from .task import VOID
+
+VERSION = 1  # of the pictures: raise it whenever they change, stored copies carry it in their name
+NOMINAL = 96  # object sizes are in pixels of a scene of this side
+FREQUENCY = (0.0, 0.19, 0.19, 0.19, 0.19, 0.08, 0.16)  # of the classes among objects: stars are rare
+
+
+@dataclass(frozen=True)
+class Light:
+    """Where the light comes from: unit direction in the picture, and the length of shadows per pixel of height."""
+
+    x: float
+    y: float
+    reach: float
+
+
+@dataclass(frozen=True)
+class Thing:
+    """One object in its own frame: `u`, `v` are turned coordinates, `d` the distance from the centre, all over `r`."""
+
+    kind: int
+    r: float
+    u: np.ndarray
+    v: np.ndarray
+    sdf: np.ndarray
+
+
+def paint(seed: int, index: int, side: int = NOMINAL) -> tuple[np.ndarray, np.ndarray]:
+    """Scene `index`: image (S, S, 3) uint8 and label (S, S) uint8 with a void ring of 1 pixel around objects."""
+    g = generator("scenes", seed, index)
+    fine = 2 * side
+    unit = fine / NOMINAL  # fine pixels per nominal pixel
+    angle = g.uniform(0, 2 * np.pi)
+    light = Light(np.cos(angle), np.sin(angle), g.uniform(0.12, 0.35))
+    image = _ground(g, fine, unit)
+    owner = np.zeros((fine, fine), np.int16)
+    kinds = [0]
+    for _ in range(g.integers(2, 6)):
+        _stick(g, image, unit, light)
+    for number in range(1, int(g.integers(4, 9)) + 1):
+        kinds.append(int(g.choice(7, p=FREQUENCY)))
+        _place(g, image, owner, number, kinds[-1], unit, light)
+    small = image.reshape(side, 2, side, 2, 3).mean((1, 3))
+    return _develop(g, small, light), _label(owner, np.array(kinds, np.uint8))
+
+
+# -- the table -------------------------------------------------------------------------------------------------------
+
+
+def _noise(g: np.random.Generator, side: int, cells: int) -> np.ndarray:
+    """(S, S) smooth noise in about 0..1 with `cells` bumps along a side."""
+    small = Image.fromarray(g.random((cells, cells), dtype=np.float32))
+    return np.asarray(small.resize((side, side), Image.Resampling.BICUBIC))
+
+
+def _hsv(h: float, s: float, v: float) -> np.ndarray:
+    return np.array(colorsys.hsv_to_rgb(h % 1, s, v), np.float32)
+
+
+def _ground(g: np.random.Generator, side: int, unit: float) -> np.ndarray:
+    """A muted table: two close colours mixed by noise at several sizes; sometimes with a woven or planked grain."""
+    hue, value = g.random(), g.uniform(0.3, 0.75)
+    low = _hsv(hue, g.uniform(0.05, 0.3), value)
+    high = _hsv(hue + g.normal(0, 0.06), g.uniform(0.05, 0.3), min(1, value + g.uniform(0.08, 0.3)))
+    mix = 0.5 * _noise(g, side, int(g.integers(3, 7))) + 0.25 * _noise(g, side, 16) + 0.25 * _noise(g, side, side // 3)
+    if g.random() < 0.5:  # grain: noise stretched along one axis
+        grain = Image.fromarray(g.random((side // 2, 5), dtype=np.float32))
+        grain = np.asarray(grain.resize((side, side), Image.Resampling.BICUBIC))
+        mix = 0.55 * mix + 0.45 * (grain if g.random() < 0.5 else grain.T)
+    return low + (high - low) * mix[..., None].astype(np.float32)
+
+
+def _blend(image: np.ndarray, colour: np.ndarray, alpha: np.ndarray) -> None:
+    image += alpha[..., None] * (colour - image)
+
+
+def _box(cx: float, cy: float, reach: float, side: int) -> tuple[slice, slice, np.ndarray, np.ndarray] | None:
+    """The window around a centre, with its coordinates relative to it; None if it lies outside the picture."""
+    x0, x1 = max(0, int(cx - reach)), min(side, int(cx + reach) + 2)
+    y0, y1 = max(0, int(cy - reach)), min(side, int(cy + reach) + 2)
+    if x0 >= x1 or y0 >= y1:
+        return None
+    x = np.arange(x0, x1, dtype=np.float32)[None] + 0.5 - cx
+    y = np.arange(y0, y1, dtype=np.float32)[:, None] + 0.5 - cy
+    return slice(y0, y1), slice(x0, x1), x, y
+
+
+def _stick(g: np.random.Generator, image: np.ndarray, unit: float, light: Light) -> None:
+    """Clutter that is ground: a thin stick or a pebble, with its shadow."""
+    side = len(image)
+    cx, cy = g.uniform(0, side, 2)
+    half = g.uniform(8, 40) * unit if g.random() < 0.6 else 0.0
+    thick = (g.uniform(0.5, 1.0) if half else g.uniform(1.2, 2.4)) * unit
+    angle = g.uniform(0, np.pi)
+    window = _box(cx, cy, half + 4 * thick + 2, side)
+    if window is None:
+        return
+    rows, columns, x, y = window
+    part = image[rows, columns]
+    shadow = _capsule(x - light.x * thick, y - light.y * thick, angle, half) - thick
+    part *= 1 - 0.35 * np.clip(0.5 - shadow / (1.5 * unit), 0, 1)[..., None]
+    body = _capsule(x, y, angle, half) - thick
+    colour = _hsv(g.random(), g.uniform(0.1, 0.7), g.uniform(0.3, 0.95))
+    _blend(part, colour, np.clip(0.5 - body, 0, 1))
+
+
+def _capsule(x: np.ndarray, y: np.ndarray, angle: float, half: float) -> np.ndarray:
+    """Distance to a segment of length 2 * half through the origin."""
+    along = x * np.cos(angle) + y * np.sin(angle)
+    across = -x * np.sin(angle) + y * np.cos(angle)
+    return np.hypot(along - np.clip(along, -half, half), across)
+
+
+# -- objects ---------------------------------------------------------------------------------------------------------
+
+
+def _place(
+    g: np.random.Generator, image: np.ndarray, owner: np.ndarray, number: int, kind: int, unit: float, light: Light
+) -> None:
+    """Draw one object over what is there: its shadow, then its body; `owner` takes its number."""
+    side = len(image)
+    r = (g.uniform(4, 5.5) if kind == 6 else g.uniform(10, 20)) * unit
+    margin = 4 * unit
+    cx, cy = g.uniform(margin, side - margin, 2)
+    turn = g.uniform(0, 2 * np.pi)
+    squash = g.uniform(0.7, 1.0)
+    height = (1.0 if kind == 1 else 0.55) * light.reach * r + unit
+    window = _box(cx, cy, 1.45 * r + 2 * height, side)
+    if window is None:
+        return
+    rows, columns, x, y = window
+    _shade(image[rows, columns], _shape(kind, x + light.x * height, y + light.y * height, r, turn, squash), height)
+    thing = _thing(kind, x, y, r, turn, squash)
+    alpha = np.clip(0.5 - thing.sdf, 0, 1)
+    _blend(image[rows, columns], _body(g, thing, light, turn, unit), alpha)
+    owner[rows, columns][alpha > 0.5] = number
+
+
+def _shade(part: np.ndarray, sdf: np.ndarray, height: float) -> None:
+    """A cast shadow, softer the higher the object."""
+    part *= 1 - 0.5 * np.clip(0.5 - sdf / (1.0 + 0.8 * height), 0, 1)[..., None]
+
+
+def _turned(x: np.ndarray, y: np.ndarray, turn: float) -> tuple[np.ndarray, np.ndarray]:
+    c, s = np.float32(np.cos(turn)), np.float32(np.sin(turn))
+    return x * c + y * s, y * c - x * s
+
+
+def _shape(kind: int, x: np.ndarray, y: np.ndarray, r: float, turn: float, squash: float) -> np.ndarray:
+    """Signed distance to the outline of a class: disc, rounded box, triangle or star."""
+    if kind in (1, 2, 6):
+        return np.hypot(x, y) - r
+    u, v = _turned(x, y, turn)
+    if kind == 3:
+        round_ = 0.1 * r
+        a, b = np.abs(u) - (r - round_), np.abs(v) - (r * squash - round_)
+        return np.hypot(np.maximum(a, 0), np.maximum(b, 0)) + np.minimum(np.maximum(a, b), 0) - round_
+    if kind == 4:
+        return _polygon_distance(np.abs(u) / squash, v, r) * squash
+    return _star_distance(u, v, 1.3 * r)
+
+
+def _polygon_distance(u: np.ndarray, v: np.ndarray, r: float) -> np.ndarray:
+    """An equilateral triangle, mirrored in u, tip towards +v, slightly rounded."""
+    inner = 0.62 * r
+    slanted = u * np.float32(0.8660254) + v * np.float32(0.5)
+    return np.maximum(slanted, -v) - inner
+
+
+def _star_distance(u: np.ndarray, v: np.ndarray, r: float) -> np.ndarray:
+    """A five-pointed star by folding the plane into one half point: tip at radius r, notch at 0.48 r."""
+    sector = np.float32(2 * np.pi / 5)
+    angle = np.arctan2(v, u)
+    folded = np.abs(angle - sector * np.round(angle / sector))
+    d = np.hypot(u, v)
+    x, y = d * np.cos(folded), d * np.sin(folded)
+    nx, ny = 0.48 * r * np.cos(np.pi / 5), 0.48 * r * np.sin(np.pi / 5)  # the notch
+    ex, ey = nx - r, ny
+    length = np.hypot(ex, ey)
+    return (ey * (x - r) - ex * y) / length  # distance to the edge from tip to notch
+
+
+def _thing(kind: int, x: np.ndarray, y: np.ndarray, r: float, turn: float, squash: float) -> Thing:
+    u, v = _turned(x, y, turn)
+    return Thing(kind, r, u, v, _shape(kind, x, y, r, turn, squash))
+
+
+def _soft(wave: np.ndarray, steepness: float) -> np.ndarray:
+    """0..1 from a wave around zero, with an edge about one fine pixel wide."""
+    return np.clip(0.5 + wave * np.float32(steepness), 0, 1)
+
+
+def _body(g: np.random.Generator, thing: Thing, light: Light, turn: float, unit: float) -> np.ndarray:
+    """(h, w, 3) the object's surface: two tones of one random hue in the texture of its class, then its relief."""
+    first = _hsv(g.random(), g.uniform(0.45, 0.95), g.uniform(0.55, 0.95))
+    second = first * g.uniform(0.25, 0.5) if g.random() < 0.5 else 1 - (1 - first) * g.uniform(0.12, 0.35)
+    period = g.uniform(7, 10) * unit
+    phase = g.uniform(0, 2 * np.pi)
+    lu, lv = _turned(np.float32(light.x), np.float32(light.y), turn)
+    u, v, r = thing.u, thing.v, thing.r
+    if thing.kind == 1:
+        return _ball(first, u, v, r, float(lu), float(lv))
+    d = np.hypot(u, v)
+    if thing.kind == 2:
+        m = _soft(np.cos(d * (2 * np.pi / period)), period / 6)
+        relief = 1.0
+    elif thing.kind == 3:
+        m = _soft(np.sin(u * (2 * np.pi / period) + phase), period / 6)
+        relief = np.where(thing.sdf > -1.6 * unit, 0.7, 1.0)  # a dark rim
+    elif thing.kind == 4:
+        a, b = np.mod(u + phase, period) - period / 2, np.mod(v + phase, period) - period / 2
+        m = _soft(0.3 * period - np.hypot(a, b), 1.0)
+        relief = 1 + 0.22 * np.tanh(u / unit) * np.sign(lu) * -1  # two sides of a ridge
+    elif thing.kind == 5:
+        angle = np.arctan2(v, u) * 5
+        m = _soft(np.sin(angle), 4.0)
+        relief = 1 + 0.15 * np.clip(1 - d / r, 0, 1)
+    else:
+        m = _soft(np.sin(u * (1.4 / unit)) * np.sin(v * (1.4 / unit)), 3.0)
+        relief = 1.0
+    tones = second + (first - second) * m[..., None]
+    return tones * np.asarray(relief, np.float32)[..., None] if np.ndim(relief) else tones
+
+
+def _ball(colour: np.ndarray, u: np.ndarray, v: np.ndarray, r: float, lu: float, lv: float) -> np.ndarray:
+    """A glossy sphere: diffuse shade, a highlight, and light bounced off the table at the far rim."""
+    a, b = u / r, v / r
+    height = np.sqrt(np.clip(1 - a * a - b * b, 0, 1))
+    facing = (a * lu + b * lv) * -0.66 + height * 0.75
+    shade = 0.22 + 0.85 * np.clip(facing, 0, 1) + 0.12 * (1 - height)
+    gloss = np.clip(facing, 0, 1) ** 24
+    return colour * shade[..., None] + (0.75 * gloss)[..., None]
+
+
+# -- the camera ------------------------------------------------------------------------------------------------------
+
+
+def _develop(g: np.random.Generator, image: np.ndarray, light: Light) -> np.ndarray:
+    """Uneven light, colour cast, haze and sensor noise; to uint8."""
+    side = len(image)
+    ramp = (np.arange(side, dtype=np.float32) + 0.5) / side - 0.5
+    level = g.uniform(0.55, 1.15) - g.uniform(0, 0.4) * (ramp[None] * light.x + ramp[:, None] * light.y)
+    image = image * level[..., None] * g.uniform(0.85, 1.15, 3).astype(np.float32)
+    haze = g.uniform(0, 0.2)
+    image = image * (1 - haze) + haze * g.uniform(0.45, 0.8)
+    grain = g.standard_normal((side, side, 3), dtype=np.float32)
+    image = image + g.uniform(0.006, 0.035) * grain
+    return (np.clip(image, 0, 1) * 255 + 0.5).astype(np.uint8)
+
+
+def _label(owner: np.ndarray, kinds: np.ndarray) -> np.ndarray:
+    """(S, S) classes from the fine owner map; a pixel that touches two owners is void."""
+    padded = np.pad(owner, ((0, 1), (0, 1)), mode="edge")
+    window = [padded[dy : dy + owner.shape[0] : 2, dx : dx + owner.shape[1] : 2] for dy in range(3) for dx in range(3)]
+    label = kinds[window[0]]
+    mixed = np.zeros(label.shape, bool)
+    for other in window[1:]:
+        mixed |= other != window[0]
+    label[mixed] = VOID
+    return label

@@ -1,0 +1,197 @@
+"""Which images are labelled: fractions, counts, lists, and seeded draws that cover every class."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from fractions import Fraction
+from pathlib import Path
+
+from ..errors import S4Error
+from .seeding import mix_seed
+from .task import VOID, Source
+
+Labelled = str | int | float | Sequence[str] | os.PathLike
+
+
+def is_list(labelled: Labelled) -> bool:
+    """Whether `labelled` names images (a text file or a sequence of ids) rather than how many."""
+    if isinstance(labelled, str):
+        return labelled.endswith((".txt", ".lst")) or Path(labelled).is_file()
+    return not isinstance(labelled, int | float | Fraction)
+
+
+def count_of(labelled: str | int | float, total: int) -> int:
+    """How many of `total` images: "1/16", 0.0625, 23, "23" or "all". A fraction rounds up (367/16 gives 23).
+
+    Raises:
+        S4Error: not a number, not positive, or more than there are.
+    """
+    share = _number(labelled)
+    wanted = share * total
+    count = -(-wanted.numerator // wanted.denominator) if _is_share(labelled, share) else int(share)
+    if count < 1:
+        raise S4Error(f"labelled={labelled!r} leaves no labelled image; ask for at least 1.")
+    if count > total:
+        raise S4Error(f"labelled={labelled!r} asks for {count} labelled images, but only {total} have a label.")
+    return count
+
+
+def _number(labelled: str | int | float) -> Fraction:
+    if labelled == "all":
+        return Fraction(1, 1)
+    try:
+        if isinstance(labelled, bool):
+            raise ValueError
+        value = Fraction(labelled.strip()) if isinstance(labelled, str) else Fraction(labelled)
+        return value if isinstance(labelled, str | int) else value.limit_denominator(1_000_000)
+    except (ValueError, TypeError, ZeroDivisionError, OverflowError):
+        raise S4Error(
+            f"labelled={labelled!r} is no fraction (1/16, 0.1), count (23), 'all', list of ids or path of a .txt list."
+        ) from None
+
+
+def _is_share(labelled: str | int | float, share: Fraction) -> bool:
+    """A decimal or a/b is a share of the images, and so is 1.0; a plain integer is a count."""
+    if labelled == "all":
+        return True
+    written = isinstance(labelled, float) or (isinstance(labelled, str) and ("/" in labelled or "." in labelled))
+    if written and share > 1:
+        raise S4Error(f"labelled={labelled!r} is more than all images; write a count as an integer.")
+    return written
+
+
+def shuffled(ids: Sequence[str], rows: Sequence[int], seed: int) -> list[int]:
+    """`rows` in an order that only (seed, id) decides: the same on every platform, for any order of the list.
+
+    A larger share of the same seed contains the smaller one.
+    """
+    return sorted(rows, key=lambda row: (mix_seed("split", seed, ids[row]), ids[row]))
+
+
+def draw(source: Source, rows: Sequence[int], count: int, seed: int, cover: int, classes: Sequence[str]) -> list[int]:
+    """`count` of `rows`, seeded; with `cover`, each class is in at least that many of them.
+
+    Labels are read one by one and only as far as needed.
+
+    Raises:
+        S4Error: no choice was found in which each class is in `cover` images.
+    """
+    order = shuffled(source.ids, rows, seed)
+    chosen = order[:count]
+    if cover:
+        chosen = _covering(order, count, cover, classes, _presence(source, len(classes)))
+    return sorted(chosen)
+
+
+def _presence(source: Source, classes: int) -> Callable[[int], frozenset[int]]:
+    seen: dict[int, frozenset[int]] = {}
+
+    def classes_of(row: int) -> frozenset[int]:
+        if row not in seen:
+            label = source.read(row).label
+            seen[row] = frozenset(label.unique().tolist()) - {VOID} if label is not None else frozenset()
+        return seen[row]
+
+    return classes_of
+
+
+def _covering(
+    order: list[int],
+    count: int,
+    cover: int,
+    names: Sequence[str],
+    classes_of: Callable[[int], frozenset[int]],
+) -> list[int]:
+    """Start from the first `count` of the order; swap in, for each scarce class, the next image that shows it."""
+    chosen = order[:count]
+    tally = [sum(c in classes_of(row) for row in chosen) for c in range(len(names))]
+    for scarce in range(len(names)):
+        for candidate in order[count:]:
+            if tally[scarce] >= cover:
+                break
+            if candidate in chosen or scarce not in classes_of(candidate):
+                continue
+            out = _spare(chosen, candidate, tally, cover, classes_of)
+            if out is None:
+                continue
+            chosen[chosen.index(out)] = candidate
+            for c in classes_of(candidate):
+                tally[c] += 1
+            for c in classes_of(out):
+                tally[c] -= 1
+        if tally[scarce] < cover:
+            held = sum(scarce in classes_of(row) for row in order)
+            raise S4Error(
+                f"No choice of {count} labelled images has {names[scarce]!r} in {cover} of them ({held} of the "
+                f"{len(order)} images show it). Lower `cover`, or ask for more labelled images."
+            )
+    return chosen
+
+
+def _spare(
+    chosen: list[int], candidate: int, tally: list[int], cover: int, classes_of: Callable[[int], frozenset[int]]
+) -> int | None:
+    """The last chosen image that no covered class needs and that the candidate can replace; None if there is none."""
+    for row in reversed(chosen):
+        lost = classes_of(row) - classes_of(candidate)
+        if all(tally[c] > cover for c in lost):
+            return row
+    return None
+
+
+def read_list(labelled: Sequence[str] | str | os.PathLike) -> tuple[list[str], str]:
+    """The ids of a list and where they come from. A line may be an id, an image path, or "image label".
+
+    Raises:
+        S4Error: the file is missing or holds no id.
+    """
+    if not isinstance(labelled, str | os.PathLike):
+        return [str(name) for name in labelled], "the given list"
+    path = Path(labelled)
+    if not path.is_file():
+        raise S4Error(f"The split list {path} does not exist.")
+    lines = (line.split("#")[0].split() for line in path.read_text(encoding="utf-8-sig").splitlines())
+    ids = [words[0] for words in lines if words]
+    if not ids:
+        raise S4Error(f"The split list {path} is empty: write one image id per line.")
+    return ids, str(path)
+
+
+def bare(name: str) -> str:
+    """An id or path without folders, suffix and Cityscapes' `_leftImg8bit`."""
+    base = name.replace("\\", "/").rsplit("/", 1)[-1]
+    stem, dot, suffix = base.rpartition(".")
+    known = dot and f".{suffix.lower()}" in (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
+    return (stem if known else base).removesuffix("_leftImg8bit")
+
+
+def rows_of(names: Sequence[str], source: Source, val: Source, where: str) -> list[int]:
+    """Rows of `source` for a list of ids, in the order of the list.
+
+    Raises:
+        S4Error: unknown ids, ids of val, or duplicates; names the first ones.
+    """
+    known = {name: row for row, name in enumerate(source.ids)}
+    by_stem: dict[str, int] = {}
+    for row, name in enumerate(source.ids):
+        by_stem.setdefault(bare(name), row)
+    found = [known.get(name, by_stem.get(bare(name))) for name in names]
+    unknown = [name for name, row in zip(names, found) if row is None]
+    if unknown:
+        held_out = set(map(bare, val.ids))
+        leaked = [name for name in unknown if bare(name) in held_out]
+        if leaked:
+            raise S4Error(f"{where}: {len(leaked)} ids are validation images ({_some(leaked)}); take them out.")
+        raise S4Error(
+            f"{where}: {len(unknown)} of {len(names)} ids are not among the {len(source)} training images "
+            f"({_some(unknown)}); ids there look like {source.ids[0]!r}."
+        )
+    twice = [name for i, name in enumerate(names) if found[i] in set(found[:i])] if len(set(found)) < len(found) else []
+    if twice:
+        raise S4Error(f"{where}: {len(twice)} ids are listed twice ({_some(twice)}); take the copies out.")
+    return found
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
