@@ -1,0 +1,94 @@
+"""DeepLabV3+ and its backbones, EMA teachers, modes, heads.
+
+`make` builds a network from a spec string or a factory; see `segnet.SegNet` for what it can do.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Callable
+from typing import Any
+
+from ..errors import S4Error
+from .backbones import KINDS, build
+from .deeplab import DeepLabV3Plus, deeplabv3plus
+from .ema import copy_of, ema, warm
+from .heads import ProjectionHead
+from .modes import bn_untouched, evaluating, frozen, set_training
+from .perturb import feature_dropout
+from .segnet import Decoded, Features, Fused, SegNet
+
+__all__ = [
+    "Decoded", "DeepLabV3Plus", "Features", "Fused", "ProjectionHead", "SegNet", "bn_untouched", "copy_of",
+    "deeplabv3plus", "ema", "evaluating", "feature_dropout", "frozen", "make", "names", "set_training", "warm",
+]  # fmt: skip
+
+BACKBONE_OPTIONS = ("output_stride", "weights", "freeze_bn", "multi_grid", "levels")
+
+
+def names() -> list[str]:
+    """The backbones that `make` knows."""
+    return sorted(KINDS)
+
+
+def make(
+    net: str | Callable[..., SegNet] = "efficientnet_lite0",
+    task: Any = None,
+    classes: int | None = None,
+    in_channels: int = 3,
+    **options: Any,
+) -> SegNet:
+    """A new network; two calls give two independent ones.
+
+    Args:
+        net: a backbone name ("resnet50c"), or a name with options ("resnet101c(output_stride=8, multi_grid=(4, 8,
+            16))"), or a factory called as `net(classes=..., in_channels=..., **options)`. Not an instance, so that
+            methods with two networks are plain.
+        task: a `Task`, which says the number of classes; or that number itself.
+        classes: number of logits where it is not the task's.
+        in_channels: channels of the image.
+        options: over those of the spec. Of the backbone: `output_stride` 16 or 8, `weights` "auto", "imagenet",
+            "none" or a file, `freeze_bn`, `multi_grid` (ResNets), `levels` (mobile ones). Of both: `norm`. Of the
+            decoder: see `DeepLabV3Plus`, and `aux`. Light backbones come with a light decoder by default.
+
+    Raises:
+        S4Error: unknown name (the closest known ones are named) or option, or weights that cannot be had.
+    """
+    classes = _classes(task, classes)
+    if callable(net) and not hasattr(net, "parameters"):
+        return net(classes=classes, in_channels=in_channels, **options)
+    if not isinstance(net, str):
+        raise S4Error(f"net is {type(net).__name__}: give a name ({', '.join(names())}) or a factory, not an instance.")
+    name, given = parse(net)
+    given |= options
+    norm = given.get("norm", "batch")
+    for_backbone = {k: given.pop(k) for k in BACKBONE_OPTIONS if k in given}
+    try:
+        backbone = build(name, in_channels, norm=norm, **for_backbone)
+        return deeplabv3plus(backbone, classes, **{**KINDS[name].decoder, **given})
+    except TypeError as error:
+        raise S4Error(f"The network {net!r} cannot be built with these options: {error}.") from error
+
+
+def parse(spec: str) -> tuple[str, dict[str, Any]]:
+    """ "name" or "name(option=value, ...)" to (name, options); the values are Python literals.
+
+    Raises:
+        S4Error: the text is neither.
+    """
+    try:
+        tree = ast.parse(spec.strip(), mode="eval").body
+        if isinstance(tree, ast.Name):
+            return tree.id, {}
+        if isinstance(tree, ast.Call) and isinstance(tree.func, ast.Name) and not tree.args:
+            return tree.func.id, {k.arg: ast.literal_eval(k.value) for k in tree.keywords if k.arg}
+    except (SyntaxError, ValueError):
+        pass
+    raise S4Error(f"{spec!r} is no network: write a name ({', '.join(names())}) or name(option=value, ...).")
+
+
+def _classes(task: Any, classes: int | None) -> int:
+    found = classes if classes is not None else getattr(task, "num_classes", task)
+    if not isinstance(found, int) or found < 1:
+        raise S4Error("A network needs a task or a number of classes: nets.make(net, task).")
+    return found

@@ -1,0 +1,202 @@
+"""Backbones: a thin view of timm's networks as a list of stages, each one the input of the next.
+
+timm is imported when a backbone is built, not before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from ..errors import S4Error, closest
+from .layers import conv_block
+from .weights import LITE0_MEAN, LITE0_STD, load_weights
+
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+class Backbone(nn.Module):
+    """Stages from fine to coarse.
+
+    Args:
+        stages: modules; the first maps an image to stride 4, each later one reads the level before it.
+        channels: output channels of each stage.
+        mean, std: what images in [0, 1] are normalised by, one value per input channel.
+        freeze_bn: batch norms keep statistics and affine parameters of the pretrained weights (CutMix-Seg).
+    """
+
+    def __init__(
+        self,
+        stages: Sequence[nn.Module],
+        channels: Sequence[int],
+        mean: Sequence[float],
+        std: Sequence[float],
+        freeze_bn: bool = False,
+    ):
+        super().__init__()
+        self.stages, self.channels = nn.ModuleList(stages), tuple(channels)
+        self.mean, self.std = tuple(mean), tuple(std)
+        if freeze_bn:
+            for m in self.modules():
+                if isinstance(m, _BatchNorm):
+                    m.own_mode = True  # see modes.set_training
+                    m.eval().requires_grad_(False)
+
+    def forward(self, x: Tensor | None, levels: tuple[Tensor, ...] = ()) -> tuple[Tensor, ...]:
+        """All levels of a normalised image; with `levels`, the image is not read and only those after are computed."""
+        for stage in self.stages[len(levels) :]:
+            x = stage(levels[-1] if levels else x)
+            levels = (*levels, x)
+        return levels
+
+
+@dataclass(frozen=True)
+class Kind:
+    """How a backbone is built, and the decoder options that suit its size."""
+
+    build: Callable[..., Backbone]
+    decoder: dict[str, Any] = field(default_factory=dict)
+
+
+# 256 channels at stride 4 cost ten times the light backbones themselves.
+LIGHT = {"aspp_rates": (2, 4, 6), "aspp_channels": 64, "low_channels": 24, "decoder_channels": 64}
+SMALL = {"aspp_rates": (1, 2), "aspp_channels": 16, "low_channels": 8, "decoder_channels": 16, "decoder_convs": 1}
+
+
+def tiny(in_channels: int, output_stride: int, weights: str, norm: str, freeze_bn: bool) -> Backbone:
+    """Four 3x3 convolutions for tests: milliseconds, no weights."""
+    if weights not in ("auto", "none"):
+        raise S4Error(f"The backbone tiny has no pretrained weights; weights={weights!r} should be 'none'.")
+    last = {16: {"stride": 2}, 8: {"dilation": 2}}[output_stride]
+    stages = [
+        nn.Sequential(conv_block(in_channels, 8, stride=2, norm=norm), conv_block(8, 16, stride=2, norm=norm)),
+        conv_block(16, 24, stride=2, norm=norm),
+        conv_block(24, 32, norm=norm, **last),
+    ]
+    return Backbone(stages, (16, 24, 32), *_cycled((0.5,), (0.5,), in_channels), freeze_bn)
+
+
+def _resnet(name: str) -> Callable[..., Backbone]:
+    def build(
+        in_channels: int,
+        output_stride: int,
+        weights: str,
+        norm: str,
+        freeze_bn: bool,
+        multi_grid: Sequence[int] | None = None,
+    ) -> Backbone:
+        _batch_norm_only(name, norm, freeze_bn)
+        net = _timm(name, in_channels, output_stride)
+        load_weights(net, name, weights)
+        if multi_grid is not None:
+            _set_dilations(net.layer4, multi_grid)
+        stem = nn.Sequential(net.conv1, net.bn1, net.act1, net.maxpool, net.layer1)
+        channels = [f["num_chs"] for f in net.feature_info[1:]]
+        stages = [stem, net.layer2, net.layer3, net.layer4]
+        return Backbone(stages, channels, *_cycled(IMAGENET_MEAN, IMAGENET_STD, in_channels), freeze_bn)
+
+    return build
+
+
+def _mobile(
+    name: str, cuts: Sequence[int], channels: Sequence[int], mean: Sequence[float], std: Sequence[float], **timm_options
+) -> Callable[..., Backbone]:
+    """EfficientNet-like networks of timm: `cuts` are the ends (exclusive) of the stages in `net.blocks`."""
+
+    def build(
+        in_channels: int, output_stride: int, weights: str, norm: str, freeze_bn: bool, levels: int = 3
+    ) -> Backbone:
+        _batch_norm_only(name, norm, freeze_bn)
+        if levels not in (3, 4):
+            raise S4Error(f"{name}(levels={levels}): choose 3 (cut after the stride-16 stages, light) or 4 (all).")
+        net = _timm(name, in_channels, output_stride, features_only=True, **timm_options)
+        load_weights(net, name, weights)
+        blocks = list(net.blocks)
+        stem = [net.conv_stem, net.bn1, *([net.act1] if hasattr(net, "act1") else [])]
+        starts = (0, *cuts[:-1])
+        stages = [nn.Sequential(*blocks[a:b]) for a, b in zip(starts, cuts)]
+        stages[0] = nn.Sequential(*stem, *blocks[: cuts[0]])
+        mean_std = _cycled(mean, std, in_channels)
+        return Backbone(stages[:levels], channels[:levels], *mean_std, freeze_bn)
+
+    return build
+
+
+# The papers' deep stem has 64-64-128 channels: that is timm's resnet50s / resnet101s, while timm's own resnet50c has
+# 32-32-64. The name "c" is what papers and code bases of this field call it.
+KINDS: dict[str, Kind] = {
+    "efficientnet_lite0": Kind(
+        _mobile("efficientnet_lite0", (2, 3, 5, 7), (24, 40, 112, 320), LITE0_MEAN, LITE0_STD, bn_eps=1e-3), LIGHT
+    ),
+    "mobilenetv3": Kind(
+        _mobile("mobilenetv3_large_100", (2, 3, 5, 7), (24, 40, 112, 960), IMAGENET_MEAN, IMAGENET_STD), LIGHT
+    ),
+    "resnet18": Kind(_resnet("resnet18")),
+    "resnet50": Kind(_resnet("resnet50")),
+    "resnet101": Kind(_resnet("resnet101")),
+    "resnet50c": Kind(_resnet("resnet50s")),
+    "resnet101c": Kind(_resnet("resnet101s")),
+    "tiny": Kind(tiny, SMALL),
+}
+
+
+def build(
+    name: str,
+    in_channels: int = 3,
+    output_stride: int = 16,
+    weights: str = "auto",
+    norm: str = "batch",
+    freeze_bn: bool = False,
+    **options: Any,
+) -> Backbone:
+    """A backbone by name.
+
+    Args:
+        name: one of `KINDS`.
+        in_channels: channels of the image; pretrained first convolutions are adapted.
+        output_stride: 16 or 8; later stages are dilated instead of strided.
+        weights: "imagenet", "none", a file, or "auto": ImageNet where that needs no network (see `weights.py`).
+        norm: "batch", or "group" (tiny only, or with frozen batch norms: then it is the decoder's).
+        freeze_bn: keep batch norm statistics and affine parameters.
+        options: `multi_grid` for ResNets: the dilations of the blocks of the last stage, in pixels of its map
+            ((2, 4, 8) in CPS at stride 16, (4, 8, 16) in U2PL at stride 8); `levels` for the mobile ones.
+
+    Raises:
+        S4Error: unknown name or option, or weights that cannot be had.
+    """
+    if name not in KINDS:
+        raise S4Error(f"There is no backbone {name!r}. {closest(name, list(KINDS))}")
+    if output_stride not in (8, 16):
+        raise S4Error(f"output_stride={output_stride}: choose 16 or 8.")
+    return KINDS[name].build(in_channels, output_stride, weights, norm, freeze_bn, **options)
+
+
+def _timm(name: str, in_channels: int, output_stride: int, **options: Any) -> nn.Module:
+    import timm
+
+    return timm.create_model(name, in_chans=in_channels, output_stride=output_stride, **options)
+
+
+def _batch_norm_only(name: str, norm: str, freeze_bn: bool) -> None:
+    if norm != "batch" and not freeze_bn:
+        raise S4Error(f"{name} has batch norms: norm={norm!r} needs freeze_bn=True, or the backbone tiny.")
+
+
+def _set_dilations(layer: nn.Module, dilations: Sequence[int]) -> None:
+    if len(dilations) != len(layer):
+        raise S4Error(
+            f"multi_grid={tuple(dilations)}: the last stage has {len(layer)} blocks, give one value for each."
+        )
+    for block, dilation in zip(layer, dilations):
+        for conv in block.modules():
+            if isinstance(conv, nn.Conv2d) and conv.kernel_size == (3, 3):
+                conv.dilation = conv.padding = (dilation, dilation)
+
+
+def _cycled(mean: Sequence[float], std: Sequence[float], channels: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and std for any number of input channels, RGB's repeated in turn (as the first weights are)."""
+    return tuple(mean[i % len(mean)] for i in range(channels)), tuple(std[i % len(std)] for i in range(channels))

@@ -1,0 +1,115 @@
+"""DeepLabV3+ (Chen et al., ECCV 2018, arXiv 1802.02611) with the options in which the papers differ."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+
+from .layers import conv_block, make_norm
+from .segnet import Features, Fused, SegNet, resize
+
+
+class ASPP(nn.Module):
+    """Atrous spatial pyramid pooling: a 1x1, one dilated 3x3 per rate and an image pooling branch, concatenated and
+    projected, each with its own normalisation and ReLU (DeepLabV3, arXiv 1706.05587, as in torchvision and UniMatch).
+
+    Maps (B, inputs, h, w) to (B, channels, h, w).
+    """
+
+    def __init__(
+        self,
+        inputs: int,
+        channels: int,
+        rates: Sequence[int],
+        norm: str = "batch",
+        kernel: int = 1,
+        dropout: float = 0.0,
+    ):
+        super().__init__()
+        self.branches = nn.ModuleList([conv_block(inputs, channels, 1, norm=norm)])
+        self.branches.extend(conv_block(inputs, channels, 3, rate, norm=norm) for rate in rates)
+        self.pool = nn.Sequential(
+            nn.AdaptiveAvgPool2d(1),
+            nn.Conv2d(inputs, channels, 1, bias=False),
+            make_norm(norm, channels, pooled=True),
+            nn.ReLU(inplace=True),
+        )
+        self.project = conv_block((len(rates) + 2) * channels, channels, kernel, norm=norm, dropout=dropout)
+
+    def forward(self, x: Tensor) -> Tensor:
+        pooled = self.pool(x).expand(-1, -1, *x.shape[-2:])
+        return self.project(torch.cat([*(branch(x) for branch in self.branches), pooled], 1))
+
+
+class DeepLabV3Plus(nn.Module):
+    """The decoder. `fuse` joins the upsampled ASPP with the reduced stride-4 features, `classify` ends in logits.
+
+    Args:
+        low, high: channels of `features.low` and `features.high`.
+        classes: number of classes K.
+        aspp_rates: dilations of the 3x3 branches, in pixels of the coarsest map; the usual (6, 12, 18) belong to output
+            stride 16, (12, 24, 36) to 8 (the caller says so; nothing is scaled behind his back).
+        aspp_channels: channels of each branch and of the projection.
+        aspp_kernel: kernel of the projection behind the concatenation; 1, or 3 in U2PL.
+        low_channels: channels to which the stride-4 features are reduced; 48, 256 in U2PL.
+        decoder_channels: channels of the classifier's 3x3 convolutions, hence of `Decoded.embedding`.
+        decoder_convs: how many of them.
+        align_corners: of every bilinear resize.
+        dropout: channel dropout behind the ASPP and each 3x3 convolution of the classifier; 0.1 in U2PL.
+        norm: "batch" or "group".
+    """
+
+    def __init__(
+        self,
+        low: int,
+        high: int,
+        classes: int,
+        aspp_rates: Sequence[int] = (6, 12, 18),
+        aspp_channels: int = 256,
+        aspp_kernel: int = 1,
+        low_channels: int = 48,
+        decoder_channels: int = 256,
+        decoder_convs: int = 2,
+        align_corners: bool = True,
+        dropout: float = 0.0,
+        norm: str = "batch",
+    ):
+        super().__init__()
+        self.align_corners = align_corners
+        self.fused_channels, self.embedding_channels = aspp_channels + low_channels, decoder_channels
+        self.aspp = ASPP(high, aspp_channels, aspp_rates, norm, aspp_kernel, dropout)
+        self.reduce = conv_block(low, low_channels, 1, norm=norm)
+        widths = [self.fused_channels] + [decoder_channels] * decoder_convs
+        self.convs = nn.Sequential(*(conv_block(a, b, 3, norm=norm, dropout=dropout) for a, b in pairwise(widths)))
+        self.classifier = nn.Conv2d(decoder_channels, classes, 1)
+
+    def fuse(self, features: Features) -> Fused:
+        context = self.aspp(features.high)
+        up = resize(context, features.low.shape[-2:], self.align_corners)
+        return Fused(torch.cat([up, self.reduce(features.low)], 1), context)
+
+    def classify(self, map: Tensor) -> tuple[Tensor, Tensor]:
+        """Fused map to (logits, embedding), both at its size."""
+        embedding = self.convs(map)
+        return self.classifier(embedding), embedding
+
+
+def auxiliary_head(
+    inputs: int, classes: int, channels: int = 256, norm: str = "batch", dropout: float = 0.1
+) -> nn.Module:
+    """3x3 convolution block and 1x1 classifier on `features.mid` (deep supervision as in PSPNet, weight 0.4)."""
+    return nn.Sequential(conv_block(inputs, channels, 3, norm=norm, dropout=dropout), nn.Conv2d(channels, classes, 1))
+
+
+def deeplabv3plus(backbone: nn.Module, classes: int, aux: bool = False, norm: str = "batch", **options) -> SegNet:
+    """A `SegNet` of a backbone (see `backbones.build`) and a `DeepLabV3Plus` decoder with these options.
+
+    `aux=True` adds an auxiliary head on `features.mid`, called by `net.auxiliary(features)`.
+    """
+    low, mid, high = backbone.channels[0], backbone.channels[-2], backbone.channels[-1]
+    decoder = DeepLabV3Plus(low, high, classes, norm=norm, **options)
+    head = auxiliary_head(mid, classes, decoder.embedding_channels, norm) if aux else None
+    return SegNet(backbone, decoder, classes, head)

@@ -1,0 +1,35 @@
+"""Extra heads that methods put on a decoder's maps (in `SegNet.heads`)."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+from torch import Tensor, nn
+
+from .layers import conv_block
+
+
+class ProjectionHead(nn.Sequential):
+    """Fused map to a representation: two 3x3 convolution blocks with channel dropout, then a 1x1 convolution.
+
+    The representation head of U2PL (arXiv 2203.03884; `u2pl/models/decoder.py`), which also serves ReCo.
+
+    Args:
+        inputs: channels of the map (`net.decoder.fused_channels` for `Decoded.fused`).
+        dim: channels of the representation.
+        hidden: channels of the 3x3 convolutions.
+        convs: how many 3x3 convolutions.
+        dropout: channel dropout behind each.
+        norm: "batch" or "group".
+    """
+
+    def __init__(
+        self, inputs: int, dim: int = 256, hidden: int = 256, convs: int = 2, dropout: float = 0.1, norm: str = "batch"
+    ):
+        widths = [inputs] + [hidden] * convs
+        blocks = [conv_block(a, b, 3, norm=norm, dropout=dropout) for a, b in pairwise(widths)]
+        super().__init__(*blocks, nn.Conv2d(widths[-1], dim, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, inputs, H, W) to (B, dim, H, W), not normalised to unit length."""
+        return super().forward(x)

@@ -1,0 +1,52 @@
+"""Small layers shared by decoders and heads."""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..errors import S4Error
+
+
+class PooledBatchNorm(nn.BatchNorm2d):
+    """Batch norm behind global pooling.
+
+    With one image in the batch a pooled map has one value per channel: its variance is 0 and torch raises. Then, and
+    only then, this layer normalises by its running statistics (and leaves them alone), so that a batch of one trains.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.training and x.numel() == x.shape[1]:
+            return F.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, False, 0.0, self.eps)
+        return super().forward(x)
+
+
+def make_norm(norm: str, channels: int, pooled: bool = False) -> nn.Module:
+    """A normalisation layer: "batch", or "group" (groups of 8 channels, or one group where 8 does not divide).
+
+    Group norm looks at one image at a time, so that results do not depend on how a batch is cut over processes.
+    """
+    if norm == "batch":
+        return PooledBatchNorm(channels) if pooled else nn.BatchNorm2d(channels)
+    if norm == "group":
+        return nn.GroupNorm(channels // 8 if channels % 8 == 0 else 1, channels)
+    raise S4Error(f"norm={norm!r}: choose batch or group.")
+
+
+def conv_block(
+    inputs: int,
+    outputs: int,
+    kernel: int = 3,
+    dilation: int = 1,
+    stride: int = 1,
+    norm: str = "batch",
+    dropout: float = 0.0,
+) -> nn.Sequential:
+    """Convolution without bias, normalisation, ReLU and, if asked for, channel dropout. Keeps the size at stride 1."""
+    padding = dilation * (kernel // 2)
+    layers = [
+        nn.Conv2d(inputs, outputs, kernel, stride, padding, dilation, bias=False),
+        make_norm(norm, outputs),
+        nn.ReLU(inplace=True),
+    ]
+    return nn.Sequential(*layers, *([nn.Dropout2d(dropout)] if dropout else []))

@@ -1,0 +1,64 @@
+"""The mode of a forward is part of a method, so it is written at the call: `with evaluating(teacher): ...`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+
+def set_training(module: nn.Module, mode: bool = True) -> nn.Module:
+    """`module.train(mode)` that passes over children which keep a mode of their own.
+
+    A child with a true attribute `own_mode` (an EMA teacher, a frozen batch norm) is left as it is, with
+    everything below it; `module` itself is always set. `SegNet.train` and `Method.train` are this function.
+    """
+    module.training = mode
+    for child in module.children():
+        if not getattr(child, "own_mode", False):
+            set_training(child, mode)
+    return module
+
+
+@contextmanager
+def evaluating(*nets: nn.Module) -> Iterator[None]:
+    """Eval mode and no gradients inside; afterwards every sub-module has the mode it had before."""
+    modes = [(m, m.training) for net in nets for m in net.modules()]
+    for m, _ in modes:
+        m.training = False
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        for m, mode in reversed(modes):
+            m.training = mode
+
+
+@contextmanager
+def frozen(*nets: nn.Module) -> Iterator[None]:
+    """Gradients flow through the nets to their inputs, but not into their parameters."""
+    parameters = [p for net in nets for p in net.parameters() if p.requires_grad]
+    for p in parameters:
+        p.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for p in parameters:
+            p.requires_grad_(True)
+
+
+@contextmanager
+def bn_untouched(*nets: nn.Module) -> Iterator[None]:
+    """Train-mode forwards inside use batch statistics but leave the running ones, and their counter, alone."""
+    norms = [m for net in nets for m in net.modules() if isinstance(m, _BatchNorm) and m.track_running_stats]
+    for m in norms:
+        # A layer that does not track still normalises by its running statistics in eval mode, as wanted.
+        m.track_running_stats = False
+    try:
+        yield
+    finally:
+        for m in norms:
+            m.track_running_stats = True

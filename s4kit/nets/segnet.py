@@ -1,0 +1,179 @@
+"""The network type that every method speaks: encode -> fuse -> classify, each step callable by itself."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..errors import S4Error
+from .modes import set_training
+
+
+class Features(NamedTuple):
+    """What the encoder hands to the decoder.
+
+    Attributes:
+        levels: maps (B, C_i, H/s_i, W/s_i) from fine to coarse; the first has stride 4, the last the output stride.
+        extra: further tensors with the batch as first dimension (class tokens, attention); usually empty.
+    """
+
+    levels: tuple[Tensor, ...]
+    extra: dict[str, Tensor] = {}  # noqa: RUF012 (never written to)
+
+    @property
+    def low(self) -> Tensor:
+        """The stride-4 map that the decoder reads."""
+        return self.levels[0]
+
+    @property
+    def mid(self) -> Tensor:
+        """The level before the last: where an auxiliary head sits (layer3 of a ResNet)."""
+        return self.levels[-2]
+
+    @property
+    def high(self) -> Tensor:
+        """The coarsest map, the input of the ASPP."""
+        return self.levels[-1]
+
+    @property
+    def ends(self) -> Features:
+        """`low` and `high` alone, all that DeepLabV3+ decodes: joining copies of these spares the levels between."""
+        return Features((self.low, self.high), self.extra)
+
+    def map(self, fn: Callable[[Tensor], Tensor]) -> Features:
+        """`fn` applied to every level; `extra` is kept."""
+        return Features(tuple(fn(x) for x in self.levels), self.extra)
+
+    def rows(self, index: Any) -> Features:
+        """The images `index` (slice, long or bool tensor) of every level and of `extra`."""
+        return Features(tuple(x[index] for x in self.levels), {k: v[index] for k, v in self.extra.items()})
+
+    def split(self, *sizes: int) -> list[Features]:
+        """The batch cut into parts of the given sizes."""
+        return [self.rows(part) for part in _slices(sizes)]
+
+    @staticmethod
+    def cat(parts: Sequence[Features]) -> Features:
+        """Several features behind each other in one batch."""
+        levels = tuple(torch.cat(level) for level in zip(*(p.levels for p in parts)))
+        return Features(levels, {k: torch.cat([p.extra[k] for p in parts]) for k in parts[0].extra})
+
+
+class Fused(NamedTuple):
+    """`map`: (B, F, H/4, W/4), what enters the classifier's convolutions (304 channels in DeepLabV3+);
+    `context`: the ASPP output alone, at the output stride."""
+
+    map: Tensor
+    context: Tensor
+
+
+class Decoded(NamedTuple):
+    """A decoder's answer.
+
+    Attributes:
+        logits: (B, K, h, w) float32, at the size asked for (stride 4 when none was).
+        embedding: (B, D, H/4, W/4), the map before the last 1x1 convolution (256 channels in DeepLabV3+).
+        fused: (B, F, H/4, W/4), the map before the classifier's convolutions.
+    """
+
+    logits: Tensor
+    embedding: Tensor
+    fused: Tensor
+
+    def rows(self, index: Any) -> Decoded:
+        """The images `index` of every field."""
+        return Decoded(*(t[index] for t in self))
+
+    def split(self, *sizes: int) -> list[Decoded]:
+        """The batch cut into parts of the given sizes."""
+        return [self.rows(part) for part in _slices(sizes)]
+
+
+class SegNet(nn.Module):
+    """A backbone and a decoder, cut where semi-supervised methods cut.
+
+    Args:
+        backbone: module with `mean`, `std` (per input channel, of images in [0, 1]) and
+            `forward(x, levels=()) -> tuple of levels`, which resumes after the levels given.
+        decoder: module with `fuse(features) -> Fused`, `classify(map) -> (logits, embedding)` and `align_corners`.
+        aux: module from `features.mid` to logits, or None.
+        classes: number of classes K.
+
+    Attributes:
+        heads: empty; a method fills it with extra heads (projections) and calls them itself, so that the EMA,
+            the optimiser and the checkpoint follow without a word.
+    """
+
+    def __init__(self, backbone: nn.Module, decoder: nn.Module, classes: int, aux: nn.Module | None = None):
+        super().__init__()
+        self.backbone, self.decoder, self.aux, self.classes = backbone, decoder, aux, classes
+        self.heads = nn.ModuleDict()
+        # Constants of the weights, not state: kept out of checkpoints.
+        self.register_buffer("mean", torch.tensor(backbone.mean).view(1, -1, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(backbone.std).view(1, -1, 1, 1), persistent=False)
+
+    def normalise(self, image: Tensor) -> Tensor:
+        """(B, C, H, W) in [0, 1] to what the backbone's weights expect. `encode` does this, and nothing else may."""
+        return (image - self.mean) / self.std
+
+    def encode(self, image: Tensor, start: Features | None = None) -> Features:
+        """Features of an image (B, C, H, W) in [0, 1]; with `start`, only the levels after those of `start`."""
+        if start is None:
+            return Features(self.backbone(self.normalise(image)))
+        return Features(self.backbone(None, start.levels), start.extra)
+
+    def fuse(self, features: Features) -> Fused:
+        """Context and low-level features joined at stride 4."""
+        return self.decoder.fuse(features)
+
+    def classify(self, map: Tensor, size: Sequence[int] | None = None) -> Decoded:
+        """Logits of a fused map, in float32, upsampled to `size` (H, W) if given."""
+        logits, embedding = self.decoder.classify(map)
+        return Decoded(self._upsample(logits, size), embedding, map)
+
+    def decode(self, features: Features, size: Sequence[int] | None = None) -> Decoded:
+        """`classify(fuse(features).map, size)`."""
+        return self.classify(self.fuse(features).map, size)
+
+    def auxiliary(self, features: Features, size: Sequence[int] | None = None) -> Tensor:
+        """(B, K, h, w) float32 logits of the auxiliary head on `features.mid` (net option `aux=True`)."""
+        if self.aux is None:
+            raise S4Error("This network has no auxiliary head; build it with aux=True.")
+        return self._upsample(self.aux(features.mid), size)
+
+    def joint(self, *images: Tensor) -> list[Decoded]:
+        """One forward of several batches of equal H and W as one BN batch; their parts, logits at image size."""
+        both = self.decode(self.encode(torch.cat(images)), images[0].shape[-2:])
+        return both.split(*(len(image) for image in images))
+
+    def forward(self, image: Tensor) -> Tensor:
+        """(B, C, H, W) in [0, 1] to (B, K, H, W) float32 logits."""
+        return self.decode(self.encode(image), image.shape[-2:]).logits
+
+    def param_groups(self) -> dict[str, list[nn.Parameter]]:
+        """All parameters as "backbone" (pretrained) and "head" (new: decoder, auxiliary head, `heads`)."""
+        backbone = list(self.backbone.parameters())
+        inside = {id(p) for p in backbone}
+        return {"backbone": backbone, "head": [p for p in self.parameters() if id(p) not in inside]}
+
+    def train(self, mode: bool = True) -> SegNet:
+        """Train or eval mode; frozen batch norms stay in eval mode."""
+        return set_training(self, mode)
+
+    def _upsample(self, logits: Tensor, size: Sequence[int] | None) -> Tensor:
+        logits = logits.float()  # before the interpolation: under autocast softmax and thresholds need the bits
+        return logits if size is None else resize(logits, size, self.decoder.align_corners)
+
+
+def resize(x: Tensor, size: Sequence[int], align_corners: bool) -> Tensor:
+    """Bilinear resize of (B, C, h, w) to `size` (H, W)."""
+    return F.interpolate(x, size=tuple(size), mode="bilinear", align_corners=align_corners)
+
+
+def _slices(sizes: Sequence[int]) -> list[slice]:
+    stops = [sum(sizes[: i + 1]) for i in range(len(sizes))]
+    return [slice(stop - n, stop) for stop, n in zip(stops, sizes)]
