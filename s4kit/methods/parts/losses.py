@@ -1,0 +1,114 @@
+"""Pixel losses with the normaliser spelled out.
+
+Methods differ less in what they sum than in what they divide by, so every mean here says its divisor: `over=`
+
+    "all"     every pixel of the batch, B * H * W (CPS; CutMix-Seg): void and padding shrink the loss
+    "valid"   pixels that may carry a loss: not void, not padding (FixMatch, UniMatch; the supervised term)
+    "kept"    valid pixels that the rule accepts, weight > 0 (U2PL): the loss does not shrink when few are accepted
+    "weight"  the sum of weight * validity (confidence-weighted means)
+
+Everything runs in float32, with fixed shapes and without a look at a value from the host; a mean over nothing is a zero
+that still has a gradient (of zero), never NaN.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ...data.task import VOID
+from ..base import PseudoLabels
+from .precision import float32
+
+Criterion = Callable[[Tensor, Tensor], Tensor]
+OVER = ("all", "valid", "kept", "weight")
+
+
+@float32
+def pixel_mean(values: Tensor, weight: Tensor, valid: Tensor, *, over: str) -> Tensor:
+    """sum(values * weight * valid) divided by what `over` says.
+
+    Args:
+        values: (B, H, W) loss of each pixel.
+        weight: (B, H, W), or anything that broadcasts to it; 0 = rejected.
+        valid: (B, H, W) in [0, 1]; 0 = void or padding.
+        over: "all", "valid", "kept" or "weight", see above.
+
+    Returns:
+        A scalar; 0 where the divisor is 0.
+    """
+    if over not in OVER:
+        raise ValueError(f"over={over!r}: choose one of {', '.join(OVER)}.")
+    used = (weight * valid).expand_as(values)
+    if over == "all":
+        return (values * used).sum() / values.numel()
+    divisor = {"valid": valid.expand_as(values), "kept": (used > 0).to(values.dtype), "weight": used}[over].sum()
+    return (values * used).sum() / torch.where(divisor > 0, divisor, 1.0)
+
+
+@float32
+def ce_map(logits: Tensor, label: Tensor) -> Tensor:
+    """(B, H, W) cross entropy of (B, C, H, W) logits and a (B, H, W) long label; 0 where the label is 255."""
+    return F.cross_entropy(logits, label, ignore_index=VOID, reduction="none")
+
+
+def pixel_ce(logits: Tensor, target: Tensor | PseudoLabels, *, over: str) -> Tensor:
+    """Cross entropy with a label map or with pseudo-labels.
+
+    Args:
+        logits: (B, C, H, W).
+        target: (B, H, W) long with 255 = void, or PseudoLabels, whose weight and validity multiply each pixel's loss.
+        over: the divisor, see `pixel_mean`. For a label map "valid", "kept" and "weight" are all its non-void pixels.
+    """
+    if isinstance(target, PseudoLabels):
+        return pixel_mean(ce_map(logits, target.label), target.weight, target.valid, over=over)
+    known = (target != VOID).to(torch.float32)
+    return pixel_mean(ce_map(logits, target), known, known, over=over)
+
+
+@float32
+def ce(logits: Tensor, label: Tensor) -> Tensor:
+    """The supervised term: mean cross entropy over the non-void pixels of the batch; 0 when all are void."""
+    total = F.cross_entropy(logits, label, ignore_index=VOID, reduction="sum")
+    return total / (label != VOID).sum().clamp(min=1)
+
+
+def ohem(thresh: float = 0.7, min_kept: int = 100_000) -> Criterion:
+    """Online hard example mining (Shrivastava et al., CVPR 2016), as all official Cityscapes recipes have it.
+
+    Only hard pixels count: those whose true class has a probability of at most t = max(`thresh`, the `min_kept`-th
+    smallest such probability), void pixels counting as 1; the mean is over what is left. When the batch has fewer than
+    `min_kept` valid pixels, or for `min_kept` = 0, it is the plain `ce`.
+
+    Args:
+        thresh: probability above which a pixel is easy.
+        min_kept: number of pixels to keep at least, per process.
+
+    Returns:
+        A criterion like `ce`: (logits, label) -> scalar.
+    """
+    if min_kept == 0:
+        return ce
+
+    @float32
+    def criterion(logits: Tensor, label: Tensor) -> Tensor:
+        nll = ce_map(logits, label)
+        valid = label != VOID
+        with torch.no_grad():
+            true_class = torch.exp(-nll).flatten()  # void pixels have nll 0, hence probability 1
+            kth = true_class.kthvalue(min(min_kept, len(true_class))).values
+            hard = true_class.view_as(nll) <= kth.clamp(min=thresh)
+            kept = (valid & (hard | (valid.sum() < min_kept))).to(nll.dtype)
+        return pixel_mean(nll, kept, kept, over="kept")
+
+    return criterion
+
+
+@float32
+def entropy(logits: Tensor) -> Tensor:
+    """(B, H, W) entropy in nats of (B, C, H, W) logits, between 0 and log C."""
+    log_p = logits.log_softmax(1)
+    return -(log_p.exp() * log_p).sum(1)
