@@ -1,0 +1,11 @@
+"""Every recording that the kit answers, by (method, what), and the reasons why some are left out."""
+
+import baseline_adapters
+import consistency_adapters
+import view_adapters
+from harness import ADAPTERS
+
+__all__ = ["ADAPTERS", "LEFT_OUT", "baseline_adapters", "consistency_adapters", "view_adapters"]
+
+# Recordings of methods that the kit has, which it does not answer.
+LEFT_OUT: dict[str, str] = {}

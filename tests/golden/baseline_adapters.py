@@ -1,0 +1,1 @@
+"""Baselines, schedules and common losses against recordings."""

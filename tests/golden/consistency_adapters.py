@@ -1,0 +1,1 @@
+"""FixMatch, UniMatch and CutMix-Seg against recordings of their official code."""
