@@ -98,11 +98,13 @@ def area_boxes(
 
 def rasterise(boxes: Tensor, size: tuple[int, int]) -> Tensor:
     """Paint (B, k, 4) boxes as a (B, H, W) bool mask on the boxes' device; every box inverts what it covers."""
-    top, left, height, width = boxes[..., None, None].unbind(2)  # each (B, k, 1, 1)
-    y = torch.arange(size[0], device=boxes.device)[:, None]
-    x = torch.arange(size[1], device=boxes.device)
-    inside = (y >= top) & (y < top + height) & (x >= left) & (x < left + width)
-    return (inside.sum(1) % 2).bool()
+    top, left, height, width = boxes[..., None].unbind(2)  # each (B, k, 1)
+    y, x = (torch.arange(side, device=boxes.device) for side in size)
+    rows, columns = (y >= top) & (y < top + height), (x >= left) & (x < left + width)
+    mask = torch.zeros(len(boxes), *size, dtype=torch.bool, device=boxes.device)
+    for k in range(boxes.shape[1]):
+        mask ^= rows[:, k, :, None] & columns[:, k, None, :]
+    return mask
 
 
 def unimatch_box(**options) -> UniMatchBox:

@@ -54,7 +54,10 @@ class Strong:
 
     def apply(self, image: Tensor, params: Params) -> Tensor:
         """Change (B, 3, H, W) images in [0, 1] by parameters stacked over the batch; returns new images."""
-        out = image.clone()
+        if image.device.type == "cpu" and len(image) > 1:  # one sample at a time stays in the processor's cache
+            single = [{key: value[i : i + 1] for key, value in params.items()} for i in range(len(image))]
+            return torch.cat([self.apply(image[i : i + 1], own) for i, own in enumerate(single)])
+        out = image.clone(memory_format=torch.contiguous_format)
         rows = np.flatnonzero(params["jitter"])
         if len(rows):
             chosen = {k: params[k][rows] for k in ("factor", "hue", "order")}
@@ -110,16 +113,18 @@ def jitter(image: Tensor, params: Params) -> Tensor:
 def shift_hue(image: Tensor, turns: Tensor) -> Tensor:
     """Turn the hue of (B, 3, H, W) images by (B,) turns (1 = full circle), in HSV."""
     r, g, b = image.unbind(1)
-    high, low = image.amax(1), image.amin(1)
-    chroma = high - low
-    safe = torch.where(chroma > 0, chroma, 1.0)
-    hue = torch.where(high == r, (g - b) / safe, torch.where(high == g, (b - r) / safe + 2, (r - g) / safe + 4))
-    hue = hue + 6 * turns.view(-1, 1, 1)
-    # closed form of HSV -> RGB: channel n is V - C * max(0, min(k, 4 - k, 1)) with k = (n + hue) mod 6
-    offsets = torch.arange(5, 0, -2, device=hue.device, dtype=hue.dtype)
-    k = torch.remainder(hue[:, None] + offsets.view(1, 3, 1, 1), 6)
-    weight = torch.minimum(k, 4 - k).clamp_(0, 1)
-    return high[:, None] - chroma[:, None] * weight
+    high = torch.maximum(torch.maximum(r, g), b)
+    chroma = high - torch.minimum(torch.minimum(r, g), b)
+    inverse = chroma.clamp_min(1e-12).reciprocal_()
+    hue = torch.where(high == g, (b - r).mul_(inverse).add_(2), (r - g).mul_(inverse).add_(4))
+    hue = torch.where(high == r, (g - b).mul_(inverse), hue).add_(6 * turns.view(-1, 1, 1))
+    hue.sub_((hue / 6).floor_(), alpha=6)  # [0, 6), red at 0
+    # HSV -> RGB in closed form: a channel is V - C * w, with w = 0 up to one sixth from its own hue and 1 from two on
+    out = torch.empty_like(image)
+    torch.addcmul(high, chroma, (hue - 3).abs_().neg_().add_(2).clamp_(0, 1), value=-1, out=out[:, 0])
+    torch.addcmul(high, chroma, (hue - 2).abs_().sub_(1).clamp_(0, 1), value=-1, out=out[:, 1])
+    torch.addcmul(high, chroma, (hue - 4).abs_().sub_(1).clamp_(0, 1), value=-1, out=out[:, 2])
+    return out
 
 
 def blur(image: Tensor, sigma: Tensor, largest: float) -> Tensor:
@@ -128,13 +133,22 @@ def blur(image: Tensor, sigma: Tensor, largest: float) -> Tensor:
     The kernel reaches three times the `largest` sigma of the recipe, so its size does not depend on the draw.
     """
     radius = min(int(3 * largest + 0.5), min(image.shape[-2:]) - 1)
-    offset = torch.arange(-radius, radius + 1, device=image.device, dtype=image.dtype)
-    kernel = torch.exp(-0.5 * (offset / sigma[:, None]) ** 2)
-    kernel = (kernel / kernel.sum(1, keepdim=True)).repeat_interleave(3, 0)[:, None]  # (3B, 1, taps)
-    flat = image.flatten(0, 1)[None]
-    flat = F.conv2d(F.pad(flat, (radius, radius, 0, 0), "reflect"), kernel[:, :, None], groups=flat.shape[1])
-    flat = F.conv2d(F.pad(flat, (0, 0, radius, radius), "reflect"), kernel[..., None], groups=flat.shape[1])
-    return flat.view_as(image)
+    offset = torch.arange(radius + 1, device=image.device, dtype=image.dtype)
+    half = torch.exp(-0.5 * (offset / sigma[:, None]) ** 2)
+    half = half / (2 * half.sum(1, keepdim=True) - half[:, :1])
+    for dim, margin in ((2, (0, 0, radius, radius)), (3, (radius, radius, 0, 0))):
+        image = _convolve(F.pad(image, margin, "reflect"), half, dim)
+    return image
+
+
+def _convolve(padded: Tensor, half: Tensor, dim: int) -> Tensor:
+    """Symmetric kernels (B, radius + 1) along one dimension, as sums of shifted images: cheaper than a grouped conv."""
+    radius, side = half.shape[1] - 1, padded.shape[dim] - 2 * half.shape[1] + 2
+    taps = half[:, :, None, None, None].unbind(1)
+    out = padded.narrow(dim, radius, side) * taps[0]
+    for i, tap in enumerate(taps[1:], 1):
+        out.addcmul_(padded.narrow(dim, radius - i, side) + padded.narrow(dim, radius + i, side), tap)
+    return out
 
 
 def _rows(rows: np.ndarray, device: torch.device) -> Tensor:
@@ -146,4 +160,7 @@ def _take(image: Tensor, rows: np.ndarray) -> Tensor:
 
 
 def _put(image: Tensor, rows: np.ndarray, part: Tensor) -> None:
-    image.index_copy_(0, _rows(rows, image.device), part)
+    if len(rows) == 1:  # also right where `part` is that very row
+        image[rows[0] : rows[0] + 1].copy_(part)
+    else:
+        image.index_copy_(0, _rows(rows, image.device), part)

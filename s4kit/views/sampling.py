@@ -124,7 +124,6 @@ class Steps(Dataset):
         self.arguments = (task, plan, batch, seed, stage)
 
     def __getitem__(self, micro: int) -> HostStep:
-        torch.set_num_threads(1)
         return draw_step(*self.arguments, micro)
 
 
@@ -134,7 +133,8 @@ def render_stream(host: HostViews, stream: Stream, device: torch.device) -> View
     def to(tensor: Tensor) -> Tensor:
         return tensor.to(device, non_blocking=True)
 
-    image = to(host.image).permute(0, 3, 1, 2).float().div_(255)
+    planes = to(host.image).permute(0, 3, 1, 2)
+    image = planes.to(torch.float32, memory_format=torch.contiguous_format).div_(255)
     side = image.shape[-1]
     top, left, bottom, right = to(host.real)[:, :, None, None].unbind(1)
     line = torch.arange(side, device=device)

@@ -1,0 +1,40 @@
+"""s4kit: teach, run and debug semi-supervised semantic segmentation.
+
+    import s4kit as s4
+    task   = s4.load("scenes", labelled=16)
+    method = s4.methods.create("unimatch", task)
+    run    = s4.fit(method, task, steps=600)
+    run.evaluate()
+
+Importing is light: PyTorch and the rest are imported at the first use of a name.
+"""
+
+from importlib import import_module
+from typing import Any
+
+__version__ = "0.1.0"
+
+_HOME = {
+    "load": "data",
+    "Task": "data",
+    "fit": "engine",
+    "evaluate": "engine",
+    "open_run": "engine",
+    "Run": "engine",
+    "S4Error": "errors",
+}
+_MODULES = ("data", "views", "nets", "methods", "engine", "report")
+
+__all__ = ["__version__", *_HOME, *_MODULES]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _MODULES:
+        return import_module(f"{__name__}.{name}")
+    if name in _HOME:
+        return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

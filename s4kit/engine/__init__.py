@@ -1,0 +1,8 @@
+"""The engine: fit, evaluate, checkpoints, several processes. It knows no method by name."""
+
+from .evaluate import Scores, evaluate, sliding, whole
+from .fit import fit
+from .run import Run, open_run
+from .settings import Settings
+
+__all__ = ["Run", "Scores", "Settings", "evaluate", "fit", "open_run", "sliding", "whole"]

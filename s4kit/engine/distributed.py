@@ -1,0 +1,67 @@
+"""Several processes with PyTorch's own means: `torchrun -m s4kit train ...`; one process needs none of it."""
+
+from __future__ import annotations
+
+import os
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from ..methods.base import Losses
+
+
+def world() -> int:
+    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+
+
+def rank() -> int:
+    return dist.get_rank() if world() > 1 else 0
+
+
+def join_world(device: torch.device) -> None:
+    """Join the process group that torchrun has announced in the environment; does nothing without one."""
+    if int(os.environ.get("WORLD_SIZE", 1)) > 1 and not dist.is_initialized():
+        if device.type == "cuda":
+            torch.cuda.set_device(device)
+        dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+
+
+class Whole(nn.Module):
+    """The method with all its networks as one module whose forward is a loss function: what DDP wraps.
+
+    Wrapping a network alone would let `encode` / `decode` bypass the wrapper and skip the gradient average.
+    """
+
+    def __init__(self, method: nn.Module) -> None:
+        super().__init__()
+        self.method = method
+        self.out: Losses = Losses()
+
+    def forward(self, losses, batch, clock) -> Tensor:
+        self.out = losses(batch, clock)
+        return self.out.total
+
+
+def wrap(method: nn.Module) -> tuple[nn.Module, Whole]:
+    """(callable, inner): the callable averages gradients over processes where there are several."""
+    inner = Whole(method)
+    if world() == 1:
+        return inner, inner
+    ddp = nn.parallel.DistributedDataParallel(inner, find_unused_parameters=True, broadcast_buffers=False)
+    return ddp, inner
+
+
+def share_buffers(module: nn.Module) -> None:
+    """Give all processes the buffers (BN statistics) of process 0, before anything is evaluated or saved."""
+    if world() > 1:
+        for buffer in module.buffers():
+            dist.broadcast(buffer, 0)
+
+
+def share_state(module: nn.Module) -> None:
+    """Give all processes the parameters and buffers of process 0, at the start."""
+    if world() > 1:
+        with torch.no_grad():
+            for tensor in (*module.parameters(), *module.buffers()):
+                dist.broadcast(tensor, 0)

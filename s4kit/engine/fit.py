@@ -1,0 +1,48 @@
+"""`fit`: train a method on a task."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from ..data.task import Task
+from ..methods.base import Method
+from .run import Run
+from .settings import resolve
+from .training import Training
+
+
+def fit(
+    method: Method,
+    task: Task,
+    steps: int | None = None,
+    *,
+    epochs: float | None = None,
+    reference_batch: int | None = None,
+    out: str | Path | None = None,
+    resume: bool = False,
+    progress: bool = True,
+    **settings: Any,
+) -> Run:
+    """Train a method on a task.
+
+    Args:
+        steps: optimiser steps; or `epochs`, passes over the unlabelled list.
+        reference_batch: the labelled batch for which `lr` is meant; with another batch the rate is scaled in
+            proportion, and that is said.
+        out: folder of the run; default `runs/<method>-<data set>-seed<seed>`, numbered if taken.
+        resume: continue from `out/last.pt`.
+        progress: show a progress bar, and live curves in a notebook.
+        settings: fields of `Settings`: batch (labelled images per step and process), unlabelled_batch, accumulate,
+            optimiser ("sgd", "adamw", "adam"), lr (of the backbone), head (its multiple for new layers), weight_decay,
+            warmup (steps), clip (gradient norm), seed, checkpoint_every, evaluate_every, probes, device, precision,
+            workers.
+
+    Returns:
+        The run; after Ctrl-C too, with `interrupted` set and a checkpoint written.
+
+    Raises:
+        S4Error: a setting that cannot work, a loss that is not finite, a full disk.
+    """
+    chosen = resolve(task, steps, epochs, reference_batch, settings)
+    return Training(method, task, chosen, Path(out) if out else None, resume, progress).run()

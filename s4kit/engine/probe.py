@@ -1,0 +1,104 @@
+"""The probe set: a few unlabelled images on which the method's own rule is recorded during training.
+
+Their truth, where the data set has it, is read here and never reaches a step.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..data.seeding import generator
+from ..data.task import VOID, Task
+from ..methods.base import Clock, Method, PseudoLabels
+from ..views.geometry import Geometry, Window, placement
+from ..views.plan import Stream, Views
+from ..views.sampling import HostViews, render_stream
+from .checkpoint import write_atomic
+from .evaluate import count
+
+
+@dataclass
+class Probe:
+    """Fixed crops of unlabelled images as a stream's views, and their hidden truth (B, S, S), 255 where unknown."""
+
+    views: Views
+    truth: Tensor
+    ids: list[str]
+
+
+def make_probe(task: Task, amount: int, device: torch.device, seed: int = 0) -> Probe:
+    """Centre crops, at the stored scale, of `amount` images of the unlabelled list (fewer where it is shorter)."""
+    rows = np.array(task.unlabelled or task.labelled)
+    rows = np.sort(generator(seed, "probe").permutation(rows)[:amount])
+    images, truths, real, ids = [], [], [], []
+    shape = Geometry()
+    for row in rows:
+        sample = task.train.read(int(row))
+        pixels = sample.image.permute(1, 2, 0).numpy()
+        height, width = pixels.shape[:2]
+        top, left = (max(0, (side - task.crop) // 2) for side in (height, width))
+        window = Window(height, width, top, left, flip=False)
+        images.append(shape.image(pixels, window, task.crop))
+        missing = np.full((task.crop, task.crop), VOID, np.uint8)
+        truths.append(missing if sample.label is None else shape.label(sample.label.numpy(), window, task.crop))
+        real.append(placement(window, task.crop))
+        ids.append(sample.id)
+    truth = torch.from_numpy(np.stack(truths))
+    host = HostViews(
+        torch.from_numpy(np.stack(images)),
+        torch.full_like(truth, VOID),
+        torch.tensor(real, dtype=torch.int32),
+        torch.from_numpy(rows.astype(np.int64)),
+        torch.zeros(len(rows), dtype=torch.bool),
+    )
+    return Probe(render_stream(host, Stream("unlabelled"), device), truth.long().to(device), ids)
+
+
+@torch.no_grad()
+def look(method: Method, probe: Probe, clock: Clock) -> dict[str, PseudoLabels]:
+    """What the method's rule says of the probe images (rule on an eval forward), by name; {} where it has no rule."""
+    found = method.pseudo_labels(method.teach(probe.views), probe.views, clock)
+    if found is None:
+        return {}
+    return found if isinstance(found, dict) else {"pseudo": found}
+
+
+def quality(labels: PseudoLabels, truth: Tensor, classes: tuple[str, ...]) -> dict[str, float]:
+    """Precision and coverage of pseudo-labels against the hidden truth, over pixels with known truth.
+
+    coverage: share of pixels that are kept; precision: share of kept pixels that are right; `share_<class>`: share of
+    the kept pixels that got this class; `precision_<class>` of them; `coverage_<class>`: share of the class's true
+    pixels that are kept. A value over nothing is left out.
+    """
+    known = (truth != VOID) & (labels.valid > 0)
+    kept = known & (labels.weight > 0)
+    everything = count(labels.label, torch.where(known, truth, VOID), len(classes)).double().cpu()
+    chosen = count(labels.label, torch.where(kept, truth, VOID), len(classes)).double().cpu()
+    row = {"coverage": _ratio(chosen.sum(), everything.sum()), "precision": _ratio(chosen.trace(), chosen.sum())}
+    row["accuracy"] = _ratio(everything.trace(), everything.sum())
+    for c, name in enumerate(classes):
+        row[f"share_{name}"] = _ratio(chosen[:, c].sum(), chosen.sum())
+        row[f"precision_{name}"] = _ratio(chosen[c, c], chosen[:, c].sum())
+        row[f"coverage_{name}"] = _ratio(chosen[c].sum(), everything[c].sum())
+    return {key: value for key, value in row.items() if value is not None}
+
+
+def _ratio(part: Tensor, of: Tensor) -> float | None:
+    return float(part / of) if of > 0 else None
+
+
+def snapshot(path: Path, labels: dict[str, PseudoLabels]) -> None:
+    """Store label (exact), confidence and weight (levels of 1/255) of every pseudo-label as one compressed file."""
+    arrays: dict[str, Any] = {}
+    for name, found in labels.items():
+        arrays[f"{name}/label"] = found.label.to(torch.uint8).cpu().numpy()
+        arrays[f"{name}/confidence"] = (found.confidence.clamp(0, 1) * 255).round().to(torch.uint8).cpu().numpy()
+        arrays[f"{name}/weight"] = (found.weight.clamp(0, 1) * 255).ceil().to(torch.uint8).cpu().numpy()
+    path.parent.mkdir(exist_ok=True)
+    write_atomic(path, lambda file: np.savez_compressed(file, **arrays))

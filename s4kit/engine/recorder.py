@@ -1,0 +1,159 @@
+"""What a training leaves behind: its folder, the tables, the snapshots, and what a person sees meanwhile."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..data.task import Task
+from ..errors import S4Error
+from ..methods.base import Clock, Losses, Method, PseudoLabels
+from . import checkpoint, probe, records
+from .evaluate import Scores
+from .progress import Progress
+from .run import peak_memory
+from .settings import Settings
+
+TABLES = ("metrics", "evaluations", "pseudo", "timing")
+
+
+def measure(out: Losses) -> dict[str, Tensor]:
+    """The terms of one micro-batch and the kept share of its pseudo-labels, as scalars on the device."""
+    row = {"loss": out.total.detach().float()}
+    row |= {name: value.detach().float() for name, (value, _) in out.items()}
+    for name, seen in out.seen.items():
+        if isinstance(seen, PseudoLabels):
+            row[f"kept_{name}"] = ((seen.weight > 0) * seen.valid).sum() / seen.valid.sum().clamp(min=1)
+    return row
+
+
+class Recorder:
+    """The folder of a run while it is being trained. On ranks other than 0 it checks but writes nothing.
+
+    Args:
+        folder: of the run. leader: whether this process writes.
+    """
+
+    def __init__(self, folder: Path, method: Method, task: Task, chosen: Settings, leader: bool, show: bool) -> None:
+        self.folder, self.method, self.task, self.chosen, self.leader = folder, method, task, chosen, leader
+        self.pending: list[tuple[Clock, int, float, list[str], Tensor]] = []
+        self.probe: probe.Probe | None = None
+        self.since = 0.0  # when the pending steps began; 0 = unknown, after anything but steps
+        self.progress = Progress(method, chosen.steps, show and leader)
+        if leader:
+            folder.mkdir(parents=True, exist_ok=True)
+            self.tables = {name: records.Table(folder / f"{name}.csv") for name in TABLES}
+
+    def config(self) -> None:
+        """Write `config.json`: all that is needed to load the run again."""
+        from .. import __version__
+
+        if not self.leader:
+            return
+        config = {
+            "method": getattr(self.method, "name", type(self.method).__name__),
+            "options": {k: v for k, v in getattr(self.method, "options", {}).items() if not callable(v)},
+            "task": self.task.config,
+            "protocol": self.task.protocol,
+            "fit": vars(self.chosen),
+            "versions": {"s4kit": __version__, "torch": torch.__version__},
+        }
+        text = json.dumps(config, indent=2, default=str)
+        checkpoint.write_atomic(self.folder / "config.json", lambda file: file.write(text.encode()))
+
+    def note(self, clock: Clock, step: int, rate: float, rows: list[dict[str, Tensor]]) -> None:
+        """Keep the measures of a step's micro-batches on the device until `flush`."""
+        self.pending.append(
+            (clock, step, rate, list(rows[0]), torch.stack([torch.stack(list(r.values())) for r in rows]))
+        )
+
+    def flush(self, complain: Callable[[Clock, int, str, float, int], None], score: float | None) -> None:
+        """Read the pending measures, check them and write them to `metrics.csv`.
+
+        Args:
+            complain: called with (clock, step, term, value, micro-batch) of the first value that is not finite.
+        """
+        rows = []
+        for clock, step, rate, names, values in self.pending:
+            columns = dict(zip(names, values.T.tolist()))
+            for name, column in columns.items():
+                for micro, value in enumerate(column):
+                    if not math.isfinite(value):
+                        complain(clock, step, name, value, micro)
+            means = {name: sum(column) / len(column) for name, column in columns.items()}
+            rows.append({"step": step, "stage": clock.stage, "lr": rate} | means)
+        self.pending = []
+        if not rows or not self.leader:
+            return
+        self.tables["metrics"].append(rows)
+        now = time.perf_counter()
+        if self.since:
+            seconds = (now - self.since) / len(rows)
+            memory = peak_memory(next(self.method.parameters()).device)
+            self.tables["timing"].append(
+                [{"step": rows[-1]["step"], "seconds_per_step": seconds, "peak_memory": memory}]
+            )
+        self.since = now
+        self.progress.update(rows, score)
+
+    def scores(self, step: int, predictor: str, scores: Scores) -> None:
+        """Add a row to `evaluations.csv`."""
+        if not self.leader:
+            return
+        per_class = {f"iou_{c}": v for c, v in zip(scores.classes, scores.iou.tolist()) if v == v}
+        row = {"step": step, "predictor": predictor, "miou": scores.miou, "accuracy": scores.accuracy}
+        self.tables["evaluations"].append([row | per_class])
+        self.since = 0.0
+
+    def look(self, clock: Clock, step: int) -> None:
+        """Record the method's rule on the probe images: a snapshot, and its quality in `pseudo.csv`."""
+        if not self.leader or not self.chosen.probes:
+            return
+        if self.probe is None:
+            self.probe = probe.make_probe(self.task, self.chosen.probes, next(self.method.parameters()).device)
+        found = probe.look(self.method, self.probe, clock)
+        for name, labels in found.items():
+            row = {"step": step, "name": name} | probe.quality(labels, self.probe.truth, self.task.classes)
+            self.tables["pseudo"].append([row])
+        if found:
+            probe.snapshot(self.folder / "probes" / f"{step:07d}.npz", found)
+
+    def save(self, name: str, state: dict[str, Any]) -> None:
+        if self.leader:
+            checkpoint.save(self.folder / f"{name}.pt", state)
+
+    def restore(self) -> dict[str, Any] | None:
+        """The state of `last.pt`, or None where there is none yet; what was recorded after it is removed."""
+        path = self.folder / "last.pt"
+        state = checkpoint.load(path) if path.is_file() else None
+        done = state["step"] if state else 0
+        if self.leader:
+            for table in self.tables.values():
+                table.cut(done)
+            for file in (self.folder / "probes").glob("*.npz"):
+                if int(file.stem) >= done:
+                    file.unlink()
+        return state
+
+
+def folder_of(out: Path | None, method: Method, task: Task, chosen: Settings, resume: bool) -> Path:
+    """The folder of a new or resumed run.
+
+    Raises:
+        S4Error: it holds another run already.
+    """
+    if out is None:
+        base = Path("runs") / f"{getattr(method, 'name', 'method')}-{task.name}-seed{chosen.seed}"
+        out, number = base, 2
+        while out.exists():
+            out, number = base.with_name(f"{base.name}-{number}"), number + 1
+    if not resume and (out / "last.pt").exists():
+        raise S4Error(f"{out} already holds a run; continue it with --resume {out}, or name another folder with --out.")
+    return out

@@ -1,0 +1,121 @@
+"""A training's folder, reopened by path."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from ..errors import S4Error
+from . import checkpoint, records
+from .device import pick_device
+from .evaluate import Scores, evaluate
+
+
+class Run:
+    """The directory of a training.
+
+    Files: `config.json`, `metrics.csv` (one row a step: the loss terms), `evaluations.csv` (validation scores),
+    `pseudo.csv` (quality of the pseudo-labels on the probe set), `timing.csv`, `last.pt`, `best.pt`, `probes/`.
+
+    Raises:
+        S4Error: the folder holds no run.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        self.interrupted = False
+        file = self.path / "config.json"
+        if not file.is_file():
+            raise S4Error(f"{self.path} holds no run: there is no {file.name}. Give the folder that `--out` named.")
+        try:
+            self.config: dict[str, Any] = json.loads(file.read_text())
+        except json.JSONDecodeError as error:
+            raise S4Error(f"{file} is no valid JSON ({error}); the run cannot be reopened without it.") from error
+
+    def metrics(self) -> list[dict[str, Any]]:
+        """Rows of `metrics.csv`, numbers as numbers, blanks as None."""
+        return records.numbers(records.read(self.path / "metrics.csv"))
+
+    def evaluations(self) -> list[dict[str, Any]]:
+        """Rows of `evaluations.csv`: step, predictor, miou, accuracy, iou_<class>."""
+        return records.numbers(records.read(self.path / "evaluations.csv"))
+
+    def pseudo(self) -> list[dict[str, Any]]:
+        """Rows of `pseudo.csv`: step, name, coverage, precision, and both per class."""
+        return records.numbers(records.read(self.path / "pseudo.csv"))
+
+    def timing(self) -> list[dict[str, Any]]:
+        return records.numbers(records.read(self.path / "timing.csv"))
+
+    @property
+    def headline(self) -> list[dict[str, Any]]:
+        """The evaluations of the paper's headline predictor (the first one of the method)."""
+        rows = self.evaluations()
+        return [row for row in rows if row["predictor"] == rows[0]["predictor"]]
+
+    @property
+    def last(self) -> dict[str, Any]:
+        """Step and mIoU (0..1) of the last evaluation; {} before the first."""
+        rows = self.headline if self.evaluations() else []
+        return {"step": rows[-1]["step"], "miou": rows[-1]["miou"]} if rows else {}
+
+    @property
+    def best(self) -> dict[str, Any]:
+        """Step and mIoU (0..1) of the best evaluation on val: optimistic, since it is chosen on val."""
+        rows = self.headline if self.evaluations() else []
+        row = max(rows, key=lambda r: (r["miou"], -r["step"])) if rows else None
+        return {"step": row["step"], "miou": row["miou"]} if row else {}
+
+    def task(self) -> Any:
+        """The run's task, loaded again."""
+        from ..data import load
+
+        if not self.config.get("task"):
+            raise S4Error(f"The run in {self.path} was trained on images in memory; pass its task yourself.")
+        return load(**self.config["task"])
+
+    def load(self, which: str = "last", task: Any = None, device: str = "auto") -> tuple[Any, Any]:
+        """(method, task) with the weights of the checkpoint "last" or "best"."""
+        from ..methods import create
+
+        task = task or self.task()
+        method = create(self.config["method"], task, **self.config["options"])
+        state = checkpoint.load(self.path / f"{which}.pt")
+        method.load_state_dict(state["method"])
+        return method.to(pick_device(device)).eval(), task
+
+    def evaluate(self, which: str = "last", task: Any = None, device: str = "auto") -> dict[str, Scores]:
+        """Score every predictor of the method on the validation set; {name: Scores}."""
+        method, task = self.load(which, task, device)
+        return {n: evaluate(net, task) for n, net in method.predictors().items()}
+
+    def probes(self) -> dict[int, dict[str, np.ndarray]]:
+        """The snapshots by step: `<name>/label`, `<name>/confidence`, `<name>/weight`, each (B, S, S) uint8."""
+        found = {}
+        for file in sorted((self.path / "probes").glob("*.npz")):
+            with np.load(file, allow_pickle=False) as arrays:
+                found[int(file.stem)] = {key: arrays[key] for key in arrays.files}
+        return found
+
+    def __repr__(self) -> str:
+        last, best = self.last, self.best
+        if not last:
+            return f"Run({str(self.path)!r}: {self.config['method']}, not evaluated yet)"
+        return (
+            f"Run({str(self.path)!r}: {self.config['method']}, mIoU {100 * last['miou']:.1f} at step {last['step']}, "
+            f"best {100 * best['miou']:.1f} at {best['step']})"
+        )
+
+
+def open_run(path: str | Path) -> Run:
+    """Reopen a run by its folder."""
+    return Run(path)
+
+
+def peak_memory(device: torch.device) -> int:
+    """Peak bytes that PyTorch has allocated on a CUDA device; 0 elsewhere."""
+    return torch.cuda.max_memory_allocated(device) if device.type == "cuda" else 0

@@ -1,0 +1,291 @@
+"""The training loop. It knows no method by name: views in, losses out, one backward, the optimisers, `after_step`."""
+
+from __future__ import annotations
+
+import random
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from ..data.seeding import mix_seed
+from ..data.task import Task
+from ..errors import S4Error
+from ..methods.base import Clock, Method, Optim, Stage
+from ..methods.parts.schedules import poly
+from ..views import Batch, Steps, ViewPlan, render
+from ..views.sampling import HostStep, pick, stream_size
+from . import distributed, optimise
+from .device import autocast, pick_device, pick_precision, pick_workers
+from .evaluate import evaluate
+from .recorder import Recorder, folder_of, measure
+from .run import Run
+from .settings import Settings, epoch_steps
+
+FLUSH = 20  # steps between two readings of the loss terms from the device
+
+
+class Training:
+    """One training: `Training(...).run()` is what `fit` does."""
+
+    def __init__(
+        self, method: Method, task: Task, chosen: Settings, out: Path | None, resume: bool, show: bool
+    ) -> None:
+        self.method, self.task, self.chosen = method, task, chosen
+        self.device = pick_device(chosen.device)
+        distributed.join_world(self.device)
+        self.slots = distributed.world() * chosen.accumulate
+        self.precision = pick_precision(chosen.precision, self.device)
+        method.to(self.device, memory_format=torch.channels_last)
+        distributed.share_state(method)
+        self.call, self.inner = distributed.wrap(method)
+        self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.precision == "fp16")
+        self.stages = self._share_out(method.stages())
+        self.done, self.score, self.best, self.stop = 0, None, -1.0, False
+        folder = folder_of(out, method, task, chosen, resume)
+        self.record = Recorder(folder, method, task, chosen, distributed.rank() == 0, show)
+        self.state = self._restore() if resume else None
+        if not resume:
+            self.record.config()
+
+    def _share_out(self, stages: list[Stage]) -> list[tuple[Stage, int, int]]:
+        """(stage, first step, number of steps) for each stage."""
+        whole, first, plan = sum(stage.share for stage in stages), 0, []
+        for stage in stages:
+            steps = max(1, round(self.chosen.steps * stage.share / whole))
+            if stage is stages[-1]:
+                steps = self.chosen.steps - first
+            plan.append((stage, first, steps))
+            first += steps
+        return plan
+
+    # ---- the loop ----
+
+    def run(self) -> Run:
+        with self._stop_on_interrupt():
+            for index, (stage, first, steps) in enumerate(self.stages):
+                if self.stop or self.done >= first + steps:
+                    continue
+                self._enter(index)
+                for step, batches in self._batches(index, self.done - first):
+                    clock = self._clock(index, step)
+                    self._step(stage, batches, clock)
+                    self._between_steps(clock)
+                    if self.stop:
+                        break
+            if self.stop:
+                self._save()
+        self.record.progress.close()
+        run = Run(self.record.folder)
+        run.interrupted = self.stop
+        return run
+
+    def _enter(self, index: int) -> None:
+        """Build the stage's optimisers; continue them, or try the stage's first and last moment before it begins."""
+        self.index, chosen = index, self.chosen
+        schedule = poly(0.9, warmup=chosen.warmup)
+        recipe = Optim([], chosen.lr, chosen.head, chosen.optimiser, chosen.weight_decay, chosen.decay_norms)
+        self.specs = self.method.optimisers(replace(recipe, clip=chosen.clip, schedule=schedule))
+        self.optimisers = optimise.build(self.specs, self.stages[index][0].train)
+        if self.state and self.state["stage"] == index:
+            for name, optimiser in self.optimisers.items():
+                optimiser.load_state_dict(self.state["optimisers"][name])
+        else:
+            self._rehearse(index)
+
+    def _views(self, stage: Stage) -> ViewPlan:
+        """The streams of a stage, with the unlabelled batch as the user wants it."""
+        plan = stage.views or self.method.views
+        if self.chosen.unlabelled_batch is None:
+            return plan
+        share = self.chosen.unlabelled_batch / self.chosen.batch
+        scaled = {n: s if s.source == "labelled" else replace(s, batch=share * s.batch) for n, s in plan.items()}
+        return ViewPlan(**scaled)
+
+    def _batches(self, index: int, start: int, amount: int | None = None) -> Iterator[tuple[int, list[Batch]]]:
+        """(step, this process's micro-batches) of a stage from step `start` on."""
+        stage, _, steps = self.stages[index]
+        plan, mine = self._views(stage), self.chosen.accumulate
+        wanted = range(start, steps if amount is None else start + amount)
+        numbers = [step * self.slots + distributed.rank() * mine + k for step in wanted for k in range(mine)]
+        workers = 0 if amount else pick_workers(self.chosen.workers, self.device)
+        if workers and hasattr(self.task.train, "reserve"):
+            self.task.train.reserve()  # forked workers then share one cache
+        drawn = iter(
+            DataLoader(
+                Steps(self.task, plan, self.chosen.batch, self.chosen.seed, index),
+                batch_size=None,
+                sampler=numbers,
+                num_workers=workers,
+                pin_memory=self.device.type == "cuda",
+            )
+        )
+        for step in wanted:
+            yield step, [self._to_device(next(drawn), plan) for _ in range(mine)]
+
+    def _to_device(self, drawn: HostStep, plan: ViewPlan) -> Batch:
+        batch = render(drawn, plan, self.device)
+        return batch.map(lambda t: t.contiguous(memory_format=torch.channels_last) if t.dim() == 4 else t)
+
+    def _clock(self, index: int, step: int) -> Clock:
+        _, first, steps = self.stages[index]
+        overall = (first + step) / self.chosen.steps
+        return Clock(step, steps, epoch_steps(self.task, self.chosen), index, overall, self.score)
+
+    def _step(self, stage: Stage, batches: list[Batch], clock: Clock) -> None:
+        """One training step: each `update` is one backward over the micro-batches and one step of the optimisers."""
+        self.method.train()
+        measured: list[dict[str, Tensor]] = [{} for _ in batches]
+        rate = optimise.set_rates(self.optimisers, self.specs, clock)
+        calls = 0
+
+        def update(losses: Any, only: str | None = None) -> None:
+            nonlocal calls
+            for optimiser in self.optimisers.values():
+                optimiser.zero_grad(set_to_none=True)
+            for k, batch in enumerate(batches):
+                self._seed(clock, k, calls)
+                self._backward(losses, batch, clock, last=k == len(batches) - 1)
+                measured[k] |= measure(self.inner.out)
+            for name in self.optimisers:
+                if only in (None, name):
+                    self._optimise(name)
+            self.scaler.update()
+            calls += 1
+
+        if stage.losses:
+            update(stage.losses)
+            self.method.after_step(clock)
+        else:
+            self.method.step(update, clock)
+        self.record.note(clock, self.stages[clock.stage][1] + clock.step, rate, measured)
+
+    def _seed(self, clock: Clock, k: int, call: int) -> None:
+        """Seed every generator from (seed, stage, step, slot): nothing is stored, so resuming is exact."""
+        slot = distributed.rank() * self.chosen.accumulate + k
+        seed = mix_seed(self.chosen.seed, clock.stage, clock.step, slot, call)
+        torch.manual_seed(seed)
+        random.seed(seed)
+
+    def _backward(self, losses: Any, batch: Batch, clock: Clock, last: bool) -> None:
+        alone = distributed.world() == 1
+        with nullcontext() if last or alone else self.call.no_sync():
+            with autocast(self.device, self.precision):
+                total = self.call(losses, batch, clock)
+            self.scaler.scale(total / self.chosen.accumulate).backward()
+
+    def _optimise(self, name: str) -> None:
+        optimiser, clip = self.optimisers[name], self.specs[name].clip
+        parameters = [p for group in optimiser.param_groups for p in group["params"]]
+        if all(p.grad is None for p in parameters):
+            return
+        if clip:
+            self.scaler.unscale_(optimiser)
+            torch.nn.utils.clip_grad_norm_(parameters, clip)
+        self.scaler.step(optimiser)
+
+    def _rehearse(self, index: int) -> None:
+        """Run the losses at the stage's first and last moment and undo it: out of memory shows now, not in an hour."""
+        stage, _, steps = self.stages[index]
+        kept = [(buffer, buffer.clone()) for buffer in self.method.buffers()]
+        _, batches = next(self._batches(index, 0, 1))
+        self.method.train()
+        for clock in {self._clock(index, 0), self._clock(index, steps - 1)}:
+            self._seed(clock, 0, 0)
+            with autocast(self.device, self.precision):
+                self.call(stage.losses or self.method.losses, batches[0], clock).backward()
+            self.method.zero_grad(set_to_none=True)
+        for buffer, before in kept:
+            buffer.copy_(before)
+
+    # ---- between steps ----
+
+    def _between_steps(self, clock: Clock) -> None:
+        self.done += 1
+        final = self.done == self.chosen.steps
+        if final or len(self.record.pending) >= FLUSH:
+            self._flush()
+        if final or self.done % (self.chosen.evaluate_every or max(1, self.chosen.steps // 10)) == 0:
+            self._evaluate(clock)
+        if final or self.done % self.chosen.checkpoint_every == 0:
+            self._save()
+
+    def _flush(self) -> None:
+        self.record.flush(self._not_finite, self.score)
+
+    def _not_finite(self, clock: Clock, step: int, term: str, value: float, k: int) -> None:
+        """Stop with the step, the term and the images, which follow from the step's number."""
+        micro = clock.step * self.slots + distributed.rank() * self.chosen.accumulate + k
+        images = []
+        for name, stream in self._views(self.stages[clock.stage][0]).items():
+            size = stream_size(stream, self.chosen.batch)
+            places = range(micro * size, (micro + 1) * size)
+            rows = [pick(self.task, stream, name, self.chosen.seed, clock.stage, place) for place in places]
+            images.append(f"{name}: {', '.join(self.task.train.ids[row] for row in rows)}")
+        raise S4Error(
+            f"The loss term {term!r} is {value} at step {step} (images {'; '.join(images)}). Lower the learning rate, "
+            f"clip the gradients (clip=1.0) or use precision='float32'; {self.record.folder} keeps what came before."
+        )
+
+    def _evaluate(self, clock: Clock) -> None:
+        """Score every predictor on the validation set, look at the probe images, keep the best weights."""
+        self._flush()
+        distributed.share_buffers(self.method)
+        step = self.done - 1
+        for number, (name, net) in enumerate(self.method.predictors().items()):
+            scores = evaluate(net, self.task, precision=self.precision)
+            self.record.scores(step, name, scores)
+            if number == 0:
+                self.score = scores.miou
+        self.record.look(clock, step)
+        if self.score > self.best:
+            self.best = self.score
+            self.record.save("best", {"method": self.method.state_dict(), "step": self.done, "score": self.score})
+
+    # ---- checkpoints ----
+
+    def _save(self) -> None:
+        self._flush()
+        distributed.share_buffers(self.method)
+        state = {
+            "method": self.method.state_dict(),
+            "optimisers": {name: optimiser.state_dict() for name, optimiser in self.optimisers.items()},
+            "scaler": self.scaler.state_dict(),
+            "stage": self.index,
+            "step": self.done,
+            "score": self.score,
+            "best": self.best,
+        }
+        self.record.save("last", state)
+
+    def _restore(self) -> dict[str, Any] | None:
+        state = self.record.restore()
+        if state:
+            self.method.load_state_dict(state["method"])
+            self.scaler.load_state_dict(state["scaler"])
+            self.done, self.score, self.best = state["step"], state["score"], state["best"]
+        return state
+
+    @contextmanager
+    def _stop_on_interrupt(self) -> Iterator[None]:
+        """Ctrl-C ends the training after the current step, with a checkpoint; a second Ctrl-C ends it at once."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+
+        def ask(*_: Any) -> None:
+            self.stop = True
+            signal.signal(signal.SIGINT, before)
+
+        before = signal.signal(signal.SIGINT, ask)
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGINT, before)
