@@ -98,11 +98,14 @@ def _resample(array: np.ndarray, window: Window, crop: int, method: Image.Resamp
     oy, ox = max(0, int(box[1]) - my), max(0, int(box[0]) - mx)
     part = array[oy : math.ceil(box[3]) + my, ox : math.ceil(box[2]) + mx]
     box = (box[0] - ox, box[1] - oy, min(box[2] - ox, part.shape[1]), min(box[3] - oy, part.shape[0]))
-    patch = np.asarray(Image.fromarray(part).resize((x1 - x0, y1 - y0), method, box=box))
-    if patch.shape[:2] != (crop, crop):
-        out = np.empty((crop, crop, *array.shape[2:]), np.uint8)
-        out[:] = fill
-        top, left = max(0, -window.top), max(0, -window.left)
-        out[top : top + patch.shape[0], left : left + patch.shape[1]] = patch
-        patch = out
-    return patch[:, ::-1] if window.flip else patch
+    resized = Image.fromarray(part).resize((x1 - x0, y1 - y0), method, box=box)
+    if window.flip:  # here, since Pillow turns whole pixels
+        resized = resized.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+    patch = np.asarray(resized)
+    if patch.shape[:2] == (crop, crop):
+        return patch
+    out = np.empty((crop, crop, *array.shape[2:]), np.uint8)
+    out[:] = fill
+    top, left, bottom, right = placement(window, crop)
+    out[top:bottom, left:right] = patch
+    return out
