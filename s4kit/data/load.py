@@ -11,51 +11,13 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from ..errors import S4Error, closest
-from .camvid import open_camvid
+from ..errors import S4Error
 from .catalog import Catalog, DataSet, public
 from .palettes import distinct
-from .scenes import open_scenes
+from .registry import dataset
 from .sources import MemorySource, parse_size
 from .splits import Labelled, count_of, draw, is_list, read_list, rows_of
-from .task import Evaluation, Source, Task
-
-DATASETS: dict[str, DataSet] = {
-    d.name: d
-    for d in (
-        DataSet(
-            "scenes",
-            "Embedded table-top scenes: the class is a shape with a texture, never a colour",
-            open_scenes,
-            7,
-            "512 train, 128 val, 96 x 96",
-        ),
-        DataSet(
-            "camvid",
-            "Streets of Cambridge from a car, the SegNet tutorial's form",
-            open_camvid,
-            11,
-            "367 train, 101 val, 480 x 360",
-            marker=("train.txt", "CamVid/train.txt"),
-        ),
-    )
-}
-
-
-def names() -> list[str]:
-    """The names that `load` knows."""
-    return list(DATASETS)
-
-
-def dataset(name: str) -> DataSet:
-    """A data set's entry by name.
-
-    Raises:
-        S4Error: no data set has this name; offers the closest ones.
-    """
-    if name not in DATASETS:
-        raise S4Error(f"No data set is called {name!r}. {closest(str(name), names())}")
-    return DATASETS[name]
+from .task import Task
 
 
 def load(
@@ -96,11 +58,11 @@ def load(
     entry = dataset(name)
     _check_options(entry, options)
     if root is None and entry.marker:
-        root = _found_root(entry)
+        root = "." if "images" in options else _found_root(entry)
     size = parse_size(size)
     root = None if root is None else os.path.abspath(os.path.expanduser(root))
     catalog = entry.open(root, size=size, cache=cache, **options)
-    config = public({"name": name, "root": root, "size": size, "cache": cache, **options})
+    config = public({"name": name, "root": root, "size": size, "cache": cache, **options, **catalog.config})
     return _split(catalog, labelled, unlabelled, crop, size, seed, cover, overlap, scale, config)
 
 
@@ -242,6 +204,3 @@ def _unlabelled_rows(
         raise S4Error(f"unlabelled={unlabelled!r}: give a list of ids or the path of a text file of ids.")
     ids, where = read_list(unlabelled)
     return rows_of(ids, catalog.train, catalog.val, where), f"unlabelled of {os.path.basename(where)}"
-
-
-__all__ = ["DATASETS", "Evaluation", "Source", "dataset", "load", "load_arrays", "names"]

@@ -30,10 +30,12 @@ CAMVID = {
     "bicyclist": (0, 128, 192),
 }
 
+# fmt: off
 VOC_CLASSES = (
-    "background aeroplane bicycle bird boat bottle bus car cat chair cow diningtable dog horse motorbike person "
-    "pottedplant sheep sofa train tvmonitor"
-).split()
+    "background", "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow",
+    "diningtable", "dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor",
+)
+# fmt: on
 
 # cityscapesScripts, helpers/labels.py: train id order, with the label id of each.
 CITYSCAPES = {

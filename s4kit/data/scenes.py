@@ -33,19 +33,18 @@ class SceneSource(Source):
     def __init__(self, part: str, count: int, side: int, seed: int) -> None:
         self.ids = [f"{part}_{index:04d}" for index in range(count)]
         self.side, self.seed = side, seed
+        self.path: str | None = None
         self._stored: np.ndarray | None = None
 
     def __getstate__(self) -> dict:
-        return {**self.__dict__, "_stored": None, "_path": self._path if self._stored is not None else None}
-
-    _path: str | None = None
+        return {**self.__dict__, "_stored": None}
 
     def shape(self, row: int) -> tuple[int, int]:
         return self.side, self.side
 
     def read(self, row: int, label: bool = True) -> Sample:
-        if self._path is not None and self._stored is None:
-            self._stored = _open(Path(self._path), len(self), self.side)
+        if self.path is not None and self._stored is None:
+            self._stored = _open(Path(self.path), len(self), self.side)
         planes = self._planes(row) if self._stored is None else self._stored[row].copy()
         target = torch.from_numpy(planes[3]) if label else None
         return Sample(torch.from_numpy(planes[:3]), target, self.ids[row])
@@ -66,7 +65,7 @@ class SceneSource(Source):
             planes = np.stack([self._planes(row) for row in range(len(self))])
             if not save_atomically(path, planes):
                 return False
-        self._path = str(path)
+        self.path = str(path)
         return True
 
 
@@ -106,7 +105,7 @@ def open_scenes(
     for source in sources:
         if cache is not False and len(source) >= KEEP_ON_DISK:
             source.store()
-    train, val = (source if source._path else cached(source, cache) for source in sources)
+    train, val = (source if source.path else cached(source, cache) for source in sources)
     return Catalog(
         name="scenes",
         classes=tuple(SCENES),

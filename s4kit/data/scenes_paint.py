@@ -17,7 +17,8 @@ from .task import VOID
 
 VERSION = 1  # of the pictures: raise it whenever they change, stored copies carry it in their name
 NOMINAL = 96  # object sizes are in pixels of a scene of this side
-FREQUENCY = (0.0, 0.19, 0.19, 0.19, 0.19, 0.08, 0.16)  # of the classes among objects: stars are rare
+GROUND_HUES = (0.08, 0.1, 0.12, 0.3, 0.55, 0.62)  # wood, sand, moss, slate, denim
+FREQUENCY = (0.0, 0.2, 0.2, 0.2, 0.2, 0.05, 0.15)  # of the classes among objects: stars are rare
 
 
 @dataclass(frozen=True)
@@ -74,10 +75,10 @@ def _hsv(h: float, s: float, v: float) -> np.ndarray:
 
 def _ground(g: np.random.Generator, side: int, unit: float) -> np.ndarray:
     """A muted table: two close colours mixed by noise at several sizes; sometimes with a woven or planked grain."""
-    hue, value = g.random(), g.uniform(0.3, 0.75)
-    low = _hsv(hue, g.uniform(0.05, 0.3), value)
-    high = _hsv(hue + g.normal(0, 0.06), g.uniform(0.05, 0.3), min(1, value + g.uniform(0.08, 0.3)))
-    mix = 0.5 * _noise(g, side, int(g.integers(3, 7))) + 0.25 * _noise(g, side, 16) + 0.25 * _noise(g, side, side // 3)
+    hue, value = float(g.choice(GROUND_HUES)) + g.normal(0, 0.03), g.uniform(0.35, 0.75)
+    low = _hsv(hue, g.uniform(0.05, 0.4), value)
+    high = _hsv(hue + g.normal(0, 0.03), g.uniform(0.05, 0.35), min(1, value + g.uniform(0.08, 0.28)))
+    mix = 0.5 * _noise(g, side, int(g.integers(3, 7))) + 0.3 * _noise(g, side, 16) + 0.2 * _noise(g, side, side // 4)
     if g.random() < 0.5:  # grain: noise stretched along one axis
         grain = Image.fromarray(g.random((side // 2, 5), dtype=np.float32))
         grain = np.asarray(grain.resize((side, side), Image.Resampling.BICUBIC))
@@ -254,12 +255,12 @@ def _develop(g: np.random.Generator, image: np.ndarray, light: Light) -> np.ndar
     """Uneven light, colour cast, haze and sensor noise; to uint8."""
     side = len(image)
     ramp = (np.arange(side, dtype=np.float32) + 0.5) / side - 0.5
-    level = g.uniform(0.55, 1.15) - g.uniform(0, 0.4) * (ramp[None] * light.x + ramp[:, None] * light.y)
+    level = g.uniform(0.65, 1.25) - g.uniform(0.05, 0.45) * (ramp[None] * light.x + ramp[:, None] * light.y)
     image = image * level[..., None] * g.uniform(0.85, 1.15, 3).astype(np.float32)
     haze = g.uniform(0, 0.2)
     image = image * (1 - haze) + haze * g.uniform(0.45, 0.8)
     grain = g.standard_normal((side, side, 3), dtype=np.float32)
-    image = image + g.uniform(0.006, 0.035) * grain
+    image = image + g.uniform(0.005, 0.03) * grain
     return (np.clip(image, 0, 1) * 255 + 0.5).astype(np.uint8)
 
 

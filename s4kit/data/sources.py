@@ -16,7 +16,7 @@ from .decode import decode_image, decode_label, header_size, id_table, map_ids
 from .task import Sample, Source
 
 CACHE_BYTES = 1_500_000_000  # a source whose decoded size is below this is kept in memory
-CACHE_IMAGES = 5_000  # more images than this are never cached by themselves: reading their headers takes too long
+CACHE_IMAGES = 2_000  # more images than this are never cached by themselves: reading their headers takes too long
 
 
 def parse_size(size: float | int | str | None) -> float | int | None:
@@ -90,11 +90,14 @@ class FileSource(Source):
         if shape != image.shape[:2]:
             image = _resize(image, shape, Image.Resampling.BILINEAR)
             target = None if target is None else _resize(target, shape, Image.Resampling.NEAREST)
-        planes = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))
+        planes = torch.from_numpy(image).permute(2, 0, 1)  # a view: the crop wants the pixels together again
         return Sample(planes, None if target is None else torch.from_numpy(target), self.ids[row])
 
+    def _stored(self, path: str) -> np.ndarray:
+        return map_ids(decode_label(path), self.table, path)
+
     def _label(self, row: int, path: str, shape: tuple[int, int]) -> np.ndarray:
-        target = map_ids(decode_label(path), self.table, path)
+        target = self._stored(path)
         if target.shape != shape:
             turned = (
                 " The image was turned by its EXIF tag; save it upright or draw the label on the turned image."
@@ -174,7 +177,8 @@ class Cached(Source):
     """Keeps each image and label in memory after its first read.
 
     The memory is one anonymous shared mapping, so that forked decode workers fill and read the same copy (and it does
-    not come out of /dev/shm, which containers keep small). A pickled copy (spawned workers) starts empty.
+    not come out of /dev/shm, which containers keep small). A pickled copy (one per spawned worker) starts
+    empty, with a quarter of the limit.
     What is read is a copy: callers may write to it.
 
     Args:
@@ -193,13 +197,15 @@ class Cached(Source):
         return getattr(self.source, name)
 
     def __getstate__(self) -> dict:
-        return {**self.__dict__, "_memory": None, "_ready": False}
+        return {**self.__dict__, "_memory": None, "_ready": False, "limit": self.limit // 4}
 
     def reserve(self) -> None:
         """Reserve the memory (not yet its pages). To be called before workers fork, else each has its own copy."""
         if self._ready:
             return
         self._ready = True
+        if not self.ids or 4 * np.prod(self._shape(0)) * len(self.ids) > 2 * self.limit:
+            return  # far too large: no need to read every header
         self._shapes = [self._shape(row) for row in range(len(self.source))]
         self._starts = np.cumsum([0, *(4 * h * w for h, w in self._shapes)])
         total = int(self._starts[-1])
@@ -254,4 +260,6 @@ def cached(source: Source, cache: bool | None = None) -> Source:
     wanted = len(source) <= CACHE_IMAGES if cache is None else cache
     if not wanted or not hasattr(source, "shape"):
         return source
-    return Cached(source, limit=1 << 62 if cache else CACHE_BYTES)
+    kept = Cached(source, limit=1 << 62 if cache else CACHE_BYTES)
+    kept.reserve()
+    return kept

@@ -129,8 +129,9 @@ class Task:
         return counts
 
     def with_(self, **changes: Any) -> Task:
-        """A copy with some fields changed (`task.with_(crop=321)`)."""
-        return replace(self, **changes)
+        """A copy with some fields changed (`task.with_(crop=321)`); `config` follows for crop and scale."""
+        config = {**self.config, **{key: changes[key] for key in ("crop", "scale") if key in changes}}
+        return replace(self, **{"config": config, **changes})
 
     def __str__(self) -> str:
         shared = f", {self.overlap} of them also unlabelled" if self.overlap else ""

@@ -1,0 +1,78 @@
+"""Cityscapes, fine annotations, 19 train ids."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+
+from ..errors import S4Error
+from .catalog import Catalog, need_folder
+from .decode import decode_label, map_ids
+from .palettes import CITYSCAPES
+from .sources import FileSource, cached, id_table
+from .task import VOID, Evaluation
+
+EXPECTED = "ROOT/leftImg8bit/{train,val}/CITY/*_leftImg8bit.png and ROOT/gtFine/{train,val}/CITY/*_gtFine_labelIds.png"
+_TRAIN_IDS, _LABEL_IDS = "_gtFine_labelTrainIds.png", "_gtFine_labelIds.png"
+
+
+class CityscapesSource(FileSource):
+    """Label maps are train ids, or label ids that are mapped to train ids on reading."""
+
+    def _stored(self, path: str) -> np.ndarray:
+        table = id_table(len(CITYSCAPES)) if path.endswith(_TRAIN_IDS) else label_id_table()
+        return map_ids(decode_label(path), table, path)
+
+
+def label_id_table() -> np.ndarray:
+    """(256,) from Cityscapes' label id (0..33, and -1 stored as 255) to train id; void where it is not scored."""
+    ids = dict.fromkeys(range(34), VOID)
+    ids.update({stored: train for train, (stored, _) in enumerate(CITYSCAPES.values())})
+    return id_table(ids)
+
+
+def open_cityscapes(root: str | os.PathLike, size: float | int | None = None, cache: bool | None = None) -> Catalog:
+    """Cityscapes below `root`; ids are "city/city_000000_000019".
+
+    Where both `labelTrainIds` and `labelIds` maps are present, the first are used. Training images without either are
+    used unlabelled only.
+
+    Raises:
+        S4Error: a folder is missing or empty, or a validation image has no label.
+    """
+    folder = Path(root)
+    train, val = _source(folder, "train", size), _source(folder, "val", size)
+    unmasked = [name for name, label in zip(val.ids, val.labels) if label is None]
+    if unmasked:
+        raise S4Error(f"Cityscapes: {len(unmasked)} val images have no label in gtFine/val (first: {unmasked[0]}).")
+    return Catalog(
+        name="cityscapes",
+        classes=tuple(CITYSCAPES),
+        palette=tuple(colour for _, colour in CITYSCAPES.values()),
+        train=cached(train, cache),
+        val=cached(val, cache),
+        crop=801,
+        evaluation=Evaluation("sliding", 801, 2 / 3),
+        maskless=frozenset(row for row, label in enumerate(train.labels) if label is None),
+    )
+
+
+def _source(folder: Path, split: str, size: float | int | None) -> CityscapesSource:
+    pictures = need_folder(folder / "leftImg8bit" / split, "Cityscapes", EXPECTED)
+    maps = need_folder(folder / "gtFine" / split, "Cityscapes", EXPECTED)
+    ids, images, labels = [], [], []
+    for city in sorted(entry.name for entry in os.scandir(pictures) if entry.is_dir()):
+        present = set(os.listdir(maps / city)) if (maps / city).is_dir() else set()
+        for name in sorted(os.listdir(pictures / city)):
+            if not name.endswith("_leftImg8bit.png"):
+                continue
+            frame = name.removesuffix("_leftImg8bit.png")
+            kind = next((k for k in (_TRAIN_IDS, _LABEL_IDS) if frame + k in present), None)
+            ids.append(f"{city}/{frame}")
+            images.append(f"leftImg8bit/{split}/{city}/{name}")
+            labels.append(f"gtFine/{split}/{city}/{frame}{kind}" if kind else None)
+    if not ids:
+        raise S4Error(f"Cityscapes: {pictures} holds no *_leftImg8bit.png. Expected: {EXPECTED}.")
+    return CityscapesSource(ids, images, labels, str(folder), len(CITYSCAPES), size)

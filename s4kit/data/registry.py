@@ -1,0 +1,128 @@
+"""The data sets by name."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+from ..errors import S4Error, closest
+from .camvid import get_camvid, open_camvid
+from .catalog import DataSet
+from .cityscapes import open_cityscapes
+from .folder import open_folder
+from .scenes import open_scenes
+from .voc import open_voc
+
+DATASETS: dict[str, DataSet] = {
+    d.name: d
+    for d in (
+        DataSet(
+            "scenes",
+            "embedded table-top scenes: a class is a shape with a texture, never a colour",
+            open_scenes,
+            7,
+            "512 train, 128 val, 96 x 96",
+        ),
+        DataSet(
+            "camvid",
+            "streets of Cambridge from a car, the form of the SegNet tutorial",
+            open_camvid,
+            11,
+            "367 train, 101 val, 233 test, 480 x 360",
+            marker=("train.txt", "CamVid/train.txt"),
+            get=get_camvid,
+        ),
+        DataSet(
+            "voc",
+            "PASCAL VOC 2012, with the SBD masks where present",
+            open_voc,
+            21,
+            "1464 train (10582 with SBD), 1449 val, about 500 x 375",
+            marker=("JPEGImages", "VOC2012/JPEGImages", "VOCdevkit/VOC2012/JPEGImages"),
+            manual=(
+                "Unpack VOCtrainval_11-May-2012.tar (the original host, host.robots.ox.ac.uk, is often down; "
+                "mirrors carry the same file) there; for 10582 training images add the folder SegmentationClassAug "
+                "and ImageSets/Segmentation/trainaug.txt"
+            ),
+        ),
+        DataSet(
+            "cityscapes",
+            "German streets from a car, fine annotations, 19 train ids",
+            open_cityscapes,
+            19,
+            "2975 train, 500 val, 2048 x 1024",
+            marker=("leftImg8bit",),
+            manual=(
+                "Cityscapes needs a free account: download leftImg8bit_trainvaltest.zip and gtFine_trainvaltest.zip "
+                "from https://www.cityscapes-dataset.com and unpack both there"
+            ),
+        ),
+        DataSet(
+            "folder",
+            "any images and index maps of yours",
+            open_folder,
+            None,
+            "yours",
+            marker=("images", "labels"),
+            manual="Put images into images/{train,val} and index maps of the same names into labels/{train,val} there",
+        ),
+    )
+}
+
+
+def names() -> list[str]:
+    """The names that `load` knows."""
+    return list(DATASETS)
+
+
+def dataset(name: str) -> DataSet:
+    """A data set's entry by name.
+
+    Raises:
+        S4Error: no data set has this name; offers the closest ones.
+    """
+    if name not in DATASETS:
+        raise S4Error(f"No data set is called {name!r}. {closest(str(name), names())}")
+    return DATASETS[name]
+
+
+def table() -> list[dict]:
+    """One row per data set: name, about, classes, images, how to get it, and where it was found (None: nowhere)."""
+    rows = []
+    for entry in DATASETS.values():
+        found = entry.found() if entry.marker else None
+        how = f"s4kit data get {entry.name}" if entry.get else entry.manual or "embedded: nothing to get"
+        rows.append(
+            {
+                "name": entry.name,
+                "about": entry.about,
+                "classes": entry.classes,
+                "images": entry.images,
+                "get": how,
+                "found": "embedded" if not entry.marker else (str(found) if found else None),
+            }
+        )
+    return rows
+
+
+def get(
+    name: str, root: str | os.PathLike | None = None, progress: Callable[[int, int], None] | None = None, **options
+) -> Path:
+    """Download a data set to `root` (by default $S4KIT_DATA/NAME or ./data/NAME) and return that folder.
+
+    Args:
+        name: the data set.
+        root: the folder to fill.
+        progress: called with (files done, files in all).
+        options: of the data set, such as `test=True` of camvid.
+
+    Raises:
+        S4Error: it cannot be downloaded; says how to come by it.
+    """
+    entry = dataset(name)
+    folder = Path(root) if root is not None else entry.default_root()
+    if entry.get is None:
+        what = f"{entry.manual} ({folder})." if entry.manual else "It is embedded: nothing to get."
+        raise S4Error(f"{name} cannot be downloaded by the kit. {what}")
+    return entry.get(folder, progress=progress, **options)
