@@ -15,13 +15,14 @@ from .backbones import KINDS, build, kind_of
 from .deeplab import DeepLabV3Plus, deeplabv3plus
 from .ema import copy_of, ema, warm
 from .heads import ProjectionHead
-from .modes import bn_untouched, evaluating, frozen, set_training
+from .modes import bn_untouched, evaluating, frozen, set_training, sync_bn
 from .perturb import feature_dropout
 from .segnet import Decoded, Features, Fused, SegNet
 
 __all__ = [
     "Decoded", "DeepLabV3Plus", "Features", "Fused", "ProjectionHead", "SegNet", "bn_untouched", "copy_of",
-    "deeplabv3plus", "ema", "evaluating", "feature_dropout", "frozen", "make", "names", "set_training", "warm",
+    "deeplabv3plus", "ema", "evaluating", "feature_dropout", "frozen", "make", "names", "set_training", "sync_bn",
+    "warm",
 ]  # fmt: skip
 
 DECODER_OPTIONS = {"aux", *signature(DeepLabV3Plus).parameters} - {"low", "high", "classes"}

@@ -6,8 +6,10 @@ from collections.abc import Sequence
 from itertools import pairwise
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..errors import S4Error
 from .layers import conv_block, make_norm
 from .segnet import Features, Fused, SegNet, resize
 
@@ -40,8 +42,45 @@ class ASPP(nn.Module):
         self.project = conv_block((len(rates) + 2) * channels, channels, kernel, norm=norm, dropout=dropout)
 
     def forward(self, x: Tensor) -> Tensor:
-        pooled = self.pool(x).expand(-1, -1, *x.shape[-2:])
-        return self.project(torch.cat([*(branch(x) for branch in self.branches), pooled], 1))
+        maps = [branch(x) for branch in self.branches]
+        return self.project(torch.cat([*maps, spread(self.pool(x), maps[0])], 1))
+
+
+def spread(pooled: Tensor, like: Tensor) -> Tensor:
+    """(B, C, 1, 1) on every pixel of `like`, in its memory format: after a plain expand `cat` leaves channels_last."""
+    nhwc = like.is_contiguous(memory_format=torch.channels_last)
+    layout = torch.channels_last if nhwc else torch.contiguous_format
+    return pooled.expand(-1, -1, *like.shape[-2:]).contiguous(memory_format=layout)
+
+
+class CPSASPP(nn.Module):
+    """The ASPP of CPS (TorchSemiSeg, `exp.voc/*.CPS/network.py`): the four branches share one batch norm behind their
+    concatenation, the pooled branch is added instead of concatenated, and the activation is LeakyReLU(0.01).
+
+    Maps (B, inputs, h, w) to (B, channels, h, w); `hidden` channels per branch (default: `channels`).
+    """
+
+    def __init__(
+        self, inputs: int, channels: int, rates: Sequence[int], norm: str = "batch", hidden: int | None = None
+    ):
+        super().__init__()
+        hidden = hidden or channels
+        self.map_convs = nn.ModuleList([nn.Conv2d(inputs, hidden, 1, bias=False)])
+        self.map_convs.extend(nn.Conv2d(inputs, hidden, 3, padding=r, dilation=r, bias=False) for r in rates)
+        width = hidden * len(self.map_convs)
+        self.map_bn = make_norm(norm, width)
+        self.red_conv = nn.Conv2d(width, channels, 1, bias=False)
+        self.global_pooling_conv = nn.Conv2d(inputs, hidden, 1, bias=False)
+        self.global_pooling_bn = make_norm(norm, hidden, pooled=True)
+        self.pool_red_conv = nn.Conv2d(hidden, channels, 1, bias=False)
+        self.red_bn = make_norm(norm, channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        maps = torch.cat([conv(x) for conv in self.map_convs], 1)
+        pooled = self.global_pooling_conv(F.adaptive_avg_pool2d(x, 1))
+        pooled = F.leaky_relu(self.global_pooling_bn(pooled), 0.01)
+        out = self.red_conv(F.leaky_relu(self.map_bn(maps), 0.01)) + self.pool_red_conv(pooled)
+        return F.leaky_relu(self.red_bn(out), 0.01)
 
 
 class DeepLabV3Plus(nn.Module):
@@ -53,6 +92,7 @@ class DeepLabV3Plus(nn.Module):
         aspp_rates: dilations of the 3x3 branches, in pixels of the coarsest map; the usual (6, 12, 18) belong to output
             stride 16, (12, 24, 36) to 8 (the caller says so; nothing is scaled behind his back).
         aspp_channels: channels of each branch and of the projection.
+        aspp: "standard", or "cps" (`CPSASPP`; it has no `aspp_kernel` and no dropout).
         aspp_kernel: kernel of the projection behind the concatenation; 1, or 3 in U2PL.
         low_channels: channels to which the stride-4 features are reduced; 48, 256 in U2PL.
         decoder_channels: channels of the classifier's 3x3 convolutions, hence of `Decoded.embedding`.
@@ -69,6 +109,7 @@ class DeepLabV3Plus(nn.Module):
         classes: int,
         aspp_rates: Sequence[int] = (6, 12, 18),
         aspp_channels: int = 256,
+        aspp: str = "standard",
         aspp_kernel: int = 1,
         low_channels: int = 48,
         decoder_channels: int = 256,
@@ -80,7 +121,12 @@ class DeepLabV3Plus(nn.Module):
         super().__init__()
         self.align_corners = align_corners
         self.fused_channels, self.embedding_channels = aspp_channels + low_channels, decoder_channels
-        self.aspp = ASPP(high, aspp_channels, aspp_rates, norm, aspp_kernel, dropout)
+        if aspp == "cps":
+            self.aspp = CPSASPP(high, aspp_channels, aspp_rates, norm)
+        elif aspp == "standard":
+            self.aspp = ASPP(high, aspp_channels, aspp_rates, norm, aspp_kernel, dropout)
+        else:
+            raise S4Error(f"aspp={aspp!r}: choose standard or cps.")
         self.reduce = conv_block(low, low_channels, 1, norm=norm)
         widths = [self.fused_channels] + [decoder_channels] * decoder_convs
         self.convs = nn.Sequential(*(conv_block(a, b, 3, norm=norm, dropout=dropout) for a, b in pairwise(widths)))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import torch
 from torch import Tensor, nn
@@ -47,51 +47,39 @@ def ema(target: nn.Module, source: nn.Module, decay: float, buffers: str = "aver
     if buffers not in BUFFERS:
         raise S4Error(f"ema(buffers={buffers!r}): choose one of {', '.join(BUFFERS)}.")
     skip = tuple(but)
-    ours, theirs = _pairs(target.named_parameters(), source.named_parameters(), skip)
-    _average(ours, theirs, decay)
-    if buffers == "none":
+    if buffers == "average":
+        # The state dict holds parameters and buffers that are state, but no constants (the net's mean and std).
+        _average(*_pairs(target.state_dict(), source.state_dict(), skip), decay)
         return
-    ours, theirs = _pairs(_buffers(target), _buffers(source), skip)
-    if buffers == "copy" and ours:
-        torch._foreach_copy_(ours, theirs)
-    elif ours:
-        is_float = [t.is_floating_point() for t in ours]
-        _average(_pick(ours, is_float, True), _pick(theirs, is_float, True), decay)
-        _average_integers(_pick(ours, is_float, False), _pick(theirs, is_float, False), decay)
+    parameters = dict(target.named_parameters()), dict(source.named_parameters())
+    _average(*_pairs(*parameters, skip), decay)
+    if buffers == "copy":
+        ours, theirs = _pairs(target.state_dict(), source.state_dict(), (*skip, *parameters[0]))
+        if ours:
+            torch._foreach_copy_(ours, theirs)
 
 
-def _pairs(target: Iterable, source: Iterable, skip: tuple[str, ...]) -> tuple[list[Tensor], list[Tensor]]:
-    """Tensors of both sides in one order, less the names that start with one of `skip`."""
-    target, source = dict(target), dict(source)
+def _pairs(
+    target: Mapping[str, Tensor], source: Mapping[str, Tensor], skip: tuple[str, ...]
+) -> tuple[list[Tensor], list[Tensor]]:
+    """Tensors of both sides in one order, less those named in `skip` or below such a name."""
     if target.keys() != source.keys():
         odd = sorted(target.keys() ^ source.keys())[0]
         raise S4Error(f"ema needs two networks of the same architecture; only one of these has {odd!r}.")
-    names = [n for n in target if not _inside(n, skip)]
-    return [target[n] for n in names], [source[n].detach() for n in names]
-
-
-def _buffers(net: nn.Module) -> list[tuple[str, Tensor]]:
-    """Buffers that are state: those of the state dict (constants such as the net's mean and std are not)."""
-    parameters = {name for name, _ in net.named_parameters()}
-    return [(name, t) for name, t in net.state_dict().items() if name not in parameters]
-
-
-def _inside(name: str, prefixes: tuple[str, ...]) -> bool:
-    return any(name == p or name.startswith(p + ".") for p in prefixes)
-
-
-def _pick(tensors: list[Tensor], mask: list[bool], value: bool) -> list[Tensor]:
-    return [t for t, m in zip(tensors, mask) if m is value]
+    whole, below = set(skip), tuple(f"{name}." for name in skip)
+    names = [n for n in target if n not in whole and not n.startswith(below)]
+    return [target[n].detach() for n in names], [source[n].detach() for n in names]
 
 
 def _average(ours: list[Tensor], theirs: list[Tensor], decay: float) -> None:
-    if ours:
-        torch._foreach_mul_(ours, decay)
-        torch._foreach_add_(ours, theirs, alpha=1 - decay)
-
-
-def _average_integers(ours: list[Tensor], theirs: list[Tensor], decay: float) -> None:
-    """Counters are 0-dim and many: one fused average over the stacked values, then written back truncated."""
-    if ours:
-        mixed = torch.stack(ours) * decay + torch.stack(theirs) * (1 - decay)
-        torch._foreach_copy_(ours, list(mixed.unbind()))
+    """Fused over all tensors: a loop in Python would cost one launch for each."""
+    floats = [(a, b) for a, b in zip(ours, theirs) if a.is_floating_point()]
+    counters = [(a, b) for a, b in zip(ours, theirs) if not a.is_floating_point()]
+    if floats:
+        a, b = map(list, zip(*floats))
+        torch._foreach_mul_(a, decay)
+        torch._foreach_add_(a, b, alpha=1 - decay)
+    if counters:
+        a, b = map(list, zip(*counters))
+        mixed = torch.stack(a) * decay + torch.stack(b) * (1 - decay)
+        torch._foreach_copy_(a, list(mixed.unbind()))

@@ -23,6 +23,22 @@ def set_training(module: nn.Module, mode: bool = True) -> nn.Module:
     return module
 
 
+def sync_bn(module: nn.Module) -> nn.Module:
+    """Batch statistics over all processes, in place: every batch norm becomes synchronised but the frozen ones.
+
+    `torch.nn.SyncBatchNorm.convert_sync_batchnorm` by itself would drop the activation that timm's layers contain
+    (all of efficientnet_lite0's) and forget which layers are frozen. Train-mode forwards then need an accelerator.
+    """
+    from timm.layers import convert_sync_batchnorm
+
+    for name, child in module.named_children():
+        if not isinstance(child, _BatchNorm):
+            sync_bn(child)
+        elif not getattr(child, "own_mode", False):
+            setattr(module, name, convert_sync_batchnorm(child))
+    return module
+
+
 @contextmanager
 def evaluating(*nets: nn.Module) -> Iterator[None]:
     """Eval mode and no gradients inside; afterwards every sub-module has the mode it had before."""
