@@ -1,8 +1,8 @@
 """Recordings of official code, and what it takes to run the kit on them.
 
 A recording is `NAME.npz` with arrays `in_*`, the answers (all other arrays) and `spec`, a JSON text with the
-hyper-parameters. An adapter turns the inputs and the spec into answers, through the kit's real methods and parts; it takes
-every value from the file, so another recording of the same name runs through it unchanged.
+hyper-parameters. An adapter turns the inputs and the spec into answers, through the kit's real methods and parts; it
+takes every value from the file, so another recording of the same name runs through it unchanged.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ def adapter(method: str, what: str, skip: dict[str, str] | None = None, error: C
 
 
 def relative_error(answer: Any, expected: np.ndarray, key: str = "") -> float:
-    """Largest deviation as a share of the largest expected value; infinite when shapes differ or a value is not finite."""
+    """Largest deviation as a share of the largest expected value; infinite if shapes differ or a value is not finite."""
     answer = answer.detach().numpy() if isinstance(answer, Tensor) else np.asarray(answer)
     if answer.shape != expected.shape or not np.isfinite(answer).all():
         return float("inf")
@@ -111,7 +111,8 @@ def task_of(classes: int) -> Any:
 
 
 class Recorded(SegNet):
-    """A network that answers its k-th decode with the k-th of `answers`, and remembers what it was shown, in which mode.
+    """A network that answers its k-th decode with the k-th of `answers`, and remembers what it was shown, in which
+    mode.
 
     Attributes:
         images: the input of each encode. modes: 1 = train mode, 0 = eval mode, of each encode.

@@ -13,6 +13,7 @@ that still has a gradient (of zero), never NaN.
 
 from __future__ import annotations
 
+import ast
 from collections.abc import Callable
 
 import torch
@@ -20,6 +21,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ...data.task import VOID
+from ...errors import S4Error
 from ..base import PseudoLabels
 from .precision import float32
 
@@ -105,6 +107,26 @@ def ohem(thresh: float = 0.7, min_kept: int = 100_000) -> Criterion:
         return pixel_mean(nll, kept, kept, over="kept")
 
     return criterion
+
+
+def criterion(spec: str | Criterion) -> Criterion:
+    """The supervised criterion of a method from its spec: "ce", "ohem", "ohem(thresh=0.7, min_kept=200000)", or a
+    function.
+
+    Recipes and run configurations hold the text.
+
+    Raises:
+        S4Error: the text is none of these.
+    """
+    if callable(spec):
+        return spec
+    try:
+        tree = ast.parse(spec, mode="eval").body
+        call = tree if isinstance(tree, ast.Call) else ast.Call(tree, [], [])
+        options = {k.arg: ast.literal_eval(k.value) for k in call.keywords}
+        return {"ce": lambda: ce, "ohem": ohem}[call.func.id](**options)
+    except (SyntaxError, AttributeError, KeyError, TypeError, ValueError):
+        raise S4Error(f"supervised={spec!r}: write ce, ohem or ohem(thresh=0.7, min_kept=200000).") from None
 
 
 @float32

@@ -6,13 +6,15 @@ import math
 from collections.abc import Callable
 from typing import Any
 
+from ...errors import S4Error, closest
+
 
 def poly(power: float = 0.9, after: bool = False, warmup: int = 0) -> Callable[[Any], float]:
     """Polynomial decay (1 - t / T) ** power, with an optional linear warm-up over the first `warmup` steps.
 
     Args:
-        after: the rate is written after the optimiser step, as in UniMatch and U2PL: step t runs at the rate of t - 1, so that
-            steps 0 and 1 are both at the full rate. Otherwise before it (CPS).
+        after: the rate is written after the optimiser step, as in UniMatch and U2PL: step t runs at the rate of t - 1,
+            so that steps 0 and 1 are both at the full rate. Otherwise before it (CPS).
     """
 
     def factor(clock: Any) -> float:
@@ -27,6 +29,18 @@ def poly(power: float = 0.9, after: bool = False, warmup: int = 0) -> Callable[[
 def constant(clock: Any) -> float:
     """No decay (CutMix-Seg)."""
     return 1.0
+
+
+def schedule(name: str, warmup: int = 0) -> Callable[[Any], float]:
+    """A learning-rate schedule by the name that recipes use: "poly", "poly_after" or "constant".
+
+    Raises:
+        S4Error: there is none of that name.
+    """
+    known = {"poly": poly(warmup=warmup), "poly_after": poly(after=True, warmup=warmup), "constant": constant}
+    if name not in known:
+        raise S4Error(f"There is no schedule {name!r}. {closest(name, list(known))}")
+    return known[name]
 
 
 def sigmoid_ramp(progress: float, length: float) -> float:

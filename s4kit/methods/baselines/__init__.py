@@ -1,0 +1,1 @@
+"""The controls that every method is compared with."""

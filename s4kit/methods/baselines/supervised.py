@@ -1,0 +1,65 @@
+"""Supervised training on the labelled images alone: the line that every semi-supervised method must beat."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor
+
+from ...nets import evaluating, make
+from ...views import Batch, Stream, ViewPlan, Views
+from ..base import Card, Clock, Losses, Method, PseudoLabels
+from ..parts.losses import Criterion, ce, criterion
+
+
+class Supervised(Method):
+    """DeepLabV3+ on labelled images, weak views (Chen et al., ECCV 2018).
+
+    Equation: L = mean over non-void pixels of CE(f(w(x)), y). Nothing of the unlabelled images is used; what the
+    network believes of them is shown all the same, thresholded as FixMatch would, so that the explorer can set it
+    beside the others.
+
+    Compare at equal steps, not equal epochs: an epoch of the labelled list is short.
+
+    Args:
+        task: the data, or anything with `num_classes`.
+        net: network spec, see `nets.make`.
+        tau: confidence from which a pixel would be kept; shown, never trained on.
+        supervised: criterion of the labelled images, "ce", "ohem(...)" or a function.
+    """
+
+    card = Card(
+        family="baselines",
+        title="Encoder-Decoder with Atrous Separable Convolution for Semantic Image Segmentation",
+        venue="ECCV",
+        year=2018,
+        authors="Chen et al.",
+        arxiv="1802.02611",
+        code="https://github.com/LiheYoung/UniMatch",
+        parity="golden",
+    )
+    views = ViewPlan(x=Stream("labelled"))
+
+    def __init__(
+        self,
+        task: Any,
+        net: str = "efficientnet_lite0",
+        tau: float = 0.95,
+        supervised: str | Criterion = ce,
+    ) -> None:
+        super().__init__()
+        self.student = make(net, task)
+        self.tau, self.supervised = tau, criterion(supervised)
+
+    def teach(self, view: Views) -> Tensor:
+        with evaluating(self.student):
+            return self.student(view.weak)
+
+    def pseudo_labels(self, logits: Tensor, view: Views, clock: Clock) -> PseudoLabels:
+        confidence, label = logits.softmax(1).max(1)
+        return PseudoLabels(label, confidence, (confidence >= self.tau).float(), view.valid)
+
+    def losses(self, batch: Batch, clock: Clock) -> Losses:
+        x = batch.x
+        z_x = self.student(x.weak)
+        return Losses(x=self.supervised(z_x, x.label))

@@ -1,0 +1,1 @@
+"""Methods that ask for the same answer under a perturbation."""

@@ -1,0 +1,131 @@
+"""CutMix-Seg: a mean teacher whose student must cope with boxes of other images."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any, ClassVar
+
+from torch import Tensor, nn
+
+from ...nets import copy_of, ema, evaluating, make
+from ...views import Batch, Stream, ViewPlan, Views, half_area_box, paste
+from ..base import Card, Clock, Losses, Method, PseudoLabels
+from ..parts.distances import distance as distance_of
+from ..parts.losses import Criterion, ce, criterion, pixel_mean
+
+
+class CutMix(Method):
+    """Semi-supervised semantic segmentation needs strong, varied perturbations (French et al., BMVC 2020).
+
+    Idea: consistency works for segmentation once the perturbation is strong and varied: paste a random box of one
+    unlabelled image into another, and ask the student on the mixed image for the equally mixed teacher predictions.
+    What it adds to `mean_teacher` is the box, the second unlabelled stream and a confidence that scales the whole term.
+
+    Equations; u and v are two independent draws from all training images, m one box of half the area per image:
+        mixed = m ? w(v) : w(u);   valid = m ? valid_v : valid_u;   t_m = m ? t(w(v)) : t(w(u)), logits
+        q = softmax(t_m),   p = softmax(f(mixed)),   c = mean over the batch's pixels of 1[max q >= tau]
+        L_u = 1/(B H W) sum over pixels of valid * c * sum_c (p_c - q_c)^2
+        L = CE(f(w(x)), y_x) + weight * L_u;   after each step: t <- decay t + (1 - decay) f, BN statistics included
+    The confidence is ONE number for the batch: unsure pixels still get a loss, only a smaller one. The divisor is all
+    pixels: padding and doubt shrink the loss. No colour augmentation, no ramp-up: c is the ramp.
+
+    From the release: its BN layers of the backbone are frozen, with both networks in train mode; that is the net option
+    `freeze_bn=True`. By default the kit trains BN and then the teacher labels in eval mode, by its averaged statistics.
+    The learning rate is constant there (recipes); its scales are the steps 0.5, 0.6, ..., 1.5, here those of the task.
+    The documentation of its box generator has "invert" the wrong way round: as run, and here, the box is 1 on a ground
+    of 0. Its DeepLabV2 returns inside the loop over the four dilated branches, so that only the first two are ever
+    summed.
+
+    Args:
+        task: the data, or anything with `num_classes`.
+        net: network spec, see `nets.make`.
+        tau: confidence from which a pixel counts in c.
+        decay: of the teacher's average, constant from the first step.
+        weight: factor of the consistency term.
+        per_pixel: c is 1[max q >= tau] of each pixel instead of its mean over the batch: another method.
+        distance: "squared" (the paper), "binary", "kl", "logits" or "logits_smooth_l1", see `parts.distances`.
+        supervised: criterion of the labelled images, "ce", "ohem(...)" or a function.
+    """
+
+    card = Card(
+        family="consistency",
+        title="Semi-supervised semantic segmentation needs strong, varied perturbations",
+        venue="BMVC",
+        year=2020,
+        authors="French et al.",
+        arxiv="1906.01916",
+        code="https://github.com/Britefury/cutmix-semisup-seg",
+        extends=("mean_teacher",),
+        parity="golden",
+    )
+    views = ViewPlan(x=Stream("labelled"), u=Stream("all", masks=(half_area_box(),)), v=Stream("all"))
+    recipes: ClassVar = {
+        "voc": {
+            "task": {"crop": 321, "scale": (0.5, 1.5)},
+            "method": {"net": "resnet101c(freeze_bn=True)"},
+            "fit": {
+                "steps": 40_000,
+                "batch": 10,
+                "optimiser": "adam",
+                "lr": 1e-6,
+                "weight_decay": 0.0,
+                "schedule": "constant",
+            },
+        },
+        "cityscapes": {  # images at half resolution, crops of 256 x 512 in the paper
+            "task": {"crop": 256, "size": 0.5, "scale": (1.0, 1.0)},
+            "method": {"net": "resnet101c(freeze_bn=True)", "supervised": "ce"},
+            "fit": {
+                "steps": 40_000,
+                "batch": 4,
+                "optimiser": "adam",
+                "lr": 3e-6,
+                "weight_decay": 0.0,
+                "schedule": "constant",
+            },
+        },
+    }
+
+    def __init__(
+        self,
+        task: Any,
+        net: str = "efficientnet_lite0",
+        tau: float = 0.97,
+        decay: float = 0.99,
+        weight: float = 1.0,
+        per_pixel: bool = False,
+        distance: str = "squared",
+        supervised: str | Criterion = ce,
+    ) -> None:
+        super().__init__()
+        self.student = make(net, task)
+        self.teacher = copy_of(self.student)
+        self.tau, self.decay, self.weight, self.per_pixel = tau, decay, weight, per_pixel
+        self.distance, self.supervised = distance_of(distance), criterion(supervised)
+
+    def teach(self, view: Views) -> Tensor:
+        with evaluating(self.teacher):
+            return self.teacher(view.weak)
+
+    def pseudo_labels(self, logits: Tensor, view: Views, clock: Clock) -> PseudoLabels:
+        q = logits.softmax(1)
+        confidence, label = q.max(1)
+        c = (confidence >= self.tau).float()
+        return PseudoLabels(label, confidence, c if self.per_pixel else c.mean().expand_as(c), view.valid, soft=q)
+
+    def losses(self, batch: Batch, clock: Clock) -> Losses:
+        x, u, v = batch.x, batch.u, batch.v
+        m = u.masks[0]
+        mixed = replace(u, weak=paste(m, v.weak, u.weak), valid=paste(m, v.valid, u.valid))
+        t_m = paste(m, self.teach(v), self.teach(u))
+        target = self.pseudo_labels(t_m, mixed, clock)
+        z_x, z_m = self.student(x.weak), self.student(mixed.weak)
+        l_u = pixel_mean(self.distance(z_m, t_m), target.weight, target.valid, over="all")
+        losses = Losses(x=self.supervised(z_x, x.label), u=(l_u, self.weight))
+        return losses.see(mixed=mixed.weak, target=target)
+
+    def after_step(self, clock: Clock) -> None:
+        ema(self.teacher, self.student, self.decay, buffers="average")
+
+    def predictors(self) -> dict[str, nn.Module]:
+        return {"teacher": self.teacher, "student": self.student}
