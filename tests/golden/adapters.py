@@ -2,10 +2,11 @@
 
 import baseline_adapters
 import consistency_adapters
+import net_adapters
 import view_adapters
 from harness import ADAPTERS
 
-__all__ = ["ADAPTERS", "LEFT_OUT", "baseline_adapters", "consistency_adapters", "view_adapters"]
+__all__ = ["ADAPTERS", "LEFT_OUT", "baseline_adapters", "consistency_adapters", "net_adapters", "view_adapters"]
 
 # Recordings of methods that the kit has, which it does not answer.
 LEFT_OUT: dict[str, str] = {}
