@@ -10,6 +10,8 @@ from collections.abc import Callable
 from inspect import signature
 from typing import Any
 
+from torch import nn
+
 from ..errors import S4Error, closest
 from .backbones import KINDS, build, kind_of
 from .deeplab import DeepLabV3Plus, deeplabv3plus
@@ -57,7 +59,7 @@ def make(
         S4Error: unknown name (the closest known ones are named) or option, or weights that cannot be had.
     """
     classes = _classes(task, classes)
-    if callable(net) and not hasattr(net, "parameters"):
+    if callable(net) and not isinstance(net, nn.Module):
         return net(classes=classes, in_channels=in_channels, **options)
     if not isinstance(net, str):
         raise S4Error(f"net is {type(net).__name__}: give a name ({', '.join(names())}) or a factory, not an instance.")

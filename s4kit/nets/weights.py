@@ -36,7 +36,7 @@ def load_weights(net: nn.Module, name: str, weights: str) -> None:
         state = _lite0(net) if name == "efficientnet_lite0" else _timm_weights(name, download=weights == "imagenet")
         source = f"the ImageNet weights of {name}"
     else:
-        state, source = read_state(Path(weights)), weights
+        state, source = read_state(Path(weights).expanduser()), weights
     _fill(net, state, source)
 
 

@@ -54,6 +54,13 @@ def test_spec_options_and_factories():
 
     assert nets.make(factory, 3, classes=9, width=3).weight.shape == (9, 3, 3, 3)
 
+    class Own(nn.Module):
+        def __init__(self, classes, in_channels):
+            super().__init__()
+            self.classes = classes
+
+    assert nets.make(Own, 3).classes == 3, "a class is a factory"
+
 
 def test_classes_come_from_the_task():
     class Task:
