@@ -22,8 +22,8 @@ def cache_folder() -> Path | None:
     return folder if os.access(folder, os.W_OK) else None
 
 
-def save_atomically(path: Path, array: np.ndarray) -> bool:
-    """Write a .npy that is either whole or absent; False where the disk refuses."""
+def save_atomically(path: Path, array: np.ndarray) -> None:
+    """Write a .npy that is either whole or, where the disk refuses, absent: it is only a cache."""
     handle, name = -1, ""
     try:
         handle, name = tempfile.mkstemp(dir=path.parent, suffix=".part")
@@ -33,5 +33,3 @@ def save_atomically(path: Path, array: np.ndarray) -> bool:
     except OSError:
         if name and os.path.exists(name):
             os.unlink(name)
-        return False
-    return True

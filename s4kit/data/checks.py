@@ -11,7 +11,6 @@ from hashlib import blake2b
 import torch
 
 from ..errors import S4Error
-from .splits import bare
 from .task import VOID, Source, Task
 
 
@@ -168,6 +167,3 @@ def _warn(report: Report, task: Task, reads: list[_Read]) -> None:
     repeated = [name for name, n in Counter(task.train.ids[row] for row in task.unlabelled).items() if n > 1]
     if repeated:
         report.warnings.append(f"{len(repeated)} ids are listed twice as unlabelled (first: {repeated[0]})")
-    shared = {bare(task.train.ids[row]) for row in task.labelled} & {bare(name) for name in task.val.ids}
-    if shared and not isinstance(shared, str) and task.name in ("voc", "camvid", "cityscapes"):
-        report.warnings.append(f"{len(shared)} labelled ids are also val ids (first: {min(shared)})")

@@ -54,25 +54,23 @@ class SceneSource(Source):
         image, label = paint(self.seed, row, self.side)
         return np.concatenate([image.transpose(2, 0, 1), label[None]])
 
-    def store(self) -> bool:
-        """Paint all scenes into the user's cache folder, once per version; False where that cannot be written."""
-        folder = cache_folder()
-        if folder is None:
-            return False
-        name = f"scenes-v{VERSION}-{self.seed}-{len(self)}-{self.side}.npy"
-        path = folder / name
-        if _open(path, len(self), self.side) is None:
+    def store(self, folder: Path) -> None:
+        """Take all scenes from `folder`, painting them into it once per version of the pictures."""
+        path = folder / f"scenes-v{VERSION}-{self.seed}-{len(self)}-{self.side}.npy"
+        planes = _open(path, len(self), self.side)
+        if planes is None:
             planes = np.stack([self._planes(row) for row in range(len(self))])
-            if not save_atomically(path, planes):
-                return False
-        self.path = str(path)
-        return True
+            save_atomically(path, planes)
+        self.path, self._stored = str(path), planes
 
 
 def _open(path: Path, count: int, side: int) -> np.ndarray | None:
-    """The stored scenes, memory-mapped; None where the file is missing or not what it should be."""
+    """The stored scenes; None where the file is missing or not what it should be.
+
+    Read whole (19 MB for the default 512), not memory-mapped: a map dies (SIGBUS) with its file.
+    """
     try:
-        stored = np.load(path, mmap_mode="r", allow_pickle=False)
+        stored = np.load(path, allow_pickle=False)
     except (OSError, ValueError, EOFError):
         return None
     return stored if stored.shape == (count, 4, side, side) and stored.dtype == np.uint8 else None
@@ -102,9 +100,10 @@ def open_scenes(
     if n_train < 1 or n_val < 1 or side < 32:
         raise S4Error(f"scenes needs n_train, n_val >= 1 and side >= 32; got {n_train}, {n_val}, {side}.")
     sources = [SceneSource("train", n_train, side, TRAIN_SEED), SceneSource("val", n_val, side, VAL_SEED)]
+    folder = cache_folder() if cache is not False else None
     for source in sources:
-        if cache is not False and len(source) >= KEEP_ON_DISK:
-            source.store()
+        if folder is not None and len(source) >= KEEP_ON_DISK:
+            source.store(folder)
     train, val = (source if source.path else cached(source, cache) for source in sources)
     return Catalog(
         name="scenes",
