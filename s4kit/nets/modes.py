@@ -14,7 +14,8 @@ def set_training(module: nn.Module, mode: bool = True) -> nn.Module:
     """`module.train(mode)` that passes over children which keep a mode of their own.
 
     A child with a true attribute `own_mode` (an EMA teacher, a frozen batch norm) is left as it is, with
-    everything below it; `module` itself is always set. Overrides of `train` in children are not called. `SegNet.train` and `Method.train` are this function.
+    everything below it; `module` itself is always set.
+    `SegNet.train` and `Method.train` are this function; it does not call overrides of `train` in children.
     """
     module.training = mode
     for child in module.children():
