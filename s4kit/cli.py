@@ -1,0 +1,307 @@
+"""The shell command `s4kit`, thin: flags in, one function of the kit, a table or one JSON object out.
+
+With `--json` everything meant for people goes to stderr and the last line of stdout is one JSON value. The exit status is
+0, 1 when the answer is "no" (a broken file, a missing package) or something unforeseen failed, 2 for a mistake in what was
+asked, 130 after Ctrl-C.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from contextlib import nullcontext, redirect_stdout
+from typing import Any
+
+from .errors import S4Error
+
+
+class _Parser(argparse.ArgumentParser):
+    """Raises instead of exiting, so that `--json` can answer in JSON here too."""
+
+    def error(self, message: str) -> None:
+        raise S4Error(f"{message}. `{self.prog} --help` lists what it takes.")
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one command; returns the exit status."""
+    argv = sys.argv[1:] if argv is None else list(argv)
+    os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # the profiler's chatter about missing GPUs
+    as_json = "--json" in argv
+    status, answer = _answer(argv, as_json)
+    if as_json and answer is not None:
+        print(json.dumps(_finite(answer), default=str), flush=True)
+    return status
+
+
+def _answer(argv: list[str], as_json: bool) -> tuple[int, Any]:
+    try:
+        arguments = parser().parse_args(argv)
+        if "call" not in arguments:
+            parser().print_help(sys.stderr)
+            raise S4Error("Say what to do: one of the commands above.")
+        with redirect_stdout(sys.stderr) if as_json else nullcontext():
+            answer = arguments.call(arguments)
+    except S4Error as error:
+        print(f"s4kit: {error}", file=sys.stderr)
+        return 2, {"error": str(error)}
+    except KeyboardInterrupt:
+        print("s4kit: interrupted", file=sys.stderr)
+        return 130, {"error": "interrupted", "interrupted": True}
+    except SystemExit as leave:  # --help, --version
+        return int(leave.code or 0), None
+    except Exception as error:
+        return 1, _unforeseen(error)
+    if isinstance(answer, dict):
+        return 130 if answer.get("interrupted") else 1 if answer.get("ok") is False else 0, answer
+    return 0, answer
+
+
+def _unforeseen(error: Exception) -> dict[str, str]:
+    """A mistake of the kit, or the GPU's memory: the latter has a mend."""
+    import traceback
+
+    if type(error).__name__ == "OutOfMemoryError":
+        mend = "Use a smaller --batch with --accumulate, a smaller --crop, or --precision bf16 / fp16."
+        print(f"s4kit: the GPU's memory is too small for this training. {mend}", file=sys.stderr)
+        return {"error": f"out of GPU memory. {mend}"}
+    traceback.print_exc()
+    return {"error": f"{type(error).__name__}: {error}"}
+
+
+def _finite(value: Any) -> Any:
+    """NaN and infinities as null: JSON has none."""
+    if isinstance(value, float):
+        return value if value - value == 0 else None
+    if isinstance(value, dict):
+        return {str(k): _finite(v) for k, v in value.items()}
+    return [_finite(v) for v in value] if isinstance(value, list | tuple) else value
+
+
+# ---- flags ----
+
+
+def parser() -> argparse.ArgumentParser:
+    """The whole command line."""
+    from . import __version__
+
+    top = _Parser(prog="s4kit", description="Semi-supervised semantic segmentation: train, compare, look inside.")
+    top.add_argument("--version", action="version", version=f"s4kit {__version__}")
+    commands = top.add_subparsers(title="commands", metavar="COMMAND", parser_class=_Parser)
+
+    def command(name: str, call: Any, help: str, **extra: Any) -> argparse.ArgumentParser:
+        new = commands.add_parser(name, help=help, description=help, **extra)
+        new.add_argument("--json", action="store_true", help="one JSON value on the last line of stdout")
+        new.set_defaults(call=call)
+        return new
+
+    train = command("train", _train, "Train one method. Everything not given comes from its recipe for the data set.")
+    train.add_argument("method", nargs="?", metavar="METHOD", help="see `s4kit methods`")
+    train.add_argument("--resume", metavar="DIR", help="continue the run in DIR; other flags are then not needed")
+    train.add_argument("--seed", type=int, help="of the training (default 0)")
+    train.add_argument("--out", metavar="DIR", help="folder of the run (default runs/METHOD-DATA-seedS)")
+    _training_flags(train)
+
+    compare = command("compare", _compare, "Train several methods under one protocol and write a report.")
+    compare.add_argument("methods", nargs="+", metavar="METHOD", help="see `s4kit methods`")
+    compare.add_argument("--seeds", default="0", metavar="0,1,2", help="seeds of the training, the split stays")
+    compare.add_argument("--out", metavar="DIR", default="runs/compare", help="folder of the comparison")
+    compare.add_argument("--jobs", type=int, default=1, help="trainings at a time, each with its share of the cores")
+    compare.add_argument("--no-baselines", action="store_true", help="without supervised and supervised_strong")
+    _training_flags(compare)
+
+    evaluate = command("eval", _eval, "Score a run on the validation set.")
+    evaluate.add_argument("run", metavar="RUN")
+    evaluate.add_argument("--which", choices=("last", "best"), default="last", help="which checkpoint")
+    evaluate.add_argument("--device", default="auto")
+
+    predict = command("predict", _predict, "Segment images: colour masks and index maps.")
+    predict.add_argument("run", metavar="RUN")
+    predict.add_argument("images", nargs="+", metavar="IMAGE", help="image files or folders of them")
+    predict.add_argument("--out", metavar="DIR", required=True)
+    predict.add_argument("--which", choices=("last", "best"), default="last", help="which checkpoint")
+    predict.add_argument("--device", default="auto")
+
+    command("methods", _methods, "List the methods.")
+
+    data = command("data", _data, "List, fetch or check data sets.")
+    data.add_argument("action", choices=("list", "get", "check"))
+    data.add_argument("name", nargs="?", metavar="NAME")
+    data.add_argument("--root", metavar="DIR", help="where it lies, or is to lie")
+    data.add_argument("--labelled", help="check this split, too")
+
+    bench = command("bench", _bench, "Measure the kit against plain code, side by side.")
+    bench.add_argument("what", nargs="?", default="all", choices=("host", "step", "eval", "u2pl", "all"))
+    bench.add_argument("--quick", action="store_true", help="small sizes and few repeats: is everything in order?")
+
+    diagnose = command("diagnose", _diagnose, "Look at a run's health and say what to do.")
+    diagnose.add_argument("run", metavar="RUN")
+
+    command("doctor", _doctor, "Check the installation: versions, GPU, memory, disk, data sets.")
+    return top
+
+
+def _training_flags(new: argparse.ArgumentParser) -> None:
+    """What `train` and `compare` share; None = the recipe's or the kit's value."""
+    data, view, loop = (new.add_argument_group(t) for t in ("data", "network and views", "training"))
+    data.add_argument("--data", metavar="NAME", help="see `s4kit data list`")
+    data.add_argument("--root", metavar="DIR", help="where the data set lies")
+    data.add_argument("--labelled", metavar="1/16", help="share, count or list file of labelled images")
+    data.add_argument("--split-seed", type=int, metavar="S", help="of the labelled / unlabelled split (default 0)")
+    data.add_argument("--size", metavar="S", help="resize images once: a factor (0.5) or a short side in pixels (180)")
+    view.add_argument("--backbone", metavar="B", help="resnet50, efficientnet_lite0, ... or name(option=value)")
+    view.add_argument("--crop", type=int, metavar="C", help="side of the training crop in pixels")
+    view.add_argument("--option", action="append", default=[], metavar="NAME=VALUE", help="option of the method")
+    loop.add_argument("--steps", type=int, metavar="N", help="optimiser steps")
+    loop.add_argument("--epochs", type=float, metavar="N", help="or passes over the unlabelled images")
+    loop.add_argument("--batch", type=int, metavar="L", help="labelled images per step")
+    loop.add_argument("--unlabelled-batch", type=int, metavar="U", help="unlabelled images per step (default: as many)")
+    loop.add_argument("--accumulate", type=int, metavar="K", help="micro-batches per step")
+    loop.add_argument("--lr", type=float, help="learning rate of the backbone; else the recipe's, scaled with the batch")
+    loop.add_argument("--clip", type=float, metavar="NORM", help="clip the gradient norm")
+    loop.add_argument("--checkpoint-every", type=int, metavar="K", help="steps between checkpoints (default 200)")
+    loop.add_argument("--evaluate-every", type=int, metavar="K", help="steps between evaluations (default a tenth)")
+    loop.add_argument("--precision", choices=("auto", "float32", "bf16", "fp16"))
+    loop.add_argument("--device", metavar="auto|cpu|cuda")
+    loop.add_argument("--workers", metavar="N", help="decode processes (default: chosen)")
+
+
+_TASK = {"root": "root", "labelled": "labelled", "split_seed": "seed", "size": "size", "crop": "crop"}
+_FIT = (
+    "steps", "epochs", "batch", "unlabelled_batch", "accumulate", "lr", "clip", "checkpoint_every",
+    "evaluate_every", "precision", "device", "workers", "seed",
+)  # fmt: skip
+
+
+def _given(a: argparse.Namespace) -> tuple[dict, dict, dict]:
+    """What the user asked for: of the task, of the method, of `fit`."""
+    from .report.setup import parse_options
+
+    if not a.data:
+        raise S4Error("Say which data set: --data NAME (`s4kit data list` lists them; scenes needs no download).")
+    task = {name: getattr(a, flag) for flag, name in _TASK.items() if getattr(a, flag) is not None}
+    options = ({"net": a.backbone} if a.backbone else {}) | parse_options(a.option)
+    fit = {name: getattr(a, name) for name in _FIT if getattr(a, name, None) is not None}
+    if {"steps", "epochs"} <= fit.keys():
+        raise S4Error("Give --steps or --epochs, not both.")
+    return task, options, fit
+
+
+# ---- commands ----
+
+
+def _train(a: argparse.Namespace) -> dict[str, Any]:
+    from .report import setup
+
+    folder = a.resume or a.out
+    if a.resume and os.path.isfile(os.path.join(a.resume, "config.json")):
+        if a.out and os.path.abspath(a.out) != os.path.abspath(a.resume):
+            raise S4Error(f"--resume continues in {a.resume}; leave --out away or give the same folder.")
+        chosen = setup.resumed(a.resume)
+        where = {k: getattr(a, k) for k in ("device", "workers", "checkpoint_every") if getattr(a, k) is not None}
+        chosen.fit.update(where)
+    elif not a.method:
+        raise S4Error(
+            f"There is no run in {a.resume} to continue (no config.json)."
+            if a.resume
+            else "Say which method: s4kit train METHOD --data NAME (`s4kit methods` lists them)."
+        )
+    else:
+        task, options, fit = _given(a)
+        chosen = setup.plan(a.method, a.data, task, options, fit)
+    found = setup.summary(setup.train(chosen, folder, resume=bool(a.resume)))
+    _say_trained(found)
+    return found
+
+
+def _say_trained(found: dict[str, Any]) -> None:
+    from .report.text import duration, percent
+
+    if found["interrupted"]:
+        print(f"Stopped. Continue with: s4kit train --resume {found['run']}")
+        return
+    best = f"best {percent(found['miou_best'])} at step {found['best_step']}, chosen on val"
+    print(f"{found['method']} on {found['data']} ({found['protocol']})")
+    print(f"val mIoU {percent(found['miou_last'])} at the end ({best}); {duration(found['seconds'])}")
+    print(f"run: {found['run']}   next: s4kit eval {found['run']}, s4kit diagnose {found['run']}")
+
+
+def _compare(a: argparse.Namespace) -> dict[str, Any]:
+    from .report.compare import compare
+
+    try:
+        seeds = [int(word) for word in a.seeds.replace(",", " ").split()]
+    except ValueError:
+        raise S4Error(f"--seeds {a.seeds!r}: give numbers with commas, such as 0,1,2.") from None
+    task, options, fit = _given(a)
+    result = compare(
+        a.methods, a.data, a.out, seeds, task, options, fit, jobs=a.jobs, baselines=not a.no_baselines,
+        command=sys.argv[1:],
+    )  # fmt: skip
+    if not result["interrupted"]:
+        print(result.pop("table"))
+    return result
+
+
+def _eval(a: argparse.Namespace) -> dict[str, Any]:
+    from .engine import open_run
+
+    run = open_run(a.run)
+    found = run.evaluate(a.which, device=a.device)
+    for name, scores in found.items():
+        print(f"{name} ({a.which} checkpoint of {run.path})\n{scores}\n")
+    first = next(iter(found))
+    result = {"run": str(run.path), "which": a.which, "predictor": first, "miou": found[first].miou}
+    return result | {"predictors": {name: scores.to_dict() for name, scores in found.items()}}
+
+
+def _predict(a: argparse.Namespace) -> dict[str, Any]:
+    from .report.predict import predict_files
+
+    return predict_files(a.run, a.images, a.out, a.which, a.device)
+
+
+def _methods(a: argparse.Namespace) -> list[dict[str, Any]]:
+    from .methods import table
+    from .report.text import table as aligned
+
+    rows = table()
+    head = ("name", "family", "venue", "year", "parity", "title")
+    order = sorted(rows, key=lambda row: (row["family"] != "baselines", row["family"], row["year"], row["name"]))
+    print(aligned(head, [[row[key] for key in head] for row in order], stretch=5))
+    return rows
+
+
+def _data(a: argparse.Namespace) -> Any:
+    from .report import datasets
+
+    if a.action == "list":
+        return datasets.listing()
+    if not a.name:
+        raise S4Error(f"Say which data set: s4kit data {a.action} NAME (`s4kit data list` lists them).")
+    if a.action == "get":
+        return datasets.fetch(a.name, a.root)
+    return datasets.check(a.name, a.root, a.labelled)
+
+
+def _bench(a: argparse.Namespace) -> dict[str, Any]:
+    from .report.bench import bench
+
+    return bench(a.what, quick=a.quick)
+
+
+def _diagnose(a: argparse.Namespace) -> dict[str, Any]:
+    from .report.diagnose import diagnose, show
+
+    result = diagnose(a.run)
+    print(show(result))
+    return result
+
+
+def _doctor(a: argparse.Namespace) -> dict[str, Any]:
+    from .report.doctor import doctor, show
+
+    result = doctor()
+    print(show(result))
+    return result

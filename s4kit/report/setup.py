@@ -1,0 +1,165 @@
+"""From a recipe and what the user asked for to one training: a `Plan` that can be stored, compared and run."""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ..errors import S4Error, closest
+
+BASELINES = ("supervised", "supervised_strong")
+EXTRA = "summary.json"  # wall time and peak memory of a run: no part of its deterministic files
+
+
+@dataclass
+class Plan:
+    """One training as keyword arguments.
+
+    Attributes:
+        method: its name.
+        task: for `load`. options: for `create`. fit: for `fit`.
+    """
+
+    method: str
+    task: dict[str, Any]
+    options: dict[str, Any] = field(default_factory=dict)
+    fit: dict[str, Any] = field(default_factory=dict)
+
+
+def plan(
+    method: str,
+    data: str,
+    task: dict[str, Any] | None = None,
+    options: dict[str, Any] | None = None,
+    fit: dict[str, Any] | None = None,
+) -> Plan:
+    """The recipe of a method for a data set, overridden by what was asked for.
+
+    The learning rate stays the recipe's and is scaled with the batch by `fit`, unless it was asked for.
+    """
+    from ..data import dataset
+    from ..methods import get, recipe
+
+    dataset(data)  # an unknown name is an error here, with the closest names
+    get(method)
+    known = recipe(method, data)
+    fit = dict(fit or {})
+    shared = dict(known["fit"])
+    if fit.keys() & {"steps", "epochs"}:
+        shared = {k: v for k, v in shared.items() if k not in ("steps", "epochs")}
+    if "lr" not in fit and "batch" in shared:
+        shared["reference_batch"] = shared["batch"]
+    return Plan(method, {"name": data} | known["task"] | (task or {}), known["method"] | (options or {}), shared | fit)
+
+
+def match(plans: list[Plan], protocol: str = "supervised") -> list[Plan]:
+    """The plans under one protocol: task, network and `fit` of the first method named `protocol`, own hyper-parameters.
+
+    Recipes of the papers differ in batch, learning rate and length; a comparison in which they differ compares those.
+    """
+    first = next((p for p in plans if p.method == protocol), plans[0])
+    net = {k: v for k, v in first.options.items() if k == "net"}
+    return [Plan(p.method, first.task, p.options | net, dict(first.fit)) for p in plans]
+
+
+def resumed(folder: str | Path) -> Plan:
+    """The plan of a run that exists, from its config.json; its settings are resolved already."""
+    from ..engine import open_run
+
+    config = open_run(folder).config
+    if not config.get("task"):
+        raise S4Error(f"The run in {folder} was trained on images in memory: resume it from Python, with its task.")
+    return Plan(config["method"], config["task"], config["options"], config["fit"])
+
+
+def train(plan: Plan, out: str | Path | None = None, resume: bool = False, progress: bool = True) -> Any:
+    """Run a plan; writes the wall time beside the run's files. Returns the `Run`."""
+    from ..data import load
+    from ..engine import fit
+    from ..methods import create
+
+    began = time.perf_counter()
+    task = load(**plan.task)
+    seed_everything(plan.fit.get("seed", 0))
+    method = create(plan.method, task, **plan.options)
+    run = fit(method, task, out=out, resume=resume, progress=progress, **plan.fit)
+    before = extra(run.path).get("seconds", 0.0) if resume else 0.0
+    peak = max((row["peak_memory"] or 0 for row in run.timing()), default=0)
+    note(run.path, seconds=before + time.perf_counter() - began, **({"peak_memory": peak} if peak else {}))
+    return run
+
+
+def seed_everything(seed: int) -> None:
+    """Seed the generators that initialise new layers."""
+    import random
+
+    import torch
+
+    from ..data.seeding import mix_seed
+
+    random.seed(seed)
+    torch.manual_seed(mix_seed(seed, "init"))
+
+
+def extra(folder: str | Path) -> dict[str, Any]:
+    """What `note` has kept of a run; {} where there is nothing."""
+    try:
+        return json.loads((Path(folder) / EXTRA).read_text())
+    except (OSError, json.JSONDecodeError):
+        return {}
+
+
+def note(folder: str | Path, **values: Any) -> None:
+    """Keep values beside a run's files."""
+    (Path(folder) / EXTRA).write_text(json.dumps(extra(folder) | values))
+
+
+def summary(run: Any) -> dict[str, Any]:
+    """What the shell says of a run: scores in [0, 1], seconds, bytes; None where unknown."""
+    known = extra(run.path)
+    config = run.config
+    return {
+        "run": str(run.path),
+        "method": config["method"],
+        "data": (config.get("task") or {}).get("name"),
+        "protocol": config.get("protocol"),
+        "seed": config["fit"]["seed"],
+        "steps": config["fit"]["steps"],
+        "miou_last": run.last.get("miou"),
+        "miou_best": run.best.get("miou"),
+        "best_step": run.best.get("step"),
+        "seconds": known.get("seconds"),
+        "peak_memory": known.get("peak_memory"),
+        "interrupted": run.interrupted,
+    }
+
+
+def parse_options(pairs: list[str]) -> dict[str, Any]:
+    """["tau=0.9", "net=resnet50"] to a dict; values are Python literals where they look like one.
+
+    Raises:
+        S4Error: a pair has no "=".
+    """
+    import ast
+
+    found = {}
+    for pair in pairs:
+        name, equals, text = pair.partition("=")
+        if not equals or not name:
+            raise S4Error(f"--option {pair!r} is not of the form name=value, such as --option tau=0.9.")
+        try:
+            found[name] = ast.literal_eval(text)
+        except (ValueError, SyntaxError):
+            found[name] = text
+    return found
+
+
+def check_method(name: str) -> None:
+    """Raise for an unknown method before anything is loaded."""
+    from ..methods import names
+
+    if name not in names():
+        raise S4Error(f"There is no method {name!r}. {closest(name, names())}")
