@@ -53,9 +53,9 @@ def test_voc_errors(voc_root, tmp_path):
         data.load("voc", root=voc_root)
     picture(base / "JPEGImages/2007_000001.jpg")
     (base / "SegmentationClass/2007_000007.png").unlink()
-    with pytest.raises(S4Error, match="val.txt have no mask"):
+    with pytest.raises(S4Error, match=r"val.txt have no mask"):
         data.load("voc", root=voc_root)
-    with pytest.raises(S4Error, match="is not a folder. Expected: .*Found in .*: split"):
+    with pytest.raises(S4Error, match=r"is not a folder. Expected: .*Found in .*: split"):
         (tmp_path / "other/split").mkdir(parents=True)
         data.load("voc", root=tmp_path / "other")
 
@@ -64,7 +64,7 @@ def test_missing_root_says_how_to_get_it(tmp_path):
     for name, hint in (("camvid", "s4kit data get camvid"), ("voc", "VOCtrainval"), ("cityscapes", "account")):
         with pytest.raises(S4Error, match=f"{name} is not at .*{hint}"):
             data.load(name)
-        with pytest.raises(S4Error, match="gone.*not a folder"):
+        with pytest.raises(S4Error, match=r"gone.*not a folder"):
             data.load(name, root=tmp_path / "gone")
     with pytest.raises(S4Error, match="not a folder"):
         data.load("folder", root=tmp_path / "gone")
@@ -149,7 +149,7 @@ def test_folder_scans_classes(own_folder):
     assert data.load("folder", root=own_folder, classes=["x", "y", "z"]).classes == ("x", "y", "z")
     for file in (own_folder / "labels").rglob("*.png"):
         Image.fromarray((np.array(Image.open(file)) > 1).astype(np.uint8) * 255).save(file)
-    with pytest.raises(S4Error, match="ids={0: 0, 255: 1}"):
+    with pytest.raises(S4Error, match=r"ids=\{0: 0, 255: 1\}"):
         data.load("folder", root=own_folder)
     task = data.load("folder", root=own_folder, ids={0: 0, 255: 1})
     assert task.num_classes == 2 and set(task.train.read(0).label.unique().tolist()) == {0, 1}
@@ -187,7 +187,7 @@ def test_folder_errors(own_folder):
     with pytest.raises(S4Error, match="holds no image"):
         data.load("folder", root=own_folder)
     shutil.rmtree(own_folder / "images")
-    with pytest.raises(S4Error, match="Found in .*mine: classes.txt, labels"):
+    with pytest.raises(S4Error, match=r"Found in .*mine: classes.txt, labels"):
         data.load("folder", root=own_folder)
 
 

@@ -141,7 +141,7 @@ def test_config_reopens_the_same_task(labelled):
 def test_unknown_name_and_option():
     with pytest.raises(S4Error, match="Did you mean camvid"):
         data.load("camvd")
-    with pytest.raises(S4Error, match="no option 'sides'.*side"):
+    with pytest.raises(S4Error, match=r"no option 'sides'.*side"):
         data.load("scenes", sides=3)
 
 
