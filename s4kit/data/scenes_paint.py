@@ -1,7 +1,8 @@
 """How one scene is painted.
 
 Everything is a signed distance in pixels (negative inside), drawn at twice the resolution with soft edges and averaged
-down, so that edges, rings and stripes are antialiased. numpy and PIL only; about 8 ms of CPU time an image at 96 pixels.
+down, so that edges, rings and stripes are antialiased. numpy and PIL only; about 8 ms of one core
+for an image of 96 pixels.
 """
 
 from __future__ import annotations
