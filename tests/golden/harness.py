@@ -82,7 +82,7 @@ def adapter(method: str, what: str, skip: dict[str, str] | None = None, error: C
 
 
 def relative_error(answer: Any, expected: np.ndarray, key: str = "") -> float:
-    """Largest deviation as a share of the largest expected value; infinite if shapes differ or a value is not finite."""
+    """Largest deviation as a share of the largest expected value; infinite if shapes differ or one is not finite."""
     answer = answer.detach().numpy() if isinstance(answer, Tensor) else np.asarray(answer)
     if answer.shape != expected.shape or not np.isfinite(answer).all():
         return float("inf")

@@ -13,6 +13,8 @@ from ..base import Card, Clock, Losses, Method, PseudoLabels
 from ..parts.distances import distance as distance_of
 from ..parts.losses import Criterion, ce, criterion, pixel_mean
 
+ADAM = {"optimiser": "adam", "head": 10.0, "weight_decay": 0.0, "schedule": "constant"}
+
 
 class CutMix(Method):
     """Semi-supervised semantic segmentation needs strong, varied perturbations (French et al., BMVC 2020).
@@ -63,26 +65,12 @@ class CutMix(Method):
         "voc": {
             "task": {"crop": 321, "scale": (0.5, 1.5)},
             "method": {"net": "resnet101c(freeze_bn=True)"},
-            "fit": {
-                "steps": 40_000,
-                "batch": 10,
-                "optimiser": "adam",
-                "lr": 1e-6,
-                "weight_decay": 0.0,
-                "schedule": "constant",
-            },
+            "fit": {"steps": 40_000, "batch": 10, "lr": 1e-6, **ADAM},
         },
         "cityscapes": {  # images at half resolution, crops of 256 x 512 in the paper
             "task": {"crop": 256, "size": 0.5, "scale": (1.0, 1.0)},
             "method": {"net": "resnet101c(freeze_bn=True)", "supervised": "ce"},
-            "fit": {
-                "steps": 40_000,
-                "batch": 4,
-                "optimiser": "adam",
-                "lr": 3e-6,
-                "weight_decay": 0.0,
-                "schedule": "constant",
-            },
+            "fit": {"steps": 40_000, "batch": 4, "lr": 3e-6, **ADAM},
         },
     }
 

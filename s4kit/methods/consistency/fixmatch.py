@@ -13,8 +13,7 @@ from ..parts.losses import Criterion, ce, criterion, pixel_ce
 
 
 class FixMatch(Method):
-    """FixMatch (Sohn et al., NeurIPS 2020), made for segmentation by UniMatch's authors (arXiv 2208.09910, section
-    3.1).
+    """FixMatch (Sohn et al., NeurIPS 2020), made for segmentation by UniMatch's authors (arXiv 2208.09910).
 
     Idea: the network's own hard label on a weak view of an unlabelled image, where it is confident, supervises its
     prediction on a strong view of the same crop, into which a box of another image is pasted. What it adds to
