@@ -1,0 +1,1 @@
+"""Methods that compare pixels with pixels in a space of features."""

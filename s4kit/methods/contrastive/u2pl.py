@@ -1,0 +1,266 @@
+"""U2PL: pixels too uncertain to be labelled are still certain not to be most classes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any, ClassVar, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from ...data.task import VOID
+from ...nets import Features, ProjectionHead, SegNet, copy_of, ema, evaluating, make, warm
+from ...nets.segnet import resize
+from ...views import Batch, Stream, ViewPlan, Views, half_box, paste, weak
+from ..base import Card, Clock, Losses, Method, PseudoLabels, zero_of
+from ..parts.banks import Queues
+from ..parts.contrast import centres, class_contrast, members, ranks, rows, shrink
+from ..parts.losses import Criterion, ce, criterion, entropy, pixel_ce
+from ..parts.quantile import percentiles
+
+PAPER_NET = (
+    "resnet101c(output_stride=8, multi_grid=(4, 8, 16), aspp_rates=(12, 24, 36), aspp_kernel=3, low_channels=256, "
+    "dropout=0.1{})"
+)
+
+
+class Forward(NamedTuple):
+    """One forward of a network with its head: `logits` (B, K, h, w) and `z` (B, D, h, w) at stride 4."""
+
+    logits: Tensor
+    z: Tensor
+    features: Features
+
+
+def unlikely(own: Tensor, place: Tensor, sure: Tensor, labelled: Tensor, low: int, high: int) -> Tensor:
+    """(K, N) bool: of which classes a pixel is a negative (equations 10 to 12 of the paper).
+
+    A labelled pixel: of the wrong classes that the teacher likes best (place < low). An unlabelled one: of the classes at
+    low <= place < high, neither those between which the teacher wavers nor the absurd ones.
+
+    Args:
+        own: (K, N) bool, the (pseudo-)label. place: (K, N), of each class in the teacher's order, 0 = likeliest.
+        sure: (N,) bool: label known, or entropy high. labelled: (N,) bool.
+    """
+    wrong = ~own & (place < low)
+    return sure & torch.where(labelled, wrong, (place >= low) & (place < high))
+
+
+class U2PL(Method):
+    """Semi-supervised semantic segmentation using unreliable pseudo-labels (Wang et al., CVPR 2022).
+
+    Idea: a pixel on which the teacher wavers between two classes is no label, but surely it is none of the other classes;
+    so it becomes a negative of these in a pixel contrast. What is reliable is told by percentiles of the entropy, which
+    tighten over the training. What it adds to `mean_teacher`: percentiles, CutMix, a representation head, the contrast.
+
+    Equations, f the student, t the teacher, r = progress, H the entropy of t on the mixed images, n the kept pixels:
+        y = argmax t(u) in eval mode on whole images; in half of the steps image and label get a box of the next image
+        L_u = BHW/n * mean over kept of CE(f(u), y),   kept: H < its percentile 100 - (100 - drop)(1 - r)
+        per class c, all maps at stride 4, a(r) = alpha (1 - r) percent:
+            anchors    f's features where the label is c, t's p(c) > threshold and (labelled or H among the a(r) lowest)
+            centre     mean of t's features over the same pixels, whatever p(c)
+            negatives  queue of t's features: `unlikely` to be c and (labelled or H among the a(r) highest)
+        L_c = mean over classes present, mean over anchors of -log(e^(cos+/T) / (e^(cos+/T) + sum of e^(cos-/T)))
+        L = CE(f(x), y_x) + L_u + contrast * L_c;   t <- d t + (1 - d) f,   d = min(1 - 1/(k+1), decay)
+    k counts from the end of a supervised warm-up, in which t copies f. L_c never vanishes: at cosines of 1 and -1 it is
+    log(1 + M e^(-2/T)), 0.65 for T = 0.5 and M = 50 negatives.
+
+    Modes: t labels in eval mode; then f and t see the labelled and mixed images as one batch in train mode, and all
+    entropies are of that second forward. Parameters alone are averaged; t fills its own BN buffers by these forwards.
+
+    Three bugs of the release, found by running it; this class does what the paper says, and the parity tests get the
+    release's numbers by putting its part in the place of ours. (1) Its one-hot function scatters along the wrong axis:
+    the first image of a batch gets the labels of all, the others none, so that only two images per GPU ever enter L_c.
+    (2) Anchors and centres are stored for all classes but read by position among the classes present, queues by class:
+    when class 1 is absent, the negatives of class 2 meet the anchors of class 1. (3) Negatives must carry the label c
+    that they are negatives of, which no labelled pixel can, and of the others only those where t's two forwards differ.
+
+    As released, not as printed: L_u is up-weighted by BHW/n on top of a mean; padding takes part in it; unlabelled
+    anchors are the a(r) percent, not all reliable pixels. Not as released: percentages change per step, not per epoch;
+    t is not copied anew through the first epoch; a step adds at most `fresh` rows to a queue, evenly spread, since the
+    repaired rule offers some ten thousand; the contrast weighs 0.1 as in the paper (released configurations: 1).
+
+    Args:
+        task: the data, or anything with `num_classes`.
+        net: network spec, see `nets.make`; an auxiliary head (`aux=True`) is trained with weight `aux`.
+        warmup: share of the stage that is supervised only.
+        decay: of the teacher. drop: first percentile of L_u. alpha: first percentage of the contrast.
+        contrast: weight of L_c; 0 leaves the head and the queues out.
+        threshold: least p(c) of an anchor. low, high: places of a negative class, see `unlikely`.
+        queries, negatives: anchors per class and negatives per anchor. temperature: T.
+        bank: rows per queue, or one number per class (paper: 50,000 for class 0, 30,000 for others).
+        fresh: most new rows per queue and step. half: keep the queues in float16.
+        supervised: criterion of the labelled images, "ce", "ohem(...)" or a function.
+    """
+
+    card = Card(
+        family="contrastive",
+        title="Semi-Supervised Semantic Segmentation Using Unreliable Pseudo-Labels",
+        venue="CVPR",
+        year=2022,
+        authors="Wang et al.",
+        arxiv="2203.03884",
+        code="https://github.com/Haochen-Wang409/U2PL",
+        extends=("mean_teacher", "cutmix"),
+        parity="golden",
+    )
+    recipes: ClassVar = {
+        "voc": {
+            "task": {"crop": 513},
+            "method": {"net": PAPER_NET.format(""), "bank": (50_000, *[30_000] * 20), "fresh": 4000, "half": True},
+            "fit": {"epochs": 80, "batch": 16, "lr": 1e-3, "head": 10.0},
+        },
+        "cityscapes": {
+            "task": {"crop": 769},
+            "method": {
+                **{"net": PAPER_NET.format(", aux=True"), "supervised": "ohem(thresh=0.7, min_kept=100000)"},
+                **{"warmup": 0.0, "bank": (50_000, *[30_000] * 18), "fresh": 4000, "half": True},
+            },
+            "fit": {"epochs": 200, "batch": 16, "lr": 1e-2, "head": 1.0, "weight_decay": 5e-4},
+        },
+        "scenes": {"method": {"warmup": 0.1, "decay": 0.98}},
+        "camvid": {"method": {"warmup": 0.1}},
+    }
+
+    def __init__(
+        self,
+        task: Any,
+        net: str = "efficientnet_lite0",
+        warmup: float = 1 / 80,
+        decay: float = 0.99,
+        drop: float = 80.0,
+        alpha: float = 20.0,
+        contrast: float = 0.1,
+        threshold: float = 0.3,
+        low: int = 3,
+        high: int = 20,
+        queries: int = 256,
+        negatives: int = 50,
+        temperature: float = 0.5,
+        bank: int | Sequence[int] = 2000,
+        fresh: int = 500,
+        half: bool = False,
+        aux: float = 0.4,
+        supervised: str | Criterion = ce,
+    ) -> None:
+        super().__init__()
+        self.student, self.classes = make(net, task), task.num_classes
+        if contrast:
+            decoder = self.student.decoder
+            dim = decoder.embedding_channels  # 256 in the paper's net; light nets have light heads
+            self.student.heads["projection"] = ProjectionHead(decoder.fused_channels, dim, dim)
+            capacity = [bank] * self.classes if isinstance(bank, int) else bank
+            self.queues = Queues(capacity, dim, torch.float16 if half else torch.float32, fresh)
+        self.teacher = copy_of(self.student).train()  # keeps this mode; `evaluating` says where it labels
+        self.warmup, self.decay, self.drop, self.alpha, self.aux = warmup, decay, drop, alpha, aux
+        self.weight, self.threshold, self.low, self.high = contrast, threshold, low, high
+        self.queries, self.negatives, self.temperature = queries, negatives, temperature
+        self.supervised = criterion(supervised)
+        view = weak(pad="mean", centred=True)
+        self.views = ViewPlan(x=Stream("labelled", view), u=Stream("unlabelled", view, masks=(half_box(),)))
+
+    def teach(self, view: Views) -> tuple[Tensor, Tensor]:
+        with evaluating(self.teacher):
+            logits = self.teacher(view.weak)
+        return logits, entropy(logits)
+
+    def pseudo_labels(self, evidence: tuple[Tensor, Tensor], view: Views, clock: Clock) -> PseudoLabels:
+        """Evidence: the logits that say the label, and the entropy that judges it; in training of two forwards."""
+        logits, H = evidence
+        confidence, label = logits.softmax(1).max(1)
+        (tau,) = percentiles(H, [100 - (100 - self.drop) * (1 - clock.progress)], view.valid > 0)
+        return PseudoLabels(label, confidence, (tau > H).float(), view.valid)
+
+    def losses(self, batch: Batch, clock: Clock) -> Losses:
+        x, u = batch.x, batch.u
+        if clock.since(self.warmup) < 0:
+            own = self.through(self.student, x.weak)
+            with torch.no_grad():
+                self.through(self.teacher, x.weak)  # feeds its BN statistics
+            losses, zero = self.supervise(own, x.label), zero_of(own.z)
+            return losses.add("u", zero).add("contrast", zero, self.weight)
+
+        logits, _ = self.teach(u)
+        box = u.masks[0] & (torch.rand((), device=u.weak.device) < 0.5)
+        mixed, logits = (paste(box, t.roll(-1, 0), t) for t in (u.weak, logits))
+
+        both, n = torch.cat([x.weak, mixed]), len(x)
+        own = self.through(self.student, both)
+        with torch.no_grad():
+            other = self.through(self.teacher, both)
+        H = entropy(self.enlarge(other.logits[n:], u.label))
+        u = replace(u, valid=torch.ones_like(u.valid))  # padding takes part, as released
+        target = self.pseudo_labels((logits, H), u, clock)
+
+        losses = self.supervise(own, x.label)
+        losses.add("u", self.unsupervised(self.enlarge(own.logits[n:], u.label), target))
+        l_c = zero_of(own.z)
+        if self.weight:
+            low, high = self.reliability(x.label, H, u.valid > 0, clock, own.z.shape[-2:])
+            label = shrink(torch.cat([x.label, target.label]), own.z.shape[-2:])
+            l_c = self.contrast(own.z, other.z, other.logits.softmax(1), label, low, high, n)
+        return losses.add("contrast", l_c, self.weight).see(mixed=mixed, target=target)
+
+    def through(self, net: SegNet, image: Tensor) -> Forward:
+        features = net.encode(image)
+        map = net.fuse(features).map
+        return Forward(net.classify(map).logits, net.heads["projection"](map) if self.weight else map, features)
+
+    def enlarge(self, logits: Tensor, like: Tensor) -> Tensor:
+        return resize(logits, like.shape[-2:], self.student.decoder.align_corners)
+
+    def supervise(self, own: Forward, label: Tensor) -> Losses:
+        """Terms of the labelled images, which come first in the batch."""
+        n = len(label)
+        losses = Losses(x=self.supervised(self.enlarge(own.logits[:n], label), label))
+        if self.student.aux is not None:
+            hint = self.student.auxiliary(own.features.rows(slice(n)), label.shape[-2:])
+            losses.add("aux", self.supervised(hint, label), self.aux)
+        return losses
+
+    def unsupervised(self, logits: Tensor, target: PseudoLabels) -> Tensor:
+        """L_u: BHW/n times the mean over the n kept pixels."""
+        n = (target.weight * target.valid).sum().clamp(min=1)
+        return target.weight.numel() / n * pixel_ce(logits, target, over="kept")
+
+    def reliability(
+        self, label: Tensor, H: Tensor, valid: Tensor, clock: Clock, size: Sequence[int]
+    ) -> tuple[Tensor, Tensor]:
+        """Which pixels of cat(x, u) are reliable, which unreliable: (B, h, w) bool each; labelled ones are both."""
+        a = self.alpha * (1 - clock.progress)
+        lowest, highest = percentiles(H, [a, 100 - a], valid)
+        low, high = (torch.cat([label != VOID, valid & part]) for part in (lowest >= H, highest <= H))
+        return shrink(low, size), shrink(high, size)
+
+    def contrast(
+        self,
+        z: Tensor,
+        z_teacher: Tensor,
+        p: Tensor,
+        label: Tensor,
+        low: Tensor,
+        high: Tensor,
+        n: int,
+        draws: Any = None,
+    ) -> Tensor:
+        """L_c from maps at stride 4 of cat(x, u), of which the first n images are x; writes the queues first.
+
+        Args:
+            z, z_teacher: (B, D, h, w). p: (B, K, h, w) of the teacher. label, low, high: (B, h, w).
+            draws: recorded `Draws` to use instead of own ones.
+        """
+        place = torch.arange(label.numel(), device=label.device)
+        labelled = place < n * label[0].numel()
+        own, low, high = members(label.flatten(), self.classes), low.flatten(), high.flatten()
+        core, p, z_teacher = own & low, rows(p), rows(z_teacher)
+        self.queues.write(z_teacher, unlikely(own, ranks(p), high, labelled, self.low, self.high))
+        candidates, centre = core & (self.threshold < p.T), centres(z_teacher, core)
+        amounts = self.queries, self.negatives, self.temperature
+        return class_contrast(rows(z), candidates, centre, self.queues, core.any(1), *amounts, draws)
+
+    def after_step(self, clock: Clock) -> None:
+        ema(self.teacher, self.student, warm(self.decay, max(0, clock.since(self.warmup))), buffers="none")
+
+    def predictors(self) -> dict[str, nn.Module]:
+        return {"teacher": self.teacher, "student": self.student}

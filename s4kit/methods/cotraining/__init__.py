@@ -1,0 +1,1 @@
+"""Methods in which two networks teach each other."""
