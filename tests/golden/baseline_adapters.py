@@ -71,7 +71,7 @@ def pixelssl_mt_ema(r: Recording) -> dict[str, Any]:
 
 @adapter("pixelssl_baselines", "cutmix_loss")
 def pixelssl_cutmix_loss(r: Recording) -> dict[str, Any]:
-    """PixelSSL's CutMix is the kit's, with the mean over classes too, a scale of 20, and halves of one batch as u and v."""
+    """As the kit's CutMix, but with a mean over classes too, a scale of 20, and halves of one batch as u and v."""
     z = r.tensor("student_logits", grad=True)
     inside, outside = r.tensor("img").chunk(2)
     q_inside, q_outside = r.tensor("teacher_prob").log().chunk(2)

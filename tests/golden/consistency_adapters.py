@@ -39,7 +39,7 @@ def criterion_of(hyper: dict[str, Any]) -> Any:
 
 
 def weak_to_strong_batch(r: Recording, suffixes: tuple[str, ...]) -> Batch:
-    """x, u, v of a FixMatch or UniMatch step; images that are not recorded are blank, the stub does not look at them."""
+    """x, u, v of a FixMatch or UniMatch step; images that are not recorded are blank, the stub looks at none."""
 
     def image(key: str) -> Tensor:
         return r.tensor(key) if f"in_{key}" in r.inputs else torch.zeros_like(r.tensor(f"img_u_s{suffixes[0]}"))

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import re
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from harness import TOLERANCE, Recording, adapter, task_of
+from torch import Tensor
 
 from s4kit.data.task import Evaluation, Sample, Source, Task
-from s4kit.engine.evaluate import evaluate, predict
+from s4kit.engine.evaluate import Scores, count, evaluate, predict, sliding
 from s4kit.views.boxes import UniMatchBox, area_boxes, rasterise
 from s4kit.views.geometry import Geometry, Window
 
@@ -83,7 +85,7 @@ def _box_statistics(recipe: UniMatchBox, rng: np.random.Generator, side: int, n:
     values = [none, *moments[:2], area.min(), area.max(), *moments[2:]]
     spread = [np.sqrt(none * (1 - none) / n) * more, *errors[:2], mean_error[0], mean_error[0], *errors[2:]]
     edges = np.linspace(0, side, 6).astype(int)
-    cover = np.array([[masks[a:b, c:d].mean() for c, d in zip(edges, edges[1:])] for a, b in zip(edges, edges[1:])])
+    cover = np.array([[masks[a:b, c:d].mean() for c, d in pairwise(edges)] for a, b in pairwise(edges)])
     hist = np.histogram(area, 10, (0, 0.5))[0] / len(area)
     return [
         Estimate(np.array(values), np.array(spread)),
@@ -92,7 +94,18 @@ def _box_statistics(recipe: UniMatchBox, rng: np.random.Generator, side: int, n:
     ]
 
 
-@adapter("st", "weak_aug")
+def within_one_level(answer: np.ndarray, expected: np.ndarray, key: str) -> float:
+    """0 if no pixel is off by more than one grey level of 255, and few are; labels must be equal.
+
+    The kit resamples the crop alone; Pillow takes its corners as float32, so a value next to one half may round the other
+    way than in the resized whole image.
+    """
+    off = np.abs(answer.astype(int) - expected.astype(int))
+    allowed = key == "out_image" and off.max() <= 1 and off.mean() < 0.02
+    return 0.0 if allowed or not off.any() else float("inf")
+
+
+@adapter("st", "weak_aug", error=within_one_level)
 def st_weak_aug(r: Recording) -> dict[str, Any]:
     image, mask, crop = r.inputs["in_image"], r.inputs["in_mask"], r.hyper["crop"]
     geometry, longer = Geometry(), max(image.shape[:2])
@@ -106,30 +119,19 @@ def st_weak_aug(r: Recording) -> dict[str, Any]:
 
 
 class Memory(Source):
-    """Recorded float images as a source; `evaluate` divides by 255, so they are stored 255 times as large."""
+    """Recorded float images as a source; `evaluate` divides by 255, so they are handed out 255 times as large."""
 
-    def __init__(self, images: torch.Tensor, masks: torch.Tensor) -> None:
-        self.ids, self.images, self.masks = [str(i) for i in range(len(images))], images * 255, masks
+    def __init__(self, images: Tensor, masks: Tensor) -> None:
+        self.ids, self.images, self.masks = [str(i) for i in range(len(images))], images, masks
 
     def read(self, row: int, label: bool = True) -> Sample:
-        return Sample(self.images[row], self.masks[row], self.ids[row])
-
-
-SECOND_VERSION = "belongs to UniMatch V2"
-CENTRE = "the release scores a centre crop with a function that its training never calls"
+        return Sample(self.images[row] * 255, self.masks[row], self.ids[row])
 
 
 @adapter(
     "unimatch",
     "evaluate",
-    skip={
-        **{
-            f"out_{k}_v2_{mode}": SECOND_VERSION
-            for k in ("miou", "iou", "pred")
-            for mode in ("sliding_window", "original_m14")
-        },
-        **{f"out_{k}_v1_center_crop": CENTRE for k in ("miou", "iou", "pred")},
-    },
+    skip={f"out_{what}_v2_original_m14": "UniMatch V2's, for transformers" for what in ("miou", "iou", "pred")},
 )
 def unimatch_evaluate(r: Recording) -> dict[str, Any]:
     """The release counts a class that never occurs as 0; the kit leaves it out of the mean and says NaN."""
@@ -137,18 +139,32 @@ def unimatch_evaluate(r: Recording) -> dict[str, Any]:
     weight, bias = r.tensor("conv_weight"), r.tensor("conv_bias")
     net = torch.nn.Conv2d(3, h["nclass"], weight.shape[-1], padding=weight.shape[-1] // 2)
     net.load_state_dict({"weight": weight, "bias": bias})
-    source = Memory(images, masks)
-    names = task_of(h["nclass"]).classes
-    task = Task("recorded", names, ((0, 0, 0),) * len(names), source, (0,), (), source, h["crop_size"])
-    protocols = {"sliding_window": Evaluation("sliding", h["crop_size"]), "original": Evaluation("whole")}
-    answers: dict[str, Any] = {}
-    for name, how in protocols.items():
-        iou = 100 * evaluate(net, task, how).iou.nan_to_num(0)
-        with torch.no_grad():
-            prediction = [predict(net, image[None], how).argmax(1)[0] for image in images]
-        answers |= {
-            f"out_miou_v1_{name}": iou.mean(),
-            f"out_iou_v1_{name}": iou,
-            f"out_pred_v1_{name}": torch.stack(prediction),
-        }
-    return answers
+    crop, stride = h["crop_size"], 2 / 3
+    top, left = ((side - crop) // 2 for side in masks.shape[1:])
+    centre = (..., slice(top, top + crop), slice(left, left + crop))
+    answers = {}
+    for name, source, how in (
+        ("sliding_window", Memory(images, masks), Evaluation("sliding", crop, stride)),
+        ("original", Memory(images, masks), Evaluation("whole")),
+        ("center_crop", Memory(images[centre], masks[centre]), Evaluation("whole")),
+    ):
+        answers |= {f"out_{k}_v1_{name}": v for k, v in scored(net, source, h["nclass"], how).items()}
+    # the second version shifts the last window back, and rounds the same step down
+    shifted = [sliding(net, image[None], crop, int(crop * stride) / crop - 1e-9, border="shift") for image in images]
+    predicted = torch.stack([scores.argmax(1)[0] for scores in shifted])
+    counts = sum(count(p, m, h["nclass"]) for p, m in zip(predicted, masks))
+    iou = 100 * Scores(counts, ()).iou.nan_to_num(0)
+    return answers | {
+        "out_miou_v2_sliding_window": iou.mean(),
+        "out_iou_v2_sliding_window": iou,
+        "out_pred_v2_sliding_window": predicted,
+    }
+
+
+def scored(net: torch.nn.Module, source: Memory, classes: int, how: Evaluation) -> dict[str, Any]:
+    names = task_of(classes).classes
+    task = Task("recorded", names, ((0, 0, 0),) * classes, source, (0,), (), source, 0)
+    iou = 100 * evaluate(net, task, how).iou.nan_to_num(0)
+    with torch.no_grad():
+        predicted = [predict(net, image[None], how).argmax(1)[0] for image in source.images]
+    return {"miou": iou.mean(), "iou": iou, "pred": torch.stack(predicted)}
