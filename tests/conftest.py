@@ -3,6 +3,8 @@
 import os
 from pathlib import Path
 
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # idle threads sleep: several test runs may share the cores
+
 import pytest
 import torch
 

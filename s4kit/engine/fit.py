@@ -35,8 +35,8 @@ def fit(
         progress: show a progress bar, and live curves in a notebook.
         settings: fields of `Settings`: batch (labelled images per step and process), unlabelled_batch, accumulate,
             optimiser ("sgd", "adamw", "adam"), lr (of the backbone), head (its multiple for new layers), weight_decay,
-            warmup (steps), clip (gradient norm), seed, checkpoint_every, evaluate_every, probes, device, precision,
-            workers.
+            schedule ("poly", "poly_after": the rate is set after the step, "constant"), warmup (steps), clip
+            (gradient norm), seed, checkpoint_every, evaluate_every, probes, device, precision, workers.
 
     Returns:
         The run; after Ctrl-C too, with `interrupted` set and a checkpoint written.

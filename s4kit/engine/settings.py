@@ -24,6 +24,7 @@ class Settings:
     head: float = 5.0
     weight_decay: float = 1e-3
     decay_norms: bool = True
+    schedule: str = "poly"
     warmup: int = 0
     clip: float | None = None
     seed: int = 0
@@ -33,7 +34,6 @@ class Settings:
     device: str = "auto"
     precision: str = "auto"
     workers: int | str = "auto"
-    compile: bool = False
 
 
 def resolve(task: Task, steps: int | None, epochs: float | None, reference: int | None, given: dict) -> Settings:

@@ -19,7 +19,8 @@ from ..data.seeding import mix_seed
 from ..data.task import Task
 from ..errors import S4Error
 from ..methods.base import Clock, Method, Optim, Stage
-from ..methods.parts.schedules import poly
+from ..methods.parts import schedules
+from ..nets import sync_bn
 from ..views import Batch, Steps, ViewPlan, render
 from ..views.sampling import HostStep, pick, stream_size
 from . import distributed, optimise
@@ -43,6 +44,8 @@ class Training:
         distributed.join_world(self.device)
         self.slots = distributed.world() * chosen.accumulate
         self.precision = pick_precision(chosen.precision, self.device)
+        if distributed.world() > 1 and self.device.type == "cuda":
+            method = self.method = sync_bn(method)
         method.to(self.device, memory_format=torch.channels_last)
         distributed.share_state(method)
         self.call, self.inner = distributed.wrap(method)
@@ -90,7 +93,7 @@ class Training:
     def _enter(self, index: int) -> None:
         """Build the stage's optimisers; continue them, or try the stage's first and last moment before it begins."""
         self.index, chosen = index, self.chosen
-        schedule = poly(0.9, warmup=chosen.warmup)
+        schedule = schedules.schedule(chosen.schedule, chosen.warmup)
         recipe = Optim([], chosen.lr, chosen.head, chosen.optimiser, chosen.weight_decay, chosen.decay_norms)
         self.specs = self.method.optimisers(replace(recipe, clip=chosen.clip, schedule=schedule))
         self.optimisers = optimise.build(self.specs, self.stages[index][0].train)
@@ -197,7 +200,7 @@ class Training:
         kept = [(buffer, buffer.clone()) for buffer in self.method.buffers()]
         _, batches = next(self._batches(index, 0, 1))
         self.method.train()
-        for clock in {self._clock(index, 0), self._clock(index, steps - 1)}:
+        for clock in dict.fromkeys((self._clock(index, 0), self._clock(index, steps - 1))):
             self._seed(clock, 0, 0)
             with autocast(self.device, self.precision):
                 self.call(stage.losses or self.method.losses, batches[0], clock).backward()

@@ -1,0 +1,71 @@
+"""Two processes equal one process that accumulates two micro-batches (CONTRACT rule: normalisers are per process)."""
+
+from __future__ import annotations
+
+import os
+import socket
+from pathlib import Path
+
+import pytest
+import torch
+import torch.multiprocessing as mp
+from toy import toy_task
+
+import s4kit as s4
+from s4kit.engine import checkpoint
+
+NET = "tiny(norm='group')"  # batch statistics differ by construction, group norm makes the comparison exact
+SETTINGS = dict(
+    steps=5, batch=2, lr=1e-2, optimiser="sgd", evaluate_every=5, checkpoint_every=5, probes=2, progress=False
+)
+BANKS = {"u2pl"}  # both ranks write before either samples: the paths differ by little, not by nothing
+
+
+def build(name: str):
+    torch.set_num_threads(1)
+    task = toy_task()
+    torch.manual_seed(3)
+    return s4.methods.create(name, task, net=NET), task
+
+
+def two(rank: int, names: list[str], folder: str, port: int) -> None:
+    os.environ.update(
+        MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port), RANK=str(rank), WORLD_SIZE="2", LOCAL_RANK=str(rank)
+    )
+    for name in names:
+        method, task = build(name)
+        s4.fit(method, task, out=Path(folder) / "two" / name, device="cpu", **SETTINGS)
+        weights = torch.cat([p.flatten() for p in method.parameters()])
+        other = weights.clone()
+        torch.distributed.broadcast(other, 0)
+        assert torch.equal(weights, other), f"{name}: the ranks drifted apart"
+    torch.distributed.destroy_process_group()
+
+
+@pytest.fixture(scope="module")
+def both(tmp_path_factory):
+    folder, names = tmp_path_factory.mktemp("ranks"), s4.methods.names()
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    mp.spawn(two, (names, str(folder), port), 2)
+    return folder
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", s4.methods.names())
+def test_two_ranks_equal_one_that_accumulates_two(name, both):
+    method, task = build(name)
+    s4.fit(method, task, out=both / "one" / name, device="cpu", accumulate=2, **SETTINGS)
+    one, two = (checkpoint.load(both / side / name / "last.pt")["method"] for side in ("one", "two"))
+    parameters = [n for n, p in method.named_parameters() if p.requires_grad]
+    if name in BANKS:
+        start = build(name)[0].state_dict()
+        apart = sum(float((one[key] - two[key]).square().sum()) for key in parameters)
+        moved = sum(float((one[key] - start[key]).square().sum()) for key in parameters)
+        assert apart <= 0.02**2 * moved, f"{name}: {(apart / moved) ** 0.5:.1%} of the way apart"
+    else:
+        for key in parameters:
+            assert torch.equal(two[key], one[key]), f"{name}: {key} differs"
+    rows = [s4.open_run(both / side / name).evaluations() for side in ("one", "two")]
+    assert len(rows[0]) == len(rows[1]) > 0

@@ -1,0 +1,252 @@
+"""fit: what it leaves behind, exact resuming, and clear stops."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from toy import toy_task
+
+import s4kit as s4
+from s4kit.engine import checkpoint
+from s4kit.errors import S4Error
+from s4kit.methods import Losses
+
+SMALL = dict(
+    batch=2, lr=1e-2, optimiser="sgd", evaluate_every=4, checkpoint_every=3, probes=2, progress=False, device="cpu"
+)
+
+
+def method(name: str, task, seed: int = 0, **options):
+    torch.manual_seed(seed)
+    return s4.methods.create(name, task, net="tiny", **options)
+
+
+def state(run) -> dict:
+    return checkpoint.load(run.path / "last.pt")["method"]
+
+
+def same(a: dict, b: dict) -> bool:
+    return a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)
+
+
+@pytest.fixture(scope="module")
+def task():
+    return toy_task()
+
+
+def test_a_run_leaves_config_metrics_scores_probes_and_checkpoints(task, tmp_path):
+    run = s4.fit(method("fixmatch", task, tau=0.3), task, steps=8, out=tmp_path / "run", **SMALL)
+    rows = run.metrics()
+    assert [row["step"] for row in rows] == list(range(8))
+    assert {"loss", "lr", "x", "u", "kept_target"} <= rows[0].keys()
+    assert all(abs(row["loss"] - 0.5 * (row["x"] + row["u"])) < 1e-5 for row in rows)
+    assert [row["step"] for row in run.evaluations()] == [3, 7]
+    assert [row["step"] for row in run.pseudo()] == [3, 7]
+    assert list(run.probes()) == [3, 7] and run.probes()[7]["pseudo/label"].shape == (2, 32, 32)
+    assert run.config["method"] == "fixmatch" and run.config["fit"]["steps"] == 8
+    assert 0 <= run.last["miou"] <= run.best["miou"] <= 1
+    assert (run.path / "timing.csv").exists() and "seconds" not in (run.path / "metrics.csv").read_text()
+    reopened = s4.open_run(run.path)
+    scores = reopened.evaluate(task=task)["student"]
+    assert scores.miou == pytest.approx(run.last["miou"], abs=1e-6)
+
+
+@pytest.mark.parametrize("name", s4.methods.names())
+def test_resume_is_bit_exact_for_every_method(name, task, tmp_path):
+    straight = s4.fit(method(name, task), task, steps=7, out=tmp_path / "a", **SMALL)
+    whole = state(straight)
+    cut = tmp_path / "b"
+    training = s4.engine.training.Training
+    interrupted = 5  # in the middle between two checkpoints, so that rows after the last one must be cut
+
+    class Killed(Exception):
+        pass
+
+    class Short(training):
+        def _between_steps(self, clock):
+            super()._between_steps(clock)
+            if self.done == interrupted:
+                self._flush()
+                raise Killed
+
+    settings = s4.engine.Settings(steps=7, **{k: v for k, v in SMALL.items() if k != "progress"})
+    with pytest.raises(Killed):
+        Short(method(name, task), task, settings, cut, False, False).run()
+    resumed = s4.fit(method(name, task, seed=99), task, steps=7, out=cut, resume=True, **SMALL)
+    assert same(whole, state(resumed))
+    for file in ("metrics.csv", "evaluations.csv", "pseudo.csv"):
+        a, b = straight.path / file, resumed.path / file
+        assert a.exists() == b.exists() and (not a.exists() or a.read_text() == b.read_text())
+
+
+def test_the_unlabelled_batch_and_accumulation(task, tmp_path):
+    seen = []
+    m = method("fixmatch", task)
+    losses = m.losses
+    m.losses = lambda batch, clock: seen.append((len(batch.x), len(batch.u))) or losses(batch, clock)
+    s4.fit(m, task, steps=1, out=tmp_path / "r", unlabelled_batch=4, accumulate=2, **SMALL)
+    assert set(seen) == {(2, 4)} and len(seen) == 2 + 1  # one of them is the rehearsal
+
+
+def test_workers_do_not_change_the_run(task, tmp_path):
+    runs = [s4.fit(method("fixmatch", task), task, steps=4, out=tmp_path / str(w), workers=w, **SMALL) for w in (0, 2)]
+    assert same(state(runs[0]), state(runs[1]))
+
+
+def test_every_image_is_seen_once_per_epoch(task):
+    from s4kit.views.sampling import pick
+
+    stream = s4.methods.get("fixmatch").views["u"]
+    for epoch in range(3):
+        rows = [pick(task, stream, "u", 0, 0, epoch * 16 + k) for k in range(16)]
+        assert sorted(rows) == list(task.unlabelled)
+
+
+def test_unlabelled_labels_never_reach_a_step(task):
+    from s4kit.views import draw_step, render
+
+    m = method("fixmatch", task)
+    batch = render(draw_step(task, m.views, 4, 0, 0, 0), m.views)
+    assert (batch.u.label == 255).all() and not batch.u.labelled.any()
+    assert (batch.x.label != 255).any() and batch.x.labelled.all()
+
+
+def test_learning_rate_follows_the_batch_and_says_so(task, tmp_path, capsys):
+    run = s4.fit(method("supervised", task), task, steps=2, out=tmp_path / "r", reference_batch=8, **SMALL)
+    assert run.config["fit"]["lr"] == pytest.approx(SMALL["lr"] * 2 / 8)
+    assert "scaled by 2/8" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"batch": 9}, "--batch 8"),
+        ({"steps": None}, "how long"),
+        ({"optimiser": "sdg"}, "sgd"),
+        ({"precision": "half"}, "precision"),
+        ({"learning_rate": 1}, "Did you mean"),
+        ({"schedule": "cosin"}, "schedule"),
+        ({"device": "cuda"}, "CUDA"),
+    ],
+)
+def test_bad_settings_are_named(task, tmp_path, change, words):
+    if change == {"device": "cuda"} and torch.cuda.is_available():
+        pytest.skip("there is a GPU here, so asking for it is no mistake")
+    arguments = SMALL | {"steps": 2} | change
+    with pytest.raises(S4Error, match=words):
+        s4.fit(method("supervised", task), task, out=tmp_path / "r", **arguments)
+
+
+def test_a_loss_that_is_not_finite_names_step_term_and_images(task, tmp_path):
+    m = method("supervised", task)
+    m.losses = lambda batch, clock: Losses(x=m.student(batch.x.weak).mean() * (float("nan") if clock.step == 2 else 1))
+    m.losses.__name__ = "losses"
+    with pytest.raises(S4Error, match=r"'(x|loss)' is nan at step 2 \(images x: train_\d, train_\d") as error:
+        s4.fit(m, task, steps=4, out=tmp_path / "r", **SMALL)
+    assert "learning rate" in str(error.value)
+
+
+def test_a_folder_with_a_run_is_not_overwritten(task, tmp_path):
+    s4.fit(method("supervised", task), task, steps=1, out=tmp_path / "r", **SMALL)
+    with pytest.raises(S4Error, match="already holds a run"):
+        s4.fit(method("supervised", task), task, steps=1, out=tmp_path / "r", **SMALL)
+
+
+def test_damaged_checkpoint_and_missing_run(task, tmp_path):
+    run = s4.fit(method("supervised", task), task, steps=1, out=tmp_path / "r", **SMALL)
+    file = run.path / "last.pt"
+    file.write_bytes(file.read_bytes()[:500])
+    with pytest.raises(S4Error, match=r"last\.pt is damaged"):
+        run.load(task=task)
+    file.unlink()
+    with pytest.raises(S4Error, match="There is no checkpoint"):
+        run.load(task=task)
+    with pytest.raises(S4Error, match="holds no run"):
+        s4.open_run(tmp_path)
+
+
+def test_a_checkpoint_cannot_carry_code(tmp_path):
+    class Evil:
+        def __reduce__(self):
+            return (os.system, ("true",))
+
+    torch.save({"method": Evil()}, tmp_path / "last.pt")
+    with pytest.raises(S4Error, match="more than tensors"):
+        checkpoint.load(tmp_path / "last.pt")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full to play a full disk")
+def test_full_disk_keeps_the_old_checkpoint(tmp_path):
+    file = tmp_path / "last.pt"
+    checkpoint.save(file, {"step": 1})
+
+    def write(_):
+        with open("/dev/full", "wb") as full:
+            torch.save({"step": torch.zeros(10_000)}, full)
+
+    with pytest.raises(S4Error, match="disk is full"):
+        checkpoint.write_atomic(file, write)
+    assert checkpoint.load(file)["step"] == 1 and list(tmp_path.iterdir()) == [file]
+
+
+CHILD = """
+import sys, torch
+sys.path.insert(0, {tests!r})
+from toy import toy_task
+import s4kit as s4
+torch.set_num_threads(1)
+task = toy_task()
+torch.manual_seed({seed})
+m = s4.methods.create("mean_teacher", task, net="tiny")
+s4.fit(m, task, steps={steps}, out={out!r}, resume={resume}, batch=2, lr=1e-2, optimiser="sgd", evaluate_every=40,
+       checkpoint_every=5, probes=2, progress=False, device="cpu")
+"""
+
+
+def child(out: Path, resume: bool, seed: int = 0, steps: int = 120) -> list[str]:
+    tests = str(Path(__file__).parents[1])
+    return [sys.executable, "-c", CHILD.format(tests=tests, out=str(out), resume=resume, seed=seed, steps=steps)]
+
+
+@pytest.mark.slow
+def test_kill_9_at_a_random_moment_then_resume_is_bit_exact(tmp_path):
+    subprocess.run(child(tmp_path / "a", False), check=True, capture_output=True)
+    process = subprocess.Popen(child(tmp_path / "b", False), stderr=subprocess.DEVNULL)
+    while not (tmp_path / "b" / "last.pt").exists():
+        assert process.poll() is None
+        time.sleep(0.01)
+    time.sleep(0.2)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert checkpoint.load(tmp_path / "b" / "last.pt")["step"] < 120
+    subprocess.run(child(tmp_path / "b", True, seed=7), check=True, capture_output=True)
+    for file in ("metrics.csv", "evaluations.csv", "pseudo.csv"):
+        assert (tmp_path / "a" / file).read_text() == (tmp_path / "b" / file).read_text()
+    assert same(*(checkpoint.load(tmp_path / r / "last.pt")["method"] for r in "ab"))
+
+
+@pytest.mark.slow
+def test_ctrl_c_leaves_a_usable_run(task, tmp_path):
+    process = subprocess.Popen(child(tmp_path / "r", False, steps=100_000), stderr=subprocess.PIPE)
+    while not (tmp_path / "r" / "last.pt").exists():
+        assert process.poll() is None
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    assert process.wait(timeout=60) == 0, process.stderr.read()
+    run = s4.open_run(tmp_path / "r")
+    done = checkpoint.load(run.path / "last.pt")["step"]
+    assert len(run.metrics()) == done > 0
+    run.load(task=task)
+
+
+def test_config_is_json_and_names_versions(task, tmp_path):
+    run = s4.fit(method("supervised", task), task, steps=1, out=tmp_path / "r", **SMALL)
+    assert json.loads((run.path / "config.json").read_text())["versions"]["torch"] == torch.__version__
