@@ -97,8 +97,8 @@ def _box_statistics(recipe: UniMatchBox, rng: np.random.Generator, side: int, n:
 def within_one_level(answer: np.ndarray, expected: np.ndarray, key: str) -> float:
     """0 if no pixel is off by more than one grey level of 255, and few are; labels must be equal.
 
-    The kit resamples the crop alone; Pillow takes its corners as float32, so a value next to one half may round the other
-    way than in the resized whole image.
+    The kit resamples the crop alone; Pillow takes its corners as float32, so a value next to one half may round the
+    other way than in the resized whole image.
     """
     off = np.abs(answer.astype(int) - expected.astype(int))
     allowed = key == "out_image" and off.max() <= 1 and off.mean() < 0.02
