@@ -15,14 +15,16 @@ from ...nets.segnet import resize
 from ...views import Batch, Stream, ViewPlan, Views, half_box, paste, weak
 from ..base import Card, Clock, Losses, Method, PseudoLabels, zero_of
 from ..parts.banks import Queues
-from ..parts.contrast import centres, class_contrast, members, ranks, rows, shrink
+from ..parts.contrast import Draws, centres, class_contrast, members, ranks, rows, shrink
 from ..parts.losses import Criterion, ce, criterion, entropy, pixel_ce
 from ..parts.quantile import percentiles
+from ..parts.schedules import linear
 
 PAPER_NET = (
     "resnet101c(output_stride=8, multi_grid=(4, 8, 16), aspp_rates=(12, 24, 36), aspp_kernel=3, low_channels=256, "
     "dropout=0.1{})"
 )
+PAPER_BANK = {"bank": (50_000, 30_000), "fresh": 4000, "half": True}
 
 
 class Forward(NamedTuple):
@@ -33,34 +35,34 @@ class Forward(NamedTuple):
     features: Features
 
 
-def unlikely(own: Tensor, place: Tensor, sure: Tensor, labelled: Tensor, low: int, high: int) -> Tensor:
+def unlikely(belongs: Tensor, place: Tensor, sure: Tensor, labelled: Tensor, low: int, high: int) -> Tensor:
     """(K, N) bool: of which classes a pixel is a negative (equations 10 to 12 of the paper).
 
-    A labelled pixel: of the wrong classes that the teacher likes best (place < low). An unlabelled one: of the classes at
-    low <= place < high, neither those between which the teacher wavers nor the absurd ones.
+    A labelled pixel: of the wrong classes that the teacher likes best (place < low). An unlabelled one: of the classes
+    at low <= place < high, neither those between which the teacher wavers nor the absurd ones.
 
     Args:
-        own: (K, N) bool, the (pseudo-)label. place: (K, N), of each class in the teacher's order, 0 = likeliest.
+        belongs: (K, N) bool, the (pseudo-)label. place: (K, N), of each class in the teacher's order, 0 = likeliest.
         sure: (N,) bool: label known, or entropy high. labelled: (N,) bool.
     """
-    wrong = ~own & (place < low)
+    wrong = ~belongs & (place < low)
     return sure & torch.where(labelled, wrong, (place >= low) & (place < high))
 
 
 class U2PL(Method):
     """Semi-supervised semantic segmentation using unreliable pseudo-labels (Wang et al., CVPR 2022).
 
-    Idea: a pixel on which the teacher wavers between two classes is no label, but surely it is none of the other classes;
-    so it becomes a negative of these in a pixel contrast. What is reliable is told by percentiles of the entropy, which
+    Idea: a pixel on which the teacher wavers between two classes is no label, but surely it is none of the others; so
+    it becomes a negative of these in a pixel contrast. What is reliable is told by percentiles of the entropy, which
     tighten over the training. What it adds to `mean_teacher`: percentiles, CutMix, a representation head, the contrast.
 
-    Equations, f the student, t the teacher, r = progress, H the entropy of t on the mixed images, n the kept pixels:
+    Equations, f the student, t the teacher, r = progress, h the entropy of t on the mixed images, n the kept pixels:
         y = argmax t(u) in eval mode on whole images; in half of the steps image and label get a box of the next image
-        L_u = BHW/n * mean over kept of CE(f(u), y),   kept: H < its percentile 100 - (100 - drop)(1 - r)
+        L_u = BHW/n * mean over kept of CE(f(u), y),   kept: h < its percentile 100 - (100 - drop)(1 - r)
         per class c, all maps at stride 4, a(r) = alpha (1 - r) percent:
-            anchors    f's features where the label is c, t's p(c) > threshold and (labelled or H among the a(r) lowest)
+            anchors    f's features where the label is c, t's p(c) > threshold and (labelled or h among the a(r) lowest)
             centre     mean of t's features over the same pixels, whatever p(c)
-            negatives  queue of t's features: `unlikely` to be c and (labelled or H among the a(r) highest)
+            negatives  queue of t's features: `unlikely` to be c and (labelled or h among the a(r) highest)
         L_c = mean over classes present, mean over anchors of -log(e^(cos+/T) / (e^(cos+/T) + sum of e^(cos-/T)))
         L = CE(f(x), y_x) + L_u + contrast * L_c;   t <- d t + (1 - d) f,   d = min(1 - 1/(k+1), decay)
     k counts from the end of a supervised warm-up, in which t copies f. L_c never vanishes: at cosines of 1 and -1 it is
@@ -89,7 +91,7 @@ class U2PL(Method):
         contrast: weight of L_c; 0 leaves the head and the queues out.
         threshold: least p(c) of an anchor. low, high: places of a negative class, see `unlikely`.
         queries, negatives: anchors per class and negatives per anchor. temperature: T.
-        bank: rows per queue, or one number per class (paper: 50,000 for class 0, 30,000 for others).
+        bank: rows in the queue of class 0 and of each other class.
         fresh: most new rows per queue and step. half: keep the queues in float16.
         supervised: criterion of the labelled images, "ce", "ohem(...)" or a function.
     """
@@ -108,14 +110,14 @@ class U2PL(Method):
     recipes: ClassVar = {
         "voc": {
             "task": {"crop": 513},
-            "method": {"net": PAPER_NET.format(""), "bank": (50_000, *[30_000] * 20), "fresh": 4000, "half": True},
+            "method": {"net": PAPER_NET.format(""), **PAPER_BANK},
             "fit": {"epochs": 80, "batch": 16, "lr": 1e-3, "head": 10.0},
         },
         "cityscapes": {
             "task": {"crop": 769},
             "method": {
-                **{"net": PAPER_NET.format(", aux=True"), "supervised": "ohem(thresh=0.7, min_kept=100000)"},
-                **{"warmup": 0.0, "bank": (50_000, *[30_000] * 18), "fresh": 4000, "half": True},
+                **{"net": PAPER_NET.format(", aux=True"), "warmup": 0.0, "supervised": "ohem(min_kept=100000)"},
+                **PAPER_BANK,
             },
             "fit": {"epochs": 200, "batch": 16, "lr": 1e-2, "head": 1.0, "weight_decay": 5e-4},
         },
@@ -138,7 +140,7 @@ class U2PL(Method):
         queries: int = 256,
         negatives: int = 50,
         temperature: float = 0.5,
-        bank: int | Sequence[int] = 2000,
+        bank: tuple[int, int] = (2000, 2000),
         fresh: int = 500,
         half: bool = False,
         aux: float = 0.4,
@@ -150,7 +152,7 @@ class U2PL(Method):
             decoder = self.student.decoder
             dim = decoder.embedding_channels  # 256 in the paper's net; light nets have light heads
             self.student.heads["projection"] = ProjectionHead(decoder.fused_channels, dim, dim)
-            capacity = [bank] * self.classes if isinstance(bank, int) else bank
+            capacity = [bank[0]] + [bank[1]] * (self.classes - 1)
             self.queues = Queues(capacity, dim, torch.float16 if half else torch.float32, fresh)
         self.teacher = copy_of(self.student).train()  # keeps this mode; `evaluating` says where it labels
         self.warmup, self.decay, self.drop, self.alpha, self.aux = warmup, decay, drop, alpha, aux
@@ -167,10 +169,10 @@ class U2PL(Method):
 
     def pseudo_labels(self, evidence: tuple[Tensor, Tensor], view: Views, clock: Clock) -> PseudoLabels:
         """Evidence: the logits that say the label, and the entropy that judges it; in training of two forwards."""
-        logits, H = evidence
+        logits, h = evidence
         confidence, label = logits.softmax(1).max(1)
-        (tau,) = percentiles(H, [100 - (100 - self.drop) * (1 - clock.progress)], view.valid > 0)
-        return PseudoLabels(label, confidence, (tau > H).float(), view.valid)
+        (tau,) = percentiles(h, [linear(self.drop, 100, clock.progress)], view.valid > 0)
+        return PseudoLabels(label, confidence, (h < tau).float(), view.valid)
 
     def losses(self, batch: Batch, clock: Clock) -> Losses:
         x, u = batch.x, batch.u
@@ -189,17 +191,17 @@ class U2PL(Method):
         own = self.through(self.student, both)
         with torch.no_grad():
             other = self.through(self.teacher, both)
-        H = entropy(self.enlarge(other.logits[n:], u.label))
+        h = entropy(self.enlarge(other.logits[n:], u.label))
         u = replace(u, valid=torch.ones_like(u.valid))  # padding takes part, as released
-        target = self.pseudo_labels((logits, H), u, clock)
+        target = self.pseudo_labels((logits, h), u, clock)
 
         losses = self.supervise(own, x.label)
         losses.add("u", self.unsupervised(self.enlarge(own.logits[n:], u.label), target))
         l_c = zero_of(own.z)
         if self.weight:
-            low, high = self.reliability(x.label, H, u.valid > 0, clock, own.z.shape[-2:])
+            low, high = self.reliability(x.label, h, u.valid > 0, clock, own.z.shape[-2:])
             label = shrink(torch.cat([x.label, target.label]), own.z.shape[-2:])
-            l_c = self.contrast(own.z, other.z, other.logits.softmax(1), label, low, high, n)
+            l_c = self.contrast(own, other, label, low, high, n)
         return losses.add("contrast", l_c, self.weight).see(mixed=mixed, target=target)
 
     def through(self, net: SegNet, image: Tensor) -> Forward:
@@ -225,39 +227,29 @@ class U2PL(Method):
         return target.weight.numel() / n * pixel_ce(logits, target, over="kept")
 
     def reliability(
-        self, label: Tensor, H: Tensor, valid: Tensor, clock: Clock, size: Sequence[int]
+        self, label: Tensor, h: Tensor, valid: Tensor, clock: Clock, size: Sequence[int]
     ) -> tuple[Tensor, Tensor]:
         """Which pixels of cat(x, u) are reliable, which unreliable: (B, h, w) bool each; labelled ones are both."""
-        a = self.alpha * (1 - clock.progress)
-        lowest, highest = percentiles(H, [a, 100 - a], valid)
-        low, high = (torch.cat([label != VOID, valid & part]) for part in (lowest >= H, highest <= H))
+        a = linear(self.alpha, 0, clock.progress)
+        lowest, highest = percentiles(h, [a, 100 - a], valid)
+        low, high = (torch.cat([label != VOID, valid & part]) for part in (h <= lowest, h >= highest))
         return shrink(low, size), shrink(high, size)
 
     def contrast(
-        self,
-        z: Tensor,
-        z_teacher: Tensor,
-        p: Tensor,
-        label: Tensor,
-        low: Tensor,
-        high: Tensor,
-        n: int,
-        draws: Any = None,
+        self, own: Forward, other: Forward, label: Tensor, low: Tensor, high: Tensor, n: int, draws: Draws | None = None
     ) -> Tensor:
-        """L_c from maps at stride 4 of cat(x, u), of which the first n images are x; writes the queues first.
+        """L_c of cat(x, u), of which the first n images are x; writes the queues, then draws from them.
 
         Args:
-            z, z_teacher: (B, D, h, w). p: (B, K, h, w) of the teacher. label, low, high: (B, h, w).
-            draws: recorded `Draws` to use instead of own ones.
+            own, other: of student and teacher. label, low, high: (B, h, w). draws: instead of own ones.
         """
-        place = torch.arange(label.numel(), device=label.device)
-        labelled = place < n * label[0].numel()
-        own, low, high = members(label.flatten(), self.classes), low.flatten(), high.flatten()
-        core, p, z_teacher = own & low, rows(p), rows(z_teacher)
-        self.queues.write(z_teacher, unlikely(own, ranks(p), high, labelled, self.low, self.high))
-        candidates, centre = core & (self.threshold < p.T), centres(z_teacher, core)
+        is_x = torch.arange(label.numel(), device=label.device) < n * label[0].numel()
+        belongs, low, high = members(label.flatten(), self.classes), low.flatten(), high.flatten()
+        core, p, of_teacher = belongs & low, rows(other.logits.softmax(1)), rows(other.z)
+        self.queues.write(of_teacher, unlikely(belongs, ranks(p), high, is_x, self.low, self.high))
+        candidates, centre = core & (p.t() > self.threshold), centres(of_teacher, core)
         amounts = self.queries, self.negatives, self.temperature
-        return class_contrast(rows(z), candidates, centre, self.queues, core.any(1), *amounts, draws)
+        return class_contrast(rows(own.z), candidates, centre, self.queues, core.any(1), *amounts, draws)
 
     def after_step(self, clock: Clock) -> None:
         ema(self.teacher, self.student, warm(self.decay, max(0, clock.since(self.warmup))), buffers="none")

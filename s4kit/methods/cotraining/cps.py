@@ -13,6 +13,7 @@ from ...views import Batch, Stream, ViewPlan, Views, paste, three_boxes, weak
 from ..base import Card, Clock, Losses, Method, Optim, PseudoLabels
 from ..parts.losses import Criterion, ce, criterion, pixel_ce
 
+SCALES = (0.5, 0.75, 1.0, 1.5, 1.75, 2.0)  # no 1.25
 PAPER_NET = "resnet50c(aspp='cps')"
 
 
@@ -60,16 +61,16 @@ class CPS(Method):
     )
     recipes: ClassVar = {  # epochs for 1/8; for 1/16 to 1/2 they are 32, 34, 40, 60 (VOC) and 128, 137, 160, 240
         "voc": {
-            "task": {"crop": 512},
+            "task": {"crop": 512, "scale": SCALES},
             "method": {"net": PAPER_NET},
             "fit": {"epochs": 34, "batch": 8, "lr": 1e-2, "head": 1.0, "decay_norms": False},
         },
         "cityscapes": {  # 50,000 pixels for each of the two labelled images of a process
-            "task": {"crop": 800},
+            "task": {"crop": 800, "scale": SCALES},
             "method": {
                 "net": "resnet50c(aspp='cps')",
                 "weight": 5.0,
-                "supervised": "ohem(thresh=0.7, min_kept=100000)",
+                "supervised": "ohem(min_kept=100000)",
             },
             "fit": {"epochs": 137, "batch": 8, "lr": 2e-2, "head": 1.0, "decay_norms": False},
         },
@@ -87,7 +88,7 @@ class CPS(Method):
         self.net1, self.net2 = make(net, task), make(net, task)
         self.cutmix, self.weight = cutmix, weight if weight is not None else (1.0 if cutmix else 1.5)
         self.supervised = criterion(supervised)
-        view = weak(choices=(0.5, 0.75, 1, 1.5, 1.75, 2), pad="mean", centred=True)
+        view = weak(pad="mean", centred=True)
         u = Stream("unlabelled", view, masks=(three_boxes(),) if cutmix else ())
         self.views = ViewPlan(x=Stream("labelled", view), u=u)
         if cutmix:

@@ -16,8 +16,8 @@ class Queues(nn.Module):
     """One first-in first-out queue of feature rows per class (U2PL's memory bank).
 
     The queues are rings that lie behind each other in one buffer, so classes may differ in capacity; row 0 of a queue
-    is its oldest. With several processes, what each one writes is gathered first and written by all in rank order, as one
-    process would that takes the parts one after the other: all ranks hold the same queues.
+    is its oldest. With several processes, what each one writes is gathered first and written by all in rank order, as
+    one process would that takes the parts one after the other: all ranks hold the same queues.
 
     Args:
         capacity: largest number of rows per class; its length is the number of classes K.

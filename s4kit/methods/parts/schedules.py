@@ -48,3 +48,8 @@ def sigmoid_ramp(progress: float, length: float) -> float:
     if length <= 0:
         return 1.0
     return math.exp(-5 * (1 - min(progress / length, 1.0)) ** 2)
+
+
+def linear(first: float, last: float, progress: float) -> float:
+    """From `first` at progress 0 to `last` at progress 1."""
+    return last + (first - last) * (1 - progress)
