@@ -48,7 +48,8 @@ def load(
         seed: of the split.
         cover: each class is in at least this many labelled images (seeded splits; scenes 3, others 0).
         overlap: labelled images are also used unlabelled. By default they are not; lists say it themselves.
-        scale: range of the weak view's random resize; by default (0.5, 2), scenes (0.85, 1.4).
+        scale: factors of the weak view's random resize, two for a range, more to choose from; by default (0.5, 2),
+            scenes (0.85, 1.4).
         cache: keep decoded images in memory; by default where they need less than about 1.5 GB.
         options: of the data set, such as `n_train` and `side` of scenes.
 
@@ -169,10 +170,12 @@ def _crop(crop: int) -> int:
     return int(crop)
 
 
-def _scale(scale: Sequence[float]) -> tuple[float, float]:
-    if len(scale) != 2 or not 0 < scale[0] <= scale[1]:
-        raise S4Error(f"scale={tuple(scale)} is no range (low, high) of resize factors above 0.")
-    return float(scale[0]), float(scale[1])
+def _scale(scale: Sequence[float]) -> tuple[float, ...]:
+    if len(scale) < 2 or min(scale) <= 0 or (len(scale) == 2 and scale[0] > scale[1]):
+        raise S4Error(
+            f"scale={tuple(scale)} is no range (low, high) of resize factors above 0, nor a list to choose from."
+        )
+    return tuple(float(factor) for factor in scale)
 
 
 def _labelled_rows(catalog: Catalog, labelled: Labelled, seed: int, cover: int) -> tuple[list[int], str]:

@@ -75,7 +75,7 @@ class Task:
         unlabelled: rows of `train` used without labels.
         val: the images that are scored.
         crop: side of the square training crop in pixels.
-        scale: the range of the random resize of the weak view, as a factor of the stored image.
+        scale: factors of the random resize of the weak view: two are a range, more are those to choose from.
         protocol: how the split was made, in words that a table can print ("seeded 1/16, seed 0").
         evaluation: how `val` is scored.
         config: the arguments of `load` that made the task, so that a run can be reopened.
@@ -89,7 +89,7 @@ class Task:
     unlabelled: tuple[int, ...]
     val: Source
     crop: int
-    scale: tuple[float, float] = (0.5, 2.0)
+    scale: tuple[float, ...] = (0.5, 2.0)
     protocol: str = ""
     evaluation: Evaluation = field(default_factory=Evaluation)
     config: dict[str, Any] = field(default_factory=dict)

@@ -34,27 +34,25 @@ class Geometry:
     """The random geometry of a weak view.
 
     Attributes:
-        scale: None = the task's range; (low, high) = the longer side is a uniform integer in that range of factors.
-        choices: factors to choose from instead of a range (CPS, CutMix-Seg).
+        scale: factors of the random resize; None = the task's. Two are a range, in which the longer side is a uniform
+            integer; more are the factors to choose from (CPS, CutMix-Seg).
         flip: probability of a horizontal flip.
         pad: "black" or "mean", the colour of pixels outside the image (mean is 0 after normalisation).
         centred: padding on all sides instead of right and bottom only.
     """
 
-    scale: tuple[float, float] | None = None
-    choices: tuple[float, ...] = ()
+    scale: tuple[float, ...] | None = None
     flip: float = 0.5
     pad: str = "black"
     centred: bool = False
 
-    def draw(self, rng: np.random.Generator, size: tuple[int, int], crop: int, scale: tuple[float, float]) -> Window:
-        """Draw one crop of side `crop` for an image of `size` = (H, W); `scale` is the task's range."""
-        longer = max(size)
-        if self.choices:
-            side = round(longer * self.choices[rng.integers(len(self.choices))])
+    def draw(self, rng: np.random.Generator, size: tuple[int, int], crop: int, scale: tuple[float, ...]) -> Window:
+        """Draw one crop of side `crop` for an image of `size` = (H, W); `scale` is the task's."""
+        longer, factors = max(size), self.scale or scale
+        if len(factors) > 2:
+            side = round(longer * factors[rng.integers(len(factors))])
         else:
-            low, high = self.scale or scale
-            side = int(rng.integers(int(longer * low), int(longer * high) + 1))
+            side = int(rng.integers(int(longer * factors[0]), int(longer * factors[1]) + 1))
         height, width = (max(1, int(s * side / longer + 0.5)) for s in size)
         top, left = (self._corner(rng, s, crop) for s in (height, width))
         return Window(height, width, top, left, bool(rng.random() < self.flip))

@@ -23,7 +23,7 @@ def slow(array: np.ndarray, window: Window, crop: int, method: Image.Resampling,
 
 
 @pytest.mark.parametrize("position", range(12))
-@pytest.mark.parametrize("geometry", [weak(), weak(pad="mean", centred=True), weak(choices=(0.5, 0.75, 1.5, 2.0))])
+@pytest.mark.parametrize("geometry", [weak(), weak(pad="mean", centred=True), weak(scale=(0.5, 0.75, 1.5, 2.0))])
 def test_crop_equals_resizing_everything_first(position, geometry):
     crop = (32, 64, 97)[position % 3]
     window = geometry.draw(np.random.default_rng(position), IMAGE.shape[:2], crop, (0.5, 2.0))

@@ -63,7 +63,7 @@ class CutMix(Method):
     views = ViewPlan(x=Stream("labelled"), u=Stream("all", masks=(half_area_box(),)), v=Stream("all"))
     recipes: ClassVar = {
         "voc": {
-            "task": {"crop": 321, "scale": (0.5, 1.5)},
+            "task": {"crop": 321, "scale": (0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.1, 1.2, 1.3, 1.4, 1.5)},
             "method": {"net": "resnet101c(freeze_bn=True)"},
             "fit": {"steps": 40_000, "batch": 10, "lr": 1e-6, **ADAM},
         },

@@ -99,11 +99,11 @@ class CPS(Method):
             return self.net1(view.weak), self.net2(view.weak)
 
     def pseudo_labels(self, evidence: tuple[Tensor, Tensor], view: Views, clock: Clock) -> dict[str, PseudoLabels]:
-        found = {}
-        for name, logits in zip(("1 teaches 2", "2 teaches 1"), evidence):
-            confidence, label = logits.softmax(1).max(1)
-            found[name] = PseudoLabels(label, confidence, torch.ones_like(confidence), view.valid)
-        return found
+        pairs = (logits.softmax(1).max(1) for logits in evidence)
+        found = [
+            PseudoLabels(label, confidence, torch.ones_like(confidence), view.valid) for confidence, label in pairs
+        ]
+        return dict(zip(("1 teaches 2", "2 teaches 1"), found))
 
     def losses(self, batch: Batch, clock: Clock) -> Losses:
         x, u = batch.x, batch.u

@@ -1,0 +1,52 @@
+"""Packaging: the two lists of dependencies agree, the import is light, the README's commands are the ones that CI runs."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import yaml
+
+ROOT = Path(__file__).parents[1]
+CONDA = {"pytorch": "torch", "matplotlib-base": "matplotlib"}
+
+
+def test_environment_yml_lists_what_pyproject_lists():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    wanted = {*project["dependencies"]}.union(*project["optional-dependencies"].values())
+    listed = yaml.safe_load((ROOT / "environment.yml").read_text())["dependencies"]
+    flat = [e for e in listed if isinstance(e, str)] + [e for d in listed if isinstance(d, dict) for e in d["pip"]]
+    names = {re.sub(r"^[a-z0-9-]+", lambda m: CONDA.get(m[0], m[0]), entry) for entry in flat}
+    assert wanted <= names, wanted - names
+    assert names - wanted == {f"python{project['requires-python']}", "pip", "-e ."}
+
+
+def test_import_is_light():
+    code = "import sys, s4kit; print(sorted({'torch', 'numpy', 'timm', 'matplotlib', 'PIL'} & set(sys.modules)))"
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert out.stdout.strip() == "[]"
+
+
+def test_every_public_name_resolves():
+    import s4kit
+
+    for name in s4kit.__all__:
+        assert getattr(s4kit, name) is not None
+
+
+def test_readme_commands_are_one_line_each_and_include_their_install():
+    commands = re.findall(r"<!-- (\w+) -->\n```sh\n(.*?)\n```", (ROOT / "README.md").read_text(), re.S)
+    assert [name for name, _ in commands] == ["run", "test"]
+    for _, command in commands:
+        assert "\n" not in command and "pip install" in command
+
+
+def test_nothing_imports_from_its_right():
+    order = ["data", "views", "nets", "methods", "engine", "report"]
+    for here, package in enumerate(order):
+        for file in (ROOT / "s4kit" / package).rglob("*.py"):
+            for right in order[here + 1 :]:
+                assert not re.search(rf"^\s*from \.+{right}\b", file.read_text(), re.M), f"{file} imports {right}"
