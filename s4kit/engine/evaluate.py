@@ -49,7 +49,7 @@ class Scores:
         return {"miou": self.miou, "accuracy": self.accuracy, "iou": iou}
 
     def __str__(self) -> str:
-        width = max(len(name) for name in self.classes)
+        width = max(len(name) for name in (*self.classes, "accuracy"))
         rows = [
             f"{name:<{width}}  {'   —' if value != value else f'{100 * value:5.1f}'}"
             for name, value in zip(self.classes, self.iou.tolist())

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ..errors import S4Error, closest
+from ..errors import S4Error
 
 BASELINES = ("supervised", "supervised_strong")
 EXTRA = "summary.json"  # wall time and peak memory of a run: no part of its deterministic files
@@ -52,6 +52,8 @@ def plan(
         shared = {k: v for k, v in shared.items() if k not in ("steps", "epochs")}
     if "lr" not in fit and "batch" in shared:
         shared["reference_batch"] = shared["batch"]
+    if "steps" in fit and "warmup" in shared:
+        shared["warmup"] = min(shared["warmup"], fit["steps"] // 10)  # a short run would spend itself on it
     return Plan(method, {"name": data} | known["task"] | (task or {}), known["method"] | (options or {}), shared | fit)
 
 
@@ -155,11 +157,3 @@ def parse_options(pairs: list[str]) -> dict[str, Any]:
         except (ValueError, SyntaxError):
             found[name] = text
     return found
-
-
-def check_method(name: str) -> None:
-    """Raise for an unknown method before anything is loaded."""
-    from ..methods import names
-
-    if name not in names():
-        raise S4Error(f"There is no method {name!r}. {closest(name, names())}")

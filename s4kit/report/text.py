@@ -12,9 +12,7 @@ MISSING = "—"
 
 def width(text: str) -> int:
     """Columns that a text takes in a terminal; East Asian wide characters take two, combining marks none."""
-    return sum(
-        0 if unicodedata.combining(c) else 2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in text
-    )
+    return sum(0 if unicodedata.combining(c) else 2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in text)
 
 
 def cut(text: str, room: int) -> str:

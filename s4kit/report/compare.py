@@ -1,0 +1,315 @@
+"""Several methods and seeds under one protocol: train what is missing, then a table, curves, pictures and a page."""
+
+from __future__ import annotations
+
+import json
+import os
+import statistics
+import sys
+import time
+from collections.abc import Sequence
+from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+from ..errors import S4Error
+from . import setup, text
+from .setup import BASELINES, Plan
+
+HARDWARE = ("device", "workers", "checkpoint_every")  # may differ between equal runs
+
+
+def compare(
+    methods: Sequence[str],
+    data: str,
+    out: str | Path,
+    seeds: Sequence[int] = (0,),
+    task: dict[str, Any] | None = None,
+    options: dict[str, Any] | None = None,
+    fit: dict[str, Any] | None = None,
+    jobs: int = 1,
+    baselines: bool = True,
+    command: Sequence[str] = (),
+) -> dict[str, Any]:
+    """Train methods x seeds under one protocol and write compare.json, curves.png, grid.png and report.html.
+
+    Runs in `out` with the same set-up are kept, unfinished ones are continued: start it again after an interruption.
+
+    Args:
+        methods: names; "supervised" and "supervised_strong" are added unless `baselines` is False.
+        data: name of the data set.
+        out: folder; runs go to `out/runs/<method>-seed<seed>`.
+        seeds: of the training; the split is the same in all runs.
+        task, options, fit: over the recipe's; `options` go to every method that has them.
+        jobs: trainings at a time in processes of their own.
+        command: shown in the report, so that it can be made again.
+
+    Returns:
+        {"methods": [one dict per method], "runs": [one per method and seed: miou_last, miou_best, seconds,
+        peak_memory, ...], "protocol", "table", ...}.
+
+    Raises:
+        S4Error: unknown names, or a folder that holds a run with another set-up.
+    """
+    out = Path(out)
+    if not seeds or jobs < 1:
+        raise S4Error("Give at least one seed and one job.")
+    names = list(dict.fromkeys([*(BASELINES if baselines else ()), *methods]))
+    plans = setup.match([setup.plan(n, data, task, _own(n, options or {}, names), fit) for n in names])
+    work = [(p, seed, out / "runs" / f"{p.method}-seed{seed}") for seed in dict.fromkeys(seeds) for p in plans]
+    todo = _missing(work)
+    interrupted = _train_all(todo, len(work), jobs)
+    if interrupted:
+        print(f"Stopped; the same command continues in {out}.", file=sys.stderr)
+        return {"out": str(out), "interrupted": True}
+    _measure_memory(work)
+    from .page import write_report
+
+    result = collect(work)
+    result |= {"out": str(out), "command": "s4kit " + " ".join(command) if command else "", "interrupted": False}
+    (out / "compare.json").write_text(json.dumps(result, indent=2))
+    write_report(out, result, work)
+    files = {key: str(out / name) for key, name in FILES.items()}
+    return result | {"files": files, "table": table(result) + f"\n\n{files['report']}  (curves, pictures, all figures)"}
+
+
+FILES = {"report": "report.html", "json": "compare.json", "curves": "curves.png", "grid": "grid.png"}
+
+
+def _own(name: str, options: dict[str, Any], names: Sequence[str]) -> dict[str, Any]:
+    """The options that this method has; one that none of the methods has is a mistake."""
+    import inspect
+
+    from ..errors import closest
+    from ..methods import get
+
+    known = {n: list(inspect.signature(get(n).__init__).parameters)[2:] for n in names}
+    for option in options:
+        if not any(option in of for of in known.values()):
+            every = sorted({o for of in known.values() for o in of})
+            raise S4Error(f"None of {', '.join(names)} has the option {option!r}. {closest(option, every)}")
+    return {k: v for k, v in options.items() if k in known[name]}
+
+
+# ---- training ----
+
+
+def _missing(work: Sequence[tuple[Plan, int, Path]]) -> list[tuple[Plan, int, Path, bool]]:
+    """What is still to be trained: (plan, seed, folder, whether it continues)."""
+    from ..data import load
+    from ..methods import create
+
+    task = load(**work[0][0].task)
+    for plan in dict.fromkeys(p.method for p, _, _ in work):  # a wrong option shows before the first training
+        create(plan, task, **next(p.options for p, _, _ in work if p.method == plan))
+    todo = []
+    for plan, seed, folder in work:
+        if not (folder / "config.json").is_file():
+            todo.append((plan, seed, folder, False))
+            continue
+        difference = _difference(plan, seed, folder, task)
+        if difference:
+            raise S4Error(f"{folder} holds a run with another set-up ({difference}). Give another --out, or delete it.")
+        if not _finished(folder):
+            todo.append((plan, seed, folder, True))
+    kept = len(work) - len(todo)
+    if kept:
+        print(f"{kept} of {len(work)} runs are there already, with this set-up: kept.", file=sys.stderr)
+    return todo
+
+
+def _difference(plan: Plan, seed: int, folder: Path, task: Any) -> str:
+    """Words for the first setting in which a stored run differs from the plan; "" if it is the same."""
+    from ..engine import open_run
+    from ..engine.settings import resolve
+
+    stored = open_run(folder).config
+    fit = {k: v for k, v in plan.fit.items() if k not in ("steps", "epochs", "reference_batch")} | {"seed": seed}
+    lengths = (plan.fit.get("steps"), plan.fit.get("epochs"), plan.fit.get("reference_batch"))
+    settings = vars(resolve(task, *lengths, fit))
+    wanted = {"method": plan.method, "options": plan.options, "task": task.config, "fit": settings}
+    wanted = json.loads(json.dumps(wanted, default=str))
+    for part, value in wanted.items():
+        if not isinstance(value, dict):
+            if stored.get(part) != value:
+                return f"{part}: {stored.get(part)} there, {value} now"
+            continue
+        there = stored.get(part) or {}
+        for key in {*value, *there} - set(HARDWARE if part == "fit" else ()):
+            if there.get(key) != value.get(key):
+                return f"{key}: {there.get(key)} there, {value.get(key)} now"
+    return ""
+
+
+def _finished(folder: Path) -> bool:
+    from ..engine import checkpoint, open_run
+
+    run = open_run(folder)
+    if not (folder / "last.pt").is_file():
+        return False
+    try:
+        return checkpoint.load(folder / "last.pt")["step"] >= run.config["fit"]["steps"]
+    except S4Error:  # damaged: trained again from the start
+        (folder / "last.pt").unlink()
+        return False
+
+
+def _train_all(todo: Sequence[tuple[Plan, int, Path, bool]], total: int, jobs: int) -> bool:
+    """Train one after the other, or `jobs` at a time; True if the user has stopped it."""
+    before = total - len(todo)
+    if jobs == 1 or len(todo) < 2:
+        for number, job in enumerate(todo, before + 1):
+            print(f"[{number}/{total}] {job[0].method}, seed {job[1]}", file=sys.stderr)
+            found = _train_one(*job, progress=True)
+            _say(found)
+            if found["interrupted"]:
+                return True
+        return False
+    return _train_parallel(todo, total, min(jobs, len(todo)))
+
+
+def _train_parallel(todo: Sequence[tuple[Plan, int, Path, bool]], total: int, jobs: int) -> bool:
+    threads = max(1, (os.cpu_count() or 1) // jobs)
+    print(f"{len(todo)} trainings, {jobs} at a time with {threads} thread(s) each", file=sys.stderr)
+    done, began = total - len(todo), time.perf_counter()
+    # spawn: a fork of a process that has used PyTorch's threads may hang
+    with ProcessPoolExecutor(jobs, get_context("spawn"), _limit_threads, (threads,)) as pool:
+        waiting = {pool.submit(_train_one, *job, progress=False) for job in todo}
+        try:
+            while waiting:
+                ready, waiting = wait(waiting, return_when=FIRST_COMPLETED)
+                for found in (future.result() for future in ready):
+                    done += 1
+                    left = (time.perf_counter() - began) / max(1, done - total + len(todo)) * len(waiting)
+                    head = f"[{done}/{total}] {found['method']}, seed {found['seed']}: "
+                    _say(found, head, f"; about {text.duration(left)} to go" if waiting else "")
+                    if found["interrupted"]:
+                        raise KeyboardInterrupt
+        except KeyboardInterrupt:
+            pool.shutdown(wait=True, cancel_futures=True)
+            return True
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+    return False
+
+
+def _limit_threads(threads: int) -> None:
+    import torch
+
+    torch.set_num_threads(threads)
+
+
+def _train_one(plan: Plan, seed: int, folder: Path, resume: bool, progress: bool) -> dict[str, Any]:
+    run = setup.train(Plan(plan.method, plan.task, plan.options, plan.fit | {"seed": seed}), folder, resume, progress)
+    return setup.summary(run)
+
+
+def _say(found: dict[str, Any], head: str = "  ", tail: str = "") -> None:
+    if not found["interrupted"]:
+        scores = f"val mIoU {text.percent(found['miou_last'])} (best {text.percent(found['miou_best'])})"
+        print(f"{head}{scores}, {text.duration(found['seconds'])}{tail}", file=sys.stderr)
+
+
+def _measure_memory(work: Sequence[tuple[Plan, int, Path]]) -> None:
+    """Fill in the peak memory on a CPU, where nothing counts it during training: once per method, for all its seeds."""
+    from ..data import load
+    from ..engine import open_run
+    from ..methods import create
+    from ..methods.base import Optim
+    from .memory import step_peak
+
+    for plan in {p.method: p for p, _, _ in work}.values():
+        folders = [folder for p, _, folder in work if p.method == plan.method]
+        if all(setup.extra(folder).get("peak_memory") for folder in folders):
+            continue
+        fit, task = open_run(folders[0]).config["fit"], load(**plan.task)
+        recipe = Optim([], fit["lr"], fit["head"], fit["optimiser"], fit["weight_decay"], fit["decay_norms"])
+        peak = step_peak(lambda p=plan, t=task: create(p.method, t, **p.options), task, fit["batch"], recipe, "cpu")
+        for folder in folders:
+            setup.note(folder, peak_memory=peak)
+
+
+# ---- figures ----
+
+
+def collect(work: Sequence[tuple[Plan, int, Path]]) -> dict[str, Any]:
+    """The figures of finished runs: per run, and per method the mean and deviation over seeds."""
+    from ..engine import open_run
+
+    runs = [setup.summary(open_run(folder)) for _, _, folder in work]
+    methods = []
+    for name in dict.fromkeys(run["method"] for run in runs):
+        own = [run for run in runs if run["method"] == name]
+        row: dict[str, Any] = {"method": name, "seeds": [run["seed"] for run in own]}
+        for key in ("miou_last", "miou_best"):
+            row[key], row[f"{key}_sd"] = _mean([run[key] for run in own])
+        row["seconds"] = _mean([run["seconds"] for run in own])[0]
+        row["peak_memory"] = max((run["peak_memory"] or 0 for run in own), default=0) or None
+        row["iou_last"] = _class_means([folder for plan, _, folder in work if plan.method == name])
+        methods.append(row)
+    for row in methods:
+        for baseline in BASELINES:
+            base = next((m for m in methods if m["method"] == baseline), None)
+            same = base is None or base is row or row["miou_last"] is None
+            row[f"over_{baseline}"] = None if same else row["miou_last"] - base["miou_last"]
+    config = open_run(work[0][2]).config
+    return {
+        "data": config["task"]["name"],
+        "protocol": config["protocol"],
+        "task": config["task"],
+        "fit": {k: v for k, v in config["fit"].items() if k != "seed"},
+        "versions": config["versions"],
+        "hardware": _hardware(),
+        "methods": methods,
+        "runs": runs,
+    }
+
+
+def _mean(values: Sequence[float | None]) -> tuple[float | None, float | None]:
+    known = [v for v in values if v is not None]
+    sd = statistics.stdev(known) if len(known) > 1 else None
+    return (statistics.fmean(known) if known else None), sd
+
+
+def _class_means(folders: Sequence[Path]) -> dict[str, float | None]:
+    """Mean IoU per class over seeds, at the last evaluation of the headline predictor."""
+    from ..engine import open_run
+
+    rows = [open_run(folder).headline[-1] for folder in folders]
+    names = [key for row in rows for key in row if key.startswith("iou_")]
+    return {key[4:]: _mean([row.get(key) for row in rows])[0] for key in dict.fromkeys(names)}
+
+
+def _hardware() -> str:
+    import torch
+
+    cores = f"{os.cpu_count()} CPU cores"
+    return f"{torch.cuda.get_device_name(0)}, {cores}" if torch.cuda.is_available() else f"{cores}, no GPU"
+
+
+def table(result: dict[str, Any]) -> str:
+    """The comparison for the terminal."""
+    head = ("method", "mIoU last", "mIoU best", "vs supervised", "vs sup. strong", "time", "peak memory")
+    rows = [
+        (
+            m["method"],
+            text.spread(m["miou_last"], m["miou_last_sd"]),
+            text.spread(m["miou_best"], m["miou_best_sd"]),
+            text.difference(m["over_supervised"]),
+            text.difference(m["over_supervised_strong"]),
+            text.duration(m["seconds"]),
+            text.size(m["peak_memory"]),
+        )
+        for m in result["methods"]
+    ]
+    seeds, fit = result["methods"][0]["seeds"], result["fit"]
+    over = (
+        f"mean ± sd over seeds {', '.join(map(str, seeds))}" if len(seeds) > 1 else f"one seed ({seeds[0]}): no spread"
+    )
+    return (
+        f"{result['data']}: {result['protocol']}; {fit['steps']} steps, batch {fit['batch']}; {over}\n"
+        f"last = end of training; best = best evaluation, chosen on val, so optimistic; differences of the last, in points"
+        f"\n\n{text.table(head, rows, right='lrrrrrr')}"
+    )

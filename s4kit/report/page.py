@@ -1,0 +1,165 @@
+"""The files of a comparison: curves, picture grid and the page that holds them with all tables."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from html import escape
+from pathlib import Path
+from typing import Any
+
+from . import html, pictures, plots, text
+
+KEPT = ("kept_target", "kept_own", "kept_pseudo")
+
+
+def write_report(out: Path, result: dict[str, Any], work: Sequence[tuple[Any, int, Path]], images: int = 4) -> None:
+    """Write curves.png, grid.png and report.html into `out`.
+
+    Args:
+        result: of `compare.collect`.
+        work: (plan, seed, folder) of every run.
+        images: pictures in the grid.
+    """
+    with tempfile.TemporaryDirectory(dir=out) as folder:
+        dark = Path(folder)
+        _curves(out / "curves.png", dark / "curves.png", work)
+        _grid(out / "grid.png", dark / "grid.png", work, images)
+        body = _body(out, dark, result)
+    (out / "report.html").write_text(html.page(f"s4kit: {result['data']}, {result['protocol']}", body))
+
+
+def _curves(light: Path, dark: Path, work: Sequence[tuple[Any, int, Path]]) -> None:
+    from ..engine import open_run
+
+    scores: dict[str, list[list[tuple[int, float]]]] = {}
+    kept: dict[str, list[tuple[int, float]]] = {}
+    for plan, _, folder in work:
+        run = open_run(folder)
+        scores.setdefault(plan.method, []).append([(row["step"], row["miou"]) for row in run.headline])
+        if plan.method not in kept and (shares := kept_shares(run.metrics())):
+            kept[plan.method] = shares
+    for path in (light, dark):
+        plots.curves(path, scores, kept, dark=path is dark)
+
+
+def kept_shares(rows: Sequence[dict[str, Any]], points: int = 60) -> list[tuple[int, float]]:
+    """(step, share of unlabelled pixels trained on) of a run, averaged over stretches of steps; [] without a rule."""
+    names = [key for key in (rows[-1] if rows else {}) if key.startswith("kept_")]
+    column = next((name for name in KEPT if name in names), names[0] if names else None)
+    values = [(row["step"], row[column]) for row in rows if column and row.get(column) is not None]
+    stretch = max(1, len(values) // points)
+    parts = [values[i : i + stretch] for i in range(0, len(values), stretch)]
+    return [(part[-1][0], sum(v for _, v in part) / len(part)) for part in parts]
+
+
+def _grid(light: Path, dark: Path, work: Sequence[tuple[Any, int, Path]], images: int) -> None:
+    from ..data import load
+    from ..engine import open_run
+
+    task = load(**work[0][0].task)
+    rows = pictures.varied(task, images)
+    found: dict[str, Any] = {}
+    for plan, _, folder in work:
+        if plan.method not in found:
+            found[plan.method] = pictures.predictions(open_run(folder), rows, task)
+    for path in (light, dark):
+        pictures.grid(path, task, rows, found, dark=path is dark)
+
+
+# ---- the page ----
+
+
+def _body(out: Path, dark: Path, result: dict[str, Any]) -> str:
+    seeds, fit = result["methods"][0]["seeds"], result["fit"]
+    over = (
+        f"mean ± standard deviation over seeds {', '.join(map(str, seeds))}"
+        if len(seeds) > 1
+        else "one seed: no spread"
+    )
+    parts = [
+        f"<h1>{escape(result['data'])}: {len(result['methods'])} methods compared</h1>",
+        f'<p class="soft">{escape(result["protocol"])} · {fit["steps"]} steps · {fit["batch"]} labelled images a step · '
+        f"crop {result['task'].get('crop')} · {over}</p>",
+        "<h2>Result</h2>",
+        _scores(result),
+        '<p class="soft small">mIoU on the validation set in percent. <b>last</b>: at the end of training, the honest '
+        "figure; <b>best</b>: the best evaluation, chosen on val, so optimistic. Differences are of <b>last</b>, in points. "
+        "<b>supervised_strong</b> sees the labelled images through the same strong views as the semi-supervised methods: "
+        "only the difference to it is owed to the unlabelled images.</p>",
+        "<h2>Curves</h2>",
+        html.picture(out / "curves.png", dark / "curves.png", "validation mIoU over training steps, per method"),
+        "<h2>Pictures</h2>",
+        f'<p class="soft small">Validation images, last checkpoint of seed {seeds[0]}; below each its mIoU.</p>',
+        html.picture(out / "grid.png", dark / "grid.png", "image, truth and the prediction of each method"),
+        "<h2>IoU per class</h2>",
+        _classes(result),
+        "<h2>Runs</h2>",
+        _runs(result),
+        "<h2>How it was made</h2>",
+        _made(result),
+    ]
+    return "\n".join(parts)
+
+
+def _scores(result: dict[str, Any]) -> str:
+    top = max((m["miou_last"] or 0 for m in result["methods"]), default=0)
+    rows = []
+    for m in result["methods"]:
+        cells = [
+            html.cell(m["method"]),
+            html.cell(text.spread(m["miou_last"], m["miou_last_sd"]), "big" if m["miou_last"] == top else ""),
+            html.cell(text.spread(m["miou_best"], m["miou_best_sd"])),
+            *(_difference(m[f"over_{name}"]) for name in ("supervised", "supervised_strong")),
+            html.cell(text.duration(m["seconds"])),
+            html.cell(text.size(m["peak_memory"])),
+        ]
+        rows.append(("base" if m["method"].startswith("supervised") else "", cells))
+    head = ("method", "mIoU last", "mIoU best", "vs supervised", "vs supervised_strong", "time per run", "peak memory")
+    return html.table(head, rows)
+
+
+def _difference(value: float | None) -> str:
+    kind = "" if value is None else "good" if value >= 0.0005 else "bad" if value <= -0.0005 else ""
+    return html.cell(text.difference(value), kind)
+
+
+def _classes(result: dict[str, Any]) -> str:
+    methods = result["methods"]
+    names = list(dict.fromkeys(name for m in methods for name in m["iou_last"]))
+    rows = []
+    for name in names:
+        values = [m["iou_last"].get(name) for m in methods]
+        rows.append(("", [html.cell(name), *(html.cell(text.percent(v), style=html.heat(v)) for v in values)]))
+    return html.table(("class", *(m["method"] for m in methods)), rows)
+
+
+def _runs(result: dict[str, Any]) -> str:
+    rows = [
+        (
+            "",
+            [
+                html.cell(r["method"]),
+                html.cell(r["seed"]),
+                html.cell(text.percent(r["miou_last"])),
+                html.cell(text.percent(r["miou_best"])),
+                html.cell(r["best_step"]),
+                html.cell(text.duration(r["seconds"])),
+                html.cell(r["run"]),
+            ],
+        )
+        for r in result["runs"]
+    ]
+    return html.table(("method", "seed", "last", "best", "at step", "time", "folder"), rows)
+
+
+def _made(result: dict[str, Any]) -> str:
+    settings = {**{f"data.{k}": v for k, v in result["task"].items()}, **result["fit"]}
+    shown = ", ".join(f"{key}={value}" for key, value in settings.items() if value is not None)
+    versions = ", ".join(f"{name} {version}" for name, version in result["versions"].items())
+    command = f"<pre>{escape(result['command'])}</pre>" if result.get("command") else ""
+    return (
+        f"{command}<p class='soft small'>{escape(versions)}; {escape(result['hardware'])}. Peak memory is what PyTorch "
+        "allocates in a training step (on a CPU: measured on one step of each method). The time includes evaluation.</p>"
+        f"<details><summary>all settings</summary><pre>{escape(shown)}</pre></details>"
+    )

@@ -1,0 +1,132 @@
+"""Pictures of label maps: colours, legend, and the grid of images, truth and predictions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..data.task import VOID, Task
+
+VOID_COLOUR = (235, 235, 235)
+Palette = Sequence[tuple[int, int, int]]
+
+
+def colour(label: np.ndarray, palette: Palette) -> np.ndarray:
+    """(H, W) class map -> (H, W, 3) uint8 colours; void is near-white with grey stripes, so that it is no class."""
+    lookup = np.full((256, 3), VOID_COLOUR, np.uint8)
+    lookup[: len(palette)] = palette
+    out = lookup[label]
+    y, x = np.indices(label.shape)
+    out[(label == VOID) & ((x + y) % 6 < 2)] = (150, 150, 150)
+    return out
+
+
+def varied(task: Task, amount: int, among: int = 60) -> list[int]:
+    """Rows of val that show most classes between them: greedily, the image with most classes not yet shown.
+
+    Looks at the labels of at most `among` images, evenly spread over the list.
+    """
+    rows = sorted({round(i) for i in np.linspace(0, len(task.val) - 1, min(among, len(task.val)))})
+    shown: np.ndarray = np.zeros(task.num_classes)
+    classes = {}
+    for row in rows:
+        values = np.unique(task.val.read(row).label.numpy())
+        classes[row] = values[values < task.num_classes]
+    chosen: list[int] = []
+    while len(chosen) < min(amount, len(rows)):
+        best = max((r for r in rows if r not in chosen), key=lambda r: (sum(1 / (1 + shown[classes[r]]) ** 2), -r))
+        chosen.append(best)
+        shown[classes[best]] += 1
+    return sorted(chosen)
+
+
+def predictions(run: Any, rows: Sequence[int], task: Task, which: str = "last") -> list[np.ndarray]:
+    """(H, W) uint8 class maps of a run's headline predictor for rows of val."""
+    import torch
+
+    from ..engine.evaluate import predict, to_image
+    from ..nets import evaluating
+
+    method, _ = run.load(which, task=task)
+    net = next(iter(method.predictors().values()))
+    device = next(net.parameters()).device
+    found = []
+    with torch.no_grad(), evaluating(net):
+        for row in rows:
+            scores = predict(net, to_image(task.val.read(row), device), task.evaluation)
+            found.append(scores.argmax(1)[0].to(torch.uint8).cpu().numpy())
+    return found
+
+
+def picture_iou(prediction: np.ndarray, truth: np.ndarray, classes: int) -> float:
+    """mIoU of one picture over the classes in its truth or prediction."""
+    known = truth != VOID
+    index = truth[known].astype(int) * classes + prediction[known]
+    confusion = np.bincount(index, minlength=classes**2).reshape(classes, classes)
+    hit, union = np.diag(confusion), confusion.sum(0) + confusion.sum(1) - np.diag(confusion)
+    return float((hit[union > 0] / union[union > 0]).mean()) if union.any() else float("nan")
+
+
+def grid(path: Path, task: Task, rows: Sequence[int], found: dict[str, list[np.ndarray]], dark: bool = False) -> None:
+    """Write the picture grid: one line per image; image, truth, then each method's prediction with its mIoU."""
+    from .plots import figure, ink, save
+
+    samples = [task.val.read(row) for row in rows]
+    height, width = samples[0].image.shape[1:]
+    columns = 2 + len(found)
+    wide = min(2.0, 12.5 / columns)
+    legend_lines = -(-(task.num_classes + 1) // max(3, int(columns * wide / 1.35)))
+    tall = wide * height / width + 0.22
+    fig = figure((columns * wide, len(rows) * tall + 0.35 + 0.26 * legend_lines), dark)
+    axes = fig.subplots(len(rows), columns, squeeze=False)
+    for line, sample in zip(range(len(rows)), samples):
+        truth = sample.label.numpy()
+        shown = [sample.image.permute(1, 2, 0).numpy(), colour(truth, task.palette)]
+        shown += [colour(maps[line], task.palette) for maps in found.values()]
+        notes = [sample.id, ""] + [f"{100 * picture_iou(m[line], truth, task.num_classes):.0f}" for m in found.values()]
+        for axis, pixels, name, note in zip(axes[line], shown, ("image", "truth", *found), notes):
+            axis.imshow(pixels, interpolation="nearest")
+            axis.set(xticks=[], yticks=[])
+            axis.set_frame_on(False)
+            axis.set_xlabel(note, fontsize=8, color=ink(dark), labelpad=2)
+            if line == 0:
+                axis.set_title(name, fontsize=10, color=ink(dark))
+    _legend(fig, task, legend_lines, dark)
+    save(fig, path, dpi=180)
+
+
+def _legend(fig: Any, task: Task, lines: int, dark: bool) -> None:
+    from matplotlib.patches import Patch
+
+    from .plots import ink
+
+    def patch(rgb: Sequence[int], name: str, **extra: Any) -> Patch:
+        return Patch(facecolor=[v / 255 for v in rgb], edgecolor=ink(dark), linewidth=0.5, label=name, **extra)
+
+    marks = [patch(rgb, name) for name, rgb in zip(task.classes, task.palette)]
+    marks.append(patch(VOID_COLOUR, "void (not scored)", hatch="////"))
+    fig.legend(
+        handles=marks,
+        loc="outside lower center",
+        ncols=-(-len(marks) // lines),
+        fontsize=9,
+        frameon=False,
+        labelcolor=ink(dark),
+    )
+
+
+def legend_image(classes: Sequence[str], palette: Palette) -> Any:
+    """A PIL picture with one coloured box and name per class."""
+    from PIL import Image, ImageDraw, ImageFont
+
+    font = ImageFont.load_default(16)
+    room = max(font.getlength(name) for name in (*classes, "void")) + 56
+    picture = Image.new("RGB", (int(room), 28 * (len(classes) + 1) + 8), (255, 255, 255))
+    pen = ImageDraw.Draw(picture)
+    for i, (name, rgb) in enumerate([*zip(classes, palette), ("void", VOID_COLOUR)]):
+        pen.rectangle((10, 8 + 28 * i, 34, 28 + 28 * i), fill=tuple(rgb), outline=(60, 60, 60))
+        pen.text((44, 9 + 28 * i), name, fill=(20, 20, 20), font=font)
+    return picture

@@ -1,0 +1,104 @@
+"""Curves over several runs: one colour per method, everywhere the same; readable without colour vision."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+# Okabe and Ito (2008), without black and yellow (unreadable on one of the two grounds); the baselines are greys.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+MARKS = ("o", "s", "^", "D", "v", "P")
+FIXED = {"unimatch": 0, "fixmatch": 1, "cutmix": 2, "cps": 3, "u2pl": 4, "mean_teacher": 5}
+DARK, LIGHT = "#16181d", "#ffffff"
+
+
+def ink(dark: bool) -> str:
+    """The colour of text on the ground."""
+    return "#e8e8ea" if dark else "#1c1c22"
+
+
+def style(name: str, among: Sequence[str], dark: bool = False) -> dict[str, Any]:
+    """Line style of a method; those outside the fixed list take free colours, then repeat them dashed."""
+    if name in ("supervised", "supervised_strong"):
+        shade = {"supervised": "#8f929b", "supervised_strong": "#c9cbd2" if dark else "#4a4d57"}[name]
+        return {"color": shade, "linestyle": (0, (2, 1.4)) if name == "supervised" else (0, (6, 2)), "marker": "."}
+    others = sorted(n for n in among if n not in FIXED and not n.startswith("supervised"))
+    taken = {FIXED[n] for n in among if n in FIXED}
+    free = [i for i in range(len(COLOURS)) if i not in taken] + list(range(len(COLOURS), 99))
+    number = FIXED[name] if name in FIXED else free[others.index(name)]
+    line = "-" if number < len(COLOURS) else "-."
+    return {"color": COLOURS[number % len(COLOURS)], "linestyle": line, "marker": MARKS[number % len(MARKS)]}
+
+
+def figure(size: tuple[float, float], dark: bool = False) -> Any:
+    """An empty figure on a light or dark ground; works without a display."""
+    from matplotlib.figure import Figure
+
+    return Figure(figsize=size, layout="constrained", facecolor=DARK if dark else LIGHT)
+
+
+def save(fig: Any, path: Path, dpi: int = 150) -> None:
+    """Write a PNG as a whole: another process may be reading the old one."""
+    part = path.with_name(f".{path.stem}.part.png")
+    fig.savefig(part, dpi=dpi, facecolor=fig.get_facecolor())
+    part.replace(path)
+
+
+def band(runs: Sequence[Sequence[tuple[int, float]]]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Steps that all runs have, mean and standard deviation (n - 1; 0 for one run) of the values there."""
+    tables = [dict(run) for run in runs if run]
+    steps = sorted(set.intersection(*(set(t) for t in tables))) if tables else []
+    values = np.array([[t[s] for s in steps] for t in tables], float).reshape(len(tables), len(steps))
+    sd = values.std(0, ddof=1) if len(tables) > 1 else np.zeros(len(steps))
+    return np.array(steps), values.mean(0) if len(tables) else values.sum(0), sd
+
+
+def curves(
+    path: Path, scores: dict[str, list[list[tuple[int, float]]]], kept: dict[str, list[tuple[int, float]]], dark: bool
+) -> None:
+    """Validation mIoU over steps with a band of one standard deviation over seeds; beside it, the kept share.
+
+    Args:
+        scores: by method, for each seed [(step, mIoU in [0, 1]), ...].
+        kept: by method, [(step, share of pseudo-labels that is trained on), ...]; left out where empty.
+    """
+    panels = 2 if kept else 1
+    fig = figure((7.5 if panels == 1 else 11.5, 4.4), dark)
+    axes = fig.subplots(1, panels, squeeze=False, width_ratios=[1.7, 1][:panels])[0]
+    ends = []
+    for name, runs in scores.items():
+        steps, mean, sd = band(runs)
+        if not len(steps):
+            continue
+        look = style(name, list(scores), dark)
+        axes[0].plot(steps + 1, 100 * mean, label=name, lw=2.2, ms=4.5, **look)
+        axes[0].fill_between(steps + 1, 100 * (mean - sd), 100 * (mean + sd), color=look["color"], alpha=0.16, lw=0)
+        ends.append((100 * mean[-1], name))
+    several = max((len(runs) for runs in scores.values()), default=1) > 1
+    axes[0].set_title("validation mIoU, %" + (" (band: ± 1 sd over seeds)" if several else ""))
+    for name, row in kept.items():
+        look = style(name, list(scores), dark)
+        axes[-1].plot(*zip(*((s + 1, 100 * v) for s, v in row)), lw=1.8, ms=0, **{**look, "marker": ""})
+    if kept:
+        axes[1].set(title="unlabelled pixels trained on, %", ylim=(0, 102))
+    for axis in axes:
+        _dress(axis, dark)
+    order = [name for _, name in sorted(ends, reverse=True)]
+    handles = dict(zip(*reversed(axes[0].get_legend_handles_labels()), strict=True))
+    axes[0].legend([handles[n] for n in order], order, frameon=False, labelcolor=ink(dark), fontsize=10)
+    save(fig, path)
+
+
+def _dress(axis: Any, dark: bool) -> None:
+    axis.set_facecolor(DARK if dark else LIGHT)
+    axis.set_xlabel("step")
+    axis.grid(alpha=0.22)
+    axis.spines[["top", "right"]].set_visible(False)
+    for part in (axis.title, axis.xaxis.label, axis.yaxis.label, *axis.get_xticklabels(), *axis.get_yticklabels()):
+        part.set_color(ink(dark))
+    axis.tick_params(colors=ink(dark))
+    for spine in axis.spines.values():
+        spine.set_color(ink(dark))
