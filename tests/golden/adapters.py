@@ -1,17 +1,17 @@
-"""Every recording that the kit answers, by (method, what), and the reasons why some are left out."""
+"""Every recording that the kit answers, by (method, what), and the reasons why some are left out.
 
-import baseline_adapters
-import consistency_adapters
-import cps_adapters
-import net_adapters
-import u2pl_adapters
-import view_adapters
+The functions are in the files `*_adapters.py` of this folder, which register themselves.
+"""
+
+from importlib import import_module
+from pathlib import Path
+
 from harness import ADAPTERS
 
-__all__ = [
-    "ADAPTERS", "LEFT_OUT", "baseline_adapters", "consistency_adapters", "cps_adapters", "net_adapters",
-    "u2pl_adapters", "view_adapters",
-]  # fmt: skip
+__all__ = ["ADAPTERS", "LEFT_OUT"]
+
+for path in sorted(Path(__file__).parent.glob("*_adapters.py")):
+    import_module(path.stem)
 
 # Recordings of methods that the kit has, which it does not answer.
 LEFT_OUT: dict[str, str] = {
