@@ -131,7 +131,7 @@ for what in ("contrast_all_classes", "contrast_missing_class"):
 
 
 def released_onehot(labels: Tensor, classes: int) -> Tensor:
-    """(B, H, W) to (B, K, H, W) as released: all into the first image, void as class 0; then its own void is cleared."""
+    """(B, H, W) to (B, K, H, W) as released: all into image 0, void as class 0; then its own void is cleared."""
     belongs = members(torch.where(labels == 255, 0, labels).flatten(), classes)
     belongs = belongs.view(classes, *labels.shape).transpose(0, 1)
     answer = torch.zeros_like(belongs)
@@ -149,9 +149,8 @@ def u2pl_label_onehot_quirk(r: Recording) -> dict[str, Any]:
 @adapter("u2pl", "schedules")
 def u2pl_schedules(r: Recording) -> dict[str, Any]:
     g = {k.removeprefix("in_"): v.item() for k, v in r.inputs.items() if v.ndim == 0}
-    progress = [
-        Clock(e * g["iters_per_epoch"], g["epochs"] * g["iters_per_epoch"]).progress for e in range(g["epochs"])
-    ]
+    length = g["iters_per_epoch"]
+    progress = [Clock(e * length, g["epochs"] * length).progress for e in range(g["epochs"])]
     rates = r.expected["out_poly_lr"]  # the first row is the base rate of both groups, which is not recorded elsewhere
     factors = [poly(0.9)(Clock(step, len(rates))) for step in range(len(rates))]
     first = length * g["sup_only_epoch"]

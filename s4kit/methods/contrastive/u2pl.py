@@ -24,14 +24,15 @@ PAPER_NET = (
     "resnet101c(output_stride=8, multi_grid=(4, 8, 16), aspp_rates=(12, 24, 36), aspp_kernel=3, low_channels=256, "
     "dropout=0.1{})"
 )
-PAPER_BANK = {"bank": (50_000, 30_000), "fresh": 4000, "half": True}
+OHEM = "ohem(thresh=0.7, min_kept=100000)"
+BANK = {"bank": (50_000, 30_000), "fresh": 4000, "half": True}
 
 
 class Forward(NamedTuple):
-    """One forward of a network with its head: `logits` (B, K, h, w) and `z` (B, D, h, w) at stride 4."""
+    """One forward of a network with its head."""
 
-    logits: Tensor
-    z: Tensor
+    logits: Tensor  # (B, K, h, w), stride 4
+    z: Tensor  # (B, D, h, w), the representation
     features: Features
 
 
@@ -68,8 +69,8 @@ class U2PL(Method):
     k counts from the end of a supervised warm-up, in which t copies f. L_c never vanishes: at cosines of 1 and -1 it is
     log(1 + M e^(-2/T)), 0.65 for T = 0.5 and M = 50 negatives.
 
-    Modes: t labels in eval mode; then f and t see the labelled and mixed images as one batch in train mode, and all
-    entropies are of that second forward. Parameters alone are averaged; t fills its own BN buffers by these forwards.
+    Modes: t labels in eval mode; then f and t see labelled and mixed images as one batch in train mode, and the entropy
+    is of that second forward. Parameters alone are averaged; t fills its own BN buffers by these forwards.
 
     Three bugs of the release, found by running it; this class does what the paper says, and the parity tests get the
     release's numbers by putting its part in the place of ours. (1) Its one-hot function scatters along the wrong axis:
@@ -80,18 +81,17 @@ class U2PL(Method):
 
     As released, not as printed: L_u is up-weighted by BHW/n on top of a mean; padding takes part in it; unlabelled
     anchors are the a(r) percent, not all reliable pixels. Not as released: percentages change per step, not per epoch;
-    t is not copied anew through the first epoch; a step adds at most `fresh` rows to a queue, evenly spread, since the
-    repaired rule offers some ten thousand; the contrast weighs 0.1 as in the paper (released configurations: 1).
+    t is not copied anew through the first epoch; a step adds at most `fresh` rows to a queue, evenly spread, as the
+    repaired rule offers ten thousand; the contrast weighs 0.1 as in the paper (released configurations: 1).
 
     Args:
         task: the data, or anything with `num_classes`.
         net: network spec, see `nets.make`; an auxiliary head (`aux=True`) is trained with weight `aux`.
         warmup: share of the stage that is supervised only.
         decay: of the teacher. drop: first percentile of L_u. alpha: first percentage of the contrast.
-        contrast: weight of L_c; 0 leaves the head and the queues out.
-        threshold: least p(c) of an anchor. low, high: places of a negative class, see `unlikely`.
-        queries, negatives: anchors per class and negatives per anchor. temperature: T.
-        bank: rows in the queue of class 0 and of each other class.
+        contrast: weight of L_c; 0 leaves the head and the queues out. threshold: least p(c) of an anchor.
+        low, high: places of a negative class, see `unlikely`. temperature: T.
+        queries, negatives: anchors per class, negatives per anchor. bank: rows of queue 0 and of each other queue.
         fresh: most new rows per queue and step. half: keep the queues in float16.
         supervised: criterion of the labelled images, "ce", "ohem(...)" or a function.
     """
@@ -110,15 +110,12 @@ class U2PL(Method):
     recipes: ClassVar = {
         "voc": {
             "task": {"crop": 513},
-            "method": {"net": PAPER_NET.format(""), **PAPER_BANK},
+            "method": {"net": PAPER_NET.format(""), **BANK},
             "fit": {"epochs": 80, "batch": 16, "lr": 1e-3, "head": 10.0},
         },
         "cityscapes": {
             "task": {"crop": 769},
-            "method": {
-                **{"net": PAPER_NET.format(", aux=True"), "warmup": 0.0, "supervised": "ohem(min_kept=100000)"},
-                **PAPER_BANK,
-            },
+            "method": {"net": PAPER_NET.format(", aux=True"), "warmup": 0.0, "supervised": OHEM, **BANK},
             "fit": {"epochs": 200, "batch": 16, "lr": 1e-2, "head": 1.0, "weight_decay": 5e-4},
         },
         "scenes": {"method": {"warmup": 0.1, "decay": 0.98}},
@@ -157,8 +154,7 @@ class U2PL(Method):
         self.teacher = copy_of(self.student).train()  # keeps this mode; `evaluating` says where it labels
         self.warmup, self.decay, self.drop, self.alpha, self.aux = warmup, decay, drop, alpha, aux
         self.weight, self.threshold, self.low, self.high = contrast, threshold, low, high
-        self.queries, self.negatives, self.temperature = queries, negatives, temperature
-        self.supervised = criterion(supervised)
+        self.amounts, self.supervised = (queries, negatives, temperature), criterion(supervised)
         view = weak(pad="mean", centred=True)
         self.views = ViewPlan(x=Stream("labelled", view), u=Stream("unlabelled", view, masks=(half_box(),)))
 
@@ -180,8 +176,8 @@ class U2PL(Method):
             own = self.through(self.student, x.weak)
             with torch.no_grad():
                 self.through(self.teacher, x.weak)  # feeds its BN statistics
-            losses, zero = self.supervise(own, x.label), zero_of(own.z)
-            return losses.add("u", zero).add("contrast", zero, self.weight)
+            zero = zero_of(own.z)
+            return self.supervise(own, x.label).add("u", zero).add("contrast", zero, self.weight)
 
         logits, _ = self.teach(u)
         box = u.masks[0] & (torch.rand((), device=u.weak.device) < 0.5)
@@ -195,14 +191,13 @@ class U2PL(Method):
         u = replace(u, valid=torch.ones_like(u.valid))  # padding takes part, as released
         target = self.pseudo_labels((logits, h), u, clock)
 
-        losses = self.supervise(own, x.label)
-        losses.add("u", self.unsupervised(self.enlarge(own.logits[n:], u.label), target))
-        l_c = zero_of(own.z)
+        l_u, l_c = self.unsupervised(self.enlarge(own.logits[n:], u.label), target), zero_of(own.z)
         if self.weight:
             low, high = self.reliability(x.label, h, u.valid > 0, clock, own.z.shape[-2:])
             label = shrink(torch.cat([x.label, target.label]), own.z.shape[-2:])
             l_c = self.contrast(own, other, label, low, high, n)
-        return losses.add("contrast", l_c, self.weight).see(mixed=mixed, target=target)
+        losses = self.supervise(own, x.label).add("u", l_u).add("contrast", l_c, self.weight)
+        return losses.see(mixed=mixed, target=target)
 
     def through(self, net: SegNet, image: Tensor) -> Forward:
         features = net.encode(image)
@@ -214,11 +209,11 @@ class U2PL(Method):
 
     def supervise(self, own: Forward, label: Tensor) -> Losses:
         """Terms of the labelled images, which come first in the batch."""
-        n = len(label)
-        losses = Losses(x=self.supervised(self.enlarge(own.logits[:n], label), label))
+        first = slice(len(label))
+        losses = Losses(x=self.supervised(self.enlarge(own.logits[first], label), label))
         if self.student.aux is not None:
-            hint = self.student.auxiliary(own.features.rows(slice(n)), label.shape[-2:])
-            losses.add("aux", self.supervised(hint, label), self.aux)
+            logits = self.student.auxiliary(own.features.rows(first), label.shape[-2:])
+            losses.add("aux", self.supervised(logits, label), self.aux)
         return losses
 
     def unsupervised(self, logits: Tensor, target: PseudoLabels) -> Tensor:
@@ -248,8 +243,7 @@ class U2PL(Method):
         core, p, of_teacher = belongs & low, rows(other.logits.softmax(1)), rows(other.z)
         self.queues.write(of_teacher, unlikely(belongs, ranks(p), high, is_x, self.low, self.high))
         candidates, centre = core & (p.t() > self.threshold), centres(of_teacher, core)
-        amounts = self.queries, self.negatives, self.temperature
-        return class_contrast(rows(own.z), candidates, centre, self.queues, core.any(1), *amounts, draws)
+        return class_contrast(rows(own.z), candidates, centre, self.queues, core.any(1), *self.amounts, draws)
 
     def after_step(self, clock: Clock) -> None:
         ema(self.teacher, self.student, warm(self.decay, max(0, clock.since(self.warmup))), buffers="none")

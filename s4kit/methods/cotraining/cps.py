@@ -37,8 +37,8 @@ class CPS(Method):
     paper's net is `resnet50c(aspp='cps')`, one BN over all ASPP branches; other nets have one in every branch.
 
     A bug of the release: its unlabelled samplers are never told the epoch, so every epoch has the same order, and with
-    several GPUs both unlabelled loaders deliver the same image, which is then mixed with another crop of itself. The
-    author meant two images; u and v are two streams here.
+    several GPUs both loaders deliver the same image, which is mixed with another crop of itself. The author meant two
+    images; u and v are two streams here.
 
     Args:
         task: the data, or anything with `num_classes`.
@@ -67,11 +67,7 @@ class CPS(Method):
         },
         "cityscapes": {  # 50,000 pixels for each of the two labelled images of a process
             "task": {"crop": 800, "scale": SCALES},
-            "method": {
-                "net": "resnet50c(aspp='cps')",
-                "weight": 5.0,
-                "supervised": "ohem(min_kept=100000)",
-            },
+            "method": {"net": PAPER_NET, "weight": 5.0, "supervised": "ohem(thresh=0.7, min_kept=100000)"},
             "fit": {"epochs": 137, "batch": 8, "lr": 2e-2, "head": 1.0, "decay_norms": False},
         },
     }
@@ -99,11 +95,11 @@ class CPS(Method):
             return self.net1(view.weak), self.net2(view.weak)
 
     def pseudo_labels(self, evidence: tuple[Tensor, Tensor], view: Views, clock: Clock) -> dict[str, PseudoLabels]:
-        pairs = (logits.softmax(1).max(1) for logits in evidence)
-        found = [
-            PseudoLabels(label, confidence, torch.ones_like(confidence), view.valid) for confidence, label in pairs
-        ]
-        return dict(zip(("1 teaches 2", "2 teaches 1"), found))
+        found = []
+        for logits in evidence:
+            confidence, label = logits.softmax(1).max(1)
+            found.append(PseudoLabels(label, confidence, torch.ones_like(confidence), view.valid))
+        return {"1 teaches 2": found[0], "2 teaches 1": found[1]}
 
     def losses(self, batch: Batch, clock: Clock) -> Losses:
         x, u = batch.x, batch.u
