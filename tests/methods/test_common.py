@@ -1,0 +1,197 @@
+"""What every registered method must hold."""
+
+from __future__ import annotations
+
+import fake
+import pytest
+import torch
+from toy import toy_task
+
+from s4kit import methods
+from s4kit.methods import Card, Clock, Losses, PseudoLabels
+from s4kit.views import draw_step, render
+
+EVERY = pytest.mark.parametrize("name", methods.names())
+MIDDLE = Clock(50, 100)
+
+
+def supervised(losses: Losses) -> torch.Tensor:
+    """The sum of the supervised terms: by convention their names start with x."""
+    return sum(value for name, (value, _) in losses.items() if name.startswith("x"))
+
+
+def step(method, batch, clock=MIDDLE) -> Losses:
+    torch.manual_seed(0)
+    losses = method.train().losses(batch, clock)
+    losses.total.backward()
+    return losses
+
+
+def assert_finite(method, losses: Losses) -> None:
+    assert all(value.isfinite() and value.dim() == 0 for value, _ in losses.values())
+    assert all(p.grad.isfinite().all() for p in method.parameters() if p.grad is not None)
+
+
+@EVERY
+@pytest.mark.parametrize("clock", [Clock(0, 100), MIDDLE, Clock(99, 100)], ids=["first", "middle", "last"])
+def test_a_step_is_finite_and_its_gradients_reach_all_that_is_trained(name, clock, build, draw):
+    method = build(name)
+    before = {k: v.clone() for k, v in method.named_parameters()}
+    losses = step(method, draw(method), clock)
+    assert_finite(method, losses)
+    trained = [p for p in method.parameters() if p.requires_grad]
+    assert trained and all(p.grad is not None for p in trained)
+    assert sum(p.grad.abs().sum() for p in trained) > 0
+    assert all(p.grad is None for p in method.parameters() if not p.requires_grad)
+    assert all(torch.equal(p, before[k]) for k, p in method.named_parameters()), "losses must not write parameters"
+
+
+@EVERY
+def test_the_rule_makes_pseudo_labels_without_gradient_and_without_void(name, build, draw, task):
+    method = build(name).train()
+    modes = [m.training for m in method.modules()]
+    view = draw(method)["u" if "u" in method.views else "x"]
+    evidence = method.teach(view)
+    found = method.pseudo_labels(evidence, view, MIDDLE)
+    assert [m.training for m in method.modules()] == modes, "`teach` must restore the modes"
+    for pl in found.values() if isinstance(found, dict) else [found]:
+        assert pl.label.dtype == torch.long and pl.label.min() >= 0 and pl.label.max() < task.num_classes
+        assert pl.label.shape == pl.confidence.shape == pl.weight.shape == pl.valid.shape
+        assert pl.confidence.min() >= 0 and pl.confidence.max() <= 1 and pl.weight.min() >= 0
+        assert not any(t.requires_grad for t in (pl.confidence, pl.weight, pl.valid))
+
+
+@EVERY
+def test_the_loss_uses_the_rule(name, build, draw):
+    """With all networks in eval mode and empty boxes the training target is the rule on `teach`."""
+    method = build(name)
+    for module in method.modules():
+        module.training = False
+    method.requires_grad_(False)
+    batch = draw(method)
+    batch.get("u", batch.x).masks = [torch.zeros_like(m) for m in batch.get("u", batch.x).masks]
+    losses = method.losses(batch, MIDDLE)
+    targets = [t for t in losses.seen.values() if isinstance(t, PseudoLabels)]
+    if not targets:
+        assert "u" not in method.views or name == "entropy_min"
+        return
+    rule = method.pseudo_labels(method.teach(batch.u), batch.u, MIDDLE)
+    rules = list(rule.values()) if isinstance(rule, dict) else [rule]
+    for target in targets:
+        assert any(
+            torch.equal(target.label, pl.label) and torch.allclose(target.weight, pl.weight, atol=1e-6) for pl in rules
+        )
+
+
+@EVERY
+def test_the_supervised_term_falls(name, build, draw):
+    method = build(name)
+    batch = draw(method, batch=4)
+    optimiser = torch.optim.AdamW([p for p in method.parameters() if p.requires_grad], lr=5e-3)
+    history = []
+    for i in range(20):
+        optimiser.zero_grad()
+        losses = step(method, batch, Clock(i, 20))
+        optimiser.step()
+        method.after_step(Clock(i, 20))
+        history.append(supervised(losses).item())
+    assert history[-1] < 0.8 * history[0]
+
+
+@EVERY
+def test_void_labels_give_zero(name, build, draw):
+    method = build(name)
+    batch = draw(method)
+    batch.x.label.fill_(255)
+    losses = step(method, batch)
+    assert supervised(losses) == 0
+    assert_finite(method, losses)
+
+
+@EVERY
+def test_padding_everywhere_is_finite(name, build, draw):
+    method = build(name)
+    batch = draw(method)
+    for view in batch.values():
+        view.valid.zero_()
+        view.label.fill_(255)
+    assert_finite(method, step(method, batch))
+
+
+@EVERY
+def test_one_class(name, build, draw):
+    method = build(name)
+    batch = draw(method)
+    batch.x.label.fill_(2)
+    assert_finite(method, step(method, batch))
+
+
+@EVERY
+@pytest.mark.parametrize(("batch", "crop"), [(1, 32), (2, 33)], ids=["one image", "odd crop"])
+def test_small_and_odd_batches(name, batch, crop, build, draw):
+    method = build(name)
+    assert_finite(method, step(method, draw(method, batch=batch, crop=crop)))
+
+
+@EVERY
+def test_hidden_labels_do_not_matter(name, build, draw):
+    method, other = build(name), build(name)
+    batch = draw(method)
+    reference = step(method, batch).total
+    for key, view in batch.items():
+        if key != "x":
+            view.label = torch.randint_like(view.label, 0, 4)
+            view.labelled = torch.ones_like(view.labelled)
+    assert torch.equal(step(other, batch).total, reference)
+
+
+@EVERY
+def test_the_state_dict_is_the_whole_state(name, build, draw):
+    method = build(name)
+    batch = draw(method)
+    optimiser = torch.optim.SGD([p for p in method.parameters() if p.requires_grad], lr=0.1)
+    step(method, batch)
+    optimiser.step()
+    method.after_step(Clock(0, 100))
+    state = {k: v.clone() for k, v in method.state_dict().items()}
+    torch.manual_seed(1)
+    other = methods.create(name, toy_task(), net="tiny")
+    other.load_state_dict(state)
+    again = draw(method, micro=1)
+    assert torch.equal(step(other, again).total, step(method, again).total)
+
+
+@EVERY
+def test_a_step_stays_on_the_device_and_never_asks_it(name, task):
+    for clock in (Clock(0, 100), MIDDLE):
+        method = methods.create(name, task, net="tiny")
+        batch = render(draw_step(task, method.views, 2, 0, 0, 0), method.views)
+        with fake.no_values():
+            losses = fake.step(fake.move(method), batch.map(fake.on_device), clock)
+            assert all(value.device == fake.DEVICE for value, _ in losses.values())
+            assert all(p.grad.device == fake.DEVICE for p in method.parameters() if p.grad is not None)
+
+
+def test_the_fake_device_sees_mistakes():
+    with fake.no_values():
+        t = fake.on_device(torch.ones(3, 3))
+        for mistake in (lambda: t.sum().item(), lambda: t[t > 0], lambda: t + torch.ones(3), lambda: bool(t.any())):
+            with pytest.raises(Exception):  # noqa: B017 (each mistake has an exception of its own)
+                mistake()
+
+
+@EVERY
+def test_the_card_is_filled_in(name):
+    card = methods.get(name).card
+    assert isinstance(card, Card) and card.title and card.venue and 1990 < card.year < 2100 and card.authors
+    assert card.parity in ("golden", "reference", "reconstruction")
+    assert all(predecessor in methods.names() for predecessor in card.extends)
+    assert methods.get(name).__doc__
+
+
+@EVERY
+def test_predictors_map_images_to_logits(name, build, task):
+    method = build(name).eval()
+    for predictor in method.predictors().values():
+        with torch.no_grad():
+            assert predictor(torch.rand(1, 3, 33, 40)).shape == (1, task.num_classes, 33, 40)
