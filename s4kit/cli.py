@@ -1,8 +1,8 @@
 """The shell command `s4kit`, thin: flags in, one function of the kit, a table or one JSON object out.
 
-With `--json` everything meant for people goes to stderr and the last line of stdout is one JSON value. The exit status is
-0, 1 when the answer is "no" (a broken file, a missing package) or something unforeseen failed, 2 for a mistake in what was
-asked, 130 after Ctrl-C.
+With `--json` everything meant for people goes to stderr and the last line of stdout is one JSON value. The exit status
+is 0, 1 when the answer is "no" (a broken file, a missing package) or something unforeseen failed, 2 for a mistake in
+what was asked, 130 after Ctrl-C.
 """
 
 from __future__ import annotations

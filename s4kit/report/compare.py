@@ -57,6 +57,7 @@ def compare(
         raise S4Error("Give at least one seed and one job.")
     names = list(dict.fromkeys([*(BASELINES if baselines else ()), *methods]))
     plans = setup.match([setup.plan(n, data, task, _own(n, options or {}, names), fit) for n in names])
+    _prepare(plans)
     work = [(p, seed, out / "runs" / f"{p.method}-seed{seed}") for seed in dict.fromkeys(seeds) for p in plans]
     todo = _missing(work)
     interrupted = _train_all(todo, len(work), jobs)
@@ -95,50 +96,52 @@ def _own(name: str, options: dict[str, Any], names: Sequence[str]) -> dict[str, 
 # ---- training ----
 
 
-def _missing(work: Sequence[tuple[Plan, int, Path]]) -> list[tuple[Plan, int, Path, bool]]:
-    """What is still to be trained: (plan, seed, folder, whether it continues)."""
+def _prepare(plans: Sequence[Plan]) -> None:
+    """Resolve the settings; build every method once, so that a mistake shows before the first training."""
     from ..data import load
+    from ..engine.settings import resolve
     from ..methods import create
 
-    task = load(**work[0][0].task)
-    for plan in dict.fromkeys(p.method for p, _, _ in work):  # a wrong option shows before the first training
-        create(plan, task, **next(p.options for p, _, _ in work if p.method == plan))
+    task = load(**plans[0].task)
+    fit = dict(plans[0].fit)
+    lengths = [fit.pop(name, None) for name in ("steps", "epochs", "reference_batch")]
+    settings = vars(resolve(task, *lengths, fit))
+    for plan in plans:
+        create(plan.method, task, **plan.options)
+        plan.task, plan.fit = task.config, dict(settings)
+
+
+def _missing(work: Sequence[tuple[Plan, int, Path]]) -> list[tuple[Plan, int, Path, bool]]:
+    """What is still to be trained: (plan, seed, folder, whether it continues)."""
     todo = []
     for plan, seed, folder in work:
         if not (folder / "config.json").is_file():
             todo.append((plan, seed, folder, False))
             continue
-        difference = _difference(plan, seed, folder, task)
+        difference = _difference(plan, seed, folder)
         if difference:
             raise S4Error(f"{folder} holds a run with another set-up ({difference}). Give another --out, or delete it.")
         if not _finished(folder):
             todo.append((plan, seed, folder, True))
-    kept = len(work) - len(todo)
-    if kept:
-        print(f"{kept} of {len(work)} runs are there already, with this set-up: kept.", file=sys.stderr)
+    kept, continued = len(work) - len(todo), sum(resume for *_, resume in todo)
+    if kept or continued:
+        print(f"Of {len(work)} runs {kept} are there with this set-up and kept, {continued} continue.", file=sys.stderr)
     return todo
 
 
-def _difference(plan: Plan, seed: int, folder: Path, task: Any) -> str:
+def _difference(plan: Plan, seed: int, folder: Path) -> str:
     """Words for the first setting in which a stored run differs from the plan; "" if it is the same."""
     from ..engine import open_run
-    from ..engine.settings import resolve
 
     stored = open_run(folder).config
-    fit = {k: v for k, v in plan.fit.items() if k not in ("steps", "epochs", "reference_batch")} | {"seed": seed}
-    lengths = (plan.fit.get("steps"), plan.fit.get("epochs"), plan.fit.get("reference_batch"))
-    settings = vars(resolve(task, *lengths, fit))
-    wanted = {"method": plan.method, "options": plan.options, "task": task.config, "fit": settings}
-    wanted = json.loads(json.dumps(wanted, default=str))
-    for part, value in wanted.items():
-        if not isinstance(value, dict):
-            if stored.get(part) != value:
-                return f"{part}: {stored.get(part)} there, {value} now"
-            continue
-        there = stored.get(part) or {}
-        for key in {*value, *there} - set(HARDWARE if part == "fit" else ()):
-            if there.get(key) != value.get(key):
-                return f"{key}: {there.get(key)} there, {value.get(key)} now"
+    if stored["method"] != plan.method:
+        return f"method: {stored['method']} there, {plan.method} now"
+    wanted = {"options": plan.options, "task": plan.task, "fit": plan.fit | {"seed": seed}}
+    for part, values in json.loads(json.dumps(wanted, default=str)).items():
+        there = stored[part] or {}
+        for key in sorted({*values, *there} - set(HARDWARE if part == "fit" else ())):
+            if there.get(key) != values.get(key):
+                return f"{key}: {there.get(key)} there, {values.get(key)} now"
     return ""
 
 
@@ -213,7 +216,7 @@ def _say(found: dict[str, Any], head: str = "  ", tail: str = "") -> None:
 
 
 def _measure_memory(work: Sequence[tuple[Plan, int, Path]]) -> None:
-    """Fill in the peak memory on a CPU, where nothing counts it during training: once per method, for all its seeds."""
+    """Fill in the peak memory on a CPU, where nothing counts it during training: once per method."""
     from ..data import load
     from ..engine import open_run
     from ..methods import create
@@ -310,6 +313,6 @@ def table(result: dict[str, Any]) -> str:
     )
     return (
         f"{result['data']}: {result['protocol']}; {fit['steps']} steps, batch {fit['batch']}; {over}\n"
-        f"last = end of training; best = best evaluation, chosen on val, so optimistic; differences of the last, in points"
+        f"last = end of training; best = best evaluation, chosen on val: optimistic; differences of the last, in points"
         f"\n\n{text.table(head, rows, right='lrrrrrr')}"
     )

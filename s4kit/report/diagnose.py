@@ -1,7 +1,7 @@
 """`s4kit diagnose`: a run's health from its own files, each finding with its figures and what to do.
 
-Health is judged on the supervised term: losses on pseudo-labels start at zero and rise as pixels pass the threshold, which
-is as it should be.
+Health is judged on the supervised term: losses on pseudo-labels start at zero and rise as pixels pass the threshold,
+which is as it should be.
 """
 
 from __future__ import annotations
@@ -116,24 +116,22 @@ def kept(run: Run) -> Finding | None:
         return None
     values = [_mean([row[n] for n in names if row.get(n) is not None]) for row in rows if row.get(names[0]) is not None]
     last = _mean(values[-max(3, len(values) // 5) :])
-    tau = run.config["options"].get("tau")
+    tau = _tau(run)
     right = _last_pseudo(run).get("precision")
     figures = f"{percent(last)} % of the unlabelled pixels are trained on at the end"
     figures += f", {percent(right)} % of them right" if right is not None else ""
     if last < 0.02:
-        mend = (
-            "Next to nothing is learnt from unlabelled images: train longer, or lower the threshold (--option tau=0.8)."
-        )
+        mend = f"Next to nothing is learnt from unlabelled images: train longer{_try(tau, -0.15)}."
         return Finding("kept share", PROBLEM, figures, mend)
     if last > 0.98 and tau != 0 and (right is None or right < 0.9):
-        mend = "The threshold rejects nothing, wrong pixels included: raise it (--option tau=0.97) or use fewer steps."
+        mend = f"The rule rejects nothing, wrong pixels included: more labelled images{_try(tau, 0.02)}."
         return Finding("kept share", WARNING, figures, mend)
     return Finding("kept share", OK, figures)
 
 
 def starved(run: Run) -> Finding | None:
     """Does every class get pseudo-labels?"""
-    row = _last_pseudo(run)
+    row = _last_pseudo(run) if _trains_on_them(run) else {}
     classes = [key[len("coverage_") :] for key in row if key.startswith("coverage_") and row[key] is not None]
     if not classes or not row.get("coverage"):
         return None
@@ -145,12 +143,12 @@ def starved(run: Run) -> Finding | None:
         figures = f"the least is {least}: {percent(row[f'coverage_{least}'])} % of its pixels are kept"
         return Finding("classes with pseudo-labels", OK, figures)
     words = [
-        f"{c} (of its pixels {percent(a)} % kept; {percent(b)} % of all kept labels)" for c, (a, b) in poor.items()
+        f"{c} ({percent(a)} % of its pixels kept, {percent(b)} % of the kept labels)" for c, (a, b) in poor.items()
     ]
     words += [f"{c} (no pixel gets this label)" for c in none if c not in poor]
     mend = (
-        "These classes are forgotten on unlabelled images. More labelled images of them (cover=, or more --labelled), a "
-        "class-adaptive threshold, or a lower one (--option tau=0.8)."
+        "These classes are forgotten on unlabelled images: more labelled images of them (cover=, or more --labelled), "
+        f"a class-adaptive rule{_try(_tau(run), -0.15)}."
     )
     level = PROBLEM if none else WARNING
     figures = f"{percent(row['coverage'])} % of all pixels kept; starved: {', '.join(words)}"
@@ -159,7 +157,8 @@ def starved(run: Run) -> Finding | None:
 
 def precision(run: Run) -> Finding | None:
     """Do the kept pseudo-labels stay right, or does the method confirm its own errors?"""
-    rows = [row for row in run.pseudo() if row.get("precision") is not None and (row.get("coverage") or 0) > 0.02]
+    rows = run.pseudo() if _trains_on_them(run) else []
+    rows = [row for row in rows if row.get("precision") is not None and (row.get("coverage") or 0) > 0.02]
     rows = [row for row in rows if row["name"] == rows[0]["name"]]
     if len(rows) < 3:
         return None
@@ -170,10 +169,10 @@ def precision(run: Run) -> Finding | None:
         f"now {percent(last['coverage'])} %)"
     )
     if last["precision"] < 0.6:
-        mend = "The method teaches itself mistakes: a higher threshold, more labelled images, or a longer supervised start."
+        mend = f"The method teaches itself mistakes: more labelled images{_try(_tau(run), 0.02)}."
         return Finding("precision of pseudo-labels", PROBLEM, figures, mend)
     if last["precision"] < best["precision"] - 0.1:
-        mend = "It fell as more was kept. Raise the threshold a little and look at the probes, which classes it costs."
+        mend = f"It fell as more was kept: fewer steps{_try(_tau(run), 0.02)}."
         return Finding("precision of pseudo-labels", WARNING, figures, mend)
     return Finding("precision of pseudo-labels", OK, figures)
 
@@ -215,7 +214,7 @@ def last_and_best(run: Run) -> Finding | None:
         f"{100 * gap:.1f} points more"
     )
     if gap > 0.03:
-        mend = "It got worse: fewer steps, a lower --lr, or a higher threshold. Report the last; the best was chosen on val."
+        mend = "It got worse: fewer steps or a lower --lr. Report the last all the same: the best was chosen on val."
         return Finding("last and best", WARNING, figures, mend)
     return Finding("last and best", OK, figures)
 
@@ -245,6 +244,31 @@ def dead(run: Run) -> Finding | None:
         return Finding("classes recognised", OK, f"the worst is {worst} with IoU {percent(iou[worst])}")
     mend = "Are they in the labelled images? `s4kit data check` counts them; cover= draws a split that has every class."
     return Finding("classes recognised", WARNING, f"IoU below 1: {', '.join(absent)}", mend)
+
+
+def _trains_on_them(run: Run) -> bool:
+    """Whether the method trains on pseudo-labels; the supervised baselines only show what they would be."""
+    rows = run.metrics()
+    return any(key.startswith("kept_") for key in (rows[-1] if rows else {}))
+
+
+def _tau(run: Run) -> float | None:
+    """The confidence threshold of the run's method; None where it has none."""
+    import inspect
+
+    from ..methods import get
+
+    known = inspect.signature(get(run.config["method"]).__init__).parameters
+    default = known["tau"].default if "tau" in known else None
+    return run.config["options"].get("tau", default)
+
+
+def _try(tau: float | None, change: float) -> str:
+    """Words that propose another threshold, where there is one."""
+    if not isinstance(tau, int | float):
+        return ""
+    value = min(0.99, max(0.5, tau + change))
+    return f", or a {'higher' if change > 0 else 'lower'} threshold (--option tau={value:.2f}, now {tau})"
 
 
 def _last_pseudo(run: Run) -> dict[str, Any]:

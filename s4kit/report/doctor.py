@@ -6,7 +6,6 @@ import importlib.metadata
 import os
 import platform
 import shutil
-import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -63,11 +62,7 @@ Say = Callable[..., None]
 
 
 def _python(say: Say) -> None:
-    version = platform.python_version()
-    if sys.version_info < (3, 11):
-        say("python", PROBLEM, version, "s4kit needs Python 3.11 or newer: make a new environment.")
-    else:
-        say("python", OK, f"{version} on {platform.system()} {platform.machine()}")
+    say("python", OK, f"{platform.python_version()} on {platform.system()} {platform.machine()}")
 
 
 def _packages(say: Say) -> None:

@@ -79,12 +79,12 @@ def _body(out: Path, dark: Path, result: dict[str, Any]) -> str:
     )
     parts = [
         f"<h1>{escape(result['data'])}: {len(result['methods'])} methods compared</h1>",
-        f'<p class="soft">{escape(result["protocol"])} · {fit["steps"]} steps · {fit["batch"]} labelled images a step · '
+        f'<p class="soft">{escape(result["protocol"])} · {fit["steps"]} steps · {fit["batch"]} labelled a step · '
         f"crop {result['task'].get('crop')} · {over}</p>",
         "<h2>Result</h2>",
         _scores(result),
         '<p class="soft small">mIoU on the validation set in percent. <b>last</b>: at the end of training, the honest '
-        "figure; <b>best</b>: the best evaluation, chosen on val, so optimistic. Differences are of <b>last</b>, in points. "
+        "figure; <b>best</b>: the best evaluation, chosen on val, so optimistic. Differences: of <b>last</b>, in points. "
         "<b>supervised_strong</b> sees the labelled images through the same strong views as the semi-supervised methods: "
         "only the difference to it is owed to the unlabelled images.</p>",
         "<h2>Curves</h2>",
@@ -160,6 +160,6 @@ def _made(result: dict[str, Any]) -> str:
     command = f"<pre>{escape(result['command'])}</pre>" if result.get("command") else ""
     return (
         f"{command}<p class='soft small'>{escape(versions)}; {escape(result['hardware'])}. Peak memory is what PyTorch "
-        "allocates in a training step (on a CPU: measured on one step of each method). The time includes evaluation.</p>"
+        "allocates in training (on a CPU: measured on one step of each method). The time includes evaluation.</p>"
         f"<details><summary>all settings</summary><pre>{escape(shown)}</pre></details>"
     )

@@ -1,4 +1,4 @@
-"""`s4kit predict`: images in; index maps, colour masks and a legend out. Files that cannot be read are skipped and named."""
+"""`s4kit predict`: images in; index maps, colour masks and a legend out. Unreadable files are skipped and named."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def predict_files(
         images: files, or folders of which all images are taken.
 
     Returns:
-        {"out", "written": [one dict per image: image, index, colour, classes (share of pixels)], "skipped": [...], "ok"}.
+        {"out", "written": [per image: image, index, colour, classes (share of pixels)], "skipped": [...], "ok"}.
 
     Raises:
         S4Error: no run, no checkpoint, or not a single image could be read.
