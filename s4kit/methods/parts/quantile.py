@@ -32,5 +32,6 @@ def percentiles(values: Tensor, shares: Sequence[float], where: Tensor) -> list[
 def _between(ordered: Tensor, last: Tensor, share: float) -> Tensor:
     place = last * share / 100  # in this order whole results stay whole: 80 * 5 / 100 = 4, while 0.8 * 5 may not be
     low = place.floor()
-    below, above = ordered[low.long()], ordered[torch.minimum(low.long() + 1, last)]
+    # `take`, since indexing by a 0-dimensional tensor reads it from the host
+    below, above = ordered.take(torch.stack([low.long(), torch.minimum(low.long() + 1, last)]))
     return torch.where(place > low, below + (above - below) * (place - low), below)
