@@ -59,4 +59,6 @@ def recipe_for(method: type[Method], dataset: str) -> Recipe:
     merged = {part: {k: v for s in sources for k, v in s.get(part, {}).items()} for part in ("task", "method", "fit")}
     if "steps" in own.get(dataset, {}).get("fit", {}):
         merged["fit"].pop("epochs", None)  # one length, the method's
+    if dataset not in KIT:
+        merged["fit"]["reference_batch"] = merged["fit"]["batch"]  # another batch scales the published rate
     return merged

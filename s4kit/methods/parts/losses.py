@@ -123,8 +123,9 @@ def criterion(spec: str | Criterion) -> Criterion:
     try:
         tree = ast.parse(spec, mode="eval").body
         call = tree if isinstance(tree, ast.Call) else ast.Call(tree, [], [])
+        values = [ast.literal_eval(a) for a in call.args]
         options = {k.arg: ast.literal_eval(k.value) for k in call.keywords}
-        return {"ce": lambda: ce, "ohem": ohem}[call.func.id](**options)
+        return {"ce": lambda: ce, "ohem": ohem}[call.func.id](*values, **options)
     except (SyntaxError, AttributeError, KeyError, TypeError, ValueError):
         raise S4Error(f"supervised={spec!r}: write ce, ohem or ohem(thresh=0.7, min_kept=200000).") from None
 
