@@ -182,7 +182,6 @@ class U2PL(Method):
         logits, _ = self.teach(u)
         box = u.masks[0] & (torch.rand((), device=u.weak.device) < 0.5)
         mixed, logits = (paste(box, t.roll(-1, 0), t) for t in (u.weak, logits))
-
         both, n = torch.cat([x.weak, mixed]), len(x)
         own = self.through(self.student, both)
         with torch.no_grad():
@@ -235,8 +234,7 @@ class U2PL(Method):
     ) -> Tensor:
         """L_c of cat(x, u), of which the first n images are x; writes the queues, then draws from them.
 
-        Args:
-            own, other: of student and teacher. label, low, high: (B, h, w). draws: instead of own ones.
+        Args: own, other of student and teacher; label, low, high (B, h, w); draws instead of own ones.
         """
         is_x = torch.arange(label.numel(), device=label.device) < n * label[0].numel()
         belongs, low, high = members(label.flatten(), self.classes), low.flatten(), high.flatten()

@@ -13,8 +13,8 @@ def poly(power: float = 0.9, after: bool = False, warmup: int = 0) -> Callable[[
     """Polynomial decay (1 - t / T) ** power, with an optional linear warm-up over the first `warmup` steps.
 
     Args:
-        after: the rate is written after the optimiser step, as in UniMatch and U2PL: step t runs at the rate of t - 1,
-            so that steps 0 and 1 are both at the full rate. Otherwise before it (CPS).
+        after: the rate is written after the optimiser step, as in UniMatch: step t runs at the rate of t - 1,
+            so that steps 0 and 1 are both at the full rate. Otherwise before it (CPS, U2PL).
     """
 
     def factor(clock: Any) -> float:
