@@ -49,6 +49,9 @@ def _answer(argv: list[str], as_json: bool) -> tuple[int, Any]:
     except KeyboardInterrupt:
         print("s4kit: interrupted", file=sys.stderr)
         return 130, {"error": "interrupted", "interrupted": True}
+    except BrokenPipeError:  # `s4kit ... | head`: who reads has seen enough
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115 (the interpreter closes it)
+        return 0, None
     except SystemExit as leave:  # --help, --version
         return int(leave.code or 0), None
     except Exception as error:

@@ -111,8 +111,9 @@ def map_ids(stored: np.ndarray, table: np.ndarray, path: str) -> np.ndarray:
     """
     low, high = int(stored.min()), int(stored.max())
     inside = low >= 0 and high <= 255
-    classes = table[stored] if inside else table[stored.clip(0, 255)]
-    wrong = classes < 0 if inside else (classes < 0) | (stored < 0) | (stored > 255)
+    classes = table.astype(np.uint8).take(stored, mode="clip")
+    wrong = (table < 0).take(stored, mode="clip")
+    wrong = wrong if inside else wrong | (stored < 0) | (stored > 255)
     if wrong.any():
         y, x = (int(v) for v in np.argwhere(wrong)[0])
         values = sorted({int(v) for v in np.unique(stored[wrong])})
@@ -122,7 +123,7 @@ def map_ids(stored: np.ndarray, table: np.ndarray, path: str) -> np.ndarray:
             f"{', '.join(map(str, values[:5]))}; {int(wrong.sum())} pixels). Allowed: {allowed}, where {VOID} is void. "
             "Mend the map, or name the missing class."
         )
-    return classes.astype(np.uint8)
+    return classes
 
 
 def _ranges(values: np.ndarray) -> list[str]:

@@ -12,7 +12,7 @@ from ..data.task import Task
 from ..engine import optimise
 from ..engine.device import autocast, pick_device, pick_precision
 from ..methods.base import Clock, Losses, Method, Optim
-from ..views import HostStep, draw_step, render
+from ..views import Batch, HostStep, draw_step, render
 
 
 class Peak:
@@ -59,10 +59,13 @@ class Stepper:
         self.optimisers = optimise.build(self.specs)
         self.clock = Clock(step=int(1000 * progress), steps=1000, epoch_steps=10, overall=progress)
 
-    def __call__(self, drawn: HostStep) -> None:
-        """One step on drawn views; `fit` does the same, in the same order."""
+    def batch(self, drawn: HostStep) -> Batch:
+        """Drawn views on the device, as `fit` has them."""
         batch = render(drawn, self.method.views, self.device)
-        batch = batch.map(lambda t: t.contiguous(memory_format=torch.channels_last) if t.dim() == 4 else t)
+        return batch.map(lambda t: t.contiguous(memory_format=torch.channels_last) if t.dim() == 4 else t)
+
+    def __call__(self, batch: Batch) -> None:
+        """One step; `fit` does the same, in the same order."""
         self.method.train()
         optimise.set_rates(self.optimisers, self.specs, self.clock)
         torch.manual_seed(mix_seed("stepper", self.clock.step))
@@ -86,5 +89,5 @@ def step_peak(build: Callable[[], Method], task: Task, batch: int, recipe: Optim
         method = build()
         step = Stepper(method, task, recipe, device)
         for number in range(2):  # the second one has the optimiser's state as well
-            step(draw_step(task, method.views, batch, 0, 0, number))
+            step(step.batch(draw_step(task, method.views, batch, 0, 0, number)))
     return peak.bytes

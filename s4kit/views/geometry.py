@@ -102,8 +102,9 @@ def _resample(array: np.ndarray, window: Window, crop: int, method: Image.Resamp
     patch = np.asarray(resized)
     if patch.shape[:2] == (crop, crop):
         return patch
-    out = np.empty((crop, crop, *array.shape[2:]), np.uint8)
-    out[:] = fill
+    out = np.zeros((crop, crop, *array.shape[2:]), np.uint8)
+    if np.any(fill):
+        out[:] = fill
     top, left, bottom, right = placement(window, crop)
     out[top:bottom, left:right] = patch
     return out

@@ -1,0 +1,112 @@
+"""The yardstick of the host benchmark: a plain Pillow pipeline per sample, as public semi-supervised loaders have it.
+
+Everything on the CPU, on whole images: resize, pad, crop, flip, then colour jitter, grey and blur through torchvision's
+and Pillow's image operations, then to tensors. Beside it the photographs that both sides read.
+"""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image, ImageFilter, ImageOps
+from torch import Tensor
+from torchvision.transforms import ColorJitter, Compose, Normalize, RandomGrayscale, ToTensor
+
+from ..data.sources import FileSource
+from ..data.task import Task
+
+CLASSES = 21
+_colour, _grey = ColorJitter(0.5, 0.5, 0.5, 0.25), RandomGrayscale(0.2)
+_normalised = Compose([ToTensor(), Normalize([0.485, 0.456, 0.406], [0.229, 0.224, 0.225])])
+
+
+def write_photos(folder: Path, amount: int, size: tuple[int, int] = (375, 500)) -> Task:
+    """Write `amount` JPEGs of about 80 kB at 500 x 375 with label maps, and return the task over them.
+
+    The content is noise with the spectrum of photographs (power falls with frequency) with large regions as classes.
+    """
+    rng = np.random.default_rng(0)
+    for i in range(amount):
+        photo, label = _photo(rng, size)
+        Image.fromarray(photo).save(folder / f"{i}.jpg", quality=90)
+        Image.fromarray(label).save(folder / f"{i}.png")
+    names = [str(i) for i in range(amount)]
+    source = FileSource(names, [f"{n}.jpg" for n in names], [f"{n}.png" for n in names], str(folder), CLASSES)
+    classes, palette = tuple(f"class {i}" for i in range(CLASSES)), tuple((i, i, i) for i in range(CLASSES))
+    labelled, unlabelled = tuple(range(amount // 2)), tuple(range(amount // 2, amount))
+    return Task("photos", classes, palette, source, labelled, unlabelled, source, crop=321)
+
+
+def _photo(rng: np.random.Generator, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+    height, width = size
+    total = rng.normal(scale=0.35, size=(height, width, 1)) * np.ones(3)
+    for cell in (4, 8, 16, 32, 64, 128):
+        coarse = rng.normal(size=(height // cell + 3, width // cell + 3, 3))
+        layers = [Image.fromarray(coarse[..., c].astype(np.float32)) for c in range(3)]
+        up = np.stack([np.asarray(layer.resize((width, height), Image.Resampling.BICUBIC)) for layer in layers], -1)
+        total += up * cell**0.5 / 2
+    label = np.digitize(up[..., 0], np.linspace(-1.5, 1.5, CLASSES - 1)).astype(np.uint8)
+    low, high = np.percentile(total, (1, 99))
+    return ((total - low) / (high - low) * 255).clip(0, 255).astype(np.uint8), label
+
+
+def labelled_sample(task: Task, row: int) -> tuple[Tensor, Tensor]:
+    """One labelled image: normalised (3, S, S) and its label (S, S) long."""
+    image, label = _geometry(task, row)
+    return _normalised(image), torch.from_numpy(np.array(label)).long()
+
+
+def unlabelled_sample(task: Task, row: int) -> tuple[Tensor, ...]:
+    """One unlabelled image: a weak and two strong views, the padding mask, two CutMix masks.
+
+    The label map is read as well, since these loaders' lists name one for every image.
+    """
+    image, label = _geometry(task, row)
+    strong = [_strong(image.copy()) for _ in range(2)]
+    ignored = torch.zeros(label.size[::-1], dtype=torch.long)
+    ignored[torch.from_numpy(np.array(label)).long() == 255] = 255
+    return _normalised(image), *map(_normalised, strong), ignored, *(_box(task.crop) for _ in range(2))
+
+
+def _geometry(task: Task, row: int) -> tuple[Image.Image, Image.Image]:
+    source, crop = task.train, task.crop
+    image = Image.open(source.image_path(row)).convert("RGB")
+    label = Image.fromarray(np.array(Image.open(source.label_path(row))))
+    width, height = image.size
+    longer = random.randint(int(max(height, width) * 0.5), int(max(height, width) * 2))
+    width, height = (int(side * longer / max(image.size) + 0.5) for side in image.size)
+    image = image.resize((width, height), Image.Resampling.BILINEAR)
+    label = label.resize((width, height), Image.Resampling.NEAREST)
+    border = (0, 0, max(0, crop - width), max(0, crop - height))
+    image, label = ImageOps.expand(image, border, fill=0), ImageOps.expand(label, border, fill=255)
+    left, top = (random.randint(0, side - crop) for side in image.size)
+    image, label = (part.crop((left, top, left + crop, top + crop)) for part in (image, label))
+    if random.random() < 0.5:
+        image, label = (part.transpose(Image.Transpose.FLIP_LEFT_RIGHT) for part in (image, label))
+    return image, label
+
+
+def _strong(image: Image.Image) -> Image.Image:
+    if random.random() < 0.8:
+        image = _colour(image)
+    image = _grey(image)
+    if random.random() < 0.5:
+        image = image.filter(ImageFilter.GaussianBlur(random.uniform(0.1, 2.0)))
+    return image
+
+
+def _box(side: int) -> Tensor:
+    mask = torch.zeros(side, side)
+    if random.random() < 0.5:
+        return mask
+    area = random.uniform(0.02, 0.4) * side * side
+    while True:
+        ratio = random.uniform(0.3, 1 / 0.3)
+        width, height = int((area / ratio) ** 0.5), int((area * ratio) ** 0.5)
+        left, top = random.randrange(side), random.randrange(side)
+        if left + width <= side and top + height <= side:
+            mask[top : top + height, left : left + width] = 1
+            return mask
