@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
@@ -54,6 +54,7 @@ class MeanTeacher(Method):
         extends=("supervised",),
         parity="golden",
     )
+    recipes: ClassVar = {"scenes": {"method": {"decay": 0.98}}}  # a short run forgets faster
 
     def __init__(
         self,
