@@ -52,7 +52,7 @@ class MeanTeacher(Method):
         arxiv="1703.01780",
         code="https://github.com/CuriousAI/mean-teacher",
         extends=("supervised",),
-        parity="golden",
+        parity="reference",
     )
     recipes: ClassVar = {"scenes": {"method": {"decay": 0.98}}}  # a short run forgets faster
 

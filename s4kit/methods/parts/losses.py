@@ -96,7 +96,7 @@ def ohem(thresh: float = 0.7, min_kept: int = 100_000) -> Criterion:
         return ce
 
     @float32
-    def criterion(logits: Tensor, label: Tensor) -> Tensor:
+    def hard_ce(logits: Tensor, label: Tensor) -> Tensor:
         nll = ce_map(logits, label)
         valid = label != VOID
         with torch.no_grad():
@@ -106,7 +106,7 @@ def ohem(thresh: float = 0.7, min_kept: int = 100_000) -> Criterion:
             kept = (valid & (hard | (valid.sum() < min_kept))).to(nll.dtype)
         return pixel_mean(nll, kept, kept, over="kept")
 
-    return criterion
+    return hard_ce
 
 
 def criterion(spec: str | Criterion) -> Criterion:
