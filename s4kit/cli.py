@@ -28,6 +28,7 @@ def main(argv: list[str] | None = None) -> int:
     """Run one command; returns the exit status."""
     argv = sys.argv[1:] if argv is None else list(argv)
     os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # the profiler's chatter about missing GPUs
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # and about memory from before its time
     as_json = "--json" in argv
     status, answer = _answer(argv, as_json)
     if as_json and answer is not None:
@@ -91,6 +92,7 @@ def parser() -> argparse.ArgumentParser:
 
     top = _Parser(prog="s4kit", description="Semi-supervised semantic segmentation: train, compare, look inside.")
     top.add_argument("--version", action="version", version=f"s4kit {__version__}")
+    top.add_argument("--json", action="store_true", help=argparse.SUPPRESS)  # before the command, too
     commands = top.add_subparsers(title="commands", metavar="COMMAND", parser_class=_Parser)
 
     def command(name: str, call: Any, help: str, **extra: Any) -> argparse.ArgumentParser:
@@ -153,6 +155,9 @@ def _training_flags(new: argparse.ArgumentParser) -> None:
     data.add_argument("--labelled", metavar="1/16", help="share, count or list file of labelled images")
     data.add_argument("--split-seed", type=int, metavar="S", help="of the labelled / unlabelled split (default 0)")
     data.add_argument("--size", metavar="S", help="resize images once: a factor (0.5) or a short side in pixels (180)")
+    data.add_argument(
+        "--data-option", action="append", default=[], metavar="NAME=VALUE", help="of `load`: cover=3, overlap=True, ..."
+    )
     view.add_argument("--backbone", metavar="B", help="resnet50, efficientnet_lite0, ... or name(option=value)")
     view.add_argument("--crop", type=int, metavar="C", help="side of the training crop in pixels")
     view.add_argument("--option", action="append", default=[], metavar="NAME=VALUE", help="option of the method")
@@ -186,6 +191,7 @@ def _given(a: argparse.Namespace) -> tuple[dict, dict, dict]:
     if not a.data:
         raise S4Error("Say which data set: --data NAME (`s4kit data list` lists them; scenes needs no download).")
     task = {name: getattr(a, flag) for flag, name in _TASK.items() if getattr(a, flag) is not None}
+    task |= parse_options(a.data_option)
     options = ({"net": a.backbone} if a.backbone else {}) | parse_options(a.option)
     fit = {name: getattr(a, name) for name in _FIT if getattr(a, name, None) is not None}
     if {"steps", "epochs"} <= fit.keys():
@@ -200,7 +206,8 @@ def _train(a: argparse.Namespace) -> dict[str, Any]:
     from .report import setup
 
     folder = a.resume or a.out
-    if a.resume and os.path.isfile(os.path.join(a.resume, "config.json")):
+    goes_on = bool(a.resume) and os.path.isfile(os.path.join(a.resume, "config.json"))
+    if goes_on:
         if a.out and os.path.abspath(a.out) != os.path.abspath(a.resume):
             raise S4Error(f"--resume continues in {a.resume}; leave --out away or give the same folder.")
         chosen = setup.resumed(a.resume)
@@ -215,7 +222,7 @@ def _train(a: argparse.Namespace) -> dict[str, Any]:
     else:
         task, options, fit = _given(a)
         chosen = setup.plan(a.method, a.data, task, options, fit)
-    found = setup.summary(setup.train(chosen, folder, resume=bool(a.resume)))
+    found = setup.summary(setup.train(chosen, folder, resume=goes_on))
     _say_trained(found)
     return found
 

@@ -232,6 +232,7 @@ class _Repeated:
 
 def _many_files(root: Path, amount: int) -> None:
     """A data set of `amount` tiny training images in the `folder` layout; the bytes of all are the same."""
+    (root / "classes.txt").write_text("ground\nthing\n")
     for part in ("images", "labels"):
         for split, count in (("train", amount), ("val", 2)):
             folder = root / part / split

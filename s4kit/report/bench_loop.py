@@ -15,9 +15,11 @@ from ..nets import Features, SegNet
 from ..views import Batch
 
 
-def plain_unimatch(net: SegNet, optimiser: torch.optim.Optimizer, tau: float = 0.95) -> Callable[[Batch], None]:
+def plain_unimatch(
+    net: SegNet, optimiser: torch.optim.Optimizer, tau: float = 0.95, drop: float = 0.5
+) -> Callable[[Batch], None]:
     """A function that makes one training step on a batch with the streams x, u and v."""
-    keep = nn.Dropout2d(0.5)
+    keep = nn.Dropout2d(drop)
 
     def step(batch: Batch) -> None:
         x, u, v = batch.x, batch.u, batch.v

@@ -147,8 +147,8 @@ def starved(run: Run) -> Finding | None:
     ]
     words += [f"{c} (no pixel gets this label)" for c in none if c not in poor]
     mend = (
-        "These classes are forgotten on unlabelled images: more labelled images of them (cover=, or more --labelled), "
-        f"a class-adaptive rule{_try(_tau(run), -0.15)}."
+        "These classes are forgotten on unlabelled images: more labelled images of them (--labelled, or --data-option "
+        f"cover=3), a class-adaptive rule{_try(_tau(run), -0.15)}."
     )
     level = PROBLEM if none else WARNING
     figures = f"{percent(row['coverage'])} % of all pixels kept; starved: {', '.join(words)}"
@@ -242,7 +242,7 @@ def dead(run: Run) -> Finding | None:
     if not absent:
         worst = min(iou, key=iou.get)
         return Finding("classes recognised", OK, f"the worst is {worst} with IoU {percent(iou[worst])}")
-    mend = "Are they in the labelled images? `s4kit data check` counts them; cover= draws a split that has every class."
+    mend = "Are they in the labelled images? `s4kit data check` counts; --data-option cover=3 draws a split with each."
     return Finding("classes recognised", WARNING, f"IoU below 1: {', '.join(absent)}", mend)
 
 

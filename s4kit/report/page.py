@@ -84,7 +84,7 @@ def _body(out: Path, dark: Path, result: dict[str, Any]) -> str:
         "<h2>Result</h2>",
         _scores(result),
         '<p class="soft small">mIoU on the validation set in percent. <b>last</b>: at the end of training, the '
-        "honest figure; <b>best</b>: the best evaluation, chosen on val, so optimistic. Differences are of <b>last</b>, "
+        "honest figure; <b>best</b>: the best evaluation, chosen on val, so optimistic. Differences are of <b>last</b> "
         "in points. <b>supervised_strong</b> sees the labelled images through the same strong views as the "
         "semi-supervised methods: only the difference to it is owed to the unlabelled images.</p>",
         "<h2>Curves</h2>",

@@ -151,7 +151,7 @@ def parse_options(pairs: list[str]) -> dict[str, Any]:
     for pair in pairs:
         name, equals, text = pair.partition("=")
         if not equals or not name:
-            raise S4Error(f"--option {pair!r} is not of the form name=value, such as --option tau=0.9.")
+            raise S4Error(f"The option {pair!r} is not of the form name=value, such as tau=0.9 or cover=3.")
         try:
             found[name] = ast.literal_eval(text)
         except (ValueError, SyntaxError):

@@ -1,0 +1,51 @@
+"""`s4kit bench` runs and its figures make sense; how fast it is, is not for a test to judge."""
+
+import json
+
+import pytest
+
+from s4kit.cli import main
+from s4kit.report.bench import show
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("what", ["host", "step", "u2pl", "eval"])
+def test_both_sides_are_measured(what, capsys):
+    assert main(["bench", what, "--quick", "--json"]) == 0
+    told = capsys.readouterr()
+    found = json.loads(told.out.strip().splitlines()[-1])
+    figures = found[what]
+    assert all(v > 0 for k, v in figures.items() if isinstance(v, int | float) and k not in ("added", "share_of_step"))
+    assert show(found) in told.err
+    if what == "eval":
+        assert figures["ratio"] == pytest.approx(1, abs=0.05)
+    if what == "host":
+        assert figures["host_ratio"] == pytest.approx(figures["host_ms"] / figures["plain_ms"])
+
+
+def test_the_plain_loop_has_the_losses_of_the_method():
+    """Same network, same batch, dropout off: the yardstick trains on what UniMatch trains on."""
+    import torch
+    from toy import toy_task
+
+    from s4kit.methods import create
+    from s4kit.methods.base import Clock
+    from s4kit.nets import copy_of
+    from s4kit.report.bench_loop import plain_unimatch
+    from s4kit.views import draw_step, render
+
+    torch.manual_seed(0)
+    task = toy_task()
+    method = create("unimatch", task, net="tiny", tau=0.26, drop=0.0)
+    net = copy_of(method.student).requires_grad_(True)
+    batch = render(draw_step(task, method.views, 3, 0, 0, 0), method.views)
+    method.train()
+    method.losses(batch, Clock(0, 10)).total.backward()
+    sgd = torch.optim.SGD(net.parameters(), lr=0.0)
+    plain_unimatch(net, sgd, tau=0.26, drop=0.0)(batch)
+    pairs = list(zip(method.student.parameters(), net.parameters()))
+    assert sum(p.grad is not None and bool(p.grad.abs().sum() > 0) for p, _ in pairs) > len(pairs) // 2
+    for ours, plain in pairs:
+        assert (ours.grad is None) == (plain.grad is None)
+        if ours.grad is not None:
+            torch.testing.assert_close(ours.grad, plain.grad, rtol=1e-3, atol=1e-5)

@@ -1,0 +1,129 @@
+"""Comparisons: the figures, the files, and going on after an interruption."""
+
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+from toy_folder import flags
+
+from s4kit.cli import main
+from s4kit.report import html, plots, text
+from s4kit.report.compare import collect
+from s4kit.report.setup import Plan, match
+
+
+@pytest.fixture(scope="module")
+def compared(squares, tmp_path_factory):
+    out = tmp_path_factory.mktemp("compare")
+    argv = ["compare", "fixmatch", *flags(squares), "--seeds", "0,1", "--out", str(out)]
+    assert main(argv) == 0
+    return out, argv
+
+
+def test_every_run_and_both_baselines(compared):
+    found = json.loads((compared[0] / "compare.json").read_text())
+    assert [m["method"] for m in found["methods"]] == ["supervised", "supervised_strong", "fixmatch"]
+    assert len(found["runs"]) == 6
+    for run in found["runs"]:
+        assert 0 <= run["miou_last"] <= run["miou_best"] <= 1
+        assert run["seconds"] > 0 and run["peak_memory"] > 1e5
+    for row in found["methods"]:
+        own = [run["miou_last"] for run in found["runs"] if run["method"] == row["method"]]
+        assert row["miou_last"] == pytest.approx(np.mean(own)) and row["miou_last_sd"] == pytest.approx(
+            np.std(own, ddof=1)
+        )
+    first, _, last = found["methods"]
+    assert last["over_supervised"] == pytest.approx(last["miou_last"] - first["miou_last"])
+
+
+def test_files_are_whole_and_the_page_stands_alone(compared):
+    for name in ("curves.png", "grid.png"):
+        with Image.open(compared[0] / name) as picture:
+            picture.load()
+            assert min(picture.size) > 300
+    page = (compared[0] / "report.html").read_text()
+    assert "red &lt;b&gt;" in page and "red <b>" not in page
+    assert "data:image/png;base64," in page and "http" not in page.replace("http-equiv", "")
+    assert not [f for f in compared[0].iterdir() if f.name.startswith((".", "tmp"))]
+
+
+def test_finished_runs_are_kept_and_new_seeds_added(compared, capsys):
+    out, argv = compared
+    before = {f: f.stat().st_mtime_ns for f in out.glob("runs/*/last.pt")}
+    more = [*argv]
+    more[more.index("0,1")] = "0,1,2"
+    assert main([*more, "--json"]) == 0
+    told = capsys.readouterr()
+    assert "6 are there" in told.err
+    assert len(json.loads(told.out)["runs"]) == 9
+    assert all(f.stat().st_mtime_ns == when for f, when in before.items())
+
+
+def test_another_setting_is_refused(compared, capsys):
+    _, argv = compared
+    assert main([*argv, "--lr", "0.01", "--json"]) == 2
+    assert "lr" in json.loads(capsys.readouterr().out)["error"]
+
+
+def test_an_unfinished_run_goes_on(compared, capsys):
+    out, argv = compared
+    folder = out / "runs" / "fixmatch-seed0"
+    rows = (folder / "metrics.csv").read_bytes()
+    (folder / "last.pt").write_bytes(b"cut by a kill")
+    assert main(argv) == 0
+    assert "1 continue" in capsys.readouterr().err
+    assert (folder / "metrics.csv").read_bytes() == rows
+
+
+@pytest.mark.slow
+def test_jobs_give_the_same_figures(squares, tmp_path, monkeypatch):
+    argv = ["compare", *flags(squares), "--no-baselines", "--seeds", "0,1"]
+    import torch
+
+    with_threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    assert main([*argv[:1], "supervised", *argv[1:], "--out", str(tmp_path / "one")]) == 0
+    torch.set_num_threads(with_threads)
+    assert main([*argv[:1], "supervised", *argv[1:], "--out", str(tmp_path / "two"), "--jobs", "2"]) == 0
+    one, two = (json.loads((tmp_path / name / "compare.json").read_text()) for name in ("one", "two"))
+    assert [r["miou_last"] for r in one["runs"]] == pytest.approx([r["miou_last"] for r in two["runs"]], abs=1e-3)
+
+
+def test_one_protocol_for_all():
+    plans = [
+        Plan("cps", {"crop": 800}, {"net": "resnet101c", "weight": 6.0}, {"lr": 0.02}),
+        Plan("supervised", {"crop": 321}, {"net": "resnet50"}, {"lr": 1e-3}),
+    ]
+    matched = match(plans)
+    assert matched[0] == Plan("cps", {"crop": 321}, {"net": "resnet50", "weight": 6.0}, {"lr": 1e-3})
+
+
+def test_one_seed_has_no_spread(run):
+    row = collect([(Plan("fixmatch", {}), 0, run)])["methods"][0]
+    assert row["miou_last_sd"] is None
+    assert "±" not in text.spread(row["miou_last"], row["miou_last_sd"])
+
+
+def test_bands_over_the_steps_that_all_runs_have():
+    steps, mean, sd = plots.band([[(1, 0.2), (2, 0.4), (3, 0.5)], [(1, 0.4), (2, 0.4)]])
+    assert steps.tolist() == [1, 2]
+    assert mean == pytest.approx([0.3, 0.4]) and sd == pytest.approx([0.1 * 2**0.5, 0])
+
+
+def test_a_method_keeps_its_colour():
+    few, many = ["unimatch", "mine"], ["cps", "fixmatch", "mine", "supervised", "unimatch", "yours"]
+    assert plots.style("unimatch", few)["color"] == plots.style("unimatch", many)["color"]
+    looks = [(s["color"], str(s["linestyle"])) for s in (plots.style(n, many) for n in many)]
+    assert len(set(looks)) == len(many)
+
+
+def test_cells_and_tables_escape():
+    assert html.cell("<script>") == "<td>&lt;script&gt;</td>"
+    assert "<script>" not in html.table(["<script>"], []) + html.page("<script>", "")
+
+
+def test_text_tables_align_wide_letters():
+    lines = text.table(("name", "n"), [("日本", 1), ("ab", 22)], right="lr").splitlines()
+    assert [text.width(line) for line in lines] == [8, 8, 8, 8]
+    assert text.duration(3725) == "1 h 02 min" and text.size(1.5e9) == "1.5 GB" and text.percent(float("nan")) == "—"

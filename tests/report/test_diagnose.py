@@ -1,0 +1,101 @@
+"""Health checks, each on a run folder made to have its illness."""
+
+import csv
+import json
+
+import pytest
+
+from s4kit.report.diagnose import diagnose, show
+
+
+def write(path, rows):
+    with open(path, "w", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+@pytest.fixture
+def make(tmp_path):
+    """A healthy run of 100 steps; arguments replace parts of it."""
+
+    def build(metrics=None, evaluations=None, pseudo=None, fit=None, method="fixmatch"):
+        fit = {"steps": 100, "batch": 8, "seed": 0} | (fit or {})
+        config = {"method": method, "options": {}, "task": {"name": "scenes"}, "protocol": "", "fit": fit}
+        (tmp_path / "config.json").write_text(json.dumps(config))
+        base = [
+            {"step": s, "stage": 0, "lr": 1e-3, "loss": 1, "x": 2 - s / 60, "u": 0.1, "kept_target": 0.6}
+            for s in range(100)
+        ]
+        write(tmp_path / "metrics.csv", metrics(base) if metrics else base)
+        scores = [
+            {"step": s, "predictor": "student", "miou": 0.6, "iou_a": 0.7, "iou_b": 0.5} for s in range(9, 100, 10)
+        ]
+        write(tmp_path / "evaluations.csv", evaluations(scores) if evaluations else scores)
+        base = {"name": "pseudo", "coverage": 0.6, "precision": 0.9}
+        base |= {"share_a": 0.7, "share_b": 0.3, "coverage_a": 0.7, "coverage_b": 0.4}
+        quality = [{"step": s} | base for s in range(9, 100, 10)]
+        write(tmp_path / "pseudo.csv", pseudo(quality) if pseudo else quality)
+        return {f["check"]: f for f in diagnose(tmp_path)["findings"]}, diagnose(tmp_path)
+
+    return build
+
+
+def changed(**values):
+    return lambda rows: [row | values for row in rows]
+
+
+def test_a_healthy_run(make):
+    found, whole = make()
+    assert whole["healthy"] and {f["level"] for f in found.values()} == {"ok"}
+    assert all(not f["advice"] for f in found.values())
+
+
+@pytest.mark.parametrize(
+    ("parts", "check", "level", "words"),
+    [
+        ({"metrics": changed(x=1.5)}, "supervised loss", "problem", "1.500"),
+        ({"metrics": changed(kept_target=0.001)}, "kept share", "problem", "0.1 %"),
+        ({"metrics": changed(kept_target=1.0), "pseudo": changed(precision=0.7)}, "kept share", "warning", "100.0 %"),
+        ({"metrics": lambda rows: rows[:50]}, "complete", "warning", "50 of 100"),
+        ({"metrics": lambda rows: [*rows[:-1], rows[-1] | {"u": "nan"}]}, "finite losses", "problem", "step 99"),
+        ({"pseudo": changed(share_b=0.0, coverage_b=0.0)}, "classes with pseudo-labels", "problem", "b ("),
+        ({"pseudo": changed(precision=0.4)}, "precision of pseudo-labels", "problem", "40.0 %"),
+        ({"fit": {"batch": 1}}, "batch norm", "problem", "1 labelled"),
+        ({"fit": {"batch": 2}}, "batch norm", "warning", "2 labelled"),
+        ({"evaluations": changed(iou_b=0.0)}, "classes recognised", "warning", "b"),
+        (
+            {"evaluations": lambda rows: [*rows[:-1], rows[-1] | {"miou": 0.5}]},
+            "last and best",
+            "warning",
+            "10.0 points",
+        ),
+        (
+            {"evaluations": lambda rows: [row | {"miou": 0.1 + row["step"] / 200} for row in rows]},
+            "length",
+            "warning",
+            "points over the last quarter",
+        ),
+        (
+            {"evaluations": lambda rows: [*rows, rows[-1] | {"predictor": "teacher", "miou": 0.4}]},
+            "teacher and student",
+            "warning",
+            "teacher 40.0, student 60.0",
+        ),
+    ],
+)
+def test_each_illness_is_found(make, parts, check, level, words):
+    found, whole = make(**parts)
+    assert found[check]["level"] == level and words in found[check]["figures"] and found[check]["advice"]
+    assert whole["healthy"] is (not any(f["level"] == "problem" for f in found.values()))
+    assert check in show(whole)
+
+
+def test_baselines_are_not_blamed_for_labels_that_they_do_not_use(make):
+    drop = lambda rows: [{k: v for k, v in row.items() if k != "kept_target"} for row in rows]  # noqa: E731
+    found, _ = make(metrics=drop, pseudo=changed(precision=0.1), method="supervised")
+    assert "kept share" not in found and "precision of pseudo-labels" not in found
+
+
+def test_a_real_run(run):
+    assert diagnose(run)["method"] == "fixmatch"

@@ -1,0 +1,56 @@
+"""The doctor: here all is in order; elsewhere it says what to do."""
+
+import importlib.metadata
+
+import pytest
+import torch
+
+import s4kit.report.doctor as of
+
+
+def by_name(result):
+    return {check["name"]: check for check in result["checks"]}
+
+
+def test_this_installation_is_in_order():
+    result = of.doctor()
+    assert result["ok"], of.show(result)
+    assert {"python", "torch", "GPU", "memory", "ImageNet weights", "data: scenes"} <= by_name(result).keys() | {"GPU"}
+
+
+def test_missing_and_old_packages(monkeypatch):
+    real = importlib.metadata.version
+
+    def version(name):
+        if name == "einops":
+            raise importlib.metadata.PackageNotFoundError
+        return "0.9.16" if name == "timm" else real(name)
+
+    monkeypatch.setattr(importlib.metadata, "version", version)
+    result = of.doctor()
+    found = by_name(result)
+    assert not result["ok"]
+    assert found["einops"]["level"] == found["timm"]["level"] == "problem"
+    assert "pip install" in found["einops"]["advice"] and "PROBLEM" in of.show(result)
+
+
+def test_a_gpu_that_pytorch_cannot_use(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(of.shutil, "which", lambda name: "/usr/bin/nvidia-smi")
+    monkeypatch.setattr(torch.version, "cuda", None)
+    found = by_name(of.doctor())["GPU"]
+    assert found["level"] == "problem" and "CUDA build" in found["advice"]
+
+
+def test_a_part_that_breaks_does_not_hide_the_others(monkeypatch):
+    def breaks(say):
+        raise OSError("no such device")
+
+    monkeypatch.setattr(of, "_gpu", breaks)
+    result = of.doctor()
+    assert not result["ok"] and "memory" in by_name(result)
+
+
+@pytest.mark.parametrize(("text", "numbers"), [("2.14.1+cu130", (2, 14, 1)), ("1.0.0rc1", (1, 0, 1)), ("10", (10,))])
+def test_versions_as_numbers(text, numbers):
+    assert of._numbers(text)[:2] == numbers[:2]

@@ -1,0 +1,56 @@
+"""Images in, index maps and colour masks out."""
+
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from s4kit.errors import S4Error
+from s4kit.report.pictures import VOID_COLOUR, colour, picture_iou
+from s4kit.report.predict import predict_files
+
+
+def test_maps_have_the_images_size_and_bad_files_are_named(run, tmp_path):
+    images, out = tmp_path / "in", tmp_path / "out"
+    images.mkdir()
+    Image.fromarray(np.full((37, 50, 3), 90, np.uint8)).save(images / "a.png")
+    Image.fromarray(np.full((20, 20), 90, np.uint8)).save(images / "a.jpg")
+    (images / "bad.png").write_bytes(b"")
+    found = predict_files(run, [images], out)
+    assert [f["image"] for f in found["skipped"]] == [str(images / "bad.png")] and found["ok"] is False
+    assert len(found["written"]) == 2
+    assert len({f["index"] for f in found["written"]}) == 2  # two files of one name
+    for file in found["written"]:
+        size = Image.open(file["image"]).size
+        index, mask = np.array(Image.open(file["index"])), np.array(Image.open(file["colour"]))
+        assert index.shape == size[::-1] and mask.shape == (*size[::-1], 3)
+        assert index.max() < 4 and sum(file["classes"].values()) == pytest.approx(1, abs=1e-3)
+    assert [c["name"] for c in json.loads((out / "classes.json").read_text())] == [
+        "ground",
+        "red <b>",
+        "blue",
+        "yellow",
+    ]
+    assert Image.open(out / "legend.png").size[0] > 50
+
+
+def test_nothing_readable_is_an_error(run, tmp_path):
+    with pytest.raises(S4Error, match="missing"):
+        predict_files(run, [tmp_path / "none.png"], tmp_path / "out")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(S4Error, match="no image"):
+        predict_files(run, [tmp_path / "empty"], tmp_path / "out")
+
+
+def test_void_looks_like_no_class():
+    label = np.full((12, 12), 255, np.uint8)
+    label[:6] = 1
+    out = colour(label, [(0, 0, 0), (200, 0, 0)])
+    assert (out[:6] == (200, 0, 0)).all()
+    assert {tuple(p) for p in out[6:].reshape(-1, 3)} == {VOID_COLOUR, (150, 150, 150)}
+
+
+def test_iou_of_one_picture_leaves_void_out():
+    truth = np.array([[0, 0, 1, 255]])
+    assert picture_iou(np.array([[0, 1, 1, 0]]), truth, 3) == pytest.approx(0.5)

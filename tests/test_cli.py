@@ -1,0 +1,120 @@
+"""The shell: every command, its JSON, its exit status, its mistakes."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from toy_folder import flags, write_folder
+
+import s4kit.cli as cli
+from s4kit.cli import main
+
+
+@pytest.fixture(scope="module")
+def squares(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_folder(tmp_path_factory.mktemp("squares"))
+
+
+def answer(capsys: pytest.CaptureFixture, *argv: str, status: int = 0) -> object:
+    """What the last line of stdout says with --json, which must be all of stdout."""
+    assert main([*argv, "--json"]) == status
+    lines = capsys.readouterr().out.strip().splitlines()
+    assert len(lines) == 1
+    return json.loads(lines[-1])
+
+
+def test_train_eval_and_resume_to_the_same_figures(squares, tmp_path, capsys, monkeypatch):
+    whole, broken = str(tmp_path / "whole"), str(tmp_path / "broken")
+    train = ["train", "unimatch", *flags(squares), "--seed", "3", "--out"]
+    found = answer(capsys, *train, whole)
+    assert found["steps"] == 4 and 0 <= found["miou_last"] <= found["miou_best"] <= 1 and found["seconds"] > 0
+    scores = answer(capsys, "eval", whole, "--which", "last")
+    assert scores["miou"] == pytest.approx(found["miou_last"], abs=1e-6)
+    assert set(scores["predictors"]["student"]["iou"]) == {"ground", "red <b>", "blue", "yellow"}
+
+    from s4kit.engine.training import Training
+
+    between = Training._between_steps
+
+    def dies(self, clock):
+        between(self, clock)
+        if self.done == 3:
+            raise RuntimeError("killed")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Training, "_between_steps", dies)
+        assert "killed" in answer(capsys, *train, broken, status=1)["error"]
+    again = answer(capsys, "train", "--resume", broken)
+    assert again["miou_last"] == found["miou_last"]
+    for name in ("metrics.csv", "evaluations.csv"):
+        assert Path(broken, name).read_bytes() == Path(whole, name).read_bytes()
+    assert answer(capsys, *train, broken, "--resume", broken)["miou_last"] == found["miou_last"]
+
+
+def test_resume_says_where_it_cannot(tmp_path, capsys, squares):
+    assert "no config.json" in answer(capsys, "train", "--resume", str(tmp_path / "none"), status=2)["error"]
+    started = answer(capsys, "train", "supervised", *flags(squares, 2), "--resume", str(tmp_path / "new"))
+    assert started["run"] == str(tmp_path / "new")
+
+
+@pytest.mark.parametrize(
+    ("argv", "words"),
+    [
+        (["train"], "which method"),
+        (["train", "unimach", "--data", "scenes"], "unimatch"),
+        (["train", "unimatch"], "which data set"),
+        (["train", "unimatch", "--data", "scene"], "scenes"),
+        (["train", "unimatch", "--data", "scenes", "--backbone", "resnet5"], "resnet50"),
+        (["train", "unimatch", "--data", "scenes", "--option", "tua=1"], "tau"),
+        (["train", "unimatch", "--data", "scenes", "--option", "tau"], "name=value"),
+        (["train", "unimatch", "--data", "scenes", "--steps", "5", "--epochs", "2"], "not both"),
+        (["train", "unimatch", "--data", "scenes", "--steps", "many"], "--steps"),
+        (["train", "unimatch", "--data", "scenes", "--labelled", "2", "--batch", "4"], "labelled"),
+        (["train", "unimatch", "--data", "camvid", "--root", "/nowhere"], "/nowhere"),
+        (["compare", "unimatch", "--data", "scenes", "--seeds", "a"], "--seeds"),
+        (["eval", "/nowhere"], "/nowhere"),
+        (["diagnose", "/nowhere"], "/nowhere"),
+        (["data", "get", "scenes"], "embedded"),
+        (["data", "check"], "which data set"),
+        (["fly"], "invalid choice"),
+        ([], "what to do"),
+    ],
+)
+def test_mistakes_are_answered_in_words(argv, words, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert words in answer(capsys, *argv, status=2)["error"]
+    assert main(argv) == 2
+    told = capsys.readouterr()
+    assert told.out == "" and words in told.err and "Traceback" not in told.err
+
+
+def test_methods_and_data_list(capsys):
+    rows = answer(capsys, "methods")
+    assert {"supervised", "fixmatch", "unimatch", "cps", "u2pl"} <= {row["name"] for row in rows}
+    for row in rows:
+        assert {"name", "family", "title", "venue", "year", "code", "parity"} <= row.keys()
+    assert main(["methods"]) == 0
+    table = capsys.readouterr().out
+    assert all(row["name"] in table for row in rows)
+    assert {"scenes", "camvid", "voc", "cityscapes", "folder"} <= {
+        row["name"] for row in answer(capsys, "data", "list")
+    }
+
+
+def test_data_check_fails_on_a_broken_file(tmp_path, capsys):
+    root = write_folder(tmp_path / "d")
+    assert answer(capsys, "data", "check", "folder", "--root", str(root))["ok"] is True
+    (root / "images/train/train_3.png").write_bytes(b"no picture")
+    found = answer(capsys, "data", "check", "folder", "--root", str(root), status=1)
+    assert [problem["id"] for problem in found["problems"]] == ["train/train_3"]
+
+
+def test_not_a_number_is_null_in_json():
+    assert cli._finite({"a": float("nan"), "b": [1.5, float("inf")]}) == {"a": None, "b": [1.5, None]}
+
+
+def test_help_is_light():
+    code = "import sys; from s4kit.cli import main; main(['--help']); sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True).returncode == 0
