@@ -1,4 +1,4 @@
-"""Packaging: the two lists of dependencies agree, the import is light, the README's commands are the ones that CI runs."""
+"""Packaging: the two lists of dependencies agree, the import is light, the README is up to date."""
 
 from __future__ import annotations
 

@@ -59,6 +59,12 @@ def share_buffers(module: nn.Module) -> None:
             dist.broadcast(buffer, 0)
 
 
+def meet() -> None:
+    """Wait for all processes: one that leaves early takes the others' connections with it."""
+    if world() > 1:
+        dist.barrier()
+
+
 def share_state(module: nn.Module) -> None:
     """Give all processes the parameters and buffers of process 0, at the start."""
     if world() > 1:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import math
 import time
@@ -50,6 +51,7 @@ class Recorder:
         if leader:
             folder.mkdir(parents=True, exist_ok=True)
             self.tables = {name: records.Table(folder / f"{name}.csv") for name in TABLES}
+        self.events = tensorboard(folder) if leader else None
 
     def config(self) -> None:
         """Write `config.json`: all that is needed to load the run again."""
@@ -102,6 +104,10 @@ class Recorder:
             )
         self.since = now
         self.progress.update(rows, score)
+        if self.events:
+            for row in rows:
+                for name, value in row.items():
+                    self.events.add_scalar(f"train/{name}", value, row["step"])
 
     def scores(self, step: int, predictor: str, scores: Scores) -> None:
         """Add a row to `evaluations.csv`."""
@@ -110,7 +116,14 @@ class Recorder:
         per_class = {f"iou_{c}": v for c, v in zip(scores.classes, scores.iou.tolist()) if v == v}
         row = {"step": step, "predictor": predictor, "miou": scores.miou, "accuracy": scores.accuracy}
         self.tables["evaluations"].append([row | per_class])
+        if self.events:
+            self.events.add_scalar(f"val/miou/{predictor}", scores.miou, step)
         self.since = 0.0
+
+    def close(self) -> None:
+        self.progress.close()
+        if self.events:
+            self.events.close()
 
     def look(self, clock: Clock, step: int) -> None:
         """Record the method's rule on the probe images: a snapshot, and its quality in `pseudo.csv`."""
@@ -141,6 +154,15 @@ class Recorder:
                 if int(file.stem) >= done:
                     file.unlink()
         return state
+
+
+def tensorboard(folder: Path) -> Any:
+    """A writer of TensorBoard events below the run's folder where TensorBoard is installed, else None."""
+    if importlib.util.find_spec("tensorboard") is None:
+        return None
+    from torch.utils.tensorboard import SummaryWriter
+
+    return SummaryWriter(str(folder / "tensorboard"))
 
 
 def folder_of(out: Path | None, method: Method, task: Task, chosen: Settings, resume: bool) -> Path:

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import random
-import signal
-import threading
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,7 +21,7 @@ from ..methods.parts import schedules
 from ..nets import sync_bn
 from ..views import Batch, Steps, ViewPlan, render
 from ..views.sampling import HostStep, pick, stream_size
-from . import distributed, optimise
+from . import distributed, guards, optimise
 from .device import autocast, pick_device, pick_precision, pick_workers
 from .evaluate import evaluate
 from .recorder import Recorder, folder_of, measure
@@ -51,6 +49,8 @@ class Training:
         self.call, self.inner = distributed.wrap(method)
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.precision == "fp16")
         self.stages = self._share_out(method.stages())
+        if distributed.rank() == 0:
+            guards.check(method, task, [stage.views or method.views for stage, _, _ in self.stages])
         self.done, self.score, self.best, self.stop = 0, None, -1.0, False
         folder = folder_of(out, method, task, chosen, resume)
         self.record = Recorder(folder, method, task, chosen, distributed.rank() == 0, show)
@@ -72,7 +72,7 @@ class Training:
     # ---- the loop ----
 
     def run(self) -> Run:
-        with self._stop_on_interrupt():
+        with guards.interrupt(self), guards.broken_file(self):
             for index, (stage, first, steps) in enumerate(self.stages):
                 if self.stop or self.done >= first + steps:
                     continue
@@ -84,8 +84,9 @@ class Training:
                     if self.stop:
                         break
             if self.stop:
-                self._save()
-        self.record.progress.close()
+                self.save()
+        self.record.close()
+        distributed.meet()
         run = Run(self.record.folder)
         run.interrupted = self.stop
         return run
@@ -121,9 +122,10 @@ class Training:
         workers = 0 if amount else pick_workers(self.chosen.workers, self.device)
         if workers and hasattr(self.task.train, "reserve"):
             self.task.train.reserve()  # forked workers then share one cache
+        steps_of = Steps(self.task, plan, self.chosen.batch, self.chosen.seed, index)
         drawn = iter(
             DataLoader(
-                Steps(self.task, plan, self.chosen.batch, self.chosen.seed, index),
+                steps_of,
                 batch_size=None,
                 sampler=numbers,
                 num_workers=workers,
@@ -131,7 +133,13 @@ class Training:
             )
         )
         for step in wanted:
-            yield step, [self._to_device(next(drawn), plan) for _ in range(mine)]
+            try:
+                micros = [next(drawn) for _ in range(mine)]
+            except S4Error:
+                for k in range(mine):  # once more in this process: a worker's error arrives wrapped in its traceback
+                    steps_of[step * self.slots + distributed.rank() * mine + k]
+                raise
+            yield step, [self._to_device(micro, plan) for micro in micros]
 
     def _to_device(self, drawn: HostStep, plan: ViewPlan) -> Batch:
         batch = render(drawn, plan, self.device)
@@ -218,7 +226,7 @@ class Training:
         if final or self.done % (self.chosen.evaluate_every or max(1, self.chosen.steps // 10)) == 0:
             self._evaluate(clock)
         if final or self.done % self.chosen.checkpoint_every == 0:
-            self._save()
+            self.save()
 
     def _flush(self) -> None:
         self.record.flush(self._not_finite, self.score)
@@ -232,7 +240,7 @@ class Training:
             places = range(micro * size, (micro + 1) * size)
             rows = [pick(self.task, stream, name, self.chosen.seed, clock.stage, place) for place in places]
             images.append(f"{name}: {', '.join(self.task.train.ids[row] for row in rows)}")
-        raise S4Error(
+        raise guards.NotFiniteError(
             f"The loss term {term!r} is {value} at step {step} (images {'; '.join(images)}). Lower the learning rate, "
             f"clip the gradients (clip=1.0) or use precision='float32'; {self.record.folder} keeps what came before."
         )
@@ -254,7 +262,8 @@ class Training:
 
     # ---- checkpoints ----
 
-    def _save(self) -> None:
+    def save(self) -> None:
+        """Write `last.pt`: everything that a bit-exact continuation needs."""
         self._flush()
         distributed.share_buffers(self.method)
         state = {
@@ -275,20 +284,3 @@ class Training:
             self.scaler.load_state_dict(state["scaler"])
             self.done, self.score, self.best = state["step"], state["score"], state["best"]
         return state
-
-    @contextmanager
-    def _stop_on_interrupt(self) -> Iterator[None]:
-        """Ctrl-C ends the training after the current step, with a checkpoint; a second Ctrl-C ends it at once."""
-        if threading.current_thread() is not threading.main_thread():
-            yield
-            return
-
-        def ask(*_: Any) -> None:
-            self.stop = True
-            signal.signal(signal.SIGINT, before)
-
-        before = signal.signal(signal.SIGINT, ask)
-        try:
-            yield
-        finally:
-            signal.signal(signal.SIGINT, before)

@@ -79,8 +79,8 @@ def area_boxes(
     """Boxes of a given area with random aspect, from unit uniforms (French et al. 2020, `BoxMaskGenerator`).
 
     Args:
-        area, aspect: (..., k) uniforms. The area share p is mapped into `share`; the height share is p ** aspect and the
-            width share p / height, both times sqrt(1 / k).
+        area, aspect: (..., k) uniforms. The area share p is mapped into `share`; the height share is p ** aspect and
+            the width share p / height, both times sqrt(1 / k).
         corner: (..., k, 2) uniforms for (top, left) within the free room.
         size: (H, W) in pixels.
         share: range of the total area share.

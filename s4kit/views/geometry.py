@@ -1,8 +1,8 @@
 """The weak view: random resize, padding, crop and flip, on the host, as uint8.
 
 Parameters are drawn from a generator seeded by (seed, stream, position), so any view can be made again. Only the
-pixels that end in the crop are resampled: Pillow's `box` argument gives the same pixels as resizing the whole image and
-cropping afterwards.
+pixels that end in the crop are resampled: Pillow's `box` argument gives what resizing the whole image and cropping
+afterwards gives, to one grey level (Pillow keeps the box in single precision).
 """
 
 from __future__ import annotations

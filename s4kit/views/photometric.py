@@ -82,8 +82,8 @@ def grey(image: Tensor) -> Tensor:
 def jitter(image: Tensor, params: Params) -> Tensor:
     """Brightness, contrast, saturation and hue in each sample's own order.
 
-    Brightness, contrast and saturation are one blend, f * x + (1 - f) * other, with other = 0, the mean luma or the luma;
-    so each of the four rounds does one blend for the whole batch and one hue shift for the samples whose turn it is.
+    Brightness, contrast and saturation are blends, f * x + (1 - f) * other, with other = 0, the mean luma or the luma.
+    In each of the four rounds every operation runs once, for the samples whose turn it is.
 
     Args:
         image: (B, 3, H, W) in [0, 1]; overwritten.

@@ -1,8 +1,8 @@
 """From a task to batches: the host draws and crops (uint8), the device makes the views (float).
 
-Sampling is a pure function of (seed, stream, position): stream s at position p takes entry p mod n of the permutation of
-its epoch p // n. Nothing depends on workers, on ranks or on what was drawn before, so a run resumes in mid-epoch by its
-step number alone.
+Sampling is a pure function of (seed, stream, position): stream s at position p takes entry p mod n of the permutation
+of its epoch p // n. Nothing depends on workers, on ranks or on what was drawn before, so a run resumes in mid-epoch by
+its step number alone.
 """
 
 from __future__ import annotations
@@ -117,7 +117,6 @@ class Steps(Dataset):
 
     Args:
         task, plan, batch, seed, stage: what is drawn.
-        slots: micro-batches per optimiser step over all ranks (ranks x accumulation).
     """
 
     def __init__(self, task: Task, plan: ViewPlan, batch: int, seed: int = 0, stage: int = 0) -> None:

@@ -39,6 +39,7 @@ def two(rank: int, names: list[str], folder: str, port: int) -> None:
         other = weights.clone()
         torch.distributed.broadcast(other, 0)
         assert torch.equal(weights, other), f"{name}: the ranks drifted apart"
+    torch.distributed.barrier()
     torch.distributed.destroy_process_group()
 
 

@@ -8,13 +8,15 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
-from toy import toy_task
+from toy import toy_arrays, toy_task
 
 import s4kit as s4
+from s4kit.data.sources import MemorySource
 from s4kit.engine import checkpoint
 from s4kit.errors import S4Error
 from s4kit.methods import Losses
@@ -200,7 +202,7 @@ def test_full_disk_keeps_the_old_checkpoint(tmp_path):
 CHILD = """
 import sys, torch
 sys.path.insert(0, {tests!r})
-from toy import toy_task
+from toy import toy_arrays, toy_task
 import s4kit as s4
 torch.set_num_threads(1)
 task = toy_task()
@@ -250,3 +252,44 @@ def test_ctrl_c_leaves_a_usable_run(task, tmp_path):
 def test_config_is_json_and_names_versions(task, tmp_path):
     run = s4.fit(method("supervised", task), task, steps=1, out=tmp_path / "r", **SMALL)
     assert json.loads((run.path / "config.json").read_text())["versions"]["torch"] == torch.__version__
+
+
+class Broken(MemorySource):
+    """Its last images cannot be read, as if their files had been cut off."""
+
+    broken: tuple[int, ...] = ()
+
+    def read(self, row, label=True):
+        if row in self.broken:
+            raise S4Error(f"{self.ids[row]}.png is truncated; fetch it again.")
+        return super().read(row, label)
+
+
+def breaking(task, rows, part="train"):
+    source = Broken(*toy_arrays(24), 4, [f"image_{i}" for i in range(24)])
+    source.broken = rows
+    return replace(task, **{part: source})
+
+
+@pytest.mark.parametrize("part", ["train", "val"])
+def test_a_broken_labelled_or_validation_file_stops_before_the_training(task, tmp_path, part):
+    with pytest.raises(S4Error, match=r"image_2\.png is truncated"):
+        s4.fit(method("supervised", task), breaking(task, (2,), part), steps=4, out=tmp_path / "r", **SMALL)
+    assert not (tmp_path / "r" / "metrics.csv").exists()
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_file_that_breaks_in_mid_training_is_named_and_loses_nothing(task, tmp_path, workers):
+    bad = breaking(task, (23,))
+    with pytest.raises(S4Error, match=r"^image_23\.png is truncated") as error:
+        s4.fit(method("fixmatch", task), bad, steps=40, out=tmp_path / "r", workers=workers, **SMALL)
+    assert "Traceback" not in str(error.value)
+    done = checkpoint.load(tmp_path / "r" / "last.pt")["step"]
+    assert done == len(s4.open_run(tmp_path / "r").metrics()) > 0
+
+
+def test_a_task_without_unlabelled_images_is_for_supervised_only(task, tmp_path):
+    alone = replace(task, unlabelled=())
+    with pytest.raises(S4Error, match="learns from unlabelled images"):
+        s4.fit(method("fixmatch", alone), alone, steps=2, out=tmp_path / "r", **SMALL)
+    s4.fit(method("supervised", alone), alone, steps=2, out=tmp_path / "s", **SMALL)

@@ -82,7 +82,8 @@ class U2PL(Method):
     As released, not as printed: L_u is up-weighted by BHW/n on top of a mean; padding takes part in it; unlabelled
     anchors are the a(r) percent, not all reliable pixels. Not as released: percentages change per step, not per epoch;
     t is not copied anew through the first epoch; a step adds at most `fresh` rows to a queue, evenly spread, as the
-    repaired rule offers ten thousand; the contrast weighs 0.1 as in the paper (released configurations: 1).
+    repaired rule offers ten thousand; the contrast weighs 0.1 as in the paper (released configurations: 1);
+    scales are uniform in their range, where the release shrinks and enlarges equally often.
 
     Args:
         task: the data, or anything with `num_classes`.

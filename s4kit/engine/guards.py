@@ -1,0 +1,71 @@
+"""What keeps a training from being lost: checks before it, and an orderly end where something goes wrong."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from ..data.task import Task
+from ..errors import S4Error
+from ..methods.base import Method
+from ..views import ViewPlan
+from . import distributed
+
+TRIED = 64  # labelled and validation images that are read once before the training
+
+
+class NotFiniteError(S4Error):
+    """A loss term is NaN or infinite; what came of it is not worth a checkpoint."""
+
+
+def check(method: Method, task: Task, plans: list[ViewPlan]) -> None:
+    """Find before the training what can be found: streams without images, unreadable labelled or validation files.
+
+    Raises:
+        S4Error: with the stream or the file, and the mend.
+    """
+    for plan in plans:
+        for name, stream in plan.items():
+            if not task.rows(stream.source):
+                raise S4Error(
+                    f"{type(method).__name__} learns from {stream.source} images (stream {name!r}), but the task has "
+                    "none: label fewer images, add unlabelled ones, or train `supervised`."
+                )
+    for row in task.labelled[:: max(1, len(task.labelled) // TRIED)]:
+        task.train.read(row)
+    for row in range(0, len(task.val), max(1, len(task.val) // TRIED)):
+        task.val.read(row)
+
+
+@contextmanager
+def broken_file(training: Any) -> Iterator[None]:
+    """A file that turns out broken in mid-training ends it with a checkpoint, so that nothing is lost."""
+    try:
+        yield
+    except NotFiniteError:
+        raise
+    except S4Error:
+        if training.done and distributed.world() == 1:
+            training.save()
+        raise
+
+
+@contextmanager
+def interrupt(training: Any) -> Iterator[None]:
+    """Ctrl-C ends the training after the current step, with a checkpoint; a second Ctrl-C ends it at once."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def ask(*_: Any) -> None:
+        training.stop = True
+        signal.signal(signal.SIGINT, before)
+
+    before = signal.signal(signal.SIGINT, ask)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
