@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import statistics
 import sys
 import time
 from collections.abc import Sequence
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
-from multiprocessing import get_context
+from multiprocessing import active_children, get_context
 from pathlib import Path
 from typing import Any
 
@@ -177,7 +178,7 @@ def _train_parallel(todo: Sequence[tuple[Plan, int, Path, bool]], total: int, jo
     print(f"{len(todo)} trainings, {jobs} at a time with {threads} thread(s) each", file=sys.stderr)
     done, began = total - len(todo), time.perf_counter()
     # spawn: a fork of a process that has used PyTorch's threads may hang
-    with ProcessPoolExecutor(jobs, get_context("spawn"), _limit_threads, (threads,)) as pool:
+    with ProcessPoolExecutor(jobs, get_context("spawn"), _worker, (threads,)) as pool:
         waiting = {pool.submit(_train_one, *job, progress=False) for job in todo}
         try:
             while waiting:
@@ -190,7 +191,7 @@ def _train_parallel(todo: Sequence[tuple[Plan, int, Path, bool]], total: int, jo
                     if found["interrupted"]:
                         raise KeyboardInterrupt
         except KeyboardInterrupt:
-            pool.shutdown(wait=True, cancel_futures=True)
+            _stop(pool)
             return True
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
@@ -198,10 +199,24 @@ def _train_parallel(todo: Sequence[tuple[Plan, int, Path, bool]], total: int, jo
     return False
 
 
-def _limit_threads(threads: int) -> None:
+def _worker(threads: int) -> None:
+    """Prepare a process: its share of the threads; Ctrl-C goes to the parent alone, which asks each one to stop."""
     import torch
 
     torch.set_num_threads(threads)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # `fit` listens while it trains
+    if hasattr(os, "setpgrp"):
+        os.setpgrp()
+
+
+def _stop(pool: ProcessPoolExecutor) -> None:
+    """Ask the running trainings to save and end, again until they have: one may not have begun to listen yet."""
+    pool.shutdown(wait=False, cancel_futures=True)
+    while running := active_children():
+        for process in running:
+            if hasattr(os, "setpgrp") and process.pid:
+                os.kill(process.pid, signal.SIGINT)
+        time.sleep(0.5)
 
 
 def _train_one(plan: Plan, seed: int, folder: Path, resume: bool, progress: bool) -> dict[str, Any]:

@@ -25,22 +25,19 @@ def colour(label: np.ndarray, palette: Palette) -> np.ndarray:
 
 
 def varied(task: Task, amount: int, among: int = 60) -> list[int]:
-    """Rows of val that show most classes between them: greedily, the image with most classes not yet shown.
+    """Rows of val, one from each of `amount` stretches of the list, that show most classes between them.
 
-    Looks at the labels of at most `among` images, evenly spread over the list.
+    Neighbours in a list are often neighbours in a film. Looks at the labels of at most `among` images.
     """
     rows = sorted({round(i) for i in np.linspace(0, len(task.val) - 1, min(among, len(task.val)))})
-    shown: np.ndarray = np.zeros(task.num_classes)
-    classes = {}
-    for row in rows:
-        values = np.unique(task.val.read(row).label.numpy())
-        classes[row] = values[values < task.num_classes]
-    chosen: list[int] = []
-    while len(chosen) < min(amount, len(rows)):
-        best = max((r for r in rows if r not in chosen), key=lambda r: (sum(1 / (1 + shown[classes[r]]) ** 2), -r))
+    shown, chosen = np.zeros(task.num_classes), []
+    for stretch in np.array_split(rows, min(amount, len(rows))):
+        classes = {int(row): np.unique(task.val.read(int(row)).label.numpy()) for row in stretch}
+        classes = {row: values[values < task.num_classes] for row, values in classes.items()}
+        best = max(classes, key=lambda row: (sum(1 / (1 + shown[classes[row]]) ** 2), -row))
         chosen.append(best)
         shown[classes[best]] += 1
-    return sorted(chosen)
+    return chosen
 
 
 def predictions(run: Any, rows: Sequence[int], task: Task, which: str = "last") -> list[np.ndarray]:
