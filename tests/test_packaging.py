@@ -50,3 +50,22 @@ def test_nothing_imports_from_its_right():
         for file in (ROOT / "s4kit" / package).rglob("*.py"):
             for right in order[here + 1 :]:
                 assert not re.search(rf"^\s*from \.+{right}\b", file.read_text(), re.M), f"{file} imports {right}"
+
+
+def methods_table() -> str:
+    """The README's table of methods."""
+    from s4kit import methods
+
+    rows = ["| name | paper | venue | family | checked against |", "|---|---|---|---|---|"]
+    for m in sorted(methods.table(), key=lambda m: (m["family"], m["year"], m["name"])):
+        paper = f"[{m['title']}](https://arxiv.org/abs/{m['arxiv']})" if m["arxiv"] else m["title"]
+        rows.append(f"| `{m['name']}` | {paper} | {m['venue']} {m['year']} | {m['family']} | {m['parity']} |")
+    return "\n".join(rows) + "\n"
+
+
+def test_the_readme_lists_every_method():
+    readme = (ROOT / "README.md").read_text()
+    assert (
+        readme[readme.index("<!-- methods -->") : readme.index("<!-- end -->")]
+        == "<!-- methods -->\n" + methods_table()
+    )
