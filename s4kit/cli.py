@@ -223,20 +223,8 @@ def _train(a: argparse.Namespace) -> dict[str, Any]:
         task, options, fit = _given(a)
         chosen = setup.plan(a.method, a.data, task, options, fit)
     found = setup.summary(setup.train(chosen, folder, resume=goes_on))
-    _say_trained(found)
+    setup.say(found)
     return found
-
-
-def _say_trained(found: dict[str, Any]) -> None:
-    from .report.text import duration, percent
-
-    if found["interrupted"]:
-        print(f"Stopped. Continue with: s4kit train --resume {found['run']}")
-        return
-    best = f"best {percent(found['miou_best'])} at step {found['best_step']}, chosen on val"
-    print(f"{found['method']} on {found['data']} ({found['protocol']})")
-    print(f"val mIoU {percent(found['miou_last'])} at the end ({best}); {duration(found['seconds'])}")
-    print(f"run: {found['run']}   next: s4kit eval {found['run']}, s4kit diagnose {found['run']}")
 
 
 def _compare(a: argparse.Namespace) -> dict[str, Any]:
@@ -275,26 +263,21 @@ def _predict(a: argparse.Namespace) -> dict[str, Any]:
 
 
 def _methods(a: argparse.Namespace) -> list[dict[str, Any]]:
-    from .methods import table
-    from .report.text import table as aligned
+    from .report.listing import methods
 
-    rows = table()
-    head = ("name", "family", "venue", "year", "parity", "title")
-    order = sorted(rows, key=lambda row: (row["family"] != "baselines", row["family"], row["year"], row["name"]))
-    print(aligned(head, [[row[key] for key in head] for row in order], stretch=5))
-    return rows
+    return methods()
 
 
 def _data(a: argparse.Namespace) -> Any:
-    from .report import datasets
+    from .report import listing
 
     if a.action == "list":
-        return datasets.listing()
+        return listing.datasets()
     if not a.name:
         raise S4Error(f"Say which data set: s4kit data {a.action} NAME (`s4kit data list` lists them).")
     if a.action == "get":
-        return datasets.fetch(a.name, a.root)
-    return datasets.check(a.name, a.root, a.labelled)
+        return listing.fetch(a.name, a.root)
+    return listing.check(a.name, a.root, a.labelled)
 
 
 def _bench(a: argparse.Namespace) -> dict[str, Any]:

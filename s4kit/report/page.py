@@ -17,7 +17,7 @@ def write_report(out: Path, result: dict[str, Any], work: Sequence[tuple[Any, in
     """Write curves.png, grid.png and report.html into `out`.
 
     Args:
-        result: of `compare.collect`.
+        result: of `figures.collect`.
         work: (plan, seed, folder) of every run.
         images: pictures in the grid.
     """

@@ -144,6 +144,19 @@ def summary(run: Any) -> dict[str, Any]:
     }
 
 
+def say(found: dict[str, Any]) -> None:
+    """Print a run's `summary` and what can be done next."""
+    from .text import duration, percent
+
+    if found["interrupted"]:
+        print(f"Stopped. Continue with: s4kit train --resume {found['run']}")
+        return
+    best = f"best {percent(found['miou_best'])} at step {found['best_step']}, chosen on val"
+    print(f"{found['method']} on {found['data']} ({found['protocol']})")
+    print(f"val mIoU {percent(found['miou_last'])} at the end ({best}); {duration(found['seconds'])}")
+    print(f"run: {found['run']}   next: s4kit eval {found['run']}, s4kit diagnose {found['run']}")
+
+
 def parse_options(pairs: list[str]) -> dict[str, Any]:
     """["tau=0.9", "net=resnet50"] to a dict; values are Python literals where they look like one.
 

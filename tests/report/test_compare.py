@@ -9,7 +9,7 @@ from toy_folder import flags
 
 from s4kit.cli import main
 from s4kit.report import html, plots, text
-from s4kit.report.compare import collect
+from s4kit.report.figures import collect
 from s4kit.report.setup import Plan, match
 
 

@@ -1,4 +1,4 @@
-"""`s4kit data`: list, fetch and check data sets, for people."""
+"""`s4kit methods` and `s4kit data`: list methods; list, fetch and check data sets; for people."""
 
 from __future__ import annotations
 
@@ -8,7 +8,18 @@ from typing import Any
 from .text import table
 
 
-def listing() -> list[dict[str, Any]]:
+def methods() -> list[dict[str, Any]]:
+    """Print and return the methods, baselines first."""
+    from ..methods import table as cards
+
+    rows = cards()
+    head = ("name", "family", "venue", "year", "parity", "title")
+    order = sorted(rows, key=lambda row: (row["family"] != "baselines", row["family"], row["year"], row["name"]))
+    print(table(head, [[row[key] for key in head] for row in order], stretch=5))
+    return rows
+
+
+def datasets() -> list[dict[str, Any]]:
     """Print and return the data sets, where they were found and how to get the others."""
     from ..data import registry
 
