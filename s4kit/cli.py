@@ -199,9 +199,6 @@ def _given(a: argparse.Namespace) -> tuple[dict, dict, dict]:
     return task, options, fit
 
 
-# ---- commands ----
-
-
 def _train(a: argparse.Namespace) -> dict[str, Any]:
     from .report import setup
 
