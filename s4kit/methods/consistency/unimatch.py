@@ -58,7 +58,6 @@ class UniMatch(Method):
         v=Stream("unlabelled", strong=(STRONG, STRONG)),
     )
     recipes: ClassVar = {
-        "scenes": {"method": {"tau": 0.9}},  # a light network in a short run is seldom surer
         "voc": {
             "method": {"net": "resnet101c", "tau": 0.95},
             "fit": {"epochs": 80, "batch": 8, "lr": 1e-3, "head": 10.0, "schedule": "poly_after"},
