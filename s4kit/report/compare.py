@@ -6,10 +6,11 @@ import json
 import os
 import signal
 import sys
+import threading
 import time
 from collections.abc import Sequence
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
-from multiprocessing import active_children, get_context
+from multiprocessing import active_children, get_context, parent_process
 from pathlib import Path
 from typing import Any
 
@@ -207,6 +208,13 @@ def _worker(threads: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # `fit` listens while it trains
     if hasattr(os, "setpgrp"):
         os.setpgrp()
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """A killed comparison must not leave trainings behind that write into the folders of the next one."""
+    parent_process().join()
+    os._exit(1)
 
 
 def _stop(pool: ProcessPoolExecutor) -> None:
