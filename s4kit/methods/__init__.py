@@ -1,7 +1,7 @@
 """The methods: one file each, in one sub-folder per family, found by file name.
 
-`create("unimatch", task)` builds one, `table()` lists them. Adding a method is adding one file `methods/<family>/<name>.py`
-with one `Method` subclass that has a `card`.
+`create("unimatch", task)` builds one, `table()` lists them. Adding a method is adding one file
+`methods/<family>/<name>.py` with one `Method` subclass that has a `card`.
 """
 
 from __future__ import annotations

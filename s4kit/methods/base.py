@@ -27,7 +27,8 @@ class Card:
         arxiv: identifier ("2208.09910") or "".
         code: address of the official code, or "".
         extends: names of the methods it builds on.
-        parity: "golden" (recordings of the official code), "reference" (an independent slow version) or "reconstruction".
+        parity: "golden" (recordings of the official code), "reference" (an independent slow version) or
+            "reconstruction" (the sources leave parts open).
     """
 
     family: str
@@ -115,7 +116,8 @@ class PseudoLabels:
 class Losses(dict):
     """Named scalar terms with weights: `Losses(x=l_x, u=(l_u, 0.5))`.
 
-    Values are (term, weight) pairs. `see` hands out, detached, what was really trained on, for the explorer and the tests.
+    Values are (term, weight) pairs. `see` hands out, detached, what was really trained on, for the explorer and the
+    tests.
     """
 
     def __init__(self, **terms: Tensor | tuple[Tensor, float]) -> None:
@@ -190,7 +192,7 @@ class Method(nn.Module):
     views: ViewPlan = ViewPlan(x=Stream("labelled"), u=Stream("unlabelled"))
 
     def losses(self, batch: Batch, clock: Clock) -> Losses:
-        """The paper's equations in the paper's order; may write buffers, never parameters; no backward, no optimiser."""
+        """The paper's equations in the paper's order; may write buffers, never parameters; no backward in here."""
         raise TypeError(f"{type(self).__name__} defines no `losses`.")
 
     def teach(self, view: Views) -> Any:
@@ -198,7 +200,7 @@ class Method(nn.Module):
         return None
 
     def pseudo_labels(self, evidence: Any, view: Views, clock: Clock) -> PseudoLabels | dict[str, PseudoLabels] | None:
-        """The one rule, used by loss, explorer and metrics; reads state, writes nothing. None: the method has no rule."""
+        """The one rule, used by loss, explorer and metrics; reads state, writes nothing. None: there is no rule."""
         return None
 
     def after_step(self, clock: Clock) -> None:

@@ -1,7 +1,7 @@
 """CutMix boxes: drawn on the host from recorded uniforms, rasterised on the device.
 
-A draw is a table of boxes (n, k, 4) with (top, left, height, width) in pixels; a mask is True inside. Where a recipe has
-several boxes each one inverts the pixels that it covers, so that two overlapping boxes cancel (CPS).
+A draw is a table of boxes (n, k, 4) with (top, left, height, width) in pixels; a mask is True inside. Where a recipe
+has several boxes each one inverts the pixels that it covers, so that two overlapping boxes cancel (CPS).
 """
 
 from __future__ import annotations

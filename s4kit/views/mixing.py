@@ -16,7 +16,8 @@ def paste(mask: Tensor, inside: T, outside: T) -> T:
     Args:
         mask: (B, H, W) bool.
         inside, outside: two tensors (B, H, W) or (B, C, H, W), or two objects with a `zip_with(fn, other)` that
-            applies a function to all their maps (PseudoLabels), so that label, confidence, weight and validity move together.
+            applies a function to all their maps (PseudoLabels), so that label, confidence, weight and validity move
+            together.
     """
     if not isinstance(inside, Tensor):
         return inside.zip_with(lambda a, b: paste(mask, a, b), outside)
