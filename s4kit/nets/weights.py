@@ -134,8 +134,8 @@ def _timm_weights(name: str, download: bool) -> dict[str, Tensor]:
         return read_state(path)
     if not download:
         raise S4Error(
-            f"The ImageNet weights of {name} are not on this machine. Pass weights='imagenet' to download them, "
-            "weights='none' to train from scratch, or a file."
+            f"The ImageNet weights of {name} are not on this machine. Pass weights='imagenet' to download them (in "
+            "the shell: --backbone \"NAME(weights='imagenet')\"), weights='none' to train from scratch, or a file."
         )
     import timm
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -38,7 +39,8 @@ def plan(
 ) -> Plan:
     """The recipe of a method for a data set, overridden by what was asked for.
 
-    The learning rate stays the recipe's and is scaled with the batch by `fit`, unless it was asked for.
+    The learning rate stays the recipe's and is scaled with the batch by `fit`, unless it was asked for. The network is
+    the kit's light one, whose weights need no download, unless another was asked for; the paper's is named on stderr.
     """
     from ..data import dataset
     from ..methods import get, recipe
@@ -54,7 +56,16 @@ def plan(
         shared["reference_batch"] = shared["batch"]
     if "steps" in fit and "warmup" in shared:
         shared["warmup"] = min(shared["warmup"], fit["steps"] // 10)  # a short run would spend itself on it
-    return Plan(method, {"name": data} | known["task"] | (task or {}), known["method"] | (options or {}), shared | fit)
+    own = dict(known["method"])
+    if "net" in own and "net" not in (options or {}):
+        print(f"{method}: the paper's network is --backbone {_with_weights(own.pop('net'))!r}", file=sys.stderr)
+    return Plan(method, {"name": data} | known["task"] | (task or {}), own | (options or {}), shared | fit)
+
+
+def _with_weights(spec: str) -> str:
+    """A network spec that asks for ImageNet weights: "resnet50(aux=True)" -> "resnet50(aux=True, weights=...)"."""
+    weights = "weights='imagenet')"
+    return f"{spec[:-1]}, {weights}" if spec.endswith(")") else f"{spec}({weights}"
 
 
 def match(plans: list[Plan], protocol: str = "supervised") -> list[Plan]:
