@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import sys
 from typing import Any
+
+WONG = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#000000")  # told apart by colour-blind eyes
 
 
 class Progress:
@@ -33,31 +36,52 @@ class Progress:
             shown["mIoU"] = f"{100 * score:.1f}"
         self.bar.set_postfix(shown, refresh=False)
         self.rows += rows
-        if score is not None and (not self.scores or self.scores[-1][1] != score):
-            self.scores.append((rows[-1]["step"], score))
-        if self.display is not None:
-            self._draw()
+        self._draw(rows[0]["step"], score)
 
-    def _draw(self) -> None:
-        from matplotlib.figure import Figure
-
-        figure = Figure(figsize=(9, 2.6), layout="constrained")
-        left, right = figure.subplots(1, 2)
-        steps = [row["step"] for row in self.rows]
-        for name in self.rows[-1]:
-            if name in ("step", "stage", "lr"):
-                continue
-            axis, style = (right, "--") if name.startswith("kept_") else (left, "-")
-            axis.plot(steps, [row.get(name) for row in self.rows], style, lw=1, label=name)
-        if self.scores:
-            right.plot(*zip(*self.scores), "o-", color="black", label="val mIoU")
-        left.set(title="loss terms", xlabel="step")
-        right.set(title="val mIoU and share of kept pixels", xlabel="step", ylim=(0, 1))
-        for axis in (left, right):
-            if axis.lines:
-                axis.legend(fontsize=7, frameon=False)
-        self.display.update(figure)
-
-    def close(self) -> None:
+    def close(self, step: int, score: float | None) -> None:
+        """The end: after `step` steps, with the last validation mIoU."""
         if self.bar is not None:
+            self._draw(step, score)
             self.bar.close()
+
+    def _draw(self, step: int, score: float | None) -> None:
+        if score is not None and (not self.scores or self.scores[-1][1] != score):
+            self.scores.append((step, score))
+        if self.display is not None and self.rows:
+            from IPython.display import Image
+
+            self.display.update(Image(curves(self.rows, self.scores, self.bar.total)))
+
+
+def curves(rows: list[dict[str, Any]], scores: list[tuple[int, float]], steps: int) -> bytes:
+    """A PNG: the loss terms, running means over their raw course, beside the kept shares and the validation mIoU."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(9, 2.8), layout="constrained", dpi=110)
+    left, right = figure.subplots(1, 2)
+    names = [name for name in rows[-1] if name not in ("step", "stage", "lr")]
+    for name, colour in zip(names, WONG * 3):
+        points = [(row["step"], row[name]) for row in rows if row.get(name) is not None]
+        axis = right if name.startswith("kept_") else left
+        axis.plot(*zip(*points), color=colour, lw=0.6, alpha=0.3)
+        axis.plot(*zip(*_running_means(points, max(1, len(points) // 40))), color=colour, lw=1.6, label=name)
+    if scores:
+        right.plot(*zip(*scores), "o-", color="black", lw=2, ms=4, label="val mIoU")
+    left.set(title="loss terms", xlabel="step", xlim=(0, steps))
+    right.set(title="val mIoU, share of kept pixels", xlabel="step", xlim=(0, steps), ylim=(0, 1.02))
+    for axis in (left, right):
+        axis.spines[["top", "right"]].set_visible(False)
+        if axis.lines:
+            axis.legend(fontsize=8, frameon=False)
+    file = io.BytesIO()
+    figure.savefig(file, format="png")
+    return file.getvalue()
+
+
+def _running_means(points: list[tuple[int, float]], window: int) -> list[tuple[int, float]]:
+    """Means over the last `window` points."""
+    means, total = [], 0.0
+    for k, (step, value) in enumerate(points):
+        total += value - (points[k - window][1] if k >= window else 0.0)
+        means.append((step, total / min(k + 1, window)))
+    return means

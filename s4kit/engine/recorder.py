@@ -120,8 +120,8 @@ class Recorder:
             self.events.add_scalar(f"val/miou/{predictor}", scores.miou, step)
         self.since = 0.0
 
-    def close(self) -> None:
-        self.progress.close()
+    def close(self, step: int, score: float | None) -> None:
+        self.progress.close(step, score)
         if self.events:
             self.events.close()
 

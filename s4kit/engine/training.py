@@ -85,7 +85,7 @@ class Training:
                         break
             if self.stop:
                 self.save()
-        self.record.close()
+        self.record.close(self.done, self.score)
         distributed.meet()
         run = Run(self.record.folder)
         run.interrupted = self.stop

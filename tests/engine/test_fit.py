@@ -293,3 +293,11 @@ def test_a_task_without_unlabelled_images_is_for_supervised_only(task, tmp_path)
     with pytest.raises(S4Error, match="learns from unlabelled images"):
         s4.fit(method("fixmatch", alone), alone, steps=2, out=tmp_path / "r", **SMALL)
     s4.fit(method("supervised", alone), alone, steps=2, out=tmp_path / "s", **SMALL)
+
+
+def test_curves_in_a_notebook_are_a_picture():
+    from s4kit.engine.progress import _running_means, curves
+
+    rows = [{"step": k, "stage": 0, "lr": 0.1, "loss": 1.0 / (k + 1), "kept_u": k / 50} for k in range(50)]
+    assert curves(rows, [(20, 0.4), (40, 0.5)], 100).startswith(b"\x89PNG")
+    assert _running_means([(0, 2.0), (1, 4.0), (2, 6.0)], 2) == [(0, 2.0), (1, 3.0), (2, 5.0)]
