@@ -40,8 +40,14 @@ def pick_precision(precision: str, device: torch.device) -> str:
 
 
 def autocast(device: torch.device, precision: str) -> Any:
-    """The autocast context of a precision; nothing for float32."""
-    return torch.autocast(device.type, _DTYPES[precision]) if precision in _DTYPES else nullcontext()
+    """The autocast context of a precision; nothing for float32.
+
+    Without the weight cache: in older PyTorch a weight that is first used under `no_grad` (a teaching forward) is kept
+    in half precision without its gradient, and the training forward that follows reaches no weight at all.
+    """
+    if precision not in _DTYPES:
+        return nullcontext()
+    return torch.autocast(device.type, _DTYPES[precision], cache_enabled=False)
 
 
 def pick_workers(workers: int | str, device: torch.device) -> int:

@@ -7,6 +7,8 @@ from typing import Any
 
 from ..data.task import Task
 from ..methods.base import Method
+from . import distributed
+from .device import pick_device
 from .run import Run
 from .settings import resolve
 from .training import Training
@@ -44,5 +46,6 @@ def fit(
     Raises:
         S4Error: a setting that cannot work, a loss that is not finite, a full disk.
     """
+    distributed.join_world(pick_device(settings.get("device", "auto")))  # batch, rate and epochs depend on its size
     chosen = resolve(task, steps, epochs, reference_batch, settings)
     return Training(method, task, chosen, Path(out) if out else None, resume, progress).run()

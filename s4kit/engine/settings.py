@@ -56,11 +56,9 @@ def resolve(task: Task, steps: int | None, epochs: float | None, reference: int 
     total = chosen.batch * chosen.accumulate * distributed.world()
     if reference and reference != total:
         chosen.lr *= total / reference
-        print(
-            f"Learning rate scaled by {total}/{reference} to {chosen.lr:.2g}: "
-            f"the recipe is for {reference} labelled images a step.",
-            file=sys.stderr,
-        )
+        if distributed.rank() == 0:
+            words = f"Learning rate scaled by {total}/{reference} to {chosen.lr:.2g}"
+            print(f"{words}: the recipe is for {reference} labelled images a step.", file=sys.stderr)
     return chosen
 
 

@@ -39,7 +39,6 @@ class Training:
     ) -> None:
         self.method, self.task, self.chosen = method, task, chosen
         self.device = pick_device(chosen.device)
-        distributed.join_world(self.device)
         self.slots = distributed.world() * chosen.accumulate
         self.precision = pick_precision(chosen.precision, self.device)
         if distributed.world() > 1 and self.device.type == "cuda":

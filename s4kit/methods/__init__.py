@@ -77,6 +77,8 @@ def create(name: str, task: Any, **options: Any) -> Method:
         if option not in known:
             raise S4Error(f"{name} has no option {option!r}. {closest(option, known)}")
     built = method(task, **options)
+    if not hasattr(built, "aux") and any(getattr(net, "aux", None) is not None for net in built.children()):
+        raise S4Error(f"{name} trains no auxiliary head; leave aux=True out of its network.")
     built.name, built.options = name, options
     return built
 

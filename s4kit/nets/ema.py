@@ -16,7 +16,7 @@ BUFFERS = ("average", "copy", "none")
 def copy_of(net: nn.Module) -> nn.Module:
     """A deep copy without gradients, in eval mode, that keeps its own mode when its method's `train()` is called.
 
-    A method whose teacher forwards in train mode (CutMix-Seg) says so once: `self.teacher.train()`.
+    A method whose teacher forwards in train mode (U2PL) says so once: `self.teacher.train()`.
     """
     clone = copy.deepcopy(net).requires_grad_(False)
     clone.own_mode = True

@@ -39,6 +39,12 @@ def two(rank: int, names: list[str], folder: str, port: int) -> None:
         other = weights.clone()
         torch.distributed.broadcast(other, 0)
         assert torch.equal(weights, other), f"{name}: the ranks drifted apart"
+    method, task = build("fixmatch")
+    given = SETTINGS | {"steps": None, "epochs": 1, "reference_batch": 8}
+    run = s4.fit(method, task, out=Path(folder) / "two" / "epochs", device="cpu", **given)
+    torch.distributed.barrier()
+    assert run.config["fit"]["steps"] == 4  # 16 unlabelled images, two ranks of two
+    assert run.config["fit"]["lr"] == pytest.approx(SETTINGS["lr"] * 4 / 8)
     torch.distributed.barrier()
     torch.distributed.destroy_process_group()
 

@@ -52,7 +52,7 @@ def plain_loss(r: Recording) -> dict[str, Any]:
 def cutmix_loss(r: Recording) -> dict[str, Any]:
     leaves = {f"{part}_{k}": r.tensor(f"logit_{part}_{k}", grad=True) for k in "12" for part in ("sup", "mix")}
     answers = (
-        [leaves[f"sup_{k}"], r.tensor(f"logit_u0_{k}"), r.tensor(f"logit_u1_{k}"), leaves[f"mix_{k}"]] for k in "12"
+        [r.tensor(f"logit_u0_{k}"), r.tensor(f"logit_u1_{k}"), leaves[f"mix_{k}"], leaves[f"sup_{k}"]] for k in "12"
     )
     method = method_of(r, tuple(answers), cutmix=True)
     label, m = r.tensor("gts"), r.tensor("mask")[:, 0] == 1

@@ -8,6 +8,7 @@ from harness import Recording, adapter, grad_of
 from torch import nn
 
 from s4kit import nets
+from s4kit.methods.cotraining.cps import PAPER_NET
 from s4kit.nets.deeplab import CPSASPP
 
 
@@ -33,12 +34,8 @@ def aspp(recording: Recording) -> dict:
 def network_shapes(recording: Recording) -> dict:
     hyper, size = recording.hyper, recording.tensor("input_shape").tolist()
     dilations = tuple(int(d) for d in re.match(r"(\d+),(\d+),(\d+)", hyper["layer4_dilations"]).groups())
-    net = nets.make(
-        "resnet50c(aspp='cps', weights='none')",
-        hyper["classes"],
-        output_stride=hyper["output_stride"],
-        multi_grid=dilations,
-    )
+    assert nets.parse(PAPER_NET)[1]["multi_grid"] == dilations
+    net = nets.make(PAPER_NET, hyper["classes"], weights="none", output_stride=hyper["output_stride"])
     convolutions = [conv for _, *conv in recording.spec["convolutions"]]
     mine = [[list(v) for v in (m.kernel_size, m.stride, m.dilation, m.padding)] for m in net.modules() if _is_conv(m)]
     backbone = sum(_is_conv(m) for m in net.backbone.modules())

@@ -151,14 +151,16 @@ def u2pl_schedules(r: Recording) -> dict[str, Any]:
     g = {k.removeprefix("in_"): v.item() for k, v in r.inputs.items() if v.ndim == 0}
     length = g["iters_per_epoch"]
     progress = [Clock(e * length, g["epochs"] * length).progress for e in range(g["epochs"])]
-    rates = r.expected["out_poly_lr"]  # the first row is the base rate of both groups, which is not recorded elsewhere
-    factors = [poly(0.9)(Clock(step, len(rates))) for step in range(len(rates))]
+    said = re.search(r"base ([\d.]+) / ([\d.]+), power ([\d.]+)", r.spec["description"])
+    *base, power = map(float, said.groups())
+    steps = len(r.expected["out_poly_lr"])
+    factors = [poly(power)(Clock(step, steps)) for step in range(steps)]
     first = length * g["sup_only_epoch"]
     return {
         "out_drop_percent": np.array([linear(g["drop_percent"], 100, p) for p in progress]),
         "out_alpha_t": np.array([linear(g["low_entropy_threshold"], 0, p) for p in progress]),
         "out_ema_decay": np.array([warm(g["ema"], i - first) for i in r.inputs["in_iterations"].tolist()]),
-        "out_poly_lr": np.array(factors)[:, None] * rates[0],
+        "out_poly_lr": np.array(factors)[:, None] * np.array(base),
     }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from fractions import Fraction
 from itertools import pairwise
 from typing import Any, NamedTuple
 
@@ -153,7 +154,7 @@ def unimatch_evaluate(r: Recording) -> dict[str, Any]:
     weight, bias = r.tensor("conv_weight"), r.tensor("conv_bias")
     net = torch.nn.Conv2d(3, h["nclass"], weight.shape[-1], padding=weight.shape[-1] // 2)
     net.load_state_dict({"weight": weight, "bias": bias})
-    crop, stride = h["crop_size"], 2 / 3
+    crop, stride = h["crop_size"], float(Fraction(re.search(r"(\d+/\d+)", h["stride"])[1]))
     top, left = ((side - crop) // 2 for side in masks.shape[1:])
     centre = (..., slice(top, top + crop), slice(left, left + crop))
     answers = {}

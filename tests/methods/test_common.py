@@ -8,6 +8,7 @@ import torch
 from toy import toy_task
 
 from s4kit import methods
+from s4kit.engine.device import autocast
 from s4kit.methods import Card, Clock, Losses, PseudoLabels
 from s4kit.views import draw_step, render
 
@@ -195,3 +196,13 @@ def test_predictors_map_images_to_logits(name, build, task):
     for predictor in method.predictors().values():
         with torch.no_grad():
             assert predictor(torch.rand(1, 3, 33, 40)).shape == (1, task.num_classes, 33, 40)
+
+
+@EVERY
+def test_mixed_precision_reaches_every_weight(name, build, draw):
+    """Also the weights that a teaching forward used first, without gradient."""
+    method = build(name)
+    with autocast(torch.device("cpu"), "bf16"):
+        total = method.train().losses(draw(method), MIDDLE).total
+    total.backward()
+    assert total.isfinite() and all(p.grad is not None for p in method.parameters() if p.requires_grad)

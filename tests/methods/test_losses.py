@@ -152,3 +152,10 @@ def test_criteria_never_ask_the_device(rule):
         label = fake.on_device(torch.empty(2, 4, 5, dtype=torch.long))
         criterion(rule)(logits, label).backward()
         assert logits.grad.device == fake.DEVICE
+
+
+def test_ohem_per_image_grows_with_the_batch():
+    torch.manual_seed(0)
+    logits, label = torch.randn(3, 4, 5, 6), torch.randint(0, 4, (3, 5, 6))
+    assert ohem(0.1, per_image=7)(logits, label) == ohem(0.1, 21)(logits, label)
+    assert ohem(0.1, per_image=7)(logits[:1], label[:1]) == ohem(0.1, 7)(logits[:1], label[:1])

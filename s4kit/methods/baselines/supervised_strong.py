@@ -13,8 +13,8 @@ class SupervisedStrong(Supervised):
     Equation: L = mean over non-void pixels of CE(f(s(w(x))), y), with the strong view s of ST++, FixMatch and UniMatch.
 
     The fair control for them: with few labels most of the gain of a method with strong views comes from the views, and
-    only the difference to this baseline is owed to the unlabelled images. About a sixth of the views stay nearly weak
-    (every operation has its own probability), so the clean image is never strange to the network.
+    only the difference to this baseline is owed to the unlabelled images. One view in twelve stays as it is (every
+    operation has its own probability), so the clean image is never strange to the network.
     """
 
     card = Card(

@@ -31,8 +31,9 @@ class CutMix(Method):
     The confidence is ONE number for the batch: unsure pixels still get a loss, only a smaller one. The divisor is all
     pixels: padding and doubt shrink the loss. No colour augmentation, no ramp-up: c is the ramp.
 
-    From the release: its BN layers of the backbone are frozen, with both networks in train mode; that is the net option
-    `freeze_bn=True`. By default the kit trains BN and then the teacher labels in eval mode, by its averaged statistics.
+    From the release: it freezes the BN layers of the backbone (the net option `freeze_bn=True`) and has no others, with
+    both networks in train mode. The kit trains BN by default; its teacher labels in eval mode either way, so that the
+    BN layers of a DeepLabV3+ decoder go by their averaged statistics.
     The learning rate is constant there (recipes); its scales are the steps 0.5, 0.6, ..., 1.5, here those of the task.
     The documentation of its box generator has "invert" the wrong way round: as run, and here, the box is 1 on a ground
     of 0. Its DeepLabV2 returns inside the loop over the four dilated branches, so that only the first two are ever

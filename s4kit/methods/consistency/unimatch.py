@@ -63,7 +63,7 @@ class UniMatch(Method):
             "fit": {"epochs": 80, "batch": 8, "lr": 1e-3, "head": 10.0, "schedule": "poly_after"},
         },
         "cityscapes": {
-            "method": {"net": "resnet101c", "tau": 0.0, "supervised": "ohem(thresh=0.7, min_kept=200000)"},
+            "method": {"net": "resnet101c", "tau": 0.0, "supervised": "ohem(thresh=0.7, per_image=100000)"},
             "fit": {"epochs": 240, "batch": 8, "lr": 5e-3, "head": 1.0, "schedule": "poly_after"},
         },
         "coco": {  # the paper's backbone is Xception-65

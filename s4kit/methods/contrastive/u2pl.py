@@ -24,7 +24,7 @@ PAPER_NET = (
     "resnet101c(output_stride=8, multi_grid=(4, 8, 16), aspp_rates=(12, 24, 36), aspp_kernel=3, low_channels=256, "
     "dropout=0.1{})"
 )
-OHEM = "ohem(thresh=0.7, min_kept=100000)"
+OHEM = "ohem(thresh=0.7, per_image=50000)"
 BANK = {"bank": (50_000, 30_000), "fresh": 4000, "half": True}
 
 
@@ -72,12 +72,13 @@ class U2PL(Method):
     Modes: t labels in eval mode; then f and t see labelled and mixed images as one batch in train mode, and the entropy
     is of that second forward. Parameters alone are averaged; t fills its own BN buffers by these forwards.
 
-    Three bugs of the release, found by running it; this class does what the paper says, and the parity tests get the
-    release's numbers by putting its part in the place of ours. (1) Its one-hot function scatters along the wrong axis:
-    the first image of a batch gets the labels of all, the others none, so that only two images per GPU ever enter L_c.
-    (2) Anchors and centres are stored for all classes but read by position among the classes present, queues by class:
-    when class 1 is absent, the negatives of class 2 meet the anchors of class 1. (3) Negatives must carry the label c
-    that they are negatives of, which no labelled pixel can, and of the others only those where t's two forwards differ.
+    Three bugs of the release, found by running it; this class does what the paper says. The parity tests get the
+    release's numbers of (2) and (3) by putting its part in the place of ours; (1) is recorded by itself.
+    (1) Its one-hot function scatters along the wrong axis: the first image of a batch gets the labels of all, the
+    others none, so that only two images per GPU ever enter L_c. (2) Anchors and centres are stored for all classes but
+    read by position among the classes present, queues by class: when class 1 is absent, the negatives of class 2 meet
+    the anchors of class 1. (3) Negatives must carry the label c that they are negatives of, which no labelled pixel
+    can, and of the others only those where t's two forwards differ.
 
     As released, not as printed: L_u is up-weighted by BHW/n on top of a mean; padding takes part in it; unlabelled
     anchors are the a(r) percent, not all reliable pixels. Not as released: percentages change per step, not per epoch;
@@ -212,8 +213,8 @@ class U2PL(Method):
         first = slice(len(label))
         losses = Losses(x=self.supervised(self.enlarge(own.logits[first], label), label))
         if self.student.aux is not None:
-            logits = self.student.auxiliary(own.features.rows(first), label.shape[-2:])
-            losses.add("aux", self.supervised(logits, label), self.aux)
+            hint = self.student.auxiliary(own.features, label.shape[-2:])  # of the whole batch: its BN sees it, too
+            losses.add("aux", self.supervised(hint[first], label), self.aux)
         return losses
 
     def unsupervised(self, logits: Tensor, target: PseudoLabels) -> Tensor:

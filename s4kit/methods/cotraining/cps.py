@@ -14,7 +14,7 @@ from ..base import Card, Clock, Losses, Method, Optim, PseudoLabels
 from ..parts.losses import Criterion, ce, criterion, pixel_ce
 
 SCALES = (0.5, 0.75, 1.0, 1.5, 1.75, 2.0)  # no 1.25
-PAPER_NET = "resnet50c(aspp='cps')"
+PAPER_NET = "resnet50c(multi_grid=(2, 4, 8), aspp='cps')"
 
 
 class CPS(Method):
@@ -33,8 +33,9 @@ class CPS(Method):
     argmax stops the gradient by itself. Every forward is in train mode, the labelling ones of CutMix too (without
     gradient): they move the BN statistics. One backward; each network has its own SGD. Network 1 is evaluated.
 
-    Deviations: lists are endless permutations (the release repeats whole copies in order, then a random rest). The
-    paper's net is `resnet50c(aspp='cps')`, one BN over all ASPP branches; other nets have one in every branch.
+    Deviations: new layers start as PyTorch's do, not Kaiming normal; lists are endless permutations (the release repeats
+    whole copies in order, then a random rest). The paper's net is `resnet50c(multi_grid=(2, 4, 8), aspp='cps')`, with one
+    BN over all ASPP branches; other nets have one in every branch.
 
     A bug of the release: its unlabelled samplers are never told the epoch, so every epoch has the same order, and with
     several GPUs both loaders deliver the same image, which is mixed with another crop of itself. The author meant two
@@ -65,9 +66,9 @@ class CPS(Method):
             "method": {"net": PAPER_NET},
             "fit": {"epochs": 34, "batch": 8, "lr": 1e-2, "head": 1.0, "decay_norms": False},
         },
-        "cityscapes": {  # 50,000 pixels for each of the two labelled images of a process
+        "cityscapes": {
             "task": {"crop": 800, "scale": SCALES},
-            "method": {"net": PAPER_NET, "weight": 5.0, "supervised": "ohem(thresh=0.7, min_kept=100000)"},
+            "method": {"net": PAPER_NET, "weight": 5.0, "supervised": "ohem(thresh=0.7, per_image=50000)"},
             "fit": {"epochs": 137, "batch": 8, "lr": 2e-2, "head": 1.0, "decay_norms": False},
         },
     }
@@ -103,7 +104,6 @@ class CPS(Method):
 
     def losses(self, batch: Batch, clock: Clock) -> Losses:
         x, u = batch.x, batch.u
-        z1, z2 = self.net1(x.weak), self.net2(x.weak)
         if self.cutmix:
             v, m = batch.v, u.masks[0]
             with torch.no_grad():  # in train mode, so these forwards count in the BN statistics
@@ -111,7 +111,9 @@ class CPS(Method):
             y_u, y_v = self.pseudo_labels(of_u, u, clock), self.pseudo_labels(of_v, v, clock)
             seen, target = paste(m, v.weak, u.weak), {name: paste(m, y_v[name], y_u[name]) for name in y_u}
             s1, s2 = self.net1(seen), self.net2(seen)
+            z1, z2 = self.net1(x.weak), self.net2(x.weak)
         else:
+            z1, z2 = self.net1(x.weak), self.net2(x.weak)
             seen = torch.cat([x.weak, u.weak])
             s1, s2 = torch.cat([z1, self.net1(u.weak)]), torch.cat([z2, self.net2(u.weak)])
             both = replace(u, valid=torch.cat([x.valid, u.valid]))

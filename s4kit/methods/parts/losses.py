@@ -78,7 +78,7 @@ def ce(logits: Tensor, label: Tensor) -> Tensor:
     return total / (label != VOID).sum().clamp(min=1)
 
 
-def ohem(thresh: float = 0.7, min_kept: int = 100_000) -> Criterion:
+def ohem(thresh: float = 0.7, min_kept: int = 100_000, per_image: int | None = None) -> Criterion:
     """Online hard example mining (Shrivastava et al., CVPR 2016), as all official Cityscapes recipes have it.
 
     Only hard pixels count: those whose true class has a probability of at most t = max(`thresh`, the `min_kept`-th
@@ -88,29 +88,32 @@ def ohem(thresh: float = 0.7, min_kept: int = 100_000) -> Criterion:
     Args:
         thresh: probability above which a pixel is easy.
         min_kept: number of pixels to keep at least, per process.
+        per_image: the same per image of the batch, instead of `min_kept`. Papers give a number per GPU with two images
+            each; counted per image the rule is the same on any number of GPUs.
 
     Returns:
         A criterion like `ce`: (logits, label) -> scalar.
     """
-    if min_kept == 0:
+    if min_kept == 0 and per_image is None:
         return ce
 
     @float32
     def hard_ce(logits: Tensor, label: Tensor) -> Tensor:
         nll = ce_map(logits, label)
+        wanted = min_kept if per_image is None else per_image * len(label)
         valid = label != VOID
         with torch.no_grad():
             true_class = torch.exp(-nll).flatten()  # void pixels have nll 0, hence probability 1
-            kth = true_class.kthvalue(min(min_kept, len(true_class))).values
+            kth = true_class.kthvalue(min(wanted, len(true_class))).values
             hard = true_class.view_as(nll) <= kth.clamp(min=thresh)
-            kept = (valid & (hard | (valid.sum() < min_kept))).to(nll.dtype)
+            kept = (valid & (hard | (valid.sum() < wanted))).to(nll.dtype)
         return pixel_mean(nll, kept, kept, over="kept")
 
     return hard_ce
 
 
 def criterion(spec: str | Criterion) -> Criterion:
-    """The supervised criterion of a method from its spec: "ce", "ohem", "ohem(thresh=0.7, min_kept=200000)", or a
+    """The supervised criterion of a method from its spec: "ce", "ohem", "ohem(thresh=0.7, per_image=100000)", or a
     function.
 
     Recipes and run configurations hold the text.
@@ -127,7 +130,7 @@ def criterion(spec: str | Criterion) -> Criterion:
         options = {k.arg: ast.literal_eval(k.value) for k in call.keywords}
         return {"ce": lambda: ce, "ohem": ohem}[call.func.id](*values, **options)
     except (SyntaxError, AttributeError, KeyError, TypeError, ValueError):
-        raise S4Error(f"supervised={spec!r}: write ce, ohem or ohem(thresh=0.7, min_kept=200000).") from None
+        raise S4Error(f"supervised={spec!r}: write ce, ohem or ohem(thresh=0.7, per_image=100000).") from None
 
 
 @float32
