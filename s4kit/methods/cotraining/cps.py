@@ -33,9 +33,9 @@ class CPS(Method):
     argmax stops the gradient by itself. Every forward is in train mode, the labelling ones of CutMix too (without
     gradient): they move the BN statistics. One backward; each network has its own SGD. Network 1 is evaluated.
 
-    Deviations: new layers start as PyTorch's do, not Kaiming normal; lists are endless permutations (the release repeats
-    whole copies in order, then a random rest). The paper's net is `resnet50c(multi_grid=(2, 4, 8), aspp='cps')`, with one
-    BN over all ASPP branches; other nets have one in every branch.
+    Deviations: new layers start as PyTorch's do, not Kaiming normal; lists are endless permutations (the release
+    repeats whole copies in order, then a random rest). The paper's net is
+    `resnet50c(multi_grid=(2, 4, 8), aspp='cps')`, with one BN over all ASPP branches; other nets have one in each.
 
     A bug of the release: its unlabelled samplers are never told the epoch, so every epoch has the same order, and with
     several GPUs both loaders deliver the same image, which is mixed with another crop of itself. The author meant two
