@@ -2,18 +2,31 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import pickle
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
 
 from ..errors import S4Error
 
 
-def write_atomic(path: Path, write: Any) -> None:
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Turn what the system says of a failed write into words that name the file and the mend."""
+    try:
+        yield
+    except (OSError, RuntimeError) as error:  # torch.save reports a full disk as RuntimeError
+        raise S4Error(
+            f"{path} could not be written: the disk is full or refuses ({error}). What was written before is kept; "
+            "free some space, or mend the folder's permissions, and continue with --resume."
+        ) from error
+
+
+def write_atomic(path: Path, write: Callable[[BinaryIO], Any]) -> None:
     """Write a file so that a kill at any moment leaves the old one or the new one, never a half.
 
     Args:
@@ -24,19 +37,13 @@ def write_atomic(path: Path, write: Any) -> None:
     """
     part = path.with_name(f".{path.name}.part")
     try:
-        with open(part, "wb") as file:
+        with writing(path), open(part, "wb") as file:
             write(file)
             file.flush()
             os.fsync(file.fileno())
         os.replace(part, path)
-    except (OSError, RuntimeError) as error:
+    finally:
         part.unlink(missing_ok=True)
-        if getattr(error, "errno", None) == errno.ENOSPC or "No space" in str(error) or "write" in str(error).lower():
-            raise S4Error(
-                f"{path} could not be written: the disk is full or refuses ({error}). The last whole file is kept; "
-                "free some space and continue with --resume."
-            ) from error
-        raise S4Error(f"{path} could not be written: {error}.") from error
 
 
 def save(path: Path, state: dict[str, Any]) -> None:

@@ -23,9 +23,15 @@ def pick_device(device: torch.device | str | None = "auto") -> torch.device:
         if not torch.cuda.is_available():
             return torch.device("cpu")
         return torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)))
-    if device.startswith("cuda") and not torch.cuda.is_available():
+    try:
+        found = torch.device(device)
+    except RuntimeError as error:
+        raise S4Error(f"There is no device {device!r}; use 'auto', 'cpu', 'cuda' or 'cuda:1'.") from error
+    if found.type == "cuda" and not torch.cuda.is_available():
         raise S4Error(f"The device {device!r} was asked for, but PyTorch sees no CUDA GPU; use device='cpu' or 'auto'.")
-    return torch.device(device)
+    if found.type == "cuda" and found.index is None:
+        return torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)))
+    return found
 
 
 def pick_precision(precision: str, device: torch.device) -> str:
@@ -53,6 +59,8 @@ def autocast(device: torch.device, precision: str) -> Any:
 def pick_workers(workers: int | str, device: torch.device) -> int:
     """Decode workers: none on a CPU (they would take its cores) and in notebooks on Windows and macOS, two on Colab."""
     if workers != "auto":
+        if not str(workers).isdigit():
+            raise S4Error(f"workers is 'auto' or a number of decode processes, not {workers!r}.")
         return int(workers)
     if "google.colab" in sys.modules:
         return 2

@@ -1,8 +1,9 @@
-"""Several processes with PyTorch's own means: `torchrun -m s4kit train ...`; one process needs none of it."""
+"""Several processes with PyTorch's own means: `torchrun --nproc-per-node=gpu -m s4kit train ...`."""
 
 from __future__ import annotations
 
 import os
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -57,6 +58,24 @@ def share_buffers(module: nn.Module) -> None:
     if world() > 1:
         for buffer in module.buffers():
             dist.broadcast(buffer, 0)
+
+
+def any_rank(flag: bool, device: torch.device) -> bool:
+    """Whether any process says yes; a meeting of all of them."""
+    if world() == 1:
+        return flag
+    answer = torch.tensor(int(flag), device=device)
+    dist.all_reduce(answer, dist.ReduceOp.MAX)
+    return bool(answer)
+
+
+def same(value: Any) -> Any:
+    """The value of process 0, for all."""
+    if world() == 1:
+        return value
+    box = [value]
+    dist.broadcast_object_list(box, 0)
+    return box[0]
 
 
 def meet() -> None:

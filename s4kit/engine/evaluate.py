@@ -15,7 +15,7 @@ from ..nets import evaluating
 from .device import autocast, pick_device
 
 
-@dataclass
+@dataclass(repr=False)
 class Scores:
     """Scores of one network over a data set, from the summed confusion matrix.
 
@@ -57,6 +57,8 @@ class Scores:
         return "\n".join(
             [*rows, f"{'mIoU':<{width}}  {100 * self.miou:5.1f}", f"{'accuracy':<{width}}  {100 * self.accuracy:5.1f}"]
         )
+
+    __repr__ = __str__
 
     def _repr_html_(self) -> str:
         from html import escape

@@ -53,6 +53,11 @@ def broken_file(training: Any) -> Iterator[None]:
         raise
 
 
+def deaf(worker: int) -> None:
+    """Ctrl-C goes to the main process alone; the decode workers live on until it has saved."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
 @contextmanager
 def interrupt(training: Any) -> Iterator[None]:
     """Ctrl-C ends the training after the current step, with a checkpoint; a second Ctrl-C ends it at once."""

@@ -46,6 +46,14 @@ def build(specs: dict[str, Optim], train: tuple[nn.Module, ...] = ()) -> dict[st
     return built
 
 
+def restore(optimiser: torch.optim.Optimizer, state: dict) -> None:
+    """Load an optimiser's state; how it computes (`fused`) stays as built for the device at hand."""
+    fused = [group.get("fused") for group in optimiser.param_groups]
+    optimiser.load_state_dict(state)
+    for group, own in zip(optimiser.param_groups, fused):
+        group["fused"] = own
+
+
 def set_rates(optimisers: dict[str, torch.optim.Optimizer], specs: dict[str, Optim], clock: Clock) -> float:
     """Set the learning rates for this step; returns the backbone's rate of the first optimiser."""
     for name, optimiser in optimisers.items():

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from ..data.seeding import generator
 from ..data.task import VOID, Task
+from ..errors import S4Error
 from ..methods.base import Clock, Method, PseudoLabels
 from ..views.geometry import Geometry, Window, placement
 from ..views.plan import Stream, Views
@@ -39,7 +40,10 @@ def make_probe(task: Task, amount: int, device: torch.device, seed: int = 0) -> 
     images, truths, real, ids = [], [], [], []
     shape = Geometry()
     for row in rows:
-        sample = task.train.read(int(row))
+        try:
+            sample = task.train.read(int(row))
+        except S4Error:  # its label is broken; an unlabelled image needs none
+            sample = task.train.read(int(row), label=False)
         pixels = sample.image.permute(1, 2, 0).numpy()
         height, width = pixels.shape[:2]
         top, left = (max(0, (side - task.crop) // 2) for side in (height, width))

@@ -49,7 +49,8 @@ class Recorder:
         self.since = 0.0  # when the pending steps began; 0 = unknown, after anything but steps
         self.progress = Progress(method, chosen.steps, show and leader)
         if leader:
-            folder.mkdir(parents=True, exist_ok=True)
+            with checkpoint.writing(folder):
+                folder.mkdir(parents=True, exist_ok=True)
             self.tables = {name: records.Table(folder / f"{name}.csv") for name in TABLES}
         self.events = tensorboard(folder) if leader else None
 
@@ -59,9 +60,11 @@ class Recorder:
 
         if not self.leader:
             return
+        options = getattr(self.method, "options", {})
         config = {
             "method": getattr(self.method, "name", type(self.method).__name__),
-            "options": {k: v for k, v in getattr(self.method, "options", {}).items() if not callable(v)},
+            "options": {k: v for k, v in options.items() if not callable(v)},
+            "not_stored": [k for k, v in options.items() if callable(v)],
             "task": self.task.config,
             "protocol": self.task.protocol,
             "fit": vars(self.chosen),
@@ -69,6 +72,14 @@ class Recorder:
         }
         text = json.dumps(config, indent=2, default=str)
         checkpoint.write_atomic(self.folder / "config.json", lambda file: file.write(text.encode()))
+
+    def clear(self) -> None:
+        """Remove what a training that was killed before its first checkpoint left here."""
+        if self.leader:
+            for table in self.tables.values():
+                table.clear()
+            for file in (self.folder / "config.json", self.folder / "best.pt", *(self.folder / "probes").glob("*.npz")):
+                file.unlink(missing_ok=True)
 
     def note(self, clock: Clock, step: int, rate: float, rows: list[dict[str, Tensor]]) -> None:
         """Keep the measures of a step's micro-batches on the device until `flush`."""
@@ -82,18 +93,22 @@ class Recorder:
         Args:
             complain: called with (clock, step, term, value, micro-batch) of the first value that is not finite.
         """
-        rows = []
+        rows, bad = [], None
         for clock, step, rate, names, values in self.pending:
             columns = dict(zip(names, values.T.tolist()))
             for name, column in columns.items():
                 for micro, value in enumerate(column):
                     if not math.isfinite(value):
-                        complain(clock, step, name, value, micro)
+                        bad = bad or (clock, step, name, value, micro)
             means = {name: sum(column) / len(column) for name, column in columns.items()}
             rows.append({"step": step, "stage": clock.stage, "lr": rate} | means)
         self.pending = []
-        if not rows or not self.leader:
-            return
+        if rows and self.leader:
+            self._write(rows, score)
+        if bad:
+            complain(*bad)
+
+    def _write(self, rows: list[dict[str, Any]], score: float | None) -> None:
         self.tables["metrics"].append(rows)
         now = time.perf_counter()
         if self.since:
@@ -171,6 +186,8 @@ def folder_of(out: Path | None, method: Method, task: Task, chosen: Settings, re
     Raises:
         S4Error: it holds another run already.
     """
+    if out is None and resume:
+        raise S4Error("Say which run to continue: resume=True needs out=FOLDER.")
     if out is None:
         base = Path("runs") / f"{getattr(method, 'name', 'method')}-{task.name}-seed{chosen.seed}"
         out, number = base, 2

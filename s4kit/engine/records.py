@@ -6,7 +6,7 @@ import csv
 from pathlib import Path
 from typing import Any
 
-from .checkpoint import write_atomic
+from .checkpoint import write_atomic, writing
 
 
 class Table:
@@ -19,6 +19,11 @@ class Table:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.columns = list(read(path)[0]) if path.is_file() and read(path) else []
+
+    def clear(self) -> None:
+        """Forget everything."""
+        self.path.unlink(missing_ok=True)
+        self.columns = []
 
     def cut(self, step: int) -> None:
         """Drop the rows from `step` on: they were written after the checkpoint that is resumed."""
@@ -33,7 +38,7 @@ class Table:
         if new:
             self.columns += list(dict.fromkeys(new))
             self._rewrite(read(self.path) if self.path.is_file() else [])
-        with open(self.path, "a", newline="") as file:
+        with writing(self.path), open(self.path, "a", newline="", encoding="utf-8") as file:
             csv.DictWriter(file, self.columns, restval="").writerows(_plain(row) for row in rows)
 
     def _rewrite(self, rows: list[dict[str, Any]]) -> None:
@@ -57,7 +62,7 @@ def read(path: Path) -> list[dict[str, str]]:
     """Rows of a CSV file as strings; [] where there is no file. A last line cut by a kill is dropped."""
     if not path.is_file():
         return []
-    text = path.read_text()
+    text = path.read_text(encoding="utf-8")
     if not text.endswith("\n"):
         text = text[: text.rfind("\n") + 1]
     return list(csv.DictReader(text.splitlines()))

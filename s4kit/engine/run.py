@@ -11,7 +11,7 @@ import torch
 
 from ..errors import S4Error
 from . import checkpoint, records
-from .device import pick_device
+from .device import pick_device, pick_precision
 from .evaluate import Scores, evaluate
 
 
@@ -82,6 +82,12 @@ class Run:
         """(method, task) with the weights of the checkpoint "last" or "best"."""
         from ..methods import create
 
+        if self.config.get("not_stored"):
+            options = " and ".join(self.config["not_stored"])
+            raise S4Error(
+                f"{self.path} was trained with a function as {options}, which cannot be stored; create the method "
+                "yourself and load the checkpoint's 'method' into it."
+            )
         task = task or self.task()
         method = create(self.config["method"], task, **self.config["options"])
         state = checkpoint.load(self.path / f"{which}.pt")
@@ -91,7 +97,8 @@ class Run:
     def evaluate(self, which: str = "last", task: Any = None, device: str = "auto") -> dict[str, Scores]:
         """Score every predictor of the method on the validation set; {name: Scores}."""
         method, task = self.load(which, task, device)
-        return {n: evaluate(net, task) for n, net in method.predictors().items()}
+        precision = pick_precision(self.config["fit"]["precision"], next(method.parameters()).device)
+        return {n: evaluate(net, task, precision=precision) for n, net in method.predictors().items()}
 
     def probes(self) -> dict[int, dict[str, np.ndarray]]:
         """The snapshots by step: `<name>/label`, `<name>/confidence`, `<name>/weight`, each (B, S, S) uint8."""

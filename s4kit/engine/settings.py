@@ -42,8 +42,12 @@ def resolve(task: Task, steps: int | None, epochs: float | None, reference: int 
     if unknown:
         raise S4Error(f"fit has no setting {unknown[0]!r}. {closest(unknown[0], list(Settings.__dataclass_fields__))}")
     chosen = Settings(steps=steps or 0, **given)
-    if chosen.batch < 1 or chosen.accumulate < 1:
-        raise S4Error(f"batch and accumulate must be at least 1, not {chosen.batch} and {chosen.accumulate}.")
+    for name in ("batch", "accumulate", "checkpoint_every", "evaluate_every", "unlabelled_batch"):
+        value = getattr(chosen, name)
+        if value is not None and value < 1:
+            raise S4Error(f"{name} must be at least 1, not {value}.")
+    if chosen.steps < 0 or (epochs or 0) < 0:
+        raise S4Error(f"steps and epochs count forwards, not {steps or epochs}.")
     if len(task.labelled) < chosen.batch:
         raise S4Error(
             f"The batch asks for {chosen.batch} labelled images but the split has {len(task.labelled)}: "

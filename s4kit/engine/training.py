@@ -50,11 +50,14 @@ class Training:
         self.stages = self._share_out(method.stages())
         if distributed.rank() == 0:
             guards.check(method, task, [stage.views or method.views for stage, _, _ in self.stages])
-        self.done, self.score, self.best, self.stop = 0, None, -1.0, False
-        folder = folder_of(out, method, task, chosen, resume)
+        self.done, self.score, self.best = 0, None, -1.0
+        self.stop = self.stopped = False  # Ctrl-C has come here; all processes have agreed to end
+        folder = distributed.same(folder_of(out, method, task, chosen, resume))
         self.record = Recorder(folder, method, task, chosen, distributed.rank() == 0, show)
         self.state = self._restore() if resume else None
         if not resume:
+            self.record.clear()
+        if not (folder / "config.json").is_file():
             self.record.config()
 
     def _share_out(self, stages: list[Stage]) -> list[tuple[Stage, int, int]]:
@@ -73,22 +76,28 @@ class Training:
     def run(self) -> Run:
         with guards.interrupt(self), guards.broken_file(self):
             for index, (stage, first, steps) in enumerate(self.stages):
-                if self.stop or self.done >= first + steps:
+                if self.stopped or self.done >= first + steps:
                     continue
                 self._enter(index)
                 for step, batches in self._batches(index, self.done - first):
                     clock = self._clock(index, step)
                     self._step(stage, batches, clock)
                     self._between_steps(clock)
-                    if self.stop:
+                    if self._asked_to_stop():
                         break
-            if self.stop:
+            if self.stopped:
                 self.save()
         self.record.close(self.done, self.score)
         distributed.meet()
         run = Run(self.record.folder)
-        run.interrupted = self.stop
+        run.interrupted = self.stopped and self.done < self.chosen.steps
         return run
+
+    def _asked_to_stop(self) -> bool:
+        """Whether Ctrl-C has come; several processes agree on the step, or one would wait for the others for ever."""
+        if distributed.world() == 1 or self.done % FLUSH == 0 or self.done == self.chosen.steps:
+            self.stopped = distributed.any_rank(self.stop, self.device)
+        return self.stopped
 
     def _enter(self, index: int) -> None:
         """Build the stage's optimisers; continue them, or try the stage's first and last moment before it begins."""
@@ -99,7 +108,7 @@ class Training:
         self.optimisers = optimise.build(self.specs, self.stages[index][0].train)
         if self.state and self.state["stage"] == index:
             for name, optimiser in self.optimisers.items():
-                optimiser.load_state_dict(self.state["optimisers"][name])
+                optimise.restore(optimiser, self.state["optimisers"][name])
         else:
             self._rehearse(index)
 
@@ -129,6 +138,7 @@ class Training:
                 sampler=numbers,
                 num_workers=workers,
                 pin_memory=self.device.type == "cuda",
+                worker_init_fn=guards.deaf,
             )
         )
         for step in wanted:
@@ -164,10 +174,9 @@ class Training:
                 self._seed(clock, k, calls)
                 self._backward(losses, batch, clock, last=k == len(batches) - 1)
                 measured[k] |= measure(self.inner.out)
-            for name in self.optimisers:
-                if only in (None, name):
-                    self._optimise(name)
-            self.scaler.update()
+            stepped = [self._optimise(name) for name in self.optimisers if only in (None, name)]
+            if any(stepped):
+                self.scaler.update()
             calls += 1
 
         if stage.losses:
@@ -191,15 +200,17 @@ class Training:
                 total = self.call(losses, batch, clock)
             self.scaler.scale(total / self.chosen.accumulate).backward()
 
-    def _optimise(self, name: str) -> None:
+    def _optimise(self, name: str) -> bool:
+        """Step an optimiser; False where no gradient has reached its parameters."""
         optimiser, clip = self.optimisers[name], self.specs[name].clip
         parameters = [p for group in optimiser.param_groups for p in group["params"]]
         if all(p.grad is None for p in parameters):
-            return
+            return False
         if clip:
             self.scaler.unscale_(optimiser)
             torch.nn.utils.clip_grad_norm_(parameters, clip)
         self.scaler.step(optimiser)
+        return True
 
     def _rehearse(self, index: int) -> None:
         """Run the losses at the stage's first and last moment and undo it: out of memory shows now, not in an hour."""
@@ -280,6 +291,7 @@ class Training:
         state = self.record.restore()
         if state:
             self.method.load_state_dict(state["method"])
-            self.scaler.load_state_dict(state["scaler"])
+            if state["scaler"] and self.scaler.is_enabled():
+                self.scaler.load_state_dict(state["scaler"])
             self.done, self.score, self.best = state["step"], state["score"], state["best"]
         return state

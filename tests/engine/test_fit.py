@@ -137,6 +137,12 @@ def test_learning_rate_follows_the_batch_and_says_so(task, tmp_path, capsys):
         ({"learning_rate": 1}, "Did you mean"),
         ({"schedule": "cosin"}, "schedule"),
         ({"device": "cuda"}, "CUDA"),
+        ({"device": "gpu"}, "There is no device"),
+        ({"steps": -5}, "forwards"),
+        ({"checkpoint_every": 0}, "checkpoint_every must be at least 1"),
+        ({"unlabelled_batch": 0}, "unlabelled_batch must be at least 1"),
+        ({"workers": "many"}, "workers"),
+        ({"resume": True, "out": None}, "out=FOLDER"),
     ],
 )
 def test_bad_settings_are_named(task, tmp_path, change, words):
@@ -144,7 +150,7 @@ def test_bad_settings_are_named(task, tmp_path, change, words):
         pytest.skip("there is a GPU here, so asking for it is no mistake")
     arguments = SMALL | {"steps": 2} | change
     with pytest.raises(S4Error, match=words):
-        s4.fit(method("supervised", task), task, out=tmp_path / "r", **arguments)
+        s4.fit(method("supervised", task), task, **{"out": tmp_path / "r"} | arguments)
 
 
 def test_a_loss_that_is_not_finite_names_step_term_and_images(task, tmp_path):
@@ -154,6 +160,8 @@ def test_a_loss_that_is_not_finite_names_step_term_and_images(task, tmp_path):
     with pytest.raises(S4Error, match=r"'(x|loss)' is nan at step 2 \(images x: train_\d, train_\d") as error:
         s4.fit(m, task, steps=4, out=tmp_path / "r", **SMALL)
     assert "learning rate" in str(error.value)
+    rows = s4.open_run(tmp_path / "r").metrics()
+    assert [row["step"] for row in rows] == [0, 1, 2] and rows[2]["loss"] != rows[2]["loss"]  # the NaN is on record
 
 
 def test_a_folder_with_a_run_is_not_overwritten(task, tmp_path):
@@ -301,3 +309,39 @@ def test_curves_in_a_notebook_are_a_picture():
     rows = [{"step": k, "stage": 0, "lr": 0.1, "loss": 1.0 / (k + 1), "kept_u": k / 50} for k in range(50)]
     assert curves(rows, [(20, 0.4), (40, 0.5)], 100).startswith(b"\x89PNG")
     assert _running_means([(0, 2.0), (1, 4.0), (2, 6.0)], 2) == [(0, 2.0), (1, 3.0), (2, 5.0)]
+
+
+def test_resume_where_nothing_is_yet_starts_and_a_killed_start_leaves_nothing(task, tmp_path):
+    run = s4.fit(method("supervised", task), task, steps=3, out=tmp_path / "r", resume=True, **SMALL)
+    assert len(run.metrics()) == 3
+    (run.path / "last.pt").unlink()  # as if killed before the first checkpoint
+    again = s4.fit(method("supervised", task), task, steps=2, out=tmp_path / "r", **SMALL)
+    assert [row["step"] for row in again.metrics()] == [0, 1] and again.config["fit"]["steps"] == 2
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full to play a full disk")
+def test_a_full_disk_under_the_tables_is_told(task, tmp_path):
+    from s4kit.engine.records import Table
+
+    table = Table(tmp_path / "metrics.csv")
+    table.append([{"step": 0}])
+    table.path = Path("/dev/full")
+    with pytest.raises(S4Error, match="/dev/full could not be written: the disk is full"):
+        table.append([{"step": 1}])
+
+
+def test_a_broken_label_of_an_unlabelled_image_does_not_matter(task, tmp_path):
+    class Half(Broken):
+        def read(self, row, label=True):
+            return super().read(row, label) if label else MemorySource.read(self, row, label)
+
+    source = Half(*toy_arrays(24), 4, [f"image_{i}" for i in range(24)])
+    source.broken = tuple(range(8, 24))
+    s4.fit(method("fixmatch", task), replace(task, train=source), steps=4, out=tmp_path / "r", **SMALL)
+
+
+def test_scores_print_as_a_table(task):
+    from s4kit.engine import evaluate
+
+    net = method("supervised", task).student
+    assert "mIoU" in repr({"student": evaluate(net, task)}) and "tensor" not in repr(evaluate(net, task))
