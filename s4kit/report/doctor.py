@@ -5,9 +5,10 @@ from __future__ import annotations
 import importlib.metadata
 import os
 import platform
+import re
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -129,13 +130,22 @@ def _gpu(say: Say) -> None:
             OK,
             f"{of.name}, {size(total)} ({size(free)} free), compute capability {of.major}.{of.minor}",
         )
-        if built_for and not any(int(a.split("_")[1].rstrip("a")) // 10 == of.major for a in built_for if "_" in a):
+        if built_for and not _runs_on(built_for, of.major, of.minor):
             mend = "Install a PyTorch build for an older CUDA (builds for CUDA 13 leave out V100 and P100)."
             say(f"GPU {index} support", PROBLEM, f"this PyTorch has no kernels for {of.name}", mend)
     if torch.cuda.is_bf16_supported(including_emulation=False):
         say("bf16", OK, "in hardware: used by --precision auto")
     else:
         say("bf16", OK, "only emulated, which is slow: --precision auto takes fp16 with a scaler instead")
+
+
+def _runs_on(built_for: Sequence[str], major: int, minor: int) -> bool:
+    """Whether a build for "sm_90a", "sm_100f", "compute_90", ... has code for a GPU of this compute capability."""
+    binaries = (re.match(r"sm_(\d+)", name) for name in built_for)
+    portable = (re.match(r"compute_(\d+)", name) for name in built_for)  # compiled for newer GPUs by the driver
+    return any(int(found[1]) // 10 == major for found in binaries if found) or any(
+        int(found[1]) <= 10 * major + minor for found in portable if found
+    )
 
 
 def _machine(say: Say) -> None:

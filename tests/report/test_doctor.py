@@ -54,3 +54,18 @@ def test_a_part_that_breaks_does_not_hide_the_others(monkeypatch):
 @pytest.mark.parametrize(("text", "numbers"), [("2.14.1+cu130", (2, 14, 1)), ("1.0.0rc1", (1, 0, 1)), ("10", (10,))])
 def test_versions_as_numbers(text, numbers):
     assert of._numbers(text)[:2] == numbers[:2]
+
+
+@pytest.mark.parametrize(
+    ("built_for", "capability", "runs"),
+    [
+        (["sm_80", "sm_90a", "sm_100f"], (10, 3), True),
+        (["sm_80", "sm_90a", "sm_100f"], (9, 0), True),
+        (["sm_75", "sm_120"], (7, 0), True),
+        (["sm_75", "sm_100f"], (6, 0), False),
+        (["sm_80", "compute_90"], (12, 0), True),
+        (["compute_90"], (8, 0), False),
+    ],
+)
+def test_which_gpus_a_build_has_kernels_for(built_for, capability, runs):
+    assert of._runs_on(built_for, *capability) is runs
