@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 
 from ..data.decode import IMAGE_SUFFIXES, decode_image
-from ..data.task import Sample
+from ..data.task import Sample, Task
 from ..engine import open_run
 from ..engine.evaluate import predict, to_image
 from ..errors import S4Error
@@ -22,7 +22,12 @@ from . import pictures
 
 
 def predict_files(
-    run: str | Path, images: Sequence[str | Path], out: str | Path, which: str = "last", device: str = "auto"
+    run: str | Path,
+    images: Sequence[str | Path],
+    out: str | Path,
+    which: str = "last",
+    device: str = "auto",
+    task: Task | None = None,
 ) -> dict[str, Any]:
     """Segment image files with a run's headline predictor.
 
@@ -31,6 +36,7 @@ def predict_files(
 
     Args:
         images: files, or folders of which all images are taken.
+        task: of a run on images in memory, which cannot be loaded again.
 
     Returns:
         {"out", "written": [per image: image, index, colour, classes (share of pixels)], "skipped": [...], "ok"}.
@@ -40,7 +46,7 @@ def predict_files(
     """
     files = _files(images)
     run, out = open_run(run), Path(out)
-    method, task = run.load(which, device=device)
+    method, task = run.load(which, task, device)
     net = next(iter(method.predictors().values()))
     out.mkdir(parents=True, exist_ok=True)
     names, written, skipped = _names(files), [], []
@@ -53,7 +59,7 @@ def predict_files(
                 print(f"  skipped: {error}", file=sys.stderr)
                 skipped.append({"image": str(file), "why": str(error)})
                 continue
-            label = _segment(net, pixels, task, run.config["task"].get("size"))
+            label = _segment(net, pixels, task, (run.config["task"] or {}).get("size"))
             written.append(_write(out, names[file], file, label, task))
     if not written:
         raise S4Error(f"None of the {len(files)} files could be read as an image; the first: {skipped[0]['why']}")
@@ -79,12 +85,15 @@ def _files(images: Sequence[str | Path]) -> list[Path]:
 
 
 def _names(files: Sequence[Path]) -> dict[Path, str]:
-    """Output names: the stem, with a number where two images share it."""
-    taken: dict[str, int] = {}
-    names = {}
+    """Output names: the stem, with the first free number where it is taken."""
+    names: dict[Path, str] = {}
+    taken: set[str] = set()
     for file in files:
-        taken[file.stem] = taken.get(file.stem, 0) + 1
-        names[file] = file.stem if taken[file.stem] == 1 else f"{file.stem}_{taken[file.stem]}"
+        name, number = file.stem, 2
+        while name in taken:
+            name, number = f"{file.stem}_{number}", number + 1
+        names[file] = name
+        taken.add(name)
     return names
 
 

@@ -1,14 +1,19 @@
 """Images in, index maps and colour masks out."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
+from toy import toy_arrays
 
+from s4kit import data
+from s4kit.engine import fit
 from s4kit.errors import S4Error
+from s4kit.methods import create
 from s4kit.report.pictures import VOID_COLOUR, colour, picture_iou
-from s4kit.report.predict import predict_files
+from s4kit.report.predict import _names, predict_files
 
 
 def test_maps_have_the_images_size_and_bad_files_are_named(run, tmp_path):
@@ -54,3 +59,19 @@ def test_void_looks_like_no_class():
 def test_iou_of_one_picture_leaves_void_out():
     truth = np.array([[0, 0, 1, 255]])
     assert picture_iou(np.array([[0, 1, 1, 0]]), truth, 3) == pytest.approx(0.5)
+
+
+def test_output_names_differ():
+    files = [Path(name) for name in ("x/a.png", "x/a_2.png", "y/a.png", "z/a_2.png")]
+    assert list(_names(files).values()) == ["a", "a_2", "a_3", "a_2_2"]
+
+
+def test_a_run_on_images_in_memory_needs_its_task(tmp_path):
+    images, labels = toy_arrays(10)
+    task = data.load_arrays(images[:8], labels[:8], images[8:], labels[8:], classes=4, labelled=4, crop=32)
+    method = create("supervised", task, net="tiny")
+    fitted = fit(method, task, steps=1, batch=2, probes=0, out=tmp_path / "run", progress=False)
+    with pytest.raises(S4Error, match="in memory"):
+        fitted.task()
+    Image.fromarray(images[0]).save(tmp_path / "a.png")
+    assert predict_files(fitted.path, [tmp_path / "a.png"], tmp_path / "out", task=task)["ok"]
