@@ -74,10 +74,13 @@ def complete(run: Run) -> Finding | None:
     done = rows[-1]["step"] + 1 if rows else 0
     if done >= steps:
         return Finding("complete", OK, f"{done} of {steps} steps")
-    return Finding("complete", WARNING, f"{done} of {steps} steps", f"Continue: s4kit train --resume {run.path}")
+    mend = f"Continue: s4kit train --resume {run.path}"
+    if finite(run).level == PROBLEM:  # the same steps would end the same way
+        mend = "--resume alone would meet the same value: train anew in another --out, with the mend of finite losses."
+    return Finding("complete", WARNING, f"{done} of {steps} steps", mend)
 
 
-def finite(run: Run) -> Finding | None:
+def finite(run: Run) -> Finding:
     """Are all recorded values finite? (The engine stops at the first that is not, and names it.)"""
     for row in read(run.path / "metrics.csv"):
         for name, value in row.items():
@@ -92,6 +95,7 @@ def supervised(run: Run) -> Finding | None:
     rows = run.metrics()
     names = [key for key in (rows[0] if rows else {}) if key == "x" or (key.startswith("x") and key[1:].isdigit())]
     values = [sum(row[n] for n in names) / len(names) for row in rows if all(row.get(n) is not None for n in names)]
+    values = [value for value in values if math.isfinite(value)]
     if not names or len(values) < 10:
         return Finding("supervised loss", UNKNOWN, "fewer than 10 steps recorded")
     part = max(3, len(values) // 10)

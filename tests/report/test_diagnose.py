@@ -99,3 +99,11 @@ def test_baselines_are_not_blamed_for_labels_that_they_do_not_use(make):
 
 def test_a_real_run(run):
     assert diagnose(run)["method"] == "fixmatch"
+
+
+def test_an_end_in_nan_is_not_answered_with_resume_alone(make):
+    assert "s4kit train --resume" in make(metrics=lambda rows: rows[:50])[0]["complete"]["advice"]
+    found, _ = make(metrics=lambda rows: [*rows[:50], rows[50] | {"x": "nan", "loss": "nan"}])
+    assert "train anew" in found["complete"]["advice"]
+    assert found["finite losses"]["level"] == "problem" and "step 50" in found["finite losses"]["figures"]
+    assert "nan" not in found["supervised loss"]["figures"]
