@@ -195,7 +195,8 @@ def _train_parallel(todo: Sequence[tuple[Plan, int, Path, bool]], total: int, jo
             _stop(pool)
             return True
         except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
+            print("A training failed; the others save and stop, the same command continues them.", file=sys.stderr)
+            _stop(pool)
             raise
     return False
 

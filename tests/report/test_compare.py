@@ -1,6 +1,8 @@
 """Comparisons: the figures, the files, and going on after an interruption."""
 
 import json
+from concurrent.futures import ThreadPoolExecutor
+from importlib import import_module
 
 import numpy as np
 import pytest
@@ -8,6 +10,7 @@ from PIL import Image
 from toy_folder import flags
 
 from s4kit.cli import main
+from s4kit.errors import S4Error
 from s4kit.report import html, plots, text
 from s4kit.report.figures import collect
 from s4kit.report.setup import Plan, match
@@ -127,3 +130,17 @@ def test_text_tables_align_wide_letters():
     lines = text.table(("name", "n"), [("日本", 1), ("ab", 22)], right="lr").splitlines()
     assert [text.width(line) for line in lines] == [8, 8, 8, 8]
     assert text.duration(3725) == "1 h 02 min" and text.size(1.5e9) == "1.5 GB" and text.percent(float("nan")) == "—"
+
+
+def test_a_failed_training_stops_the_others(monkeypatch):
+    module, stopped = import_module("s4kit.report.compare"), []
+
+    def one(plan, *rest, progress):
+        raise S4Error("broken") if plan.method == "bad" else KeyboardInterrupt
+
+    monkeypatch.setattr(module, "ProcessPoolExecutor", lambda jobs, *rest: ThreadPoolExecutor(1))
+    monkeypatch.setattr(module, "_train_one", one)
+    monkeypatch.setattr(module, "_stop", lambda pool: stopped.append(pool.shutdown(wait=False, cancel_futures=True)))
+    with pytest.raises(S4Error, match="broken"):
+        module._train_parallel([(Plan(name, {}), 0, None, False) for name in ("bad", "good")], 2, 2)
+    assert stopped
