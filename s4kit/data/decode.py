@@ -93,10 +93,16 @@ class _opened:
 
 
 def id_table(ids: dict[int, int] | int) -> np.ndarray:
-    """(256,) int16 from stored id to class; -1 = not allowed. An int n means ids 0..n-1 and 255 = void."""
+    """(256,) int16 from stored id to class; -1 = not allowed. An int n means ids 0..n-1 and 255 = void.
+
+    Raises:
+        S4Error: a stored id is not within 0..255.
+    """
     table = np.full(256, -1, dtype=np.int16)
     mapping = {i: i for i in range(ids)} if isinstance(ids, int) else ids
     for stored, label in mapping.items():
+        if not 0 <= stored <= 255:
+            raise S4Error(f"The label id {stored} is not within 0..255: 8-bit label maps cannot hold it. Mend `ids`.")
         table[stored] = label
     if table[VOID] < 0:
         table[VOID] = VOID

@@ -102,7 +102,7 @@ def load_arrays(
     """A task from images in memory: uint8 (H, W, 3) or (3, H, W), labels (H, W) with 255 = void, None = unlabelled.
 
     By default all images with a label are labelled where some have none, else 1/16 of them. Such a task cannot be
-    reopened from its `config`.
+    reopened: its `config` is {}.
 
     Raises:
         S4Error: wrong types, sizes or ids, or a split that cannot be made.
@@ -121,7 +121,7 @@ def load_arrays(
         labelled="all" if maskless else "1/16",
         maskless=maskless,
     )
-    return _split(catalog, labelled, unlabelled, crop, None, seed, cover, overlap, None, {"name": name})
+    return _split(catalog, labelled, unlabelled, crop, None, seed, cover, overlap, None, {})
 
 
 def _split(
@@ -136,6 +136,7 @@ def _split(
     scale: Sequence[float] | None,
     config: dict[str, Any],
 ) -> Task:
+    """The task of a catalog; its own `config` is the given one and the split's, {} where nothing can be reopened."""
     labelled = catalog.labelled if labelled is None else labelled
     cover = catalog.cover if cover is None else cover
     rows, words = _labelled_rows(catalog, labelled, seed, cover)
@@ -144,7 +145,8 @@ def _split(
     resized = f"resized by {size}" if isinstance(size, float) else f"short side {size}"
     at = f"{resized}, scored at that size" if size is not None else ""
     protocol = ", ".join(filter(None, (words, more, at, catalog.note)))
-    split = {"labelled": labelled, "unlabelled": unlabelled, "seed": seed, "cover": cover, "overlap": overlap}
+    lists = {"labelled": _absolute(labelled), "unlabelled": _absolute(unlabelled)}
+    split = {**lists, "seed": seed, "cover": cover, "overlap": overlap}
     task = Task(
         name=catalog.name,
         classes=catalog.classes,
@@ -161,7 +163,14 @@ def _split(
     evaluation = catalog.evaluation
     if evaluation.mode == "sliding":
         evaluation = replace(evaluation, window=task.crop)
-    return replace(task, evaluation=evaluation, config=public({**config, **split, "crop": task.crop, "scale": scale}))
+    if config:
+        config = public({**config, **split, "crop": task.crop, "scale": scale})
+    return replace(task, evaluation=evaluation, config=config)
+
+
+def _absolute(labelled: Labelled | None) -> Labelled | None:
+    """The path of a list file so that it is found from any folder; anything else as it is."""
+    return os.path.abspath(labelled) if isinstance(labelled, str | os.PathLike) and is_list(labelled) else labelled
 
 
 def _crop(crop: int) -> int:

@@ -78,7 +78,7 @@ class Task:
         scale: factors of the random resize of the weak view: two are a range, more are those to choose from.
         protocol: how the split was made, in words that a table can print ("seeded 1/16, seed 0").
         evaluation: how `val` is scored.
-        config: the arguments of `load` that made the task, so that a run can be reopened.
+        config: the arguments of `load` that made the task, so that a run can be reopened; {} for images in memory.
     """
 
     name: str
@@ -130,8 +130,8 @@ class Task:
 
     def with_(self, **changes: Any) -> Task:
         """A copy with some fields changed (`task.with_(crop=321)`); `config` follows for crop and scale."""
-        config = {**self.config, **{key: changes[key] for key in ("crop", "scale") if key in changes}}
-        return replace(self, **{"config": config, **changes})
+        followed = {key: changes[key] for key in ("crop", "scale") if key in changes}
+        return replace(self, **{"config": self.config and {**self.config, **followed}, **changes})
 
     def __str__(self) -> str:
         shared = f", {self.overlap} of them also unlabelled" if self.overlap else ""

@@ -217,3 +217,15 @@ def test_arrays():
 def test_bad_arrays(image, label, message):
     with pytest.raises(S4Error, match=message):
         MemorySource([image], [label], 3)
+
+
+@pytest.mark.parametrize("ids", [{0: 0, 256: 1}, {-1: 255, 0: 0}, 257])
+def test_ids_that_no_label_map_can_hold_are_refused(ids):
+    with pytest.raises(S4Error, match="not within 0..255"):
+        id_table(ids)
+
+
+def test_images_in_memory_have_no_config():
+    images, labels = [np.zeros((20, 20, 3), np.uint8)] * 4, [np.zeros((20, 20), np.uint8)] * 4
+    task = data.load_arrays(images, labels, images[:1], labels[:1], classes=2, labelled=2, crop=16)
+    assert task.config == {} and task.with_(crop=8).config == {} and task.with_(crop=8).crop == 8

@@ -149,3 +149,14 @@ def test_unknown_name_and_option():
 def test_bad_numbers(bad):
     with pytest.raises(S4Error):
         data.load("scenes", **bad, **SMALL)
+
+
+def test_list_files_are_found_from_another_folder(tmp_path, monkeypatch):
+    (tmp_path / "own.txt").write_text("train_0001\n")
+    (tmp_path / "rest.txt").write_text("train_0002\n")
+    monkeypatch.chdir(tmp_path)
+    task = data.load("scenes", labelled="own.txt", unlabelled="rest.txt", **SMALL)
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    again = data.load(**json.loads(json.dumps(task.config)))
+    assert (again.labelled, again.unlabelled, again.config) == (task.labelled, task.unlabelled, task.config)
