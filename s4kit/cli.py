@@ -11,10 +11,11 @@ import argparse
 import json
 import os
 import sys
-from contextlib import nullcontext, redirect_stdout
+from contextlib import redirect_stdout
 from typing import Any
 
 from .errors import S4Error
+from .report.text import finite
 
 
 class _Parser(argparse.ArgumentParser):
@@ -31,9 +32,14 @@ def main(argv: list[str] | None = None) -> int:
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # and about memory from before its time
     as_json = "--json" in argv
     status, answer = _answer(argv, as_json)
-    if as_json and answer is not None:
-        print(json.dumps(_finite(answer), default=str), flush=True)
+    if as_json and answer is not None and _leads():
+        print(json.dumps(finite(answer), default=str), flush=True)
     return status
+
+
+def _leads() -> bool:
+    """Whether this process is the one that speaks: the first of those that torchrun has started, or the only one."""
+    return int(os.environ.get("WORLD_SIZE", 1)) == 1 or os.environ.get("RANK", "0") == "0"
 
 
 def _answer(argv: list[str], as_json: bool) -> tuple[int, Any]:
@@ -42,8 +48,10 @@ def _answer(argv: list[str], as_json: bool) -> tuple[int, Any]:
         if "call" not in arguments:
             parser().print_help(sys.stderr)
             raise S4Error("Say what to do: one of the commands above.")
-        with redirect_stdout(sys.stderr) if as_json else nullcontext():
-            answer = arguments.call(arguments)
+        with open(os.devnull, "w") as nowhere:
+            told = nowhere if not _leads() else sys.stderr if as_json else sys.stdout
+            with redirect_stdout(told):
+                answer = arguments.call(arguments)
     except S4Error as error:
         print(f"s4kit: {error}", file=sys.stderr)
         return 2, {"error": str(error)}
@@ -74,15 +82,6 @@ def _unforeseen(error: Exception) -> dict[str, str]:
     return {"error": f"{type(error).__name__}: {error}"}
 
 
-def _finite(value: Any) -> Any:
-    """NaN and infinities as null: JSON has none."""
-    if isinstance(value, float):
-        return value if value - value == 0 else None
-    if isinstance(value, dict):
-        return {str(k): _finite(v) for k, v in value.items()}
-    return [_finite(v) for v in value] if isinstance(value, list | tuple) else value
-
-
 # ---- flags ----
 
 
@@ -103,7 +102,7 @@ def parser() -> argparse.ArgumentParser:
 
     train = command("train", _train, "Train one method. Everything not given comes from its recipe for the data set.")
     train.add_argument("method", nargs="?", metavar="METHOD", help="see `s4kit methods`")
-    train.add_argument("--resume", metavar="DIR", help="continue the run in DIR; other flags are then not needed")
+    train.add_argument("--resume", metavar="DIR", help="continue the run in DIR; nothing else is needed")
     train.add_argument("--seed", type=int, help="of the training (default 0)")
     train.add_argument("--out", metavar="DIR", help="folder of the run (default runs/METHOD-DATA-seedS)")
     _training_flags(train)
@@ -184,11 +183,11 @@ _FIT = (
 )  # fmt: skip
 
 
-def _given(a: argparse.Namespace) -> tuple[dict, dict, dict]:
-    """What the user asked for: of the task, of the method, of `fit`."""
+def _given(a: argparse.Namespace, anew: bool = True) -> tuple[dict, dict, dict]:
+    """What the user asked for: of the task, of the method, of `fit`; what begins anew needs a data set."""
     from .report.setup import parse_options
 
-    if not a.data:
+    if anew and not a.data:
         raise S4Error("Say which data set: --data NAME (`s4kit data list` lists them; scenes needs no download).")
     task = {name: getattr(a, flag) for flag, name in _TASK.items() if getattr(a, flag) is not None}
     task |= parse_options(a.data_option)
@@ -201,15 +200,14 @@ def _given(a: argparse.Namespace) -> tuple[dict, dict, dict]:
 
 def _train(a: argparse.Namespace) -> dict[str, Any]:
     from .report import setup
+    from .report.resume import resumed
 
     folder = a.resume or a.out
     goes_on = bool(a.resume) and os.path.isfile(os.path.join(a.resume, "config.json"))
     if goes_on:
         if a.out and os.path.abspath(a.out) != os.path.abspath(a.resume):
             raise S4Error(f"--resume continues in {a.resume}; leave --out away or give the same folder.")
-        chosen = setup.resumed(a.resume)
-        where = {k: getattr(a, k) for k in ("device", "workers", "checkpoint_every") if getattr(a, k) is not None}
-        chosen.fit.update(where)
+        chosen = resumed(a.resume, a.method, a.data, *_given(a, anew=False))
     elif not a.method:
         raise S4Error(
             f"There is no run in {a.resume} to continue (no config.json)."

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from toy_folder import flags, write_folder
 
-import s4kit.cli as cli
 from s4kit.cli import main
+from s4kit.report.text import finite
 
 
 @pytest.fixture(scope="module")
@@ -57,6 +57,52 @@ def test_resume_says_where_it_cannot(tmp_path, capsys, squares):
     assert "no config.json" in answer(capsys, "train", "--resume", str(tmp_path / "none"), status=2)["error"]
     started = answer(capsys, "train", "supervised", *flags(squares, 2), "--resume", str(tmp_path / "new"))
     assert started["run"] == str(tmp_path / "new")
+
+
+@pytest.fixture(scope="module")
+def started(squares, tmp_path_factory) -> str:
+    out = str(tmp_path_factory.mktemp("started") / "run")
+    assert main(["train", "fixmatch", *flags(squares, 2), "--out", out]) == 0
+    return out
+
+
+@pytest.mark.parametrize(
+    ("argv", "flag", "there", "now"),
+    [
+        (["--steps", "4800"], "--steps", "2", "4800"),
+        (["--epochs", "50"], "--epochs", "0.5", "50"),
+        (["--batch", "4"], "--batch", "2", "4"),
+        (["--seed", "1"], "--seed", "0", "1"),
+        (["--labelled", "1/2"], "--labelled", "4", "1/2"),
+        (["--split-seed", "1"], "--split-seed", "0", "1"),
+        (["--root", "/nowhere"], "--root", "squares", "/nowhere"),
+        (["--size", "0.5"], "--size", "None", "0.5"),
+        (["--data-option", "overlap=True"], "--data-option overlap", "False", "True"),
+        (["--backbone", "resnet18"], "--backbone", "tiny", "resnet18"),
+        (["--option", "tau=0.5"], "--option tau", "0.", "0.5"),
+        (["--data", "scenes"], "--data", "folder", "scenes"),
+    ],
+)
+def test_resume_refuses_another_set_up(started, capsys, argv, flag, there, now):
+    said = answer(capsys, "train", "--resume", started, *argv, status=2)["error"]
+    asked, has = said.split("has ", 1)
+    assert asked.startswith(f"{flag} {now}") and there in has.split(", and going on")[0]
+    assert "METHOD cps" in answer(capsys, "train", "cps", "--resume", started, status=2)["error"]
+
+
+def test_resume_takes_the_same_set_up_and_another_machine(squares, started, capsys):
+    same = ["--epochs", "0.5", "--option", "tau=0.95", "--workers", "1", "--device", "cpu", "--checkpoint-every", "9"]
+    asked = [*flags(squares, 2)[:-6], "--evaluate-every", "2"]
+    assert answer(capsys, "train", "fixmatch", *asked, *same, "--resume", started)["steps"] == 2
+
+
+def test_only_the_first_process_speaks(capsys, monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("RANK", "1")
+    assert main(["methods"]) == main(["methods", "--json"]) == 0
+    assert capsys.readouterr().out == ""
+    monkeypatch.setenv("RANK", "0")
+    assert answer(capsys, "methods")
 
 
 @pytest.mark.parametrize(
@@ -112,7 +158,7 @@ def test_data_check_fails_on_a_broken_file(tmp_path, capsys):
 
 
 def test_not_a_number_is_null_in_json():
-    assert cli._finite({"a": float("nan"), "b": [1.5, float("inf")]}) == {"a": None, "b": [1.5, None]}
+    assert finite({"a": float("nan"), "b": [1.5, float("inf")]}) == {"a": None, "b": [1.5, None]}
 
 
 def test_help_is_light():

@@ -17,9 +17,7 @@ from typing import Any
 from ..errors import S4Error
 from . import setup, text
 from .figures import collect, table
-from .setup import BASELINES, Plan
-
-HARDWARE = ("device", "workers", "checkpoint_every")  # may differ between equal runs
+from .setup import BASELINES, HARDWARE, Plan
 
 
 def compare(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from ..errors import S4Error
 
 BASELINES = ("supervised", "supervised_strong")
 EXTRA = "summary.json"  # wall time and peak memory of a run: no part of its deterministic files
+HARDWARE = ("device", "workers", "checkpoint_every")  # of `fit`: may differ between equal runs
 
 
 @dataclass
@@ -78,36 +80,56 @@ def match(plans: list[Plan], protocol: str = "supervised") -> list[Plan]:
     return [Plan(p.method, first.task, p.options | net, dict(first.fit)) for p in plans]
 
 
-def resumed(folder: str | Path) -> Plan:
-    """The plan of a run that exists, from its config.json; its settings are resolved already."""
-    from ..engine import open_run
-
-    config = open_run(folder).config
-    if not config.get("task"):
-        raise S4Error(f"The run in {folder} was trained on images in memory: resume it from Python, with its task.")
-    return Plan(config["method"], config["task"], config["options"], config["fit"])
-
-
 def train(plan: Plan, out: str | Path | None = None, resume: bool = False, progress: bool = True) -> Any:
-    """Run a plan; writes the wall time beside the run's files. Returns the `Run`."""
-    import torch
-
+    """Run a plan; writes the wall time (see `spent`) and the peak memory beside the run's files. Returns the `Run`."""
     from ..data import load
     from ..engine import fit
+    from ..engine.device import pick_device
     from ..methods import create
 
     began = time.perf_counter()
-    gpu = torch.cuda.is_available()
-    if gpu:
-        torch.cuda.reset_peak_memory_stats()
+    before = spent(out) if resume and out else 0.0  # `fit` drops the rows after the checkpoint
+    peak_memory = watch_memory(pick_device(plan.fit.get("device", "auto")))
     task = load(**plan.task)
     seed_everything(plan.fit.get("seed", 0))
     method = create(plan.method, task, **plan.options)
     run = fit(method, task, out=out, resume=resume, progress=progress, **plan.fit)
-    before = extra(run.path).get("seconds", 0.0) if resume else 0.0
-    peak = torch.cuda.max_memory_allocated() if gpu else 0  # 0 where it was trained on the CPU
-    note(run.path, seconds=before + time.perf_counter() - began, **({"peak_memory": peak} if peak else {}))
+    seconds, peak = before + time.perf_counter() - began, peak_memory()
+    note(run.path, seconds=seconds, timed_steps=_recorded(run), **({"peak_memory": peak} if peak else {}))
     return run
+
+
+def spent(folder: str | Path) -> float:
+    """Seconds that a run has taken so far.
+
+    Sessions that ended in order, Ctrl-C included, count in full, from the reading of the data on. Of one that was
+    killed or failed, the steps in metrics.csv count with the mean step time of timing.csv; its evaluations do not.
+    """
+    from ..engine import open_run
+
+    run, known = open_run(folder), extra(folder)
+    first = known.get("timed_steps", 0)
+    rows = run.timing()
+    times = [row["seconds_per_step"] for row in rows if row["step"] >= first] or [r["seconds_per_step"] for r in rows]
+    untimed = max(0, _recorded(run) - first) * sum(times) / max(1, len(times))
+    return known.get("seconds", 0.0) + untimed
+
+
+def _recorded(run: Any) -> int:
+    """How many steps are in metrics.csv."""
+    rows = run.metrics()
+    return rows[-1]["step"] + 1 if rows else 0
+
+
+def watch_memory(device: Any) -> Callable[[], int]:
+    """Start counting a GPU's peak memory; the function returned gives it in bytes, 0 for a CPU."""
+    import torch
+
+    if device.type != "cuda":
+        return lambda: 0
+    torch.cuda.init()  # with an explicit device the counters do not do it themselves
+    torch.cuda.reset_peak_memory_stats(device)
+    return lambda: torch.cuda.max_memory_allocated(device)
 
 
 def seed_everything(seed: int) -> None:
@@ -131,12 +153,16 @@ def extra(folder: str | Path) -> dict[str, Any]:
 
 
 def note(folder: str | Path, **values: Any) -> None:
-    """Keep values beside a run's files."""
-    (Path(folder) / EXTRA).write_text(json.dumps(extra(folder) | values))
+    """Keep values beside a run's files; of several processes the first one does."""
+    from ..engine import checkpoint, distributed
+
+    if distributed.rank() == 0:
+        text = json.dumps(extra(folder) | values)
+        checkpoint.write_atomic(Path(folder) / EXTRA, lambda file: file.write(text.encode()))
 
 
 def summary(run: Any) -> dict[str, Any]:
-    """What the shell says of a run: scores in [0, 1], seconds, bytes; None where unknown."""
+    """What the shell says of a run: scores in [0, 1], seconds (see `spent`), bytes; None where unknown."""
     known = extra(run.path)
     config = run.config
     return {

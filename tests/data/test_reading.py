@@ -221,7 +221,7 @@ def test_bad_arrays(image, label, message):
 
 @pytest.mark.parametrize("ids", [{0: 0, 256: 1}, {-1: 255, 0: 0}, 257])
 def test_ids_that_no_label_map_can_hold_are_refused(ids):
-    with pytest.raises(S4Error, match="not within 0..255"):
+    with pytest.raises(S4Error, match="not within"):
         id_table(ids)
 
 

@@ -1,6 +1,7 @@
 """From a recipe to a training."""
 
 import pytest
+import torch
 
 from s4kit.report import setup
 
@@ -17,3 +18,42 @@ def test_what_was_asked_for_goes_over_the_recipe():
     plan = setup.plan("u2pl", "scenes", {"labelled": 20}, {"warmup": 0.2}, {"steps": 30, "batch": 4})
     assert plan.task == {"name": "scenes", "labelled": 20} and plan.options["warmup"] == 0.2
     assert plan.fit["steps"] == 30 and plan.fit["reference_batch"] == 8 and plan.fit["warmup"] == 3
+
+
+def test_only_the_first_process_writes(tmp_path, monkeypatch):
+    setup.note(tmp_path, seconds=1.0)
+    setup.note(tmp_path, peak_memory=5)
+    monkeypatch.setattr("s4kit.engine.distributed.rank", lambda: 1)
+    setup.note(tmp_path, seconds=9.0)
+    assert setup.extra(tmp_path) == {"seconds": 1.0, "peak_memory": 5}
+    assert [file.name for file in tmp_path.iterdir()] == ["summary.json"]
+
+
+def test_peak_memory_is_that_of_the_device_of_the_training(monkeypatch):
+    asked = []
+    monkeypatch.setattr(torch.cuda, "init", lambda: None)
+    monkeypatch.setattr(torch.cuda, "reset_peak_memory_stats", asked.append)
+    monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda device: asked.append(device) or 7)
+    assert setup.watch_memory(torch.device("cuda:1"))() == 7
+    assert asked == [torch.device("cuda:1")] * 2
+    assert setup.watch_memory(torch.device("cpu"))() == 0 and len(asked) == 2
+
+
+def test_a_killed_session_counts_by_its_steps(tmp_path):
+    def write(name, *rows):
+        (tmp_path / name).write_text("\n".join(rows) + "\n")
+
+    write("config.json", "{}")
+    assert setup.spent(tmp_path) == 0
+    write("metrics.csv", "step,loss", *(f"{step},1.0" for step in range(60)))
+    write("timing.csv", "step,seconds_per_step", "19,9.0", "39,2.0", "59,4.0")
+    assert setup.spent(tmp_path) == 60 * 5  # killed before it could note anything
+    setup.note(tmp_path, seconds=1000.0, timed_steps=20)
+    assert setup.spent(tmp_path) == 1000 + 40 * 3
+    setup.note(tmp_path, seconds=2000.0, timed_steps=60)
+    assert setup.spent(tmp_path) == 2000
+
+
+def test_what_a_run_notes(run):
+    noted = setup.extra(run)
+    assert noted["timed_steps"] == 6 and noted["seconds"] == setup.spent(run) > 0
