@@ -63,7 +63,6 @@ class CutMix(Method):
     )
     views = ViewPlan(x=Stream("labelled"), u=Stream("all", masks=(half_area_box(),)), v=Stream("all"))
     recipes: ClassVar = {
-        "scenes": {"method": {"tau": 0.8, "decay": 0.98}},
         "voc": {
             "task": {"crop": 321, "scale": (0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.1, 1.2, 1.3, 1.4, 1.5)},
             "method": {"net": "resnet101c(freeze_bn=True)"},
