@@ -53,6 +53,15 @@ def broken_file(training: Any) -> Iterator[None]:
         raise
 
 
+def finite_weights(method: Method, step: int) -> None:
+    """A step with a finite loss may still break the weights; such weights must not become a checkpoint."""
+    if not all(bool(p.isfinite().all()) for p in method.parameters()):
+        raise NotFiniteError(
+            f"After step {step} some weights are not finite. Lower the learning rate, clip the gradients (clip=1.0) or "
+            "use precision='float32'; the last checkpoint is from before."
+        )
+
+
 def deaf(worker: int) -> None:
     """Ctrl-C goes to the main process alone; the decode workers live on until it has saved."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)

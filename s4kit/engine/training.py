@@ -275,6 +275,7 @@ class Training:
     def save(self) -> None:
         """Write `last.pt`: everything that a bit-exact continuation needs."""
         self._flush()
+        guards.finite_weights(self.method, self.done)
         distributed.share_buffers(self.method)
         state = {
             "method": self.method.state_dict(),

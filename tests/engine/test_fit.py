@@ -345,3 +345,16 @@ def test_scores_print_as_a_table(task):
 
     net = method("supervised", task).student
     assert "mIoU" in repr({"student": evaluate(net, task)}) and "tensor" not in repr(evaluate(net, task))
+
+
+def test_broken_weights_never_become_a_checkpoint(task, tmp_path):
+    m = method("supervised", task)
+
+    def spoil(clock):
+        if clock.step == 4:
+            next(m.parameters()).data.fill_(float("nan"))
+
+    m.after_step = spoil
+    with pytest.raises(S4Error, match=r"After step \d some weights are not finite|is nan at step"):
+        s4.fit(m, task, steps=9, out=tmp_path / "r", **SMALL | {"evaluate_every": 100, "checkpoint_every": 1})
+    assert checkpoint.load(tmp_path / "r" / "last.pt")["step"] == 4
