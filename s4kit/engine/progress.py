@@ -6,8 +6,6 @@ import io
 import sys
 from typing import Any
 
-WONG = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#000000")  # told apart by colour-blind eyes
-
 
 class Progress:
     """A bar with the loss terms and the last mIoU; in a notebook, curves below it."""
@@ -56,11 +54,12 @@ class Progress:
 def curves(rows: list[dict[str, Any]], scores: list[tuple[int, float]], steps: int) -> bytes:
     """A PNG: the loss terms, running means over their raw course, beside the kept shares and the validation mIoU."""
     from matplotlib.figure import Figure
+    from seaborn import color_palette, despine
 
     figure = Figure(figsize=(9, 2.8), layout="constrained", dpi=110)
     left, right = figure.subplots(1, 2)
     names = [name for name in rows[-1] if name not in ("step", "stage", "lr")]
-    for name, colour in zip(names, WONG * 3):
+    for name, colour in zip(names, color_palette("colorblind", len(names))):
         points = [(row["step"], row[name]) for row in rows if row.get(name) is not None]
         axis = right if name.startswith("kept_") else left
         axis.plot(*zip(*points), color=colour, lw=0.6, alpha=0.3)
@@ -70,9 +69,9 @@ def curves(rows: list[dict[str, Any]], scores: list[tuple[int, float]], steps: i
     left.set(title="loss terms", xlabel="step", xlim=(0, steps))
     right.set(title="val mIoU, share of kept pixels", xlabel="step", xlim=(0, steps), ylim=(0, 1.02))
     for axis in (left, right):
-        axis.spines[["top", "right"]].set_visible(False)
         if axis.lines:
             axis.legend(fontsize=8, frameon=False)
+    despine(figure)
     file = io.BytesIO()
     figure.savefig(file, format="png")
     return file.getvalue()

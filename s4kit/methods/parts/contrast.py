@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
+from einops import rearrange
 from torch import Tensor
 
 from .precision import float32
@@ -26,7 +27,7 @@ class Draws(NamedTuple):
 
 def rows(map: Tensor) -> Tensor:
     """(B, D, h, w) to (B * h * w, D)."""
-    return map.permute(0, 2, 3, 1).flatten(0, 2)
+    return rearrange(map, "b d h w -> (b h w) d")
 
 
 def shrink(map: Tensor, size: Sequence[int]) -> Tensor:
