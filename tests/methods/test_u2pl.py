@@ -49,7 +49,7 @@ def test_the_teacher_copies_the_student_until_the_warm_up_ends_then_averages() -
 
     def distance() -> float:
         pairs = zip(method.teacher.parameters(), method.student.parameters())
-        return max(float((a - b).abs().max()) for a, b in pairs)
+        return max(float((a - b).detach().abs().max()) for a, b in pairs)
 
     for step, left in ((0, 0), (39, 0), (40, 0), (41, 1 / 2), (42, (1 + 1 / 2) * 2 / 3)):
         shift()
