@@ -116,8 +116,13 @@ class Task:
         if source == "unlabelled":
             return self.unlabelled
         if source == "all":
-            return tuple(dict.fromkeys((*self.labelled, *self.unlabelled)))
+            return self._all
         raise S4Error(f"A stream asks for the source {source!r}; this task has labelled, unlabelled and all.")
+
+    @cached_property
+    def _all(self) -> tuple[int, ...]:
+        """Labelled and unlabelled rows, each once; asked for with every image that is drawn."""
+        return tuple(dict.fromkeys((*self.labelled, *self.unlabelled)))
 
     @cached_property
     def class_pixels(self) -> Tensor:

@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import torch
+
 from ..data.task import Task
 from ..errors import S4Error
 from ..methods.base import Method
@@ -55,7 +57,7 @@ def broken_file(training: Any) -> Iterator[None]:
 
 def finite_weights(method: Method, step: int) -> None:
     """A step with a finite loss may still break the weights; such weights must not become a checkpoint."""
-    if not all(bool(p.isfinite().all()) for p in method.parameters()):
+    if not torch.stack([p.isfinite().all() for p in method.parameters()]).all():  # one reading of the device
         raise NotFiniteError(
             f"After step {step} some weights are not finite. Lower the learning rate, clip the gradients (clip=1.0) or "
             "use precision='float32'; the last checkpoint is from before."

@@ -18,7 +18,7 @@ class Table:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.columns = list(read(path)[0]) if path.is_file() and read(path) else []
+        self.columns = next((list(row) for row in read(path)), [])
 
     def clear(self) -> None:
         """Forget everything."""
