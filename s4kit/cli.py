@@ -14,6 +14,7 @@ import sys
 from contextlib import redirect_stdout
 from typing import Any
 
+from . import commands
 from .errors import S4Error
 from .report.text import finite
 
@@ -92,22 +93,24 @@ def parser() -> argparse.ArgumentParser:
     top = _Parser(prog="s4kit", description="Semi-supervised semantic segmentation: train, compare, look inside.")
     top.add_argument("--version", action="version", version=f"s4kit {__version__}")
     top.add_argument("--json", action="store_true", help=argparse.SUPPRESS)  # before the command, too
-    commands = top.add_subparsers(title="commands", metavar="COMMAND", parser_class=_Parser)
+    several = top.add_subparsers(title="commands", metavar="COMMAND", parser_class=_Parser)
 
     def command(name: str, call: Any, help: str, **extra: Any) -> argparse.ArgumentParser:
-        new = commands.add_parser(name, help=help, description=help, **extra)
+        new = several.add_parser(name, help=help, description=help, **extra)
         new.add_argument("--json", action="store_true", help="one JSON value on the last line of stdout")
         new.set_defaults(call=call)
         return new
 
-    train = command("train", _train, "Train one method. Everything not given comes from its recipe for the data set.")
+    train = command(
+        "train", commands.train, "Train one method. Everything not given comes from its recipe for the data set."
+    )
     train.add_argument("method", nargs="?", metavar="METHOD", help="see `s4kit methods`")
     train.add_argument("--resume", metavar="DIR", help="continue the run in DIR; nothing else is needed")
     train.add_argument("--seed", type=int, help="of the training (default 0)")
     train.add_argument("--out", metavar="DIR", help="folder of the run (default runs/METHOD-DATA-seedS)")
     _training_flags(train)
 
-    compare = command("compare", _compare, "Train several methods under one protocol and write a report.")
+    compare = command("compare", commands.compare, "Train several methods under one protocol and write a report.")
     compare.add_argument("methods", nargs="+", metavar="METHOD", help="see `s4kit methods`")
     compare.add_argument("--seeds", default="0", metavar="0,1,2", help="seeds of the training, the split stays")
     compare.add_argument("--out", metavar="DIR", default="runs/compare", help="folder of the comparison")
@@ -115,34 +118,34 @@ def parser() -> argparse.ArgumentParser:
     compare.add_argument("--no-baselines", action="store_true", help="without supervised and supervised_strong")
     _training_flags(compare)
 
-    evaluate = command("eval", _eval, "Score a run on the validation set.")
+    evaluate = command("eval", commands.evaluate, "Score a run on the validation set.")
     evaluate.add_argument("run", metavar="RUN")
     evaluate.add_argument("--which", choices=("last", "best"), default="last", help="which checkpoint")
     evaluate.add_argument("--device", default="auto")
 
-    predict = command("predict", _predict, "Segment images: colour masks and index maps.")
+    predict = command("predict", commands.predict, "Segment images: colour masks and index maps.")
     predict.add_argument("run", metavar="RUN")
     predict.add_argument("images", nargs="+", metavar="IMAGE", help="image files or folders of them")
     predict.add_argument("--out", metavar="DIR", required=True)
     predict.add_argument("--which", choices=("last", "best"), default="last", help="which checkpoint")
     predict.add_argument("--device", default="auto")
 
-    command("methods", _methods, "List the methods.")
+    command("methods", commands.methods, "List the methods.")
 
-    data = command("data", _data, "List, fetch or check data sets.")
+    data = command("data", commands.data, "List, fetch or check data sets.")
     data.add_argument("action", choices=("list", "get", "check"))
     data.add_argument("name", nargs="?", metavar="NAME")
     data.add_argument("--root", metavar="DIR", help="where it lies, or is to lie")
     data.add_argument("--labelled", help="check this split, too")
 
-    bench = command("bench", _bench, "Measure the kit against plain code, side by side.")
+    bench = command("bench", commands.bench, "Measure the kit against plain code, side by side.")
     bench.add_argument("what", nargs="?", default="all", choices=("host", "step", "eval", "u2pl", "all"))
     bench.add_argument("--quick", action="store_true", help="small sizes and few repeats: is everything in order?")
 
-    diagnose = command("diagnose", _diagnose, "Look at a run's health and say what to do.")
+    diagnose = command("diagnose", commands.diagnose, "Look at a run's health and say what to do.")
     diagnose.add_argument("run", metavar="RUN")
 
-    command("doctor", _doctor, "Check the installation: versions, GPU, memory, disk, data sets.")
+    command("doctor", commands.doctor, "Check the installation: versions, GPU, memory, disk, data sets.")
     return top
 
 
@@ -174,124 +177,3 @@ def _training_flags(new: argparse.ArgumentParser) -> None:
     loop.add_argument("--precision", choices=("auto", "float32", "bf16", "fp16"))
     loop.add_argument("--device", metavar="auto|cpu|cuda")
     loop.add_argument("--workers", metavar="N", help="decode processes (default: chosen)")
-
-
-_TASK = {"root": "root", "labelled": "labelled", "split_seed": "seed", "size": "size", "crop": "crop"}
-_FIT = (
-    "steps", "epochs", "batch", "unlabelled_batch", "accumulate", "lr", "clip", "checkpoint_every",
-    "evaluate_every", "precision", "device", "workers", "seed",
-)  # fmt: skip
-
-
-def _given(a: argparse.Namespace, anew: bool = True) -> tuple[dict, dict, dict]:
-    """What the user asked for: of the task, of the method, of `fit`; what begins anew needs a data set."""
-    from .report.setup import parse_options
-
-    if anew and not a.data:
-        raise S4Error("Say which data set: --data NAME (`s4kit data list` lists them; scenes needs no download).")
-    task = {name: getattr(a, flag) for flag, name in _TASK.items() if getattr(a, flag) is not None}
-    task |= parse_options(a.data_option)
-    options = ({"net": a.backbone} if a.backbone else {}) | parse_options(a.option)
-    fit = {name: getattr(a, name) for name in _FIT if getattr(a, name, None) is not None}
-    if {"steps", "epochs"} <= fit.keys():
-        raise S4Error("Give --steps or --epochs, not both.")
-    return task, options, fit
-
-
-def _train(a: argparse.Namespace) -> dict[str, Any]:
-    from .report import setup
-    from .report.resume import resumed
-
-    folder = a.resume or a.out
-    goes_on = bool(a.resume) and os.path.isfile(os.path.join(a.resume, "config.json"))
-    if goes_on:
-        if a.out and os.path.abspath(a.out) != os.path.abspath(a.resume):
-            raise S4Error(f"--resume continues in {a.resume}; leave --out away or give the same folder.")
-        chosen = resumed(a.resume, a.method, a.data, *_given(a, anew=False))
-    elif not a.method:
-        raise S4Error(
-            f"There is no run in {a.resume} to continue (no config.json)."
-            if a.resume
-            else "Say which method: s4kit train METHOD --data NAME (`s4kit methods` lists them)."
-        )
-    else:
-        task, options, fit = _given(a)
-        chosen = setup.plan(a.method, a.data, task, options, fit)
-    found = setup.summary(setup.train(chosen, folder, resume=goes_on))
-    setup.say(found)
-    return found
-
-
-def _compare(a: argparse.Namespace) -> dict[str, Any]:
-    from .report.compare import compare
-
-    try:
-        seeds = [int(word) for word in a.seeds.replace(",", " ").split()]
-    except ValueError:
-        raise S4Error(f"--seeds {a.seeds!r}: give numbers with commas, such as 0,1,2.") from None
-    task, options, fit = _given(a)
-    result = compare(
-        a.methods, a.data, a.out, seeds, task, options, fit, jobs=a.jobs, baselines=not a.no_baselines,
-        command=sys.argv[1:],
-    )  # fmt: skip
-    if not result["interrupted"]:
-        print(result.pop("table"))
-    return result
-
-
-def _eval(a: argparse.Namespace) -> dict[str, Any]:
-    from .engine import open_run
-
-    run = open_run(a.run)
-    found = run.evaluate(a.which, device=a.device)
-    for name, scores in found.items():
-        print(f"{name} ({a.which} checkpoint of {run.path})\n{scores}\n")
-    first = next(iter(found))
-    result = {"run": str(run.path), "which": a.which, "predictor": first, "miou": found[first].miou}
-    return result | {"predictors": {name: scores.to_dict() for name, scores in found.items()}}
-
-
-def _predict(a: argparse.Namespace) -> dict[str, Any]:
-    from .report.predict import predict_files
-
-    return predict_files(a.run, a.images, a.out, a.which, a.device)
-
-
-def _methods(a: argparse.Namespace) -> list[dict[str, Any]]:
-    from .report.listing import methods
-
-    return methods()
-
-
-def _data(a: argparse.Namespace) -> Any:
-    from .report import listing
-
-    if a.action == "list":
-        return listing.datasets()
-    if not a.name:
-        raise S4Error(f"Say which data set: s4kit data {a.action} NAME (`s4kit data list` lists them).")
-    if a.action == "get":
-        return listing.fetch(a.name, a.root)
-    return listing.check(a.name, a.root, a.labelled)
-
-
-def _bench(a: argparse.Namespace) -> dict[str, Any]:
-    from .report.bench import bench
-
-    return bench(a.what, quick=a.quick)
-
-
-def _diagnose(a: argparse.Namespace) -> dict[str, Any]:
-    from .report.diagnose import diagnose, show
-
-    result = diagnose(a.run)
-    print(show(result))
-    return result
-
-
-def _doctor(a: argparse.Namespace) -> dict[str, Any]:
-    from .report.doctor import doctor, show
-
-    result = doctor()
-    print(show(result))
-    return result

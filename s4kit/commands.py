@@ -1,0 +1,133 @@
+"""What each shell command does: the parsed flags in, one function of the kit, the answer out.
+
+A function prints what people read and returns what `--json` prints. Imports are inside, so that `--help` is light.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from typing import Any
+
+from .errors import S4Error
+
+_TASK = {"root": "root", "labelled": "labelled", "split_seed": "seed", "size": "size", "crop": "crop"}
+_FIT = (
+    "steps", "epochs", "batch", "unlabelled_batch", "accumulate", "lr", "clip", "checkpoint_every",
+    "evaluate_every", "precision", "device", "workers", "seed",
+)  # fmt: skip
+
+
+def _given(a: argparse.Namespace, anew: bool = True) -> tuple[dict, dict, dict]:
+    """What the user asked for: of the task, of the method, of `fit`; what begins anew needs a data set."""
+    from .report.setup import parse_options
+
+    if anew and not a.data:
+        raise S4Error("Say which data set: --data NAME (`s4kit data list` lists them; scenes needs no download).")
+    task = {name: getattr(a, flag) for flag, name in _TASK.items() if getattr(a, flag) is not None}
+    task |= parse_options(a.data_option)
+    options = ({"net": a.backbone} if a.backbone else {}) | parse_options(a.option)
+    fit = {name: getattr(a, name) for name in _FIT if getattr(a, name, None) is not None}
+    if {"steps", "epochs"} <= fit.keys():
+        raise S4Error("Give --steps or --epochs, not both.")
+    return task, options, fit
+
+
+def train(a: argparse.Namespace) -> dict[str, Any]:
+    from .report import setup
+    from .report.resume import resumed
+
+    folder = a.resume or a.out
+    goes_on = bool(a.resume) and os.path.isfile(os.path.join(a.resume, "config.json"))
+    if goes_on:
+        if a.out and os.path.abspath(a.out) != os.path.abspath(a.resume):
+            raise S4Error(f"--resume continues in {a.resume}; leave --out away or give the same folder.")
+        chosen = resumed(a.resume, a.method, a.data, *_given(a, anew=False))
+    elif not a.method:
+        raise S4Error(
+            f"There is no run in {a.resume} to continue (no config.json)."
+            if a.resume
+            else "Say which method: s4kit train METHOD --data NAME (`s4kit methods` lists them)."
+        )
+    else:
+        task, options, fit = _given(a)
+        chosen = setup.plan(a.method, a.data, task, options, fit)
+    found = setup.summary(setup.train(chosen, folder, resume=goes_on))
+    setup.say(found)
+    return found
+
+
+def compare(a: argparse.Namespace) -> dict[str, Any]:
+    from .report.compare import compare
+
+    try:
+        seeds = [int(word) for word in a.seeds.replace(",", " ").split()]
+    except ValueError:
+        raise S4Error(f"--seeds {a.seeds!r}: give numbers with commas, such as 0,1,2.") from None
+    task, options, fit = _given(a)
+    result = compare(
+        a.methods, a.data, a.out, seeds, task, options, fit, jobs=a.jobs, baselines=not a.no_baselines,
+        command=sys.argv[1:],
+    )  # fmt: skip
+    if not result["interrupted"]:
+        print(result.pop("table"))
+    return result
+
+
+def evaluate(a: argparse.Namespace) -> dict[str, Any]:
+    from .engine import open_run
+
+    run = open_run(a.run)
+    found = run.evaluate(a.which, device=a.device)
+    for name, scores in found.items():
+        print(f"{name} ({a.which} checkpoint of {run.path})\n{scores}\n")
+    first = next(iter(found))
+    result = {"run": str(run.path), "which": a.which, "predictor": first, "miou": found[first].miou}
+    return result | {"predictors": {name: scores.to_dict() for name, scores in found.items()}}
+
+
+def predict(a: argparse.Namespace) -> dict[str, Any]:
+    from .report.predict import predict_files
+
+    return predict_files(a.run, a.images, a.out, a.which, a.device)
+
+
+def methods(a: argparse.Namespace) -> list[dict[str, Any]]:
+    from .report.listing import methods
+
+    return methods()
+
+
+def data(a: argparse.Namespace) -> Any:
+    from .report import listing
+
+    if a.action == "list":
+        return listing.datasets()
+    if not a.name:
+        raise S4Error(f"Say which data set: s4kit data {a.action} NAME (`s4kit data list` lists them).")
+    if a.action == "get":
+        return listing.fetch(a.name, a.root)
+    return listing.check(a.name, a.root, a.labelled)
+
+
+def bench(a: argparse.Namespace) -> dict[str, Any]:
+    from .report.bench import bench
+
+    return bench(a.what, quick=a.quick)
+
+
+def diagnose(a: argparse.Namespace) -> dict[str, Any]:
+    from .report.diagnose import diagnose, show
+
+    result = diagnose(a.run)
+    print(show(result))
+    return result
+
+
+def doctor(a: argparse.Namespace) -> dict[str, Any]:
+    from .report.doctor import doctor, show
+
+    result = doctor()
+    print(show(result))
+    return result
