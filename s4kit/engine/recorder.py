@@ -15,6 +15,7 @@ from torch import Tensor
 
 from ..data.task import Task
 from ..errors import S4Error
+from ..methods import fingerprint
 from ..methods.base import Clock, Losses, Method, PseudoLabels
 from . import checkpoint, probe, records
 from .evaluate import Scores
@@ -61,8 +62,10 @@ class Recorder:
         if not self.leader:
             return
         options = getattr(self.method, "options", {})
+        name = getattr(self.method, "name", type(self.method).__name__)
         config = {
-            "method": getattr(self.method, "name", type(self.method).__name__),
+            "method": name,
+            "code": fingerprint(name),
             "options": {k: v for k, v in options.items() if not callable(v)},
             "not_stored": [k for k, v in options.items() if callable(v)],
             "task": self.task.config,

@@ -1,7 +1,7 @@
 """The methods: one file each, in one sub-folder per family, found by file name.
 
 `create("unimatch", task)` builds one, `table()` lists them. Adding a method is adding one file
-`methods/<family>/<name>.py` with one `Method` subclass that has a `card`.
+`methods/<family>/<name>.py` with one `Method` subclass that has a `card`; `register` does it for a class of a notebook.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import Any
 
 from ..errors import S4Error, closest
 from .base import Card, Clock, Losses, Method, Optim, PseudoLabels, Stage
+from .own import OWN, fingerprint, register
 
 __all__ = [
     "Card",
@@ -23,9 +24,12 @@ __all__ = [
     "PseudoLabels",
     "Stage",
     "create",
+    "files",
+    "fingerprint",
     "get",
     "names",
     "recipe",
+    "register",
     "table",
 ]
 
@@ -33,7 +37,8 @@ _ROOT = Path(__file__).parent
 
 
 @lru_cache(maxsize=1)
-def _files() -> dict[str, str]:
+def files() -> dict[str, str]:
+    """Modules of the kit's methods by name."""
     found = {}
     for path in sorted(_ROOT.glob("*/*.py")):
         if path.parent.name != "parts" and not path.stem.startswith("_") and path.stem != "recipes":
@@ -42,8 +47,8 @@ def _files() -> dict[str, str]:
 
 
 def names() -> list[str]:
-    """Names of all methods, alphabetically."""
-    return sorted(_files())
+    """Names of all methods, alphabetically; those that were registered last."""
+    return sorted(files()) + sorted(OWN)
 
 
 def get(name: str) -> type[Method]:
@@ -52,9 +57,14 @@ def get(name: str) -> type[Method]:
     Raises:
         S4Error: no such method; offers the closest names.
     """
-    if name not in _files():
-        raise S4Error(f"There is no method {name!r}. {closest(name, names())}")
-    module = importlib.import_module(_files()[name])
+    if name in OWN:
+        return OWN[name]
+    if name not in files():
+        raise S4Error(
+            f"There is no method {name!r}. {closest(name, names())} "
+            "A class of your own is known once its cell with `s4.methods.register` has run."
+        )
+    module = importlib.import_module(files()[name])
     own = [
         c
         for c in vars(module).values()

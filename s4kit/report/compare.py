@@ -52,9 +52,13 @@ def compare(
     Raises:
         S4Error: unknown names, or a folder that holds a run with another set-up.
     """
+    from ..methods.own import OWN
+
     out = Path(out)
     if not seeds or jobs < 1:
         raise S4Error("Give at least one seed and one job.")
+    if jobs > 1 and (own := sorted(set(methods) & set(OWN))):
+        raise S4Error(f"{own[0]} is registered in this process alone: use jobs=1, or make it a file of the kit.")
     names = list(dict.fromkeys([*(BASELINES if baselines else ()), *methods]))
     plans = setup.match([setup.plan(n, data, task, _own(n, options or {}, names), fit) for n in names])
     _prepare(plans)
@@ -132,10 +136,13 @@ def _missing(work: Sequence[tuple[Plan, int, Path]]) -> list[tuple[Plan, int, Pa
 def _difference(plan: Plan, seed: int, folder: Path) -> str:
     """Words for the first setting in which a stored run differs from the plan; "" if it is the same."""
     from ..engine import open_run
+    from ..methods import fingerprint
 
     stored = open_run(folder).config
     if stored["method"] != plan.method:
         return f"method: {stored['method']} there, {plan.method} now"
+    if stored.get("code", "") != fingerprint(plan.method):
+        return "code: the class has changed since, or was another one"
     wanted = {"options": plan.options, "task": plan.task, "fit": plan.fit | {"seed": seed}}
     for part, values in json.loads(json.dumps(wanted, default=str)).items():
         there = stored[part] or {}
