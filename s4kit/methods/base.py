@@ -135,9 +135,19 @@ class Losses(dict):
         """The scalar to differentiate: sum of weight x term."""
         return sum(weight * value for value, weight in self.values())
 
-    def see(self, **seen: Tensor | PseudoLabels) -> Losses:
-        """Keep detached images and pseudo-labels of this step under a name; returns self."""
-        self.seen.update({name: value.detach() for name, value in seen.items()})
+    def see(self, path: str = "", /, **seen: Tensor | PseudoLabels) -> Losses:
+        """Hand out, detached, what an unlabelled term was trained on; returns self.
+
+        `see(weak=..., mixed=...).see("1 teaches 2", target=y1, student=s2)`: a method with several unlabelled terms
+        names the paths, best like its pseudo-labels; a path that has no image of its own has that of the nameless one.
+
+        Args:
+            path: of the image through the step; in `seen` its fields stand under "<path>/<field>".
+            seen: weak (B, 3, H, W), the view that was labelled; mixed (B, 3, H, W), what the student saw; target, the
+                PseudoLabels; and student (B, C, H, W), its logits on `mixed`, or, where the term is no cross entropy,
+                loss (B, H, W), what each pixel adds to it before the divisor, 0 where nothing is trained on.
+        """
+        self.seen.update({f"{path}/{name}" if path else name: value.detach() for name, value in seen.items()})
         return self
 
 
@@ -202,6 +212,10 @@ class Method(nn.Module):
     def pseudo_labels(self, evidence: Any, view: Views, clock: Clock) -> PseudoLabels | dict[str, PseudoLabels] | None:
         """The one rule, used by loss, explorer and metrics; reads state, writes nothing. None: there is no rule."""
         return None
+
+    def probabilities(self, evidence: Any) -> Tensor | dict[str, Tensor]:
+        """(B, C, H, W) class probabilities that the evidence stands for; by name where pseudo-labels have names."""
+        return evidence.softmax(1)
 
     def after_step(self, clock: Clock) -> None:
         """Once per optimiser step, after it: EMA and the like."""

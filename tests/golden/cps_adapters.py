@@ -62,8 +62,8 @@ def cutmix_loss(r: Recording) -> dict[str, Any]:
     assert method.net1.modes == [1, 1, 1, 1], "every forward is in train mode"
     return common_answers(losses, "12") | {
         "out_img_mixed": losses.seen["mixed"],
-        "out_pseudo_1": losses.seen["by_1"].label,
-        "out_pseudo_2": losses.seen["by_2"].label,
+        "out_pseudo_1": losses.seen["1 teaches 2/target"].label,
+        "out_pseudo_2": losses.seen["2 teaches 1/target"].label,
         **{f"out_grad_{k}": grad_of(leaf) for k, leaf in leaves.items()},
     }
 

@@ -117,8 +117,8 @@ def test_the_second_stream_has_its_own_box_and_the_feature_stream_none(build, dr
     batch = draw(method)
     batch.u.masks = [torch.ones_like(batch.u.masks[0]), torch.zeros_like(batch.u.masks[0])]
     seen = method.losses(batch, MIDDLE).seen
-    assert torch.equal(seen["mixed"], batch.v.strong[0]) and torch.equal(seen["mixed2"], batch.u.strong[1])
-    assert torch.equal(seen["target2"].label, seen["own"].label)
+    assert torch.equal(seen["mixed"], batch.v.strong[0]) and torch.equal(seen["second view/mixed"], batch.u.strong[1])
+    assert torch.equal(seen["second view/target"].label, seen["dropped features/target"].label)
 
 
 def test_feature_dropout_changes_the_feature_stream_alone(build, draw):

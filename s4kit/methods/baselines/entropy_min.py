@@ -67,4 +67,5 @@ class EntropyMin(Method):
         z_x, z_u = self.student(x.weak), self.student(u.weak)
         h = entropy(z_u)
         l_u = pixel_mean(h, h.new_ones(h.shape), u.valid, over="valid")
-        return Losses(x=self.supervised(z_x, x.label), u=(l_u, self.weight)).see(mixed=u.weak)
+        losses = Losses(x=self.supervised(z_x, x.label), u=(l_u, self.weight))
+        return losses.see(weak=u.weak, mixed=u.weak, loss=h * u.valid)

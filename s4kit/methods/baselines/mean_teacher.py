@@ -87,10 +87,11 @@ class MeanTeacher(Method):
         target = self.pseudo_labels(t_u, u, clock)
         seen = u.strong[0] if u.strong else u.weak
         z_x, z_u = self.student(x.weak), self.student(seen)
-        l_u = pixel_mean(squared(z_u, t_u) / z_u.shape[1], target.weight, target.valid, over="valid")
+        apart = squared(z_u, t_u) / z_u.shape[1]
+        l_u = pixel_mean(apart, target.weight, target.valid, over="valid")
         ramp = sigmoid_ramp(clock.progress, self.ramp_up)
         losses = Losses(x=self.supervised(z_x, x.label), u=(l_u, self.weight * ramp))
-        return losses.see(mixed=seen, target=target)
+        return losses.see(weak=u.weak, mixed=seen, target=target, loss=apart * target.weight * target.valid)
 
     def after_step(self, clock: Clock) -> None:
         ema(self.teacher, self.student, warm(self.decay, clock.step), buffers="average")

@@ -74,4 +74,5 @@ class PseudoLabel(Method):
         seen = u.strong[0] if u.strong else u.weak
         z_x, z_u = self.student(x.weak), self.student(seen)
         l_u = pixel_ce(z_u, target, over="valid")
-        return Losses(x=self.supervised(z_x, x.label), u=(l_u, self.weight)).see(mixed=seen, target=target)
+        losses = Losses(x=self.supervised(z_x, x.label), u=(l_u, self.weight))
+        return losses.see(weak=u.weak, mixed=seen, target=target, student=z_u)

@@ -109,9 +109,10 @@ class CutMix(Method):
         t_m = paste(m, self.teach(v), self.teach(u))
         target = self.pseudo_labels(t_m, mixed, clock)
         z_x, z_m = self.student(x.weak), self.student(mixed.weak)
-        l_u = pixel_mean(self.distance(z_m, t_m), target.weight, target.valid, over="all")
+        apart = self.distance(z_m, t_m)
+        l_u = pixel_mean(apart, target.weight, target.valid, over="all")
         losses = Losses(x=self.supervised(z_x, x.label), u=(l_u, self.weight))
-        return losses.see(mixed=mixed.weak, target=target)
+        return losses.see(weak=u.weak, mixed=mixed.weak, target=target, loss=apart * target.weight * target.valid)
 
     def after_step(self, clock: Clock) -> None:
         ema(self.teacher, self.student, self.decay, buffers="average")

@@ -97,5 +97,7 @@ class FixMatch(Method):
         own = self.pseudo_labels(z_w.logits.detach(), u, clock)
         m = u.masks[0]
         mixed, target = paste(m, v.strong[0], u.strong[0]), paste(m, partner, own)
-        l_u = pixel_ce(self.student(mixed), target, over="valid")
-        return Losses(x=(self.supervised(z_x.logits, x.label), 0.5), u=(l_u, 0.5)).see(mixed=mixed, target=target)
+        z_s = self.student(mixed)
+        l_u = pixel_ce(z_s, target, over="valid")
+        losses = Losses(x=(self.supervised(z_x.logits, x.label), 0.5), u=(l_u, 0.5))
+        return losses.see(weak=u.weak, mixed=mixed, target=target, student=z_s)

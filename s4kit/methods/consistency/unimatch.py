@@ -101,7 +101,10 @@ class UniMatch(Method):
         own = self.pseudo_labels(z_w.detach(), u, clock)
         mixed = [paste(m, s_v, s_u) for m, s_v, s_u in zip(u.masks, v.strong, u.strong)]
         target = [paste(m, partner, own) for m in u.masks]
-        l_1, l_2 = (pixel_ce(z.logits, t, over="valid") for z, t in zip(self.student.joint(*mixed), target))
+        z_1, z_2 = (part.logits for part in self.student.joint(*mixed))
+        l_1, l_2 = (pixel_ce(z, t, over="valid") for z, t in zip((z_1, z_2), target))
         l_fp = pixel_ce(z_fp, own, over="valid")
         losses = Losses(x=(self.supervised(z_x, x.label), 0.5), s1=(l_1, 0.125), s2=(l_2, 0.125), fp=(l_fp, 0.25))
-        return losses.see(mixed=mixed[0], target=target[0], mixed2=mixed[1], target2=target[1], own=own)
+        losses.see(weak=u.weak, mixed=mixed[0], target=target[0], student=z_1)
+        losses.see("second view", mixed=mixed[1], target=target[1], student=z_2)
+        return losses.see("dropped features", mixed=u.weak, target=own, student=z_fp)

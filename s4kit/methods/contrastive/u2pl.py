@@ -172,6 +172,9 @@ class U2PL(Method):
         (tau,) = percentiles(h, [linear(self.drop, 100, clock.progress)], view.valid > 0)
         return PseudoLabels(label, confidence, (h < tau).float(), view.valid)
 
+    def probabilities(self, evidence: tuple[Tensor, Tensor]) -> Tensor:
+        return evidence[0].softmax(1)
+
     def losses(self, batch: Batch, clock: Clock) -> Losses:
         x, u = batch.x, batch.u
         if clock.since(self.warmup) < 0:
@@ -192,13 +195,14 @@ class U2PL(Method):
         u = replace(u, valid=torch.ones_like(u.valid))  # padding takes part, as released
         target = self.pseudo_labels((logits, h), u, clock)
 
-        l_u, l_c = self.unsupervised(self.enlarge(own.logits[n:], u.label), target), zero_of(own.z)
+        z_u = self.enlarge(own.logits[n:], u.label)
+        l_u, l_c = self.unsupervised(z_u, target), zero_of(own.z)
         if self.weight:
             low, high = self.reliability(x.label, h, u.valid > 0, clock, own.z.shape[-2:])
             label = shrink(torch.cat([x.label, target.label]), own.z.shape[-2:])
             l_c = self.contrast(own, other, label, low, high, n)
         losses = self.supervise(own, x.label).add("u", l_u).add("contrast", l_c, self.weight)
-        return losses.see(mixed=mixed, target=target)
+        return losses.see(weak=u.weak, mixed=mixed, target=target, student=z_u)
 
     def through(self, net: SegNet, image: Tensor) -> Forward:
         features = net.encode(image)

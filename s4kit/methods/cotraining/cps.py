@@ -14,6 +14,7 @@ from ..base import Card, Clock, Losses, Method, Optim, PseudoLabels
 from ..parts.losses import Criterion, ce, criterion, pixel_ce
 
 SCALES = (0.5, 0.75, 1.0, 1.5, 1.75, 2.0)  # no 1.25
+NAMES = ("1 teaches 2", "2 teaches 1")
 PAPER_NET = "resnet50c(multi_grid=(2, 4, 8), aspp='cps')"
 
 
@@ -100,7 +101,10 @@ class CPS(Method):
         for logits in evidence:
             confidence, label = logits.softmax(1).max(1)
             found.append(PseudoLabels(label, confidence, torch.ones_like(confidence), view.valid))
-        return {"1 teaches 2": found[0], "2 teaches 1": found[1]}
+        return dict(zip(NAMES, found))
+
+    def probabilities(self, evidence: tuple[Tensor, Tensor]) -> dict[str, Tensor]:
+        return {name: logits.softmax(1) for name, logits in zip(NAMES, evidence)}
 
     def losses(self, batch: Batch, clock: Clock) -> Losses:
         x, u = batch.x, batch.u
@@ -118,10 +122,11 @@ class CPS(Method):
             s1, s2 = torch.cat([z1, self.net1(u.weak)]), torch.cat([z2, self.net2(u.weak)])
             both = replace(u, valid=torch.cat([x.valid, u.valid]))
             target = self.pseudo_labels((s1.detach(), s2.detach()), both, clock)
-        y1, y2 = target["1 teaches 2"], target["2 teaches 1"]
-        l_cps = pixel_ce(s1, y2.label, over="all") + pixel_ce(s2, y1.label, over="all")
+        y1, y2 = (replace(target[name], valid=torch.ones_like(target[name].valid)) for name in NAMES)
+        l_cps = pixel_ce(s1, y2, over="all") + pixel_ce(s2, y1, over="all")  # padding takes part, as released
         losses = Losses(x1=self.supervised(z1, x.label), x2=self.supervised(z2, x.label), cps=(l_cps, self.weight))
-        return losses.see(mixed=seen, by_1=y1, by_2=y2)
+        losses.see(weak=u.weak if self.cutmix else seen, mixed=seen)
+        return losses.see(NAMES[0], target=y1, student=s2).see(NAMES[1], target=y2, student=s1)
 
     def optimisers(self, recipe: Optim) -> dict[str, Optim]:
         return {"net1": replace(recipe, nets=[self.net1]), "net2": replace(recipe, nets=[self.net2])}
