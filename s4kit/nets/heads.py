@@ -33,3 +33,26 @@ class ProjectionHead(nn.Sequential):
     def forward(self, x: Tensor) -> Tensor:
         """(B, inputs, H, W) to (B, dim, H, W), not normalised to unit length."""
         return super().forward(x)
+
+
+class CorrelationHead(nn.Module):
+    """Two K-channel descriptions of every position of the coarsest features, whose products say how alike they are.
+
+    The correlation branch of CorrMatch (arXiv 2306.04300; `model/semseg/deeplabv3plus.py`, `proj` and `Corr`): a 3x3
+    convolution block with channel dropout, then two 1x1 convolutions.
+
+    Args:
+        inputs: channels of `features.high` (`net.backbone.channels[-1]`).
+        classes: channels K of each description.
+        channels: of the projection. dropout: channel dropout behind it. norm: "batch" or "group".
+    """
+
+    def __init__(self, inputs: int, classes: int, channels: int = 256, dropout: float = 0.1, norm: str = "batch"):
+        super().__init__()
+        self.project = conv_block(inputs, channels, 3, norm=norm, dropout=dropout)
+        self.left, self.right = nn.Conv2d(channels, classes, 1), nn.Conv2d(channels, classes, 1)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, inputs, h, w) to two maps (B, classes, h, w)."""
+        x = self.project(x)
+        return self.left(x), self.right(x)

@@ -11,12 +11,14 @@ import pytest
 from adapters import ADAPTERS, LEFT_OUT
 from harness import TOLERANCE, errors, load
 
+from s4kit.methods import names
+
 FOLDER = Path(os.environ.get("S4KIT_GOLDEN") or Path(__file__).parent / "vectors")
 FILES = {path.stem: path for path in sorted(FOLDER.glob("*.npz"))}
 
 # What belongs to the methods of the kit: such a recording is answered, or LEFT_OUT says why not.
 BELONGS = re.compile(
-    r"(fixmatch|unimatch(?!_v2)|cutmix|cps|u2pl)_"
+    rf"({'|'.join(names())})_(?!v2_)"
     r"|fst_(mean_teacher_step(_late)?|unsup_loss|ohem)$"
     r"|pixelssl_baselines_(supervised_loss|mt_ema|cutmix_loss)$"
     r"|gct_rampup$|st_weak_aug$"
