@@ -16,18 +16,20 @@ from ..errors import S4Error, closest
 from .backbones import KINDS, build, kind_of
 from .deeplab import DeepLabV3Plus, deeplabv3plus
 from .ema import copy_of, ema, warm
-from .heads import ProjectionHead
+from .heads import CorrelationHead, ProjectionHead
 from .modes import bn_untouched, evaluating, frozen, set_training, sync_bn
 from .perturb import feature_dropout
+from .psp import PSPShuffle, psp
 from .segnet import Decoded, Features, Fused, SegNet
 
 __all__ = [
-    "Decoded", "DeepLabV3Plus", "Features", "Fused", "ProjectionHead", "SegNet", "bn_untouched", "copy_of",
-    "deeplabv3plus", "ema", "evaluating", "feature_dropout", "frozen", "make", "names", "set_training", "sync_bn",
-    "warm",
+    "CorrelationHead", "Decoded", "DeepLabV3Plus", "Features", "Fused", "ProjectionHead", "SegNet",
+    "bn_untouched", "copy_of", "deeplabv3plus", "ema", "evaluating", "feature_dropout", "frozen", "make",
+    "names", "set_training", "sync_bn", "warm",
 ]  # fmt: skip
 
 DECODER_OPTIONS = {"aux", *signature(DeepLabV3Plus).parameters} - {"low", "high", "classes"}
+PSP_OPTIONS = {*signature(PSPShuffle).parameters} - {"high", "classes", "doublings"}
 
 
 def names() -> list[str]:
@@ -54,6 +56,7 @@ def make(
         options: over those of the spec. Of the backbone: `output_stride` 16 or 8, `weights` "auto", "imagenet",
             "none" or a file, `freeze_bn`, `multi_grid` (ResNets), `levels` (mobile ones). Of both: `norm`. Of the
             decoder: see `DeepLabV3Plus`, and `aux`. Light backbones come with a light decoder by default.
+            `decoder="psp"` is CCT's instead: see `PSPShuffle`.
 
     Raises:
         S4Error: unknown name (the closest known ones are named) or option, or weights that cannot be had.
@@ -65,11 +68,15 @@ def make(
         raise S4Error(f"net is {type(net).__name__}: give a name ({', '.join(names())}) or a factory, not an instance.")
     name, given = parse(net)
     given |= options
-    kind = kind_of(name)
-    _known_options(name, given, kind.options | DECODER_OPTIONS)
+    kind, decoder = kind_of(name), given.pop("decoder", "deeplabv3plus")
+    if decoder not in ("deeplabv3plus", "psp"):
+        raise S4Error(f"decoder={decoder!r}: choose deeplabv3plus or psp.")
+    _known_options(name, given, kind.options | (PSP_OPTIONS if decoder == "psp" else DECODER_OPTIONS))
     norm = given.pop("norm", "batch")
     for_backbone = {k: given.pop(k) for k in kind.options & given.keys()}
     backbone = build(name, in_channels, norm=norm, **for_backbone)
+    if decoder == "psp":
+        return psp(backbone, classes, for_backbone.get("output_stride", 16), norm=norm, **given)
     return deeplabv3plus(backbone, classes, norm=norm, **{**kind.decoder, **given})
 
 

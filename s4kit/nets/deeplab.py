@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..errors import S4Error
-from .layers import conv_block, make_norm
+from .layers import conv_block, fresh, make_norm
 from .segnet import Features, Fused, SegNet, resize
 
 
@@ -141,6 +141,10 @@ class DeepLabV3Plus(nn.Module):
         """Fused map to (logits, embedding), both at its size."""
         embedding = self.convs(map)
         return self.classifier(embedding), embedding
+
+    def branch(self) -> nn.Module:
+        """Another classifier of the same shape with weights of its own: fused map to logits."""
+        return fresh(nn.Sequential(self.convs, self.classifier))
 
 
 def auxiliary_head(

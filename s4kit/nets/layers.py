@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -50,3 +52,12 @@ def conv_block(
         nn.ReLU(inplace=True),
     ]
     return nn.Sequential(*layers, *([nn.Dropout2d(dropout)] if dropout else []))
+
+
+def fresh(module: nn.Module) -> nn.Module:
+    """A module of the same shape with weights of its own, drawn as at its making."""
+    clone = copy.deepcopy(module)
+    for part in clone.modules():
+        if hasattr(part, "reset_parameters"):
+            part.reset_parameters()
+    return clone

@@ -99,7 +99,8 @@ class SegNet(nn.Module):
     Args:
         backbone: module with `mean`, `std` (per input channel, of images in [0, 1]) and
             `forward(x, levels=()) -> tuple of levels`, which resumes after the levels given.
-        decoder: module with `fuse(features) -> Fused`, `classify(map) -> (logits, embedding)` and `align_corners`.
+        decoder: module with `fuse(features) -> Fused`, `classify(map) -> (logits, embedding)`, `branch() -> module`
+            (a new classifier of the same shape, for auxiliary decoders), `align_corners` and `fused_channels`.
         aux: module from `features.mid` to logits, or None.
         classes: number of classes K.
 
@@ -138,6 +139,10 @@ class SegNet(nn.Module):
     def decode(self, features: Features, size: Sequence[int] | None = None) -> Decoded:
         """`classify(fuse(features).map, size)`."""
         return self.classify(self.fuse(features).map, size)
+
+    def branch(self, name: str, map: Tensor, size: Sequence[int] | None = None) -> Tensor:
+        """(B, K, h, w) float32 logits of a fused map by `heads[name]`, a further classifier (`decoder.branch()`)."""
+        return self._upsample(self.heads[name](map), size)
 
     def auxiliary(self, features: Features, size: Sequence[int] | None = None) -> Tensor:
         """(B, K, h, w) float32 logits of the auxiliary head on `features.mid` (net option `aux=True`)."""

@@ -1,13 +1,14 @@
 """How far a student's prediction is from a teacher's, pixel by pixel: the consistency terms on offer.
 
 All map student and teacher logits (B, C, H, W) to (B, H, W), summed over classes; the teacher's side is a constant. The
-names are those by which methods ask for them; the five are the ones of CutMix-Seg (French et al., BMVC 2020).
+names are those by which methods ask for them; the first five are the ones of CutMix-Seg (French et al., BMVC 2020).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -47,8 +48,16 @@ def logits_smooth_l1(student: Tensor, teacher: Tensor) -> Tensor:
     return F.smooth_l1_loss(student, teacher, reduction="none").sum(1) / student.shape[1] ** 0.5
 
 
+@float32
+def js(student: Tensor, teacher: Tensor, eps: float = 1e-5) -> Tensor:
+    """(KL(m || p) + KL(m || q)) / 2 in nats with m = (p + q) / 2, the order of arguments that CCT's release has."""
+    p, q = student.softmax(1), teacher.softmax(1)
+    m = (p + q) / 2
+    return (torch.xlogy(m, m) - m * (student.log_softmax(1) + (q + eps).log()) / 2).sum(1)
+
+
 DISTANCES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
-    fn.__name__: fn for fn in (squared, binary, kl, logits, logits_smooth_l1)
+    fn.__name__: fn for fn in (squared, binary, kl, logits, logits_smooth_l1, js)
 }
 
 

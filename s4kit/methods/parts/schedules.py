@@ -50,6 +50,11 @@ def sigmoid_ramp(progress: float, length: float) -> float:
     return math.exp(-5 * (1 - min(progress / length, 1.0)) ** 2)
 
 
+def log_ramp(progress: float, length: float) -> float:
+    """1 - exp(-5 min(t / length, 1)): 0 at t = 0, fast at first, 0.993 from t = length on (CCT)."""
+    return 1 - math.exp(-5 * min(progress / length, 1.0))
+
+
 def linear(first: float, last: float, progress: float) -> float:
     """From `first` at progress 0 to `last` at progress 1."""
     return last + (first - last) * (1 - progress)
