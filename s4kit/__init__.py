@@ -22,15 +22,20 @@ _HOME = {
     "open_run": "engine",
     "Run": "engine",
     "S4Error": "errors",
+    "lesson": "walk.lesson",
+    "claim": "walk.claim",
+    "show": "explore.source",
+    "literature": "report.literature",
 }
-_MODULES = ("data", "views", "nets", "methods", "engine", "report")
+_MODULES = {m: m for m in ("data", "views", "nets", "methods", "engine", "report", "explore")}
+_MODULES["plots"] = "explore.plots"
 
 __all__ = ["__version__", *_HOME, *_MODULES]
 
 
 def __getattr__(name: str) -> Any:
     if name in _MODULES:
-        return import_module(f"{__name__}.{name}")
+        return import_module(f"{__name__}.{_MODULES[name]}")
     if name in _HOME:
         return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -103,13 +103,10 @@ def _own(name: str, options: dict[str, Any], names: Sequence[str]) -> dict[str, 
 def _prepare(plans: Sequence[Plan]) -> None:
     """Resolve the settings; build every method once, so that a mistake shows before the first training."""
     from ..data import load
-    from ..engine.settings import resolve
     from ..methods import create
 
     task = load(**plans[0].task)
-    fit = dict(plans[0].fit)
-    lengths = [fit.pop(name, None) for name in ("steps", "epochs", "reference_batch")]
-    settings = vars(resolve(task, *lengths, fit))
+    settings = setup.settle(plans[0], task).fit
     for plan in plans:
         create(plan.method, task, **plan.options)
         plan.task, plan.fit = task.config, dict(settings)
@@ -122,10 +119,10 @@ def _missing(work: Sequence[tuple[Plan, int, Path]]) -> list[tuple[Plan, int, Pa
         if not (folder / "config.json").is_file():
             todo.append((plan, seed, folder, False))
             continue
-        difference = _difference(plan, seed, folder)
-        if difference:
-            raise S4Error(f"{folder} holds a run with another set-up ({difference}). Give another --out, or delete it.")
-        if not _finished(folder):
+        other = difference(plan, seed, folder)
+        if other:
+            raise S4Error(f"{folder} holds a run with another set-up ({other}). Give another --out, or delete it.")
+        if not finished(folder):
             todo.append((plan, seed, folder, True))
     kept, continued = len(work) - len(todo), sum(resume for *_, resume in todo)
     if kept or continued:
@@ -133,7 +130,7 @@ def _missing(work: Sequence[tuple[Plan, int, Path]]) -> list[tuple[Plan, int, Pa
     return todo
 
 
-def _difference(plan: Plan, seed: int, folder: Path) -> str:
+def difference(plan: Plan, seed: int, folder: Path) -> str:
     """Words for the first setting in which a stored run differs from the plan; "" if it is the same."""
     from ..engine import open_run
     from ..methods import fingerprint
@@ -152,7 +149,8 @@ def _difference(plan: Plan, seed: int, folder: Path) -> str:
     return ""
 
 
-def _finished(folder: Path) -> bool:
+def finished(folder: Path) -> bool:
+    """Whether the run in `folder` has come to its end; one whose checkpoint is damaged has not."""
     from ..engine import checkpoint, open_run
 
     run = open_run(folder)

@@ -40,7 +40,7 @@ def _curves(light: Path, dark: Path, work: Sequence[tuple[Any, int, Path]]) -> N
         if plan.method not in kept and (shares := kept_shares(run.metrics())):
             kept[plan.method] = shares
     for path in (light, dark):
-        plots.curves(path, scores, kept, dark=path is dark)
+        plots.save(plots.curves(scores, kept, dark=path is dark), path)
 
 
 def kept_shares(rows: Sequence[dict[str, Any]], points: int = 60) -> list[tuple[int, float]]:

@@ -91,11 +91,12 @@ def grid(path: Path, task: Task, rows: Sequence[int], found: dict[str, list[np.n
             axis.set_xlabel(note, fontsize=8, color=ink(dark), labelpad=2)
             if line == 0:
                 axis.set_title(name, fontsize=10, color=ink(dark))
-    _legend(fig, task, legend_lines, dark)
+    legend(fig, task, legend_lines, dark)
     save(fig, path, dpi=180)
 
 
-def _legend(fig: Any, task: Task, lines: int, dark: bool) -> None:
+def legend(fig: Any, task: Task, lines: int, dark: bool = False) -> None:
+    """Put the classes and void below a figure, in so many lines."""
     from matplotlib.patches import Patch
 
     from .plots import ink

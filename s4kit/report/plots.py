@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from matplotlib.figure import Figure
 
 # Okabe and Ito (2008), without black and yellow (unreadable on one of the two grounds); the baselines are greys.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
@@ -33,11 +35,18 @@ def style(name: str, among: Sequence[str], dark: bool = False) -> dict[str, Any]
     return {"color": COLOURS[number % len(COLOURS)], "linestyle": line, "marker": MARKS[number % len(MARKS)]}
 
 
-def figure(size: tuple[float, float], dark: bool = False) -> Any:
-    """An empty figure on a light or dark ground; works without a display."""
-    from matplotlib.figure import Figure
+class Picture(Figure):
+    """A figure that shows itself in a notebook, with or without pyplot."""
 
-    return Figure(figsize=size, layout="constrained", facecolor=DARK if dark else LIGHT)
+    def _repr_png_(self) -> bytes:
+        file = io.BytesIO()
+        self.savefig(file, format="png", dpi=self.dpi, facecolor=self.get_facecolor())
+        return file.getvalue()
+
+
+def figure(size: tuple[float, float], dark: bool = False) -> Picture:
+    """An empty figure of `size` inches on a light or dark ground; works without a display."""
+    return Picture(figsize=size, layout="constrained", facecolor=DARK if dark else LIGHT, dpi=100)
 
 
 def save(fig: Any, path: Path, dpi: int = 150) -> None:
@@ -56,9 +65,18 @@ def band(runs: Sequence[Sequence[tuple[int, float]]]) -> tuple[np.ndarray, np.nd
     return np.array(steps), values.mean(0) if len(tables) else values.sum(0), sd
 
 
+def running_means(points: Sequence[tuple[int, float]], window: int) -> list[tuple[int, float]]:
+    """(step, mean over the last `window` points) of (step, value) points."""
+    means, total = [], 0.0
+    for k, (step, value) in enumerate(points):
+        total += value - (points[k - window][1] if k >= window else 0.0)
+        means.append((step, total / min(k + 1, window)))
+    return means
+
+
 def curves(
-    path: Path, scores: dict[str, list[list[tuple[int, float]]]], kept: dict[str, list[tuple[int, float]]], dark: bool
-) -> None:
+    scores: dict[str, list[list[tuple[int, float]]]], kept: dict[str, list[tuple[int, float]]], dark: bool = False
+) -> Picture:
     """Validation mIoU over steps with a band of one standard deviation over seeds; beside it, the kept share.
 
     Args:
@@ -85,16 +103,17 @@ def curves(
     if kept:
         axes[1].set(title="unlabelled pixels trained on, %", ylim=(0, 102))
     for axis in axes:
-        _dress(axis, dark)
+        dress(axis, dark)
+        axis.set_xlabel("step")
     order = [name for _, name in sorted(ends, reverse=True)]
     handles = dict(zip(*reversed(axes[0].get_legend_handles_labels()), strict=True))
     axes[0].legend([handles[n] for n in order], order, frameon=False, labelcolor=ink(dark), fontsize=10)
-    save(fig, path)
+    return fig
 
 
-def _dress(axis: Any, dark: bool) -> None:
+def dress(axis: Any, dark: bool = False) -> None:
+    """Ground, grid and ink of an axis."""
     axis.set_facecolor(DARK if dark else LIGHT)
-    axis.set_xlabel("step")
     axis.grid(alpha=0.22)
     axis.spines[["top", "right"]].set_visible(False)
     for part in (axis.title, axis.xaxis.label, axis.yaxis.label, *axis.get_xticklabels(), *axis.get_yticklabels()):

@@ -60,11 +60,11 @@ def plan(
         shared["warmup"] = min(shared["warmup"], fit["steps"] // 10)  # a short run would spend itself on it
     own = dict(known["method"])
     if "net" in own and "net" not in (options or {}):
-        print(f"{method}: the paper's network is --backbone {_with_weights(own.pop('net'))!r}", file=sys.stderr)
+        print(f"{method}: the paper's network is --backbone {with_weights(own.pop('net'))!r}", file=sys.stderr)
     return Plan(method, {"name": data} | known["task"] | (task or {}), own | (options or {}), shared | fit)
 
 
-def _with_weights(spec: str) -> str:
+def with_weights(spec: str) -> str:
     """A network spec that asks for ImageNet weights: "resnet50(aux=True)" -> "resnet50(aux=True, weights=...)"."""
     weights = "weights='imagenet')"
     return f"{spec[:-1]}, {weights}" if spec.endswith(")") else f"{spec}({weights}"
@@ -78,6 +78,15 @@ def match(plans: list[Plan], protocol: str = "supervised") -> list[Plan]:
     first = next((p for p in plans if p.method == protocol), plans[0])
     net = {k: v for k, v in first.options.items() if k == "net"}
     return [Plan(p.method, first.task, p.options | net, dict(first.fit)) for p in plans]
+
+
+def settle(plan: Plan, task: Any) -> Plan:
+    """The plan in the form in which its run will store it: `task` is the loaded one, the settings are resolved."""
+    from ..engine.settings import resolve
+
+    fit = dict(plan.fit)
+    lengths = [fit.pop(name, None) for name in ("steps", "epochs", "reference_batch")]
+    return Plan(plan.method, task.config, plan.options, vars(resolve(task, *lengths, fit)))
 
 
 def train(plan: Plan, out: str | Path | None = None, resume: bool = False, progress: bool = True) -> Any:

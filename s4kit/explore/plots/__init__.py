@@ -1,0 +1,31 @@
+"""Pictures for notebooks and papers. Every function returns a matplotlib figure that a notebook shows by itself.
+
+Colours: classes have those of the task; methods have the same colour in every picture of the kit; void is near-white
+with stripes. Confidence is shown from dark to light in "cividis", readable without colour vision.
+"""
+
+from .features import embeddings, project
+from .images import boxes, grid, overlay, pseudo, views
+from .labels import class_share, histogram, quality, reliability
+from .scores import class_frequency, confusion, iou_bars
+from .training import curves, lines, losses
+
+__all__ = [
+    "boxes",
+    "class_frequency",
+    "class_share",
+    "confusion",
+    "curves",
+    "embeddings",
+    "grid",
+    "histogram",
+    "iou_bars",
+    "lines",
+    "losses",
+    "overlay",
+    "project",
+    "pseudo",
+    "quality",
+    "reliability",
+    "views",
+]

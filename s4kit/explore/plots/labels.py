@@ -1,0 +1,140 @@
+"""Pseudo-labels in numbers: precision and coverage over the training, reliability, class shares, histograms."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from ...data.task import VOID
+from ...errors import S4Error
+from ...report.plots import Picture, dress, figure, style
+from .training import named
+
+
+def quality(runs: Any) -> Picture:
+    """Precision and coverage of the pseudo-labels on the probe images, over the training.
+
+    Args:
+        runs: as in `curves`; of several seeds the first is drawn, of several pseudo-labels each.
+    """
+    found = {name: of[0].pseudo() for name, of in named(runs).items()}
+    fig = figure((10.5, 3.7))
+    axes = fig.subplots(1, 2)
+    for axis, column, title in zip(axes, ("precision", "coverage"), ("precision: right among kept", "coverage: kept")):
+        for name, rows in found.items():
+            tracks = dict.fromkeys(row["name"] for row in rows)
+            for k, track in enumerate(tracks):
+                line = [(r["step"] + 1, 100 * r[column]) for r in rows if r["name"] == track and r[column] is not None]
+                label = name if len(tracks) == 1 else f"{name}, {track}"
+                look = style(name, list(found)) | ({"linestyle": (0, (4, 1.5))} if k else {})
+                if line:
+                    axis.plot(*zip(*line), lw=2, ms=4, label=label, **look)
+        axis.set(title=f"{title}, %", xlabel="step", ylim=(0, 102))
+        dress(axis)
+    handles = {label: h for axis in axes for h, label in zip(*axis.get_legend_handles_labels())}
+    if not handles:
+        raise S4Error("None of these runs recorded pseudo-labels: they were trained with probes=0.")
+    fig.legend(handles.values(), handles, loc="outside lower center", ncols=5, frameon=False, fontsize=9)
+    return fig
+
+
+def _known(labels: Any, truth: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """(confidence, label, truth, kept) of the pixels whose truth is known."""
+    arrays = [np.asarray(t.cpu() if isinstance(t, Tensor) else t) for t in
+              (labels.confidence, labels.label, truth, labels.weight, labels.valid)]  # fmt: skip
+    confidence, label, true, weight, valid = arrays
+    known = (true != VOID) & (valid > 0)
+    return confidence[known], label[known], true[known], weight[known] > 0
+
+
+def reliability(labels: Any, truth: Any, bins: int = 10, kept: bool = False) -> Picture:
+    """Reliability diagram: among pixels of a confidence, how many are right? Below the diagonal is overconfident.
+
+    Args:
+        labels: `PseudoLabels`, or {name: `PseudoLabels`} to compare.
+        truth: (B, H, W), 255 where unknown.
+        kept: only the pixels that the rule keeps.
+    """
+    found = labels if isinstance(labels, dict) else {"": labels}
+    edges = np.linspace(0, 1, bins + 1)
+    fig = figure((4.6, 5.2))
+    upper, lower = fig.subplots(2, 1, sharex=True, height_ratios=[3, 1])
+    upper.plot([0, 1], [0, 100], color="#777", lw=1, ls=":")
+    for name, of in found.items():
+        confidence, label, true, chosen = _known(of, truth)
+        if kept:
+            confidence, label, true = confidence[chosen], label[chosen], true[chosen]
+        at = np.clip((confidence * bins).astype(int), 0, bins - 1)
+        count = np.bincount(at, minlength=bins)
+        right = np.bincount(at, weights=label == true, minlength=bins)
+        full = count > 0
+        middle = np.bincount(at, weights=confidence, minlength=bins)[full] / count[full]
+        look = style(name or "unimatch", list(found))
+        upper.plot(middle, 100 * right[full] / count[full], lw=2, ms=5, label=name, **look)
+        lower.stairs(100 * count / max(1, count.sum()), edges, color=look["color"], fill=len(found) == 1, lw=1.8)
+    upper.set(ylim=(0, 102), ylabel="right, %")
+    lower.set(xlim=(0, 1), xlabel="confidence", ylabel="pixels, %")
+    for axis in (upper, lower):
+        dress(axis)
+    if len(found) > 1:
+        upper.legend(frameon=False, fontsize=9)
+    return fig
+
+
+def class_share(runs: Any, classes: Sequence[str], truth: Any = None) -> Picture:
+    """Which classes the kept pixels are given, at the last snapshot, beside how often the classes truly occur.
+
+    Args:
+        runs: as in `curves`. classes: names of the classes.
+        truth: (C,) true share or number of pixels of each class; None leaves it out.
+    """
+    found = {}
+    for name, of in named(runs).items():
+        rows = of[0].pseudo()
+        if rows:
+            found[name] = [rows[-1].get(f"share_{c}") or 0.0 for c in classes]
+    if truth is not None:
+        shares = np.asarray(truth, float)
+        found = {"truth": list(shares / shares.sum()), **found}
+    fig = figure((max(6.0, 0.8 * len(classes)), 3.4))
+    axis = fig.subplots()
+    wide = 0.82 / max(1, len(found))
+    for k, (name, values) in enumerate(found.items()):
+        at = np.arange(len(classes)) + (k - (len(found) - 1) / 2) * wide
+        shade = "#b9bcc5" if name == "truth" else style(name, [n for n in found if n != "truth"])["color"]
+        axis.bar(at, 100 * np.array(values), wide * 0.92, label=name, color=shade)
+    axis.set_xticks(range(len(classes)), classes, rotation=30, ha="right")
+    axis.set_ylabel("share of the pixels, %")
+    dress(axis)
+    axis.grid(visible=False, axis="x")
+    fig.legend(loc="outside lower center", ncols=5, frameon=False, fontsize=9)
+    return fig
+
+
+def histogram(
+    labels: Any, truth: Any = None, threshold: float | None = None, bins: int = 25, log: bool = False
+) -> Picture:
+    """How sure the pseudo-labels are: pixels by confidence, right and wrong ones stacked where the truth is given.
+
+    Args:
+        labels: `PseudoLabels`. truth: (B, H, W), 255 where unknown.
+        threshold: draws an upright line.
+    """
+    fig = figure((5.6, 3.2))
+    axis = fig.subplots()
+    if truth is None:
+        valid = labels.valid > 0
+        axis.hist(labels.confidence[valid].cpu().numpy(), bins, (0, 1), color="#0072B2", log=log)
+    else:
+        confidence, label, true, _ = _known(labels, truth)
+        parts = [confidence[label == true], confidence[label != true]]
+        axis.hist(parts, bins, (0, 1), stacked=True, color=["#0072B2", "#D55E00"], label=["right", "wrong"], log=log)
+        axis.legend(frameon=False)
+    if threshold is not None:
+        axis.axvline(threshold, color="#222", lw=1.4, ls="--")
+    axis.set(xlim=(0, 1), xlabel="confidence", ylabel="pixels")
+    dress(axis)
+    return fig

@@ -1,0 +1,124 @@
+"""Scores per class, confusions, and how often a class occurs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from ...data.task import Task
+from ...errors import S4Error
+from ...report.plots import Picture, dress, figure, style
+
+
+def iou_bars(scores: Any) -> Picture:
+    """IoU per class as bars, and the mean, one colour per method.
+
+    Args:
+        scores: `Scores`, a `Run` (its last evaluation), or a dict {name: either}.
+    """
+    named = scores if isinstance(scores, Mapping) and not hasattr(scores, "iou") else {"": scores}
+    found = {name: _ious(of) for name, of in named.items()}
+    classes = list(dict.fromkeys(c for values in found.values() for c in values))
+    height = max(0.3, 0.17 * len(found) + 0.12)
+    fig = figure((7.5, 1.0 + height * len(classes)))
+    axis = fig.subplots()
+    wide = 0.8 / len(found)
+    for k, (name, values) in enumerate(found.items()):
+        at = np.arange(len(classes)) + (k - (len(found) - 1) / 2) * wide
+        length = [100 * values.get(c, 0) for c in classes]
+        bars = axis.barh(at, length, wide * 0.92, label=name, color=style(name or "unimatch", list(found))["color"])
+        axis.bar_label(bars, [f"{v:.0f}" for v in length], padding=2, fontsize=8)
+    axis.set_yticks(range(len(classes)), classes)
+    axis.set(xlim=(0, 105), xlabel="IoU, %")
+    axis.axhline(len(classes) - 1.5, color="#999", lw=0.8)
+    axis.invert_yaxis()
+    dress(axis)
+    axis.grid(visible=False, axis="y")
+    if len(found) > 1:
+        fig.legend(loc="outside lower center", ncols=min(4, len(found)), frameon=False, fontsize=9)
+    return fig
+
+
+def _ious(scores: Any) -> dict[str, float]:
+    """{class: IoU} and the mean of `Scores` or of a run's last evaluation."""
+    if hasattr(scores, "iou"):
+        return {**{c: v for c, v in zip(scores.classes, scores.iou.tolist()) if v == v}, "mean": scores.miou}
+    if not scores.evaluations():
+        raise S4Error(f"{scores.path} was not evaluated yet.")
+    row = scores.headline[-1]
+    return {**{k[4:]: v for k, v in row.items() if k.startswith("iou_") and v is not None}, "mean": row["miou"]}
+
+
+def confusion(scores: Any, classes: tuple[str, ...] | None = None) -> Picture:
+    """The confusion matrix: of the pixels of a true class (row), the percentage that got each label (column).
+
+    Args:
+        scores: `Scores`, or a (C, C) array of counts together with `classes`.
+    """
+    counts = np.asarray(getattr(scores, "confusion", scores), float)
+    names = classes or getattr(scores, "classes", None) or tuple(str(c) for c in range(len(counts)))
+    share = 100 * counts / np.maximum(counts.sum(1, keepdims=True), 1)
+    side = max(3.6, 0.42 * len(names) + 1.6)
+    fig = figure((side + 0.8, side))
+    axis = fig.subplots()
+    shown = axis.imshow(share, cmap="Blues", vmin=0, vmax=100)
+    axis.set_xticks(range(len(names)), names, rotation=45, ha="right")
+    axis.set_yticks(range(len(names)), names)
+    axis.set(xlabel="label given", ylabel="truth")
+    for (row, column), value in np.ndenumerate(share):
+        if value >= 0.5:
+            shade = "white" if value > 55 else "#222"
+            axis.text(column, row, f"{value:.0f}", ha="center", va="center", fontsize=8, color=shade)
+    fig.colorbar(shown, ax=axis, fraction=0.045, label="% of the true class")
+    return fig
+
+
+def class_frequency(task: Task, among: int = 200) -> Picture:
+    """How often the classes occur: share of pixels (log scale) and number of images, labelled images beside val.
+
+    Args:
+        among: read at most this many val images.
+    """
+    rows = np.unique(np.linspace(0, len(task.val) - 1, min(among, len(task.val))).astype(int))
+    found = {
+        f"labelled ({len(task.labelled)} images)": _occurrence(task, task.train, task.labelled),
+        f"val ({len(rows)} images)": _occurrence(task, task.val, rows),
+    }
+    fig = figure((10.5, 0.9 + 0.34 * task.num_classes))
+    left, right = fig.subplots(1, 2, sharey=True)
+    for k, (name, (pixels, images)) in enumerate(found.items()):
+        at = np.arange(task.num_classes) + 0.4 * (k - 0.5)
+        paint = {"color": [np.array(c) / 255 for c in task.palette], "edgecolor": "#333", "lw": 0.6}
+        extra = {"hatch": "" if k == 0 else "////", "label": name, **paint}
+        for axis, values, words in ((left, pixels, "{:.1f}"), (right, images, "{:.0f}")):
+            bars = axis.barh(at, 100 * values, 0.36, **extra)
+            axis.bar_label(bars, [words.format(100 * v) for v in values], padding=2, fontsize=8)
+    left.set_yticks(range(task.num_classes), task.classes)
+    left.set(xscale="log", xlabel="share of the pixels, % (log scale)")
+    left.set_xlim(right=250)
+    right.set(xlim=(0, 115), xlabel="share of the images that show it, %")
+    left.invert_yaxis()
+    for axis in (left, right):
+        dress(axis)
+        axis.grid(visible=False, axis="y")
+    _hatch_legend(fig, list(found))
+    return fig
+
+
+def _hatch_legend(fig: Any, names: list[str]) -> None:
+    from matplotlib.patches import Patch
+
+    marks = [
+        Patch(facecolor="white", edgecolor="#333", hatch="" if k == 0 else "////", label=n) for k, n in enumerate(names)
+    ]
+    fig.legend(handles=marks, loc="outside lower center", ncols=2, frameon=False, fontsize=9)
+
+
+def _occurrence(task: Task, source: Any, rows: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Per class its share of the pixels that are not void, and of the images that show it."""
+    counts = np.zeros((len(rows), task.num_classes))
+    for k, row in enumerate(rows):
+        counts[k] = np.bincount(source.read(int(row)).label.numpy().ravel(), minlength=256)[: task.num_classes]
+    return counts.sum(0) / max(1, counts.sum()), (counts > 0).mean(0)

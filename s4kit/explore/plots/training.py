@@ -1,0 +1,88 @@
+"""Curves over the training: validation mIoU with bands over seeds, loss terms, and any lines beside each other."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ...report import plots as shared
+from ...report.page import kept_shares
+from ...report.plots import Picture, dress, figure, style
+
+
+def named(runs: Any) -> dict[str, list[Any]]:
+    """{name: runs}: of one run, a list (by method: its seeds), or a dict {name: run or list of runs}."""
+    if isinstance(runs, Mapping):
+        return {name: list(of) if isinstance(of, Sequence) else [of] for name, of in runs.items()}
+    found: dict[str, list[Any]] = {}
+    for run in runs if isinstance(runs, Sequence) else [runs]:
+        found.setdefault(run.config["method"], []).append(run)
+    return found
+
+
+def curves(runs: Any, kept: bool = True) -> Picture:
+    """Validation mIoU over the training, with a band of one standard deviation over seeds; the kept share beside it.
+
+    Args:
+        runs: a `Run`; a list of them, those of one method being its seeds; or {name: run or list of runs}.
+        kept: show the share of unlabelled pixels that was trained on.
+    """
+    found = named(runs)
+    scores = {name: [[(row["step"], row["miou"]) for row in run.headline] for run in of] for name, of in found.items()}
+    shares = {name: kept_shares(of[0].metrics()) for name, of in found.items()} if kept else {}
+    return shared.curves(scores, {name: rows for name, rows in shares.items() if rows})
+
+
+def losses(runs: Any, terms: Sequence[str] | None = None) -> Picture:
+    """The loss terms over the training as running means, one panel per term, one line per run.
+
+    Args:
+        runs: as in `curves`; of several seeds the first one is drawn.
+        terms: names of the terms; by default all that occur.
+    """
+    found = {name: of[0].metrics() for name, of in named(runs).items()}
+    skip = ("step", "stage", "lr", "loss")
+    every = dict.fromkeys(key for rows in found.values() for key in (rows[-1] if rows else {}))
+    wanted = list(terms or [key for key in every if key not in skip and not key.startswith("kept_")])
+    columns = min(3, len(wanted))
+    lines = -(-len(wanted) // columns)
+    fig = figure((3.7 * columns, 2.7 * lines + (0.3 if len(found) > 1 else 0)))
+    axes = fig.subplots(lines, columns, squeeze=False).ravel()
+    for axis, term in zip(axes, wanted):
+        for name, rows in found.items():
+            points = [(row["step"], row[term]) for row in rows if row.get(term) is not None]
+            if points:
+                look = style(name, list(found)) | {"marker": ""}
+                axis.plot(*zip(*shared.running_means(points, max(1, len(points) // 25))), lw=1.8, label=name, **look)
+        axis.set_title(f"loss term {term}", fontsize=10)
+        axis.set_xlabel("step")
+        axis.set_ylim(bottom=0)
+        dress(axis)
+    for axis in axes[len(wanted) :]:
+        axis.set_visible(False)
+    if len(found) > 1:
+        handles = {label: h for axis in axes for h, label in zip(*axis.get_legend_handles_labels())}
+        fig.legend(handles.values(), handles, loc="outside lower center", ncols=5, frameon=False, fontsize=9)
+    return fig
+
+
+def lines(
+    x: Sequence[float],
+    values: Mapping[str, Sequence[float]],
+    xlabel: str = "",
+    ylabel: str = "",
+    title: str = "",
+    mark: float | None = None,
+) -> Picture:
+    """Lines over a common axis, such as a schedule or a knob turned; `mark` draws an upright line at a value of x."""
+    fig = figure((5.6, 3.2))
+    axis = fig.subplots()
+    for name, row in values.items():
+        axis.plot(x, row, lw=2.2, label=name, **(style(name, list(values)) | {"marker": ""}))
+    if mark is not None:
+        axis.axvline(mark, color="#555", lw=1, ls=":")
+    axis.set(xlabel=xlabel, ylabel=ylabel, title=title)
+    dress(axis)
+    if len(values) > 1:
+        axis.legend(frameon=False, fontsize=9)
+    return fig

@@ -1,0 +1,246 @@
+"""`lesson`: the task, the methods and the runs of a notebook under one profile."""
+
+from __future__ import annotations
+
+import os
+import sys
+from contextlib import redirect_stderr
+from pathlib import Path
+from typing import Any
+
+from ..errors import S4Error
+from ..report import setup, text
+from ..report.compare import difference, finished
+from ..report.tables import Table
+from . import profiles
+
+DRIVE = Path("/content/drive/MyDrive")  # of Google Colab, once it is mounted
+BASE = "S4KIT_RUNS"  # where runs go, over everything else
+
+
+def lesson(profile: str = "cpu", data: str = "scenes", quiet: bool = False, **task: Any) -> Lesson:
+    """Open a lesson: load the data, choose the folder of the runs, and say both.
+
+    Args:
+        profile: "cpu", "gpu" or "paper", see `walk.profiles`.
+        data: "scenes", "camvid", "voc" or "cityscapes".
+        quiet: say nothing.
+        task: over the profile's arguments of `load`, such as `labelled="splits/92.txt"` or `root=...`.
+
+    Raises:
+        S4Error: an unknown profile or data set, or data that is not there.
+    """
+    opened = Lesson(profile, data, task)
+    if not quiet:
+        print(opened)
+    return opened
+
+
+class Lesson:
+    """What the cells of a notebook share.
+
+    Attributes:
+        profile, data: as given. settings: the `profiles.Profile`.
+        task: the loaded `Task`.
+        folder: where the runs of this lesson lie.
+    """
+
+    def __init__(self, profile: str, data: str, task: dict[str, Any]) -> None:
+        from ..data import load
+
+        self.profile, self.data = profile, data
+        self.settings = profiles.profile(profile, data)
+        self._asked = task
+        if _on_drive():
+            os.environ.setdefault("S4KIT_DATA", str(DRIVE / "s4kit" / "data"))
+        self.task = load(**self._plan("supervised").task)
+        self.folder = runs_base() / f"lesson-{profile}-{data}"
+
+    def _plan(self, method: str, options: dict | None = None, task: dict | None = None, fit: dict | None = None) -> Any:
+        return profiles.plan(self.settings, self.data, method, self._asked | (task or {}), options or {}, fit or {})
+
+    def __str__(self) -> str:
+        from ..engine.device import pick_device
+
+        device = pick_device("auto")
+        import torch
+
+        where = (
+            torch.cuda.get_device_name(device) if device.type == "cuda" else f"CPU, {torch.get_num_threads()} threads"
+        )
+        lines = [
+            f"profile {self.profile}: {self.settings.takes} for one training. {self.settings.note}".rstrip(),
+            f"data {self.task}",
+            f"computing on {where}; runs go to {shown(self.folder)}",
+        ]
+        if self.profile != "cpu" and device.type == "cpu" and self.profile != "test":
+            lines.append('This profile is meant for a GPU, and there is none: choose PROFILE = "cpu" for this machine.')
+        if _on_colab() and not _on_drive():
+            lines.append(
+                "Colab forgets runs when it disconnects: mount your Drive (setup cell) and start again to keep them."
+            )
+        return "\n".join(lines)
+
+    __repr__ = __str__
+
+    # ---- before training ----
+
+    def method(self, name: str, **options: Any) -> Any:
+        """A fresh, untrained method with the profile's network; the same weights every time."""
+        from ..methods import create
+
+        plan = self._plan(name, options)
+        setup.seed_everything(0)
+        return create(name, self.task, **plan.options)
+
+    def batch(self, name: str, n: int = 4, seed: int = 0, **options: Any) -> tuple[Any, Any]:
+        """(method, batch): a fresh method and a real batch of its own views, `n` images a stream, on the CPU.
+
+        The same seed gives the same images, crops, colours and boxes.
+        """
+        from ..views import draw_step, render
+
+        method = self.method(name, **options)
+        return method, render(draw_step(self.task, method.views, n, seed, 0, 0), method.views)
+
+    # ---- training ----
+
+    def train(
+        self,
+        method: Any,
+        name: str | None = None,
+        *,
+        seed: int = 0,
+        task: dict[str, Any] | None = None,
+        fit: dict[str, Any] | None = None,
+        **options: Any,
+    ) -> Any:
+        """Train a method with live curves; a finished run of the same set-up is opened instead.
+
+        An unfinished one is continued. Where a run of this name has another set-up, it is put aside and a new one is
+        trained.
+
+        Args:
+            method: its name; one of your own is known after `s4.methods.register`.
+            name: of the run in this lesson and in all pictures; by default the method's, with what is given here.
+            task: over the profile's arguments of `load`, such as {"labelled": 4}.
+            fit: over the profile's arguments of `fit`, such as {"steps": 100}.
+            options: of the method.
+
+        Returns:
+            The `Run`.
+        """
+        folder = self.folder / (name or run_name(method, seed, task, fit, options))
+        with redirect_stderr(sys.stdout):  # what the kit says aside belongs to the cell's text
+            plan = self._plan(method, options, task, (fit or {}) | {"seed": seed})
+            goes_on = (folder / "config.json").is_file() and self._goes_on(
+                folder, plan, seed, self.task if not task else None
+            )
+            if goes_on is None:
+                return open_finished(folder)
+            return setup.train(plan, folder, resume=goes_on)
+
+    @staticmethod
+    def _goes_on(folder: Path, plan: setup.Plan, seed: int, task: Any) -> bool | None:
+        """What to do where there is a run: True = continue it, None = it is finished, False = it was put aside."""
+        from ..data import load
+
+        other = difference(setup.settle(plan, task or load(**plan.task)), seed, folder)
+        if other:
+            put_aside(folder, other)
+            return False
+        if finished(folder):
+            return None
+        print(f"{folder.name}: an unfinished run is here and goes on.")
+        return True
+
+    # ---- after training ----
+
+    def runs(self, *names: str) -> dict[str, Any]:
+        """The finished runs of this lesson by name; those asked for, or all in the order of their training.
+
+        Raises:
+            S4Error: one that was asked for is not there.
+        """
+        from ..engine import open_run
+
+        found = {folder.name: folder for folder in self._folders() if "~" not in folder.name and finished(folder)}
+        for name in names:
+            if name not in found:
+                there = ", ".join(found) or "none yet"
+                raise S4Error(
+                    f"There is no finished run {name!r} in {shown(self.folder)} (there: {there}). Train it with "
+                    f'lesson.train("{name}"), or run the notebook that does.'
+                )
+        return {name: open_run(found[name]) for name in names or found}
+
+    def _folders(self) -> list[Path]:
+        """Folders with a run, in the order of their beginning."""
+        configs = self.folder.glob("*/config.json")
+        return [file.parent for file in sorted(configs, key=lambda f: (f.stat().st_mtime, f))]
+
+    def explore(self, *names: str, **options: Any) -> Any:
+        """The pseudo-label explorer over runs of this lesson: those named, or all."""
+        from .. import explore
+
+        return explore(self.runs(*names), **options)
+
+    def table(self, *names: str) -> Table:
+        """The finished runs side by side: validation mIoU in percent, and the distance to both baselines."""
+        runs = self.runs(*names)
+        base = {n: runs[n].last.get("miou") for n in setup.BASELINES if n in runs}
+        head = ("run", "mIoU last", "mIoU best", *(f"vs {n}" for n in base), "time")
+        rows = []
+        for name, run in runs.items():
+            last = run.last.get("miou")
+            over = [text.difference(last - of) if n != name else None for n, of in base.items()]
+            seconds = text.duration(setup.extra(run.path).get("seconds"))
+            rows.append((name, text.percent(last), text.percent(run.best.get("miou")), *over, seconds))
+        return Table(head, rows, "last = end of training; best = best evaluation, chosen on val, so optimistic.")
+
+
+def run_name(method: str, seed: int, *parts: dict[str, Any] | None) -> str:
+    """ "cutmix", "cutmix tau=0.5", "cutmix labelled=4 seed=1": what differs from the profile, fit for a folder."""
+    given = {key: value for part in parts for key, value in (part or {}).items()} | ({"seed": seed} if seed else {})
+    words = [f"{key}={value}" for key, value in given.items()]
+    return " ".join([method, *("".join(c if c.isalnum() or c in "=.-_" else "-" for c in word) for word in words)])
+
+
+def open_finished(folder: Path) -> Any:
+    """The run in `folder`, with a word that it was not trained now."""
+    from ..engine import open_run
+
+    run = open_run(folder)
+    took = text.duration(setup.extra(folder).get("seconds"))
+    print(f"{folder.name}: already trained here (it took {took}), opened. mIoU {text.percent(run.last.get('miou'))}.")
+    return run
+
+
+def put_aside(folder: Path, why: str) -> None:
+    """Rename a run's folder to the first free "name~k"."""
+    number = next(k for k in range(1, 10_000) if not folder.with_name(f"{folder.name}~{k}").exists())
+    aside = folder.with_name(f"{folder.name}~{number}")
+    folder.rename(aside)
+    print(f"{folder.name}: the run here had another set-up ({why}); it is kept as {aside.name}, a new one is trained.")
+
+
+def runs_base() -> Path:
+    """$S4KIT_RUNS, else the mounted Drive on Colab, else ./runs."""
+    if os.environ.get(BASE):
+        return Path(os.environ[BASE]).expanduser()
+    return DRIVE / "s4kit" if _on_drive() else Path("runs")
+
+
+def shown(path: Path) -> str:
+    """A path for people: relative where it lies below the current folder or the base of the runs."""
+    if os.environ.get(BASE) and path.is_relative_to(runs_base()):
+        return f"${BASE}/{path.relative_to(runs_base())}"
+    return str(path)
+
+
+def _on_colab() -> bool:
+    return "google.colab" in sys.modules
+
+
+def _on_drive() -> bool:
+    return _on_colab() and DRIVE.is_dir()

@@ -1,0 +1,115 @@
+"""How long a lesson trains and on what: the profiles of the notebooks, as data.
+
+"cpu" and "gpu" put all methods under one protocol, so that their differences are the methods'; "paper" is each
+method's own published recipe; "test" only shows that the cells run.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from ..errors import S4Error, closest
+from ..report import setup
+
+PROFILES = ("cpu", "gpu", "paper", "test")
+DATA = ("scenes", "camvid", "voc", "cityscapes")
+
+
+@dataclass(frozen=True)
+class Profile:
+    """One profile on one data set.
+
+    Attributes:
+        task: for `load`. options: for `create`, of every method. fit: for `fit`.
+        takes: what one training takes, in words.
+        note: what must be known of the numbers that come out.
+        equal: all methods under the protocol of `supervised`, else each under its own recipe.
+    """
+
+    takes: str
+    note: str = ""
+    task: dict[str, Any] = field(default_factory=dict)
+    options: dict[str, Any] = field(default_factory=dict)
+    fit: dict[str, Any] = field(default_factory=dict)
+    equal: bool = True
+
+
+LITE = {"net": "efficientnet_lite0"}
+R50 = {"net": "resnet50c(weights='imagenet')"}
+UNVERIFIED = "Planned for a 16 GB T4; not verified on one."
+SMALL = "The true split on small pictures, trained briefly: it shows the cells at work, not what the methods can do."
+OWN = "There is no published recipe for this data set: the kit's own, at its full length."
+PUBLISHED = "The published recipe of each method; its batch is over all GPUs. Not verified at full length."
+
+
+def _fit(steps: int, batch: int, evaluations: int = 5, **more: Any) -> dict[str, Any]:
+    return {"steps": steps, "batch": batch, "evaluate_every": max(1, steps // evaluations), **more}
+
+
+_TEST = {"net": "tiny"}
+_TEST_FIT = _fit(12, 2, 2, probes=4, checkpoint_every=12, warmup=0)
+
+TABLE: dict[tuple[str, str], Profile] = {
+    ("cpu", "scenes"): Profile("about a minute on two cores", options=LITE, fit=_fit(350, 8)),
+    ("cpu", "camvid"): Profile(
+        "about two minutes on two cores", SMALL, {"size": 0.5, "crop": 112}, LITE, _fit(350, 4, 2)
+    ),
+    ("cpu", "voc"): Profile("some minutes on two cores", SMALL, {"size": 160, "crop": 128}, LITE, _fit(350, 4, 1)),
+    ("cpu", "cityscapes"): Profile(
+        "some ten minutes on two cores, most of it reading",
+        SMALL,
+        {"size": 0.125, "crop": 112, "scale": (0.8, 1.6)},
+        LITE,
+        _fit(350, 4, 1),
+    ),
+    ("gpu", "scenes"): Profile("some minutes", UNVERIFIED, {"side": 192}, LITE, _fit(1500, 16)),
+    ("gpu", "camvid"): Profile("about a quarter of an hour", UNVERIFIED, {"size": 0.5}, LITE, _fit(3000, 8)),
+    ("gpu", "voc"): Profile("about an hour", UNVERIFIED, {}, R50, _fit(4000, 8, 4)),
+    ("gpu", "cityscapes"): Profile(
+        "about an hour", UNVERIFIED, {"size": 0.5, "crop": 401}, R50, _fit(3000, 4, 3, unlabelled_batch=4)
+    ),
+    ("paper", "scenes"): Profile("minutes", OWN, options=LITE, equal=False),
+    ("paper", "camvid"): Profile("a quarter of an hour or more", OWN, options=LITE, equal=False),
+    ("paper", "voc"): Profile("a day or more on one large GPU", PUBLISHED, equal=False),
+    ("paper", "cityscapes"): Profile("days on one large GPU", PUBLISHED, equal=False),
+    ("test", "scenes"): Profile(
+        "seconds", "It learns nothing.", {"n_train": 24, "n_val": 4, "side": 48, "labelled": 8}, _TEST, _TEST_FIT
+    ),
+    **{
+        ("test", data): Profile("seconds", "It learns nothing.", {"size": 64, "crop": 48}, _TEST, _TEST_FIT)
+        for data in DATA[1:]
+    },
+}
+
+
+def profile(name: str, data: str) -> Profile:
+    """The profile of a data set.
+
+    Raises:
+        S4Error: an unknown profile or data set; names the closest ones.
+    """
+    if name not in PROFILES:
+        raise S4Error(f"There is no PROFILE {name!r}. {closest(name, list(PROFILES))}")
+    if data not in DATA:
+        raise S4Error(f"There is no lesson on DATA = {data!r}. {closest(data, list(DATA))}")
+    return TABLE[name, data]
+
+
+def plan(
+    chosen: Profile, data: str, method: str, task: dict[str, Any], options: dict[str, Any], fit: dict[str, Any]
+) -> setup.Plan:
+    """One training of a method under a profile; `task`, `options` and `fit` go over the profile's.
+
+    Without `equal` the paper's network is taken, with ImageNet weights.
+    """
+
+    def planned(name: str, own: dict[str, Any]) -> setup.Plan:
+        return setup.plan(name, data, chosen.task | task, chosen.options | own, chosen.fit | fit)
+
+    if chosen.equal:
+        return setup.match([planned("supervised", {}), planned(method, options)])[1]
+    from ..methods import recipe
+
+    net = recipe(method, data)["method"].get("net")
+    return planned(method, ({"net": setup.with_weights(net)} if net else {}) | options)
