@@ -38,7 +38,8 @@ def fit(
         settings: fields of `Settings`: batch (labelled images per step and process), unlabelled_batch, accumulate,
             optimiser ("sgd", "adamw", "adam"), lr (of the backbone), head (its multiple for new layers), weight_decay,
             schedule ("poly", "poly_after": the rate is set after the step, "constant"), warmup (steps), clip
-            (gradient norm), seed, checkpoint_every, evaluate_every, probes, device, precision, workers.
+            (gradient norm), seed, checkpoint_every, evaluate_every, probes (images that the explorer shows), probe_size
+            (longest side, in pixels, at which it does), device, precision, workers.
 
     Returns:
         The run; after Ctrl-C too, with `interrupted` set and a checkpoint written.

@@ -6,8 +6,6 @@ Their truth, where the data set has it, is read here and never reaches a step.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -20,7 +18,6 @@ from ..methods.base import Clock, Method, PseudoLabels
 from ..views.geometry import Geometry, Window, placement
 from ..views.plan import Stream, Views
 from ..views.sampling import HostViews, render_stream
-from .checkpoint import write_atomic
 from .evaluate import count
 
 
@@ -65,12 +62,20 @@ def make_probe(task: Task, amount: int, device: torch.device, seed: int = 0) -> 
 
 
 @torch.no_grad()
-def look(method: Method, probe: Probe, clock: Clock) -> dict[str, PseudoLabels]:
-    """What the method's rule says of the probe images (rule on an eval forward), by name; {} where it has no rule."""
-    found = method.pseudo_labels(method.teach(probe.views), probe.views, clock)
+def look(method: Method, probe: Probe, clock: Clock) -> tuple[dict[str, PseudoLabels], dict[str, Tensor]]:
+    """What the method's rule says of the probe images (rule on an eval forward), and the probabilities behind it.
+
+    Returns:
+        Pseudo-labels and (B, C, H, W) probabilities by name; {}, {} where the method has no rule.
+    """
+    evidence = method.teach(probe.views)
+    found = method.pseudo_labels(evidence, probe.views, clock)
     if found is None:
-        return {}
-    return found if isinstance(found, dict) else {"pseudo": found}
+        return {}, {}
+    p = method.probabilities(evidence)
+    if not isinstance(found, dict):
+        return {"pseudo": found}, {"pseudo": p}
+    return found, p if isinstance(p, dict) else dict.fromkeys(found, p)
 
 
 def quality(labels: PseudoLabels, truth: Tensor, classes: tuple[str, ...]) -> dict[str, float]:
@@ -95,14 +100,3 @@ def quality(labels: PseudoLabels, truth: Tensor, classes: tuple[str, ...]) -> di
 
 def _ratio(part: Tensor, of: Tensor) -> float | None:
     return float(part / of) if of > 0 else None
-
-
-def snapshot(path: Path, labels: dict[str, PseudoLabels]) -> None:
-    """Store label (exact), confidence and weight (levels of 1/255) of every pseudo-label as one compressed file."""
-    arrays: dict[str, Any] = {}
-    for name, found in labels.items():
-        arrays[f"{name}/label"] = found.label.to(torch.uint8).cpu().numpy()
-        arrays[f"{name}/confidence"] = (found.confidence.clamp(0, 1) * 255).round().to(torch.uint8).cpu().numpy()
-        arrays[f"{name}/weight"] = (found.weight.clamp(0, 1) * 255).ceil().to(torch.uint8).cpu().numpy()
-    path.parent.mkdir(exist_ok=True)
-    write_atomic(path, lambda file: np.savez_compressed(file, **arrays))

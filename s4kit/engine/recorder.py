@@ -17,7 +17,7 @@ from ..data.task import Task
 from ..errors import S4Error
 from ..methods import fingerprint
 from ..methods.base import Clock, Losses, Method, PseudoLabels
-from . import checkpoint, probe, records
+from . import checkpoint, probe, records, snapshots, trace
 from .evaluate import Scores
 from .progress import Progress
 from .run import peak_memory
@@ -32,7 +32,9 @@ def measure(out: Losses) -> dict[str, Tensor]:
     row |= {name: value.detach().float() for name, (value, _) in out.items()}
     for name, seen in out.seen.items():
         if isinstance(seen, PseudoLabels):
-            row[f"kept_{name}"] = ((seen.weight > 0) * seen.valid).sum() / seen.valid.sum().clamp(min=1)
+            row[f"kept_{name.removesuffix('/target')}"] = (
+                (seen.weight > 0) * seen.valid
+            ).sum() / seen.valid.sum().clamp(min=1)
     return row
 
 
@@ -47,6 +49,7 @@ class Recorder:
         self.folder, self.method, self.task, self.chosen, self.leader = folder, method, task, chosen, leader
         self.pending: list[tuple[Clock, int, float, list[str], Tensor]] = []
         self.probe: probe.Probe | None = None
+        self.writer = snapshots.Writer(folder / "probes", task.classes, task.palette, chosen.probe_size)
         self.since = 0.0  # when the pending steps began; 0 = unknown, after anything but steps
         self.progress = Progress(method, chosen.steps, show and leader)
         if leader:
@@ -81,8 +84,9 @@ class Recorder:
         if self.leader:
             for table in self.tables.values():
                 table.clear()
-            for file in (self.folder / "config.json", self.folder / "best.pt", *(self.folder / "probes").glob("*.npz")):
-                file.unlink(missing_ok=True)
+            snapshots.clear(self.folder / "probes")
+            for name in ("config.json", "best.pt"):
+                (self.folder / name).unlink(missing_ok=True)
 
     def note(self, clock: Clock, step: int, rate: float, rows: list[dict[str, Tensor]]) -> None:
         """Keep the measures of a step's micro-batches on the device until `flush`."""
@@ -149,12 +153,19 @@ class Recorder:
             return
         if self.probe is None:
             self.probe = probe.make_probe(self.task, self.chosen.probes, next(self.method.parameters()).device)
-        found = probe.look(self.method, self.probe, clock)
+            views = self.probe.views
+            self.writer.images(views.weak, self.probe.truth, views.valid, self.probe.ids)
+        found, probabilities = probe.look(self.method, self.probe, clock)
         for name, labels in found.items():
             row = {"step": step, "name": name} | probe.quality(labels, self.probe.truth, self.task.classes)
             self.tables["pseudo"].append([row])
         if found:
-            probe.snapshot(self.folder / "probes" / f"{step:07d}.npz", found)
+            self.writer.step(step, found, probabilities)
+
+    def path(self, out: Losses, step: int) -> None:
+        """Record what a training step makes of a fixed batch, see `trace`."""
+        if self.leader and (paths := trace.examples(out.seen, self.chosen.probe_size)):
+            self.writer.path(step, paths)
 
     def save(self, name: str, state: dict[str, Any]) -> None:
         if self.leader:
@@ -168,9 +179,7 @@ class Recorder:
         if self.leader:
             for table in self.tables.values():
                 table.cut(done)
-            for file in (self.folder / "probes").glob("*.npz"):
-                if int(file.stem) >= done:
-                    file.unlink()
+            snapshots.cut(self.folder / "probes", done)
         return state
 
 

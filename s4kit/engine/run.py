@@ -6,20 +6,21 @@ import json
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from ..errors import S4Error
 from . import checkpoint, records
 from .device import pick_device, pick_precision
 from .evaluate import Scores, evaluate
+from .snapshots import Snapshots
 
 
 class Run:
     """The directory of a training.
 
     Files: `config.json`, `metrics.csv` (one row a step: the loss terms), `evaluations.csv` (validation scores),
-    `pseudo.csv` (quality of the pseudo-labels on the probe set), `timing.csv`, `last.pt`, `best.pt`, `probes/`.
+    `pseudo.csv` (quality of the pseudo-labels on the probe set), `timing.csv`, `last.pt`, `best.pt`, `probes/`
+    (snapshots).
 
     Raises:
         S4Error: the folder holds no run.
@@ -100,13 +101,13 @@ class Run:
         precision = pick_precision(self.config["fit"]["precision"], next(method.parameters()).device)
         return {n: evaluate(net, task, precision=precision) for n, net in method.predictors().items()}
 
-    def probes(self) -> dict[int, dict[str, np.ndarray]]:
-        """The snapshots by step: `<name>/label`, `<name>/confidence`, `<name>/weight`, each (B, S, S) uint8."""
-        found = {}
-        for file in sorted((self.path / "probes").glob("*.npz")):
-            with np.load(file, allow_pickle=False) as arrays:
-                found[int(file.stem)] = {key: arrays[key] for key in arrays.files}
-        return found
+    def snapshots(self) -> Snapshots:
+        """What the method believed of the probe images over the training, read one image at a time.
+
+        Raises:
+            S4Error: nothing was recorded, or by an older version of the kit.
+        """
+        return Snapshots(self.path / "probes")
 
     def __repr__(self) -> str:
         last, best = self.last, self.best

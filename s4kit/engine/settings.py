@@ -31,6 +31,7 @@ class Settings:
     checkpoint_every: int = 200
     evaluate_every: int | None = None
     probes: int = 16
+    probe_size: int = 256
     device: str = "auto"
     precision: str = "auto"
     workers: int | str = "auto"
@@ -42,7 +43,7 @@ def resolve(task: Task, steps: int | None, epochs: float | None, reference: int 
     if unknown:
         raise S4Error(f"fit has no setting {unknown[0]!r}. {closest(unknown[0], list(Settings.__dataclass_fields__))}")
     chosen = Settings(steps=steps or 0, **given)
-    for name in ("batch", "accumulate", "checkpoint_every", "evaluate_every", "unlabelled_batch"):
+    for name in ("batch", "accumulate", "checkpoint_every", "evaluate_every", "unlabelled_batch", "probe_size"):
         value = getattr(chosen, name)
         if value is not None and value < 1:
             raise S4Error(f"{name} must be at least 1, not {value}.")

@@ -16,12 +16,12 @@ from torch.utils.data import DataLoader
 from ..data.seeding import mix_seed
 from ..data.task import Task
 from ..errors import S4Error
-from ..methods.base import Clock, Method, Optim, Stage
+from ..methods.base import Clock, Losses, Method, Optim, Stage
 from ..methods.parts import schedules
 from ..nets import sync_bn
 from ..views import Batch, Steps, ViewPlan, render
 from ..views.sampling import HostStep, pick, stream_size
-from . import distributed, guards, optimise
+from . import distributed, guards, optimise, trace
 from .device import autocast, pick_device, pick_precision, pick_workers
 from .evaluate import evaluate
 from .recorder import Recorder, folder_of, measure
@@ -50,6 +50,7 @@ class Training:
         self.stages = self._share_out(method.stages())
         if distributed.rank() == 0:
             guards.check(method, task, [stage.views or method.views for stage, _, _ in self.stages])
+        self.trace = trace.Tracer(task, chosen, self.device, self.precision)
         self.done, self.score, self.best = 0, None, -1.0
         self.stop = self.stopped = False  # Ctrl-C has come here; all processes have agreed to end
         folder = distributed.same(folder_of(out, method, task, chosen, resume))
@@ -174,6 +175,7 @@ class Training:
                 self._seed(clock, k, calls)
                 self._backward(losses, batch, clock, last=k == len(batches) - 1)
                 measured[k] |= measure(self.inner.out)
+                self.inner.out = Losses()  # lets go of the images and logits that it has seen
             stepped = [self._optimise(name) for name in self.optimisers if only in (None, name)]
             if any(stepped):
                 self.scaler.update()
@@ -215,16 +217,14 @@ class Training:
     def _rehearse(self, index: int) -> None:
         """Run the losses at the stage's first and last moment and undo it: out of memory shows now, not in an hour."""
         stage, _, steps = self.stages[index]
-        kept = [(buffer, buffer.clone()) for buffer in self.method.buffers()]
         _, batches = next(self._batches(index, 0, 1))
         self.method.train()
-        for clock in dict.fromkeys((self._clock(index, 0), self._clock(index, steps - 1))):
-            self._seed(clock, 0, 0)
-            with autocast(self.device, self.precision):
-                self.call(stage.losses or self.method.losses, batches[0], clock).backward()
-            self.method.zero_grad(set_to_none=True)
-        for buffer, before in kept:
-            buffer.copy_(before)
+        with trace.undone(self.method):
+            for clock in dict.fromkeys((self._clock(index, 0), self._clock(index, steps - 1))):
+                self._seed(clock, 0, 0)
+                with autocast(self.device, self.precision):
+                    self.call(stage.losses or self.method.losses, batches[0], clock).backward()
+                self.method.zero_grad(set_to_none=True)
 
     # ---- between steps ----
 
@@ -266,6 +266,9 @@ class Training:
             if number == 0:
                 self.score = scores.miou
         self.record.look(clock, step)
+        if self.chosen.probes:
+            stage = self.stages[clock.stage][0]
+            self.record.path(self.trace(self.method, stage, self._views(stage), clock), step)
         if self.score > self.best:
             self.best = self.score
             self.record.save("best", {"method": self.method.state_dict(), "step": self.done, "score": self.score})

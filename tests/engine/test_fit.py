@@ -52,7 +52,10 @@ def test_a_run_leaves_config_metrics_scores_probes_and_checkpoints(task, tmp_pat
     assert all(abs(row["loss"] - 0.5 * (row["x"] + row["u"])) < 1e-5 for row in rows)
     assert [row["step"] for row in run.evaluations()] == [3, 7]
     assert [row["step"] for row in run.pseudo()] == [3, 7]
-    assert list(run.probes()) == [3, 7] and run.probes()[7]["pseudo/label"].shape == (2, 32, 32)
+    assert run.snapshots().steps == {"pseudo": [3, 7]} and run.snapshots().read(7, "pseudo", 1)["label"].shape == (
+        32,
+        32,
+    )
     assert run.config["method"] == "fixmatch" and run.config["fit"]["steps"] == 8
     assert 0 <= run.last["miou"] <= run.best["miou"] <= 1
     assert (run.path / "timing.csv").exists() and "seconds" not in (run.path / "metrics.csv").read_text()
@@ -95,7 +98,7 @@ def test_the_unlabelled_batch_and_accumulation(task, tmp_path):
     losses = m.losses
     m.losses = lambda batch, clock: seen.append((len(batch.x), len(batch.u))) or losses(batch, clock)
     s4.fit(m, task, steps=1, out=tmp_path / "r", unlabelled_batch=4, accumulate=2, **SMALL)
-    assert set(seen) == {(2, 4)} and len(seen) == 2 + 1  # one of them is the rehearsal
+    assert set(seen) == {(2, 4)} and len(seen) == 2 + 1 + 1  # the rehearsal, and what the explorer shows
 
 
 def test_workers_do_not_change_the_run(task, tmp_path):
@@ -304,11 +307,11 @@ def test_a_task_without_unlabelled_images_is_for_supervised_only(task, tmp_path)
 
 
 def test_curves_in_a_notebook_are_a_picture():
-    from s4kit.engine.progress import _running_means, curves
+    from s4kit.engine.progress import running_means, curves
 
     rows = [{"step": k, "stage": 0, "lr": 0.1, "loss": 1.0 / (k + 1), "kept_u": k / 50} for k in range(50)]
     assert curves(rows, [(20, 0.4), (40, 0.5)], 100).startswith(b"\x89PNG")
-    assert _running_means([(0, 2.0), (1, 4.0), (2, 6.0)], 2) == [(0, 2.0), (1, 3.0), (2, 5.0)]
+    assert running_means([(0, 2.0), (1, 4.0), (2, 6.0)], 2) == [(0, 2.0), (1, 3.0), (2, 5.0)]
 
 
 def test_resume_where_nothing_is_yet_starts_and_a_killed_start_leaves_nothing(task, tmp_path):

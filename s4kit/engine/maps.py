@@ -1,0 +1,66 @@
+"""From a method's tensors to the uint8 maps that are stored and shown."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..methods.base import PseudoLabels
+
+TOP = 3  # classes of each pixel that are stored with their probability
+LEVELS = 255
+Arrays = dict[str, np.ndarray]
+
+
+def beliefs(labels: PseudoLabels, probabilities: Tensor, side: int) -> list[Arrays]:
+    """The stored arrays of a pseudo-label, one dict per image, at `side` x `side` picked pixels.
+
+    Args:
+        labels: of B square images. probabilities: (B, C, H, W) behind them.
+
+    Returns:
+        label (h, w), exact; weight (h, w), 0 = rejected, else 255 * weight rounded up; confidence (h, w), the rule's
+        own, 255 * c; top (3, h, w) classes by falling probability, 255 where there are fewer; prob (3, h, w), 255 * p;
+        entropy (h, w), 255 * H / log C. All uint8.
+    """
+    classes = probabilities.shape[1]
+    p = picked(probabilities.float(), side)
+    prob, top = p.topk(min(TOP, classes), dim=1)
+    entropy = -torch.xlogy(p, p).sum(1) / math.log(max(2, classes))
+    missing = (0, 0, 0, 0, 0, TOP - prob.shape[1])
+    maps = {
+        "label": picked(labels.label, side),
+        "weight": (picked(labels.weight, side).clamp(0, 1) * LEVELS).ceil(),
+        "confidence": levels(picked(labels.confidence, side)),
+        "top": F.pad(top, missing, value=LEVELS),
+        "prob": F.pad(levels(prob), missing),
+        "entropy": levels(entropy),
+    }
+    whole = {name: values.to(torch.uint8).cpu().numpy() for name, values in maps.items()}
+    return [{name: values[k] for name, values in whole.items()} for k in range(len(p))]
+
+
+def picked(maps: Tensor, side: int) -> Tensor:
+    """The middle pixel of each cell of a `side` x `side` grid: values stay exact, where an average would blur them."""
+    if max(maps.shape[-2:]) <= side:
+        return maps
+    rows, columns = (
+        torch.div((2 * torch.arange(side, device=maps.device) + 1) * n, 2 * side, rounding_mode="floor")
+        for n in maps.shape[-2:]
+    )
+    return maps[..., rows[:, None], columns]
+
+
+def pictures(images: Tensor, side: int) -> np.ndarray:
+    """(B, h, w, 3) uint8 of (B, 3, H, W) in [0, 1], averaged over cells: for the eye alone."""
+    small = F.adaptive_avg_pool2d(images.float(), side) if max(images.shape[-2:]) > side else images
+    return levels(small).to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
+
+
+def levels(values: Tensor) -> Tensor:
+    """[0, 1] in steps of 1/255, as 0 to 255."""
+    return (values.clamp(0, 1) * LEVELS).round()

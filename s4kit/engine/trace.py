@@ -1,0 +1,99 @@
+"""As trained: what a method's own losses make of a fixed batch, without leaving a trace in the training."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..data.task import Task
+from ..methods.base import Clock, Losses, Method, PseudoLabels, Stage
+from ..methods.parts.losses import ce_map
+from ..views import Batch, Steps, ViewPlan, render
+from .device import autocast
+from .maps import Arrays, picked, pictures
+from .settings import Settings
+
+EXAMPLES = 4  # images of each stream, at most
+FIELDS = ("weak", "mixed", "target", "student", "loss")
+
+
+@contextmanager
+def undone(method: Method) -> Iterator[None]:
+    """Whatever the losses do inside to the method's buffers and to the random state is undone behind."""
+    kept, state = [(buffer, buffer.clone()) for buffer in method.buffers()], random.getstate()
+    device = next(method.parameters()).device
+    with torch.random.fork_rng([device] if device.type == "cuda" else []):
+        try:
+            yield
+        finally:
+            random.setstate(state)
+            with torch.no_grad():
+                for buffer, before in kept:
+                    buffer.copy_(before)
+
+
+class Tracer:
+    """Runs a method's losses on one fixed batch: the first images of the first step, at most four of each stream."""
+
+    def __init__(self, task: Task, chosen: Settings, device: torch.device, precision: str) -> None:
+        self.task, self.chosen, self.device, self.precision = task, chosen, device, precision
+        self.batches: dict[int, Batch] = {}
+
+    def __call__(self, method: Method, stage: Stage, plan: ViewPlan, clock: Clock) -> Losses:
+        """The losses as a training step computes them, but with the same images and draws each time and no backward.
+
+        A meeting of all processes, since losses may be one; all have the same batch.
+        """
+        if clock.stage not in self.batches:
+            self.batches = {clock.stage: self._draw(plan, clock.stage)}
+        method.train()
+        with undone(method), autocast(self.device, self.precision):
+            torch.manual_seed(0)
+            random.seed(0)
+            return (stage.losses or method.losses)(self.batches[clock.stage], clock)
+
+    def _draw(self, plan: ViewPlan, stage: int) -> Batch:
+        batch = max(1, min(self.chosen.batch, int(EXAMPLES / max(stream.batch for stream in plan.values()))))
+        return render(Steps(self.task, plan, batch, self.chosen.seed, stage)[0], plan, self.device)
+
+
+def examples(seen: dict[str, Tensor | PseudoLabels], side: int) -> dict[str, list[Arrays]]:
+    """The ways of the images through the step, by path: what `Losses.see` was given, ready to be stored.
+
+    Args:
+        seen: of a `Losses`. side: longest side, in pixels.
+
+    Returns:
+        By path ("pseudo" for the nameless one) a dict per image: weak, mixed (h, w, 3) uint8; label and weight (h, w)
+        uint8 where there are pseudo-labels; loss (h, w) float16. {} where no unlabelled term was handed out.
+    """
+    paths: dict[str, dict[str, Tensor | PseudoLabels]] = {}
+    for key, value in seen.items():
+        path, _, field = key.rpartition("/")
+        if field in FIELDS:
+            paths.setdefault(path, {})[field] = value
+    shared = {field: value for field, value in paths.get("", {}).items() if field in ("weak", "mixed")}
+    return {path or "pseudo": _arrays(shared | fields, side) for path, fields in paths.items() if _is_whole(fields)}
+
+
+def _is_whole(fields: dict[str, Tensor | PseudoLabels]) -> bool:
+    return "loss" in fields or {"target", "student"} <= fields.keys()
+
+
+def _arrays(fields: dict[str, Tensor | PseudoLabels], side: int) -> list[Arrays]:
+    """The last images of a batch: where a term covers labelled images too, they come first."""
+    fields = {name: value[-EXAMPLES:] for name, value in fields.items()}
+    target = fields.get("target")
+    whole = {name: pictures(fields[name], side) for name in ("weak", "mixed")}
+    if target is not None:
+        used = target.weight * target.valid
+        whole["label"] = picked(target.label, side).to(torch.uint8).cpu().numpy()
+        whole["weight"] = (picked(used, side).clamp(0, 1) * 255).ceil().to(torch.uint8).cpu().numpy()
+    loss = fields["loss"] if "loss" in fields else used * ce_map(fields["student"], target.label)
+    whole["loss"] = picked(loss.detach().float(), side).clamp(max=60_000).cpu().numpy().astype(np.float16)
+    return [{name: maps[k] for name, maps in whole.items()} for k in range(len(loss))]

@@ -1,0 +1,268 @@
+"""What the browser gets: one description of the runs (`Pack.meta`), and packs of arrays that it asks for by key.
+
+A *track* is one pseudo-label of one run; `cps` has two of them. All runs show the same probe images.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+import struct
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..engine import Run, open_run
+from ..engine.snapshots import Snapshots
+from ..errors import S4Error
+from . import policies
+
+VERSION = 1
+DTYPES = {"uint8": "u1", "uint32": "u4", "float32": "f4"}
+
+
+def encode(arrays: dict[str, np.ndarray], **header: Any) -> bytes:
+    """gzip of: length of the header (uint32, little endian), the header as JSON, the arrays.
+
+    The header is {"arrays": [{"name", "dtype": "u1" | "u4" | "f4", "shape", "offset"}], ...}. Offsets count from the
+    first byte after the header; it and each of them are multiples of 4, so that a browser can view numbers in place.
+    """
+    entries, body = [], bytearray()
+    for name, values in arrays.items():
+        body += b"\0" * (-len(body) % 4)
+        dtype = DTYPES[values.dtype.name]
+        entries.append({"name": name, "dtype": dtype, "shape": list(values.shape), "offset": len(body)})
+        body += np.ascontiguousarray(values, values.dtype.newbyteorder("<")).tobytes()
+    head = json.dumps({"arrays": entries, **header}).encode()
+    head += b" " * (-len(head) % 4)
+    return gzip.compress(struct.pack("<I", len(head)) + head + body, 6, mtime=0)
+
+
+def decode(pack: bytes) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """Arrays and header of what `encode` has made."""
+    raw = gzip.decompress(pack)
+    start = 4 + struct.unpack("<I", raw[:4])[0]
+    header = json.loads(raw[4:start])
+    arrays = {}
+    for entry in header["arrays"]:
+        dtype = np.dtype("<" + entry["dtype"])
+        count = int(np.prod(entry["shape"], dtype=int))
+        found = np.frombuffer(raw, dtype, count, start + entry["offset"])
+        arrays[entry["name"]] = found.reshape(entry["shape"])
+    return arrays, header
+
+
+@dataclass(frozen=True)
+class Track:
+    """One pseudo-label of one run: its recorded steps, and the images whose way through the training was recorded."""
+
+    title: str
+    run: Run
+    snapshots: Snapshots
+    name: str
+    steps: tuple[int, ...]
+    examples: tuple[tuple[str, int], ...]  # (path, image of it)
+
+
+class Pack:
+    """Several runs, ready for the explorer; reads one image at a time.
+
+    Args:
+        runs: runs or their folders. titles: of the runs; default "<method> · seed <n>".
+        images: indices of the probe images to offer; default all. They are numbered anew, in this order.
+        steps: training steps to offer; default all.
+
+    Raises:
+        S4Error: a run without snapshots, runs of other classes or probe images, an image or steps that are not there.
+    """
+
+    def __init__(
+        self,
+        runs: Sequence[Run | str | Path],
+        titles: Sequence[str] | None = None,
+        images: Sequence[int] | None = None,
+        steps: Sequence[int] | None = None,
+    ) -> None:
+        if not runs:
+            raise S4Error("Name at least one run to explore.")
+        found = [run if isinstance(run, Run) else open_run(run) for run in runs]
+        self.all = [run.snapshots() for run in found]
+        self.first = self.all[0]
+        for snapshots in self.all[1:]:
+            _same(self.first, snapshots)
+        self.images = list(range(len(self.first))) if images is None else [int(k) for k in images]
+        for k in self.images:
+            if not 0 <= k < len(self.first):
+                raise S4Error(f"There is no probe image {k}: the runs have {len(self.first)}, counted from 0.")
+        titles = list(titles) if titles else _titles(found)
+        self.tracks = [t for run in zip(titles, found, self.all) for t in _tracks(*run, steps)]
+        self.maps = lru_cache(4)(self._maps)
+
+    @cached_property
+    def meta(self) -> dict[str, Any]:
+        """What there is to see, as JSON.
+
+        {"version", "classes", "palette", "height", "width", "images": [{"id", "known": has a truth}],
+        "tracks": [{"title", "run", "method", "name", "steps", "evidence", "lost", "path": number of examples,
+        "path_names": the path of each, "quality": [[{"coverage", "precision", "accuracy", "bias"} per image] per step]
+        }]}: quality is that of the method's own rule, see `policies.numbers`; accuracy is that of all pixels, bias the
+        number of confirmed mistakes; None where there is nothing to judge.
+        """
+        first = self.first
+        known = [bool((self.first.image(k)["truth"] != policies.VOID).any()) for k in self.images]
+        return {
+            "version": VERSION,
+            "classes": first.classes,
+            "palette": first.palette,
+            "height": first.height,
+            "width": first.width,
+            "images": [{"id": first.ids[k], "known": there} for k, there in zip(self.images, known)],
+            "tracks": [self._describe(t) for t in range(len(self.tracks))],
+        }
+
+    def pack(self, key: str) -> bytes:
+        """The arrays behind a key, see `encode`; (T, ...) are all steps of the track.
+
+        "image/{k}": image (h, w, 3), truth, valid (h, w).
+        "track/{t}/{k}": label, weight, confidence, entropy (T, h, w), top, prob (T, 3, h, w).
+        "path/{t}/{k}": weak, mixed (T, h, w, 3), label (255 = none), weight, loss (T, h, w), present (T,); in the
+            header loss_max, the loss of level 255, and name, the path. Steps that are not present are zero.
+        "summary/{t}": over all images, pixels with known truth by label and level of prob: total, right (T, C, 256);
+            truth_count (C,), pixels of each true class.
+
+        Raises:
+            S4Error: there is no such key.
+        """
+        kind, *numbers = str(key).split("/")
+        try:
+            makers = {"image": self._image, "track": self._track, "path": self._path, "summary": self._summary}
+            return makers[kind](*(_index(n) for n in numbers))
+        except (KeyError, IndexError, ValueError, TypeError) as error:
+            raise S4Error(f"The explorer has nothing under {key!r}.") from error
+
+    # ---- what the keys hold ----
+
+    def _image(self, k: int) -> bytes:
+        return encode(self.first.image(self.images[k]))
+
+    def _track(self, t: int, k: int) -> bytes:
+        return encode(self.maps(t, k))
+
+    def _maps(self, t: int, k: int) -> dict[str, np.ndarray]:
+        """All steps of a track on one image: label, weight, confidence, entropy (T, h, w), top, prob (T, 3, h, w)."""
+        track, image = self.tracks[t], self.images[k]
+        found = [track.snapshots.read(step, track.name, image) for step in track.steps]
+        return {field: np.stack([maps[field] for maps in found]) for field in found[0]}
+
+    def _path(self, t: int, k: int) -> bytes:
+        track = self.tracks[t]
+        path, row = track.examples[k]
+        there = [step in track.snapshots.path_steps[path] for step in track.steps]
+        found = [track.snapshots.path(step, path, row) if now else {} for step, now in zip(track.steps, there)]
+        size = (self.first.height, self.first.width)
+        blank = {name: np.zeros((*size, 3), np.uint8) for name in ("weak", "mixed")}
+        blank |= {"label": np.full(size, 255, np.uint8), "weight": np.zeros(size, np.uint8)}
+        blank |= {"loss": np.zeros(size, np.float32)}
+        arrays = {name: np.stack([maps.get(name, empty) for maps in found]) for name, empty in blank.items()}
+        top = float(arrays["loss"].max())
+        arrays["loss"] = np.rint(arrays["loss"] * (255 / top if top else 0)).astype(np.uint8)
+        return encode(arrays | {"present": np.array(there, np.uint8)}, loss_max=top, name=path)
+
+    def _summary(self, t: int) -> bytes:
+        classes, steps = len(self.first.classes), len(self.tracks[t].steps)
+        total, right = np.zeros((2, steps, classes * 256), np.uint32)
+        truth_count = np.zeros(classes, np.uint32)
+        for k, image in enumerate(self.images):
+            scene, maps = self.first.image(image), self._maps(t, k)
+            known = (scene["valid"] > 0) & (scene["truth"] != policies.VOID)
+            truth = scene["truth"][known]
+            truth_count += np.bincount(truth, minlength=classes).astype(np.uint32)
+            for s in range(steps):
+                label = maps["label"][s][known]
+                place = label * np.int64(256) + maps["prob"][s, 0][known]
+                total[s] += np.bincount(place, minlength=classes * 256).astype(np.uint32)
+                right[s] += np.bincount(place[label == truth], minlength=classes * 256).astype(np.uint32)
+        shape = (steps, classes, 256)
+        return encode({"total": total.reshape(shape), "right": right.reshape(shape), "truth_count": truth_count})
+
+    def _describe(self, t: int) -> dict[str, Any]:
+        track = self.tracks[t]
+        per_image = [self._quality(t, k) for k in range(len(self.images))]
+        return {
+            "title": track.title,
+            "run": track.run.path.resolve().name,
+            "method": str(track.run.config["method"]),
+            "name": track.name,
+            "steps": list(track.steps),
+            "evidence": track.snapshots.evidence,
+            "lost": track.snapshots.lost,
+            "quality": [list(step) for step in zip(*per_image)],
+            "path": len(track.examples),
+            "path_names": [path for path, _ in track.examples],
+        }
+
+    def _quality(self, t: int, k: int) -> list[dict[str, Any]]:
+        """Quality of the own rule on one image, for each step."""
+        scene, maps = self.first.image(self.images[k]), self._maps(t, k)
+        truth, valid = scene["truth"], scene["valid"]
+        known, kept = (valid > 0) & (truth != policies.VOID), (maps["weight"] > 0) & (valid > 0)
+        right = known & (maps["label"] == truth)
+        bias = policies.bias_counts(maps["label"], maps["weight"], truth, valid)
+        return [
+            {
+                "coverage": policies.ratio(kept[s].sum(), (valid > 0).sum()),
+                "precision": policies.ratio((kept[s] & right[s]).sum(), (kept[s] & known).sum()),
+                "accuracy": policies.ratio(right[s].sum(), known.sum()),
+                "bias": bias[s],
+            }
+            for s in range(len(kept))
+        ]
+
+
+def _index(text: str) -> int:
+    if not text.isdecimal():
+        raise ValueError(text)
+    return int(text)
+
+
+def _titles(runs: Sequence[Run]) -> list[str]:
+    """Method and seed; with the folder where that does not tell the runs apart."""
+    plain = [f"{run.config['method']} · seed {run.config.get('fit', {}).get('seed', 0)}" for run in runs]
+    return [
+        f"{title} · {run.path.resolve().name}" if plain.count(title) > 1 else title for title, run in zip(plain, runs)
+    ]
+
+
+def _tracks(title: str, run: Run, snapshots: Snapshots, wanted: Sequence[int] | None) -> list[Track]:
+    """The tracks of a run: a path goes with the pseudo-label of its name; one of another name with all of them."""
+    if not snapshots.steps:
+        raise S4Error(f"{run.config['method']} in {run.path} has no rule for pseudo-labels: there is nothing to show.")
+    tracks = []
+    for name, recorded in snapshots.steps.items():
+        steps = tuple(step for step in recorded if wanted is None or step in wanted)
+        if not steps:
+            raise S4Error(f"{run.path} has no snapshot at these steps; it has {', '.join(map(str, recorded))}.")
+        paths = [path for path in snapshots.path_steps if path == name or path not in snapshots.steps]
+        examples = tuple((path, k) for path in paths for k in range(snapshots.examples(path)))
+        tracks.append(
+            Track(title if len(snapshots.steps) == 1 else f"{title} · {name}", run, snapshots, name, steps, examples)
+        )
+    return tracks
+
+
+def _same(one: Snapshots, other: Snapshots) -> None:
+    """Raises S4Error where two runs do not show the same pixels."""
+    for what in ("classes", "ids", "height", "width", "crop"):
+        a, b = getattr(one, what), getattr(other, what)
+        if a != b:
+            if isinstance(a, list):
+                a, b = (", ".join(x for x in mine if x not in yours) or len(mine) for mine, yours in ((a, b), (b, a)))
+            name = "probe images" if what == "ids" else what
+            raise S4Error(
+                f"{one.folder.parent} and {other.folder.parent} cannot be seen side by side: their {name} differ ({a} "
+                f"here, {b} there). Train them on the same task with the same seed, probes and probe_size."
+            )
