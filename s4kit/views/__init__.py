@@ -3,7 +3,7 @@
 from .boxes import half_area_box, half_box, rasterise, three_boxes, unimatch_box
 from .geometry import Geometry, weak
 from .mixing import paste
-from .photometric import STRONG, Strong
+from .photometric import STRONG, Strong, recolour
 from .plan import Batch, Stream, ViewPlan, Views
 from .sampling import HostStep, Steps, draw_step, render
 
@@ -22,6 +22,7 @@ __all__ = [
     "half_box",
     "paste",
     "rasterise",
+    "recolour",
     "render",
     "three_boxes",
     "unimatch_box",

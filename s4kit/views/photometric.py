@@ -6,6 +6,7 @@ asked), the arithmetic runs where the images are. Same operations as torchvision
 
 from __future__ import annotations
 
+import random
 from dataclasses import dataclass
 
 import numpy as np
@@ -71,6 +72,21 @@ class Strong:
 
 
 STRONG = Strong()
+
+
+def recolour(image: Tensor, recipe: Strong, together: bool = False) -> Tensor:
+    """Late colour: a recipe on images (B, 3, H, W) in [0, 1] that a method has mixed within its step.
+
+    Its parameters come from Python's `random`, which the engine seeds before each step, so that the host knows them.
+
+    Args:
+        together: whether jitter, grey and blur happen is decided once for the batch; how, image by image.
+    """
+    rng = np.random.default_rng(random.getrandbits(63))
+    draws = [recipe.draw(rng) for _ in range(len(image))]
+    if together:
+        draws = [draw | {key: draws[0][key] for key in ("jitter", "grey", "blur")} for draw in draws]
+    return recipe.apply(image, {key: np.stack([draw[key] for draw in draws]) for key in draws[0]})
 
 
 def grey(image: Tensor) -> Tensor:
