@@ -1,73 +1,105 @@
-"""What a person sees during training: a progress bar in the terminal, curves as well in a notebook."""
+"""What a person sees during training: a progress bar in the terminal, one picture with live curves in a notebook."""
 
 from __future__ import annotations
 
 import io
 import sys
+import time
 from typing import Any
+
+NOT_TERMS = ("step", "stage", "lr")  # columns of metrics.csv that are no curves
+SHARE = 0.05  # of the time may go into drawing
 
 
 class Progress:
-    """A bar with the loss terms and the last mIoU; in a notebook, curves below it."""
+    """The training's course: `update` with new rows, `close` at the end.
+
+    In a terminal a bar with the loss terms and the last mIoU, on stderr; in a notebook one display that holds the
+    curves, with the bar's words as their title.
+    """
 
     def __init__(self, method: Any, steps: int, show: bool) -> None:
+        self.name, self.steps = getattr(method, "name", "training"), steps
         self.rows: list[dict[str, Any]] = []
         self.scores: list[tuple[int, float]] = []
         self.bar = self.display = None
+        self.began = self.drawn = time.perf_counter()
+        self.pause = 0.5  # seconds until the next picture
         if not show:
             return
-        from tqdm.auto import tqdm
-
-        self.bar = tqdm(total=steps, desc=getattr(method, "name", "training"), unit="step", file=sys.stderr)
         if "ipykernel" in sys.modules:
             from IPython.display import display
 
-            self.display = display(display_id=True)
+            self.display = display({"text/plain": f"{self.name}: begins"}, raw=True, display_id=True)
+        else:
+            from tqdm import tqdm
+
+            self.bar = tqdm(total=steps, desc=self.name, unit="step", file=sys.stderr)
 
     def update(self, rows: list[dict[str, Any]], score: float | None) -> None:
         """Take newly recorded rows of `metrics.csv` and the last validation mIoU."""
-        if self.bar is None:
-            return
-        self.bar.update(rows[-1]["step"] + 1 - self.bar.n)
-        shown = {k: f"{v:.3f}" for k, v in rows[-1].items() if k not in ("step", "stage", "lr")}
-        if score is not None:
-            shown["mIoU"] = f"{100 * score:.1f}"
-        self.bar.set_postfix(shown, refresh=False)
-        self.rows += rows
-        self._draw(rows[0]["step"], score)
+        if self.bar is not None:
+            self.bar.update(rows[-1]["step"] + 1 - self.bar.n)
+            shown = {k: f"{v:.3f}" for k, v in rows[-1].items() if k not in NOT_TERMS}
+            if score is not None:
+                shown["mIoU"] = f"{100 * score:.1f}"
+            self.bar.set_postfix(shown, refresh=False)
+        if self.display is not None:
+            self.rows += rows
+            self._score(rows[0]["step"], score)
+            if time.perf_counter() - self.drawn > self.pause:
+                self._draw()
 
     def close(self, step: int, score: float | None) -> None:
         """The end: after `step` steps, with the last validation mIoU."""
         if self.bar is not None:
-            self._draw(step, score)
             self.bar.close()
+        if self.display is not None:
+            self._score(step, score)
+            if self.rows:
+                self._draw()
 
-    def _draw(self, step: int, score: float | None) -> None:
+    def _score(self, step: int, score: float | None) -> None:
         if score is not None and (not self.scores or self.scores[-1][1] != score):
             self.scores.append((step, score))
-        if self.display is not None and self.rows:
-            from IPython.display import Image
 
-            self.display.update(Image(curves(self.rows, self.scores, self.bar.total)))
+    def _draw(self) -> None:
+        began = time.perf_counter()
+        picture = curves(self.rows, self.scores, self.steps, self._words())
+        self.display.update({"image/png": picture, "text/plain": self._words()}, raw=True)
+        self.drawn = time.perf_counter()
+        self.pause = max(self.pause, (self.drawn - began) / SHARE)
+
+    def _words(self) -> str:
+        """ "cutmix: step 120 of 350, 40 s so far, about 75 s to go"; no times once it is done."""
+        first, done = self.rows[0]["step"], self.rows[-1]["step"] + 1
+        words = f"{self.name}: step {done} of {self.steps}"
+        if done >= self.steps:
+            return words
+        spent = time.perf_counter() - self.began
+        left = spent / max(1, done - first) * (self.steps - done)
+        return f"{words}, {spent:.0f} s so far, about {left:.0f} s to go"
 
 
-def curves(rows: list[dict[str, Any]], scores: list[tuple[int, float]], steps: int) -> bytes:
+def curves(rows: list[dict[str, Any]], scores: list[tuple[int, float]], steps: int, title: str = "") -> bytes:
     """A PNG: the loss terms, running means over their raw course, beside the kept shares and the validation mIoU."""
     from matplotlib.figure import Figure
     from seaborn import color_palette, despine
 
-    figure = Figure(figsize=(9, 2.8), layout="constrained", dpi=110)
+    figure = Figure(figsize=(9, 2.9), layout="constrained", dpi=100)
     left, right = figure.subplots(1, 2)
-    names = [name for name in rows[-1] if name not in ("step", "stage", "lr")]
+    names = [name for name in rows[-1] if name not in NOT_TERMS]
     for name, colour in zip(names, color_palette("colorblind", len(names))):
         points = [(row["step"], row[name]) for row in rows if row.get(name) is not None]
         axis = right if name.startswith("kept_") else left
         axis.plot(*zip(*points), color=colour, lw=0.6, alpha=0.3)
-        axis.plot(*zip(*_running_means(points, max(1, len(points) // 40))), color=colour, lw=1.6, label=name)
+        label = f"kept: {name[5:]}" if name.startswith("kept_") else name
+        axis.plot(*zip(*running_means(points, max(1, len(points) // 40))), color=colour, lw=1.6, label=label)
     if scores:
         right.plot(*zip(*scores), "o-", color="black", lw=2, ms=4, label="val mIoU")
     left.set(title="loss terms", xlabel="step", xlim=(0, steps))
     right.set(title="val mIoU, share of kept pixels", xlabel="step", xlim=(0, steps), ylim=(0, 1.02))
+    figure.suptitle(title, fontsize=10, x=0.01, ha="left")
     for axis in (left, right):
         if axis.lines:
             axis.legend(fontsize=8, frameon=False)
@@ -77,8 +109,8 @@ def curves(rows: list[dict[str, Any]], scores: list[tuple[int, float]], steps: i
     return file.getvalue()
 
 
-def _running_means(points: list[tuple[int, float]], window: int) -> list[tuple[int, float]]:
-    """Means over the last `window` points."""
+def running_means(points: list[tuple[int, float]], window: int) -> list[tuple[int, float]]:
+    """(step, mean over the last `window` points) of (step, value) points."""
     means, total = [], 0.0
     for k, (step, value) in enumerate(points):
         total += value - (points[k - window][1] if k >= window else 0.0)

@@ -65,15 +65,6 @@ def band(runs: Sequence[Sequence[tuple[int, float]]]) -> tuple[np.ndarray, np.nd
     return np.array(steps), values.mean(0) if len(tables) else values.sum(0), sd
 
 
-def running_means(points: Sequence[tuple[int, float]], window: int) -> list[tuple[int, float]]:
-    """(step, mean over the last `window` points) of (step, value) points."""
-    means, total = [], 0.0
-    for k, (step, value) in enumerate(points):
-        total += value - (points[k - window][1] if k >= window else 0.0)
-        means.append((step, total / min(k + 1, window)))
-    return means
-
-
 def curves(
     scores: dict[str, list[list[tuple[int, float]]]], kept: dict[str, list[tuple[int, float]]], dark: bool = False
 ) -> Picture:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 from contextlib import redirect_stderr
@@ -145,7 +146,9 @@ class Lesson:
         """What to do where there is a run: True = continue it, None = it is finished, False = it was put aside."""
         from ..data import load
 
-        other = difference(setup.settle(plan, task or load(**plan.task)), seed, folder)
+        with redirect_stderr(io.StringIO()):  # `fit` will say it
+            settled = setup.settle(plan, task or load(**plan.task))
+        other = difference(settled, seed, folder)
         if other:
             put_aside(folder, other)
             return False

@@ -27,7 +27,7 @@ def quality(runs: Any) -> Picture:
         for name, rows in found.items():
             tracks = dict.fromkeys(row["name"] for row in rows)
             for k, track in enumerate(tracks):
-                line = [(r["step"] + 1, 100 * r[column]) for r in rows if r["name"] == track and r[column] is not None]
+                line = [(r["step"] + 1, 100 * r[column]) for r in rows if r["name"] == track and r.get(column) is not None]
                 label = name if len(tracks) == 1 else f"{name}, {track}"
                 look = style(name, list(found)) | ({"linestyle": (0, (4, 1.5))} if k else {})
                 if line:

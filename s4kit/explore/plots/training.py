@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ...engine.progress import NOT_TERMS, running_means
 from ...report import plots as shared
 from ...report.page import kept_shares
 from ...report.plots import Picture, dress, figure, style
@@ -41,7 +42,7 @@ def losses(runs: Any, terms: Sequence[str] | None = None) -> Picture:
         terms: names of the terms; by default all that occur.
     """
     found = {name: of[0].metrics() for name, of in named(runs).items()}
-    skip = ("step", "stage", "lr", "loss")
+    skip = (*NOT_TERMS, "loss")
     every = dict.fromkeys(key for rows in found.values() for key in (rows[-1] if rows else {}))
     wanted = list(terms or [key for key in every if key not in skip and not key.startswith("kept_")])
     columns = min(3, len(wanted))
@@ -53,7 +54,7 @@ def losses(runs: Any, terms: Sequence[str] | None = None) -> Picture:
             points = [(row["step"], row[term]) for row in rows if row.get(term) is not None]
             if points:
                 look = style(name, list(found)) | {"marker": ""}
-                axis.plot(*zip(*shared.running_means(points, max(1, len(points) // 25))), lw=1.8, label=name, **look)
+                axis.plot(*zip(*running_means(points, max(1, len(points) // 25))), lw=1.8, label=name, **look)
         axis.set_title(f"loss term {term}", fontsize=10)
         axis.set_xlabel("step")
         axis.set_ylim(bottom=0)
