@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 MARKS = ("o", "s", "^", "D", "v", "P")
 FIXED = {"unimatch": 0, "fixmatch": 1, "cutmix": 2, "cps": 3, "u2pl": 4, "mean_teacher": 5}
+GREYS = ("supervised", "supervised_strong")
 DARK, LIGHT = "#16181d", "#ffffff"
 
 
@@ -24,10 +25,10 @@ def ink(dark: bool) -> str:
 
 def style(name: str, among: Sequence[str], dark: bool = False) -> dict[str, Any]:
     """Line style of a method; those outside the fixed list take free colours, then repeat them dashed."""
-    if name in ("supervised", "supervised_strong"):
+    if name in GREYS:
         shade = {"supervised": "#8f929b", "supervised_strong": "#c9cbd2" if dark else "#4a4d57"}[name]
         return {"color": shade, "linestyle": (0, (2, 1.4)) if name == "supervised" else (0, (6, 2)), "marker": "."}
-    others = sorted(n for n in among if n not in FIXED and not n.startswith("supervised"))
+    others = sorted(n for n in among if n not in FIXED and n not in GREYS)
     taken = {FIXED[n] for n in among if n in FIXED}
     free = [i for i in range(len(COLOURS)) if i not in taken] + list(range(len(COLOURS), 99))
     number = FIXED[name] if name in FIXED else free[others.index(name)]

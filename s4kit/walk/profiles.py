@@ -48,7 +48,7 @@ def _fit(steps: int, batch: int, evaluations: int = 5, **more: Any) -> dict[str,
 
 
 _TEST = {"net": "tiny"}
-_TEST_FIT = _fit(12, 2, 2, probes=4, checkpoint_every=12, warmup=0)
+_TEST_FIT = _fit(12, 2, 2, probes=4, checkpoint_every=12, warmup=0, lr=2e-3)
 
 TABLE: dict[tuple[str, str], Profile] = {
     ("cpu", "scenes"): Profile("about a minute on two cores", options=LITE, fit=_fit(350, 8)),

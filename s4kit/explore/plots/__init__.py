@@ -6,7 +6,7 @@ with stripes. Confidence is shown from dark to light in "cividis", readable with
 
 from .features import embeddings, project
 from .images import boxes, grid, overlay, pseudo, views
-from .labels import class_share, histogram, quality, reliability
+from .labels import class_share, histogram, quality, recorded, reliability
 from .scores import class_frequency, confusion, iou_bars
 from .training import curves, lines, losses
 
@@ -26,6 +26,7 @@ __all__ = [
     "project",
     "pseudo",
     "quality",
+    "recorded",
     "reliability",
     "views",
 ]

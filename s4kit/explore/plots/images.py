@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import textwrap
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -42,7 +43,7 @@ def grid(
     tall = size * max(height / width for height, width in shapes)
     labels = task is not None and any(_is_label(cell) for row in cells for cell in row)
     shares = any(_is_share(cell) for row in cells for cell in row)
-    lines = -(-(task.num_classes + 1) // max(3, int(columns * size / 1.25))) if labels else 0
+    lines = _legend_lines(task, columns, size) if labels else 0
     fig = figure((columns * size + (0.9 if shares else 0.1), len(cells) * (tall + 0.06) + 0.32 + 0.24 * lines))
     axes = fig.subplots(len(cells), columns, squeeze=False)
     shown = None
@@ -61,6 +62,11 @@ def grid(
     if shown is not None:
         fig.colorbar(shown, ax=axes, fraction=0.03, pad=0.01, aspect=25, ticks=[0, 0.5, 1])
     return fig
+
+
+def _legend_lines(task: Task, columns: int, size: float) -> int:
+    """How many lines the legend takes below pictures of that width in all; a name takes about 1.25 inches."""
+    return -(-(task.num_classes + 1) // max(2, int(columns * size / 1.25)))
 
 
 def _array(cell: Any) -> np.ndarray | None:
@@ -122,7 +128,7 @@ def overlay(
         blend = (1 - alpha) * ground + alpha * colour(label, task.palette) / 255
         shown.append(np.where(on[..., None], blend, grey))
     fig = grid([shown], titles=titles, size=2.0)
-    lines = -(-(task.num_classes + 1) // max(3, int(len(shown) * 2.0 / 1.25)))
+    lines = _legend_lines(task, len(shown), 2.0)
     fig.set_figheight(fig.get_figheight() + 0.24 * lines)
     legend(fig, task, lines)
     return fig
@@ -132,35 +138,53 @@ def _unit(image: np.ndarray) -> np.ndarray:
     return image / 255 if image.dtype == np.uint8 else image.clip(0, 1)
 
 
-def views(batch: Any, task: Task, seen: dict[str, Any] | None = None, n: int = 3) -> Picture:
+def views(
+    batch: Any, task: Task, seen: dict[str, Any] | None = None, n: int = 3, only: Sequence[str] | None = None
+) -> Picture:
     """What a step gets: of each stream the weak view, the label where it may be seen, strong views and boxes.
 
     Args:
         batch: a `Batch`, as `lesson.batch` gives it.
-        seen: `Losses.seen` of a step on this batch: the mixed images and their pseudo-labels are shown as well.
+        seen: `Losses.seen` of a step on this batch: shown instead, with the weak views they were made of.
         n: examples of each stream.
+        only: titles of the columns to show, in this order; a stream's name stands for all of it.
     """
-    columns: list[tuple[str, Sequence[Any]]] = []
+    columns = dict(_columns(batch))
+    if seen:
+        columns = {title: values for title, values in columns.items() if title.endswith(("weak", "label"))}
+        columns |= {name: _picture(name, value) for name, value in seen.items() if name != "weak"}
+    if only:
+        wanted = [title for word in only for title in columns if title == word or title.split(":")[0] == word]
+        unknown = [word for word in only if not any(t == word or t.split(":")[0] == word for t in columns)]
+        if unknown:
+            raise S4Error(f"There is no column {unknown[0]!r}; there are: {', '.join(columns)}.")
+        columns = {title: columns[title] for title in wanted}
+    amount = min(n, max(len(values) for values in columns.values()))
+    rows = [[values[k] if k < len(values) else None for values in columns.values()] for k in range(amount)]
+    size = max(0.85, min(1.7, 11 / len(columns)))
+    titles = [textwrap.fill(title.replace("/", " / "), int(9.5 * size)) for title in columns]
+    return grid(rows, task, titles, size=size)
+
+
+def _columns(batch: Any) -> Iterator[tuple[str, Tensor]]:
     for name, stream in batch.items():
-        columns.append((f"{name}: weak", stream.weak))
+        yield f"{name}: weak", stream.weak
         if bool(stream.labelled.all()):
-            columns.append((f"{name}: label", stream.label))
-        for k, strong in enumerate(stream.strong, 1):
-            columns.append((f"{name}: strong {k}" if len(stream.strong) > 1 else f"{name}: strong", strong))
-        for k, mask in enumerate(stream.masks, 1):
-            columns.append((f"{name}: box {k}" if len(stream.masks) > 1 else f"{name}: box", mask))
-    columns += [(name, _picture(value)) for name, value in (seen or {}).items()]
-    amount = min(n, max(len(values) for _, values in columns))
-    rows = [[values[k] if k < len(values) else None for _, values in columns] for k in range(amount)]
-    return grid(rows, task, [title for title, _ in columns], size=max(0.95, min(1.7, 11 / len(columns))))
+            yield f"{name}: label", stream.label
+        for what, several in (("strong", stream.strong), ("box", stream.masks)):
+            for k, values in enumerate(several, 1):
+                yield f"{name}: {what} {k}" if len(several) > 1 else f"{name}: {what}", values
 
 
-def _picture(value: Any) -> Tensor:
-    """What `Losses.see` was given, to be shown: images as they are, logits as their labels; of a `PseudoLabels` its
-    labels, void where they are not trained on."""
-    if isinstance(value, Tensor):
-        return value.argmax(1) if value.ndim == 4 and value.shape[1] != 3 else value
-    return value.label.masked_fill((value.weight <= 0) | (value.valid <= 0), VOID)
+def _picture(name: str, value: Any) -> Tensor:
+    """What `Losses.see` was given, to be shown: images as they are, logits as their labels, losses relative to the
+    largest; of a `PseudoLabels` its labels, void where they are not trained on."""
+    if not isinstance(value, Tensor):
+        return value.label.masked_fill((value.weight <= 0) | (value.valid <= 0), VOID)
+    if name.split("/")[-1] == "loss":
+        value = value.mean(1) if value.ndim == 4 else value
+        return value / value.max().clamp(min=1e-12)
+    return value.argmax(1) if value.ndim == 4 and value.shape[1] != 3 else value
 
 
 def pseudo(images: Any, labels: Any, task: Task, truth: Any = None, n: int = 3) -> Picture:

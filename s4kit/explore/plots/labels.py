@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from ...data.task import VOID
 from ...errors import S4Error
+from ...methods import PseudoLabels
 from ...report.plots import Picture, dress, figure, style
 from .training import named
 
@@ -27,7 +29,9 @@ def quality(runs: Any) -> Picture:
         for name, rows in found.items():
             tracks = dict.fromkeys(row["name"] for row in rows)
             for k, track in enumerate(tracks):
-                line = [(r["step"] + 1, 100 * r[column]) for r in rows if r["name"] == track and r.get(column) is not None]
+                line = [
+                    (r["step"] + 1, 100 * r[column]) for r in rows if r["name"] == track and r.get(column) is not None
+                ]
                 label = name if len(tracks) == 1 else f"{name}, {track}"
                 look = style(name, list(found)) | ({"linestyle": (0, (4, 1.5))} if k else {})
                 if line:
@@ -41,30 +45,72 @@ def quality(runs: Any) -> Picture:
     return fig
 
 
-def _known(labels: Any, truth: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+def recorded(run: Any, snapshot: int = -1, name: str | None = None) -> tuple[Tensor, PseudoLabels, Tensor]:
+    """What a run has recorded of its probe images: (images, pseudo-labels, truth), as the other pictures take them.
+
+    Args:
+        snapshot: which one, counted from 0, or from the end where negative.
+        name: of the pseudo-label where the method has several; by default the first.
+
+    Returns:
+        images (B, 3, h, w) in [0, 1], the `PseudoLabels` with confidence and weight in levels of 1/255, and the truth
+        (B, h, w), 255 where unknown.
+
+    Raises:
+        S4Error: the run recorded none.
+    """
+    stored = run.snapshots()
+    if not stored.steps:
+        raise S4Error(f"The run in {run.path} recorded no pseudo-labels.")
+    name = name or next(iter(stored.steps))
+    step = stored.steps[name][snapshot]
+    images = [stored.image(k) for k in range(len(stored))]
+    beliefs = [stored.read(step, name, k) for k in range(len(stored))]
+
+    def stacked(rows: list[dict[str, np.ndarray]], key: str) -> Tensor:
+        return torch.from_numpy(np.stack([row[key] for row in rows]))
+
+    labels = PseudoLabels(
+        stacked(beliefs, "label").long(),
+        stacked(beliefs, "confidence").float() / 255,
+        stacked(beliefs, "weight").float() / 255,
+        stacked(images, "valid").float(),
+    )
+    return stacked(images, "image").permute(0, 3, 1, 2).float() / 255, labels, stacked(images, "truth").long()
+
+
+def _sources(source: Any, truth: Any) -> dict[str, tuple[PseudoLabels, Any]]:
+    """{name: (pseudo-labels, truth)} of `PseudoLabels`, of runs (their last snapshot), or of a dict of either."""
+    if isinstance(source, PseudoLabels):
+        return {"": (source, truth)}
+    if isinstance(source, Mapping) and all(isinstance(of, PseudoLabels) for of in source.values()):
+        return {name: (of, truth) for name, of in source.items()}
+    return {name: recorded(of[0])[1:] for name, of in named(source).items()}
+
+
+def _known(labels: PseudoLabels, truth: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """(confidence, label, truth, kept) of the pixels whose truth is known."""
-    arrays = [np.asarray(t.cpu() if isinstance(t, Tensor) else t) for t in
-              (labels.confidence, labels.label, truth, labels.weight, labels.valid)]  # fmt: skip
-    confidence, label, true, weight, valid = arrays
+    maps = (labels.confidence, labels.label, truth, labels.weight, labels.valid)
+    confidence, label, true, weight, valid = (np.asarray(t.cpu() if isinstance(t, Tensor) else t) for t in maps)
     known = (true != VOID) & (valid > 0)
     return confidence[known], label[known], true[known], weight[known] > 0
 
 
-def reliability(labels: Any, truth: Any, bins: int = 10, kept: bool = False) -> Picture:
+def reliability(source: Any, truth: Any = None, bins: int = 10, kept: bool = False) -> Picture:
     """Reliability diagram: among pixels of a confidence, how many are right? Below the diagonal is overconfident.
 
     Args:
-        labels: `PseudoLabels`, or {name: `PseudoLabels`} to compare.
-        truth: (B, H, W), 255 where unknown.
+        source: runs as in `curves` (their last snapshots), or `PseudoLabels`, or {name: `PseudoLabels`}.
+        truth: of `PseudoLabels`: (B, H, W), 255 where unknown.
         kept: only the pixels that the rule keeps.
     """
-    found = labels if isinstance(labels, dict) else {"": labels}
+    found = _sources(source, truth)
     edges = np.linspace(0, 1, bins + 1)
-    fig = figure((4.6, 5.2))
+    fig = figure((4.8, 5.2))
     upper, lower = fig.subplots(2, 1, sharex=True, height_ratios=[3, 1])
     upper.plot([0, 1], [0, 100], color="#777", lw=1, ls=":")
-    for name, of in found.items():
-        confidence, label, true, chosen = _known(of, truth)
+    for name, (labels, true_labels) in found.items():
+        confidence, label, true, chosen = _known(labels, true_labels)
         if kept:
             confidence, label, true = confidence[chosen], label[chosen], true[chosen]
         at = np.clip((confidence * bins).astype(int), 0, bins - 1)
@@ -84,28 +130,26 @@ def reliability(labels: Any, truth: Any, bins: int = 10, kept: bool = False) -> 
     return fig
 
 
-def class_share(runs: Any, classes: Sequence[str], truth: Any = None) -> Picture:
-    """Which classes the kept pixels are given, at the last snapshot, beside how often the classes truly occur.
+def class_share(runs: Any) -> Picture:
+    """Which classes the kept pixels are given, at the last snapshot, beside how often the classes truly occur there.
 
     Args:
-        runs: as in `curves`. classes: names of the classes.
-        truth: (C,) true share or number of pixels of each class; None leaves it out.
+        runs: as in `curves`; of several seeds the first.
     """
-    found = {}
-    for name, of in named(runs).items():
-        rows = of[0].pseudo()
-        if rows:
-            found[name] = [rows[-1].get(f"share_{c}") or 0.0 for c in classes]
-    if truth is not None:
-        shares = np.asarray(truth, float)
-        found = {"truth": list(shares / shares.sum()), **found}
+    chosen = {name: of[0] for name, of in named(runs).items()}
+    classes = next(iter(chosen.values())).snapshots().classes
+    found: dict[str, np.ndarray] = {}
+    for name, run in chosen.items():
+        _, label, true, kept = _known(*recorded(run)[1:])
+        found.setdefault("truth", np.bincount(true, minlength=len(classes)) / max(1, len(true)))
+        found[name] = np.bincount(label[kept], minlength=len(classes)) / max(1, kept.sum())
     fig = figure((max(6.0, 0.8 * len(classes)), 3.4))
     axis = fig.subplots()
-    wide = 0.82 / max(1, len(found))
+    wide = 0.82 / len(found)
     for k, (name, values) in enumerate(found.items()):
         at = np.arange(len(classes)) + (k - (len(found) - 1) / 2) * wide
-        shade = "#b9bcc5" if name == "truth" else style(name, [n for n in found if n != "truth"])["color"]
-        axis.bar(at, 100 * np.array(values), wide * 0.92, label=name, color=shade)
+        shade = "#b9bcc5" if name == "truth" else style(name, list(chosen))["color"]
+        axis.bar(at, 100 * values, wide * 0.92, label=name, color=shade)
     axis.set_xticks(range(len(classes)), classes, rotation=30, ha="right")
     axis.set_ylabel("share of the pixels, %")
     dress(axis)
@@ -115,14 +159,15 @@ def class_share(runs: Any, classes: Sequence[str], truth: Any = None) -> Picture
 
 
 def histogram(
-    labels: Any, truth: Any = None, threshold: float | None = None, bins: int = 25, log: bool = False
+    source: Any, truth: Any = None, threshold: float | None = None, bins: int = 25, log: bool = False
 ) -> Picture:
     """How sure the pseudo-labels are: pixels by confidence, right and wrong ones stacked where the truth is given.
 
     Args:
-        labels: `PseudoLabels`. truth: (B, H, W), 255 where unknown.
+        source: a run (its last snapshot), or `PseudoLabels` with or without their `truth` (B, H, W), 255 where unknown.
         threshold: draws an upright line.
     """
+    labels, truth = next(iter(_sources(source, truth).values()))
     fig = figure((5.6, 3.2))
     axis = fig.subplots()
     if truth is None:
