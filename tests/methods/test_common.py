@@ -32,6 +32,12 @@ def step(method, batch, clock=MIDDLE) -> Losses:
     return losses
 
 
+def trained(method, stage: int = -1) -> list[torch.nn.Parameter]:
+    """What a stage trains; the last one runs the method's own `losses`."""
+    nets = method.stages()[stage].train or (method,)
+    return [p for net in nets for p in net.parameters() if p.requires_grad]
+
+
 def whole_masks(method, monkeypatch) -> None:
     """Mixing masks that a prediction decides keep all of the image's own pixels."""
     module = sys.modules[type(method).__module__]
@@ -52,11 +58,25 @@ def test_a_step_is_finite_and_its_gradients_reach_all_that_is_trained(name, cloc
     before = {k: v.clone() for k, v in method.named_parameters()}
     losses = step(method, draw(method), clock)
     assert_finite(method, losses)
-    trained = [p for p in method.parameters() if p.requires_grad]
-    assert trained and all(p.grad is not None for p in trained)
-    assert sum(p.grad.abs().sum() for p in trained) > 0
+    learning = trained(method)
+    assert learning and all(p.grad is not None for p in learning)
+    assert sum(p.grad.abs().sum() for p in learning) > 0
     assert all(p.grad is None for p in method.parameters() if not p.requires_grad)
     assert all(torch.equal(p, before[k]) for k, p in method.named_parameters()), "losses must not write parameters"
+
+
+@EVERY
+def test_every_stage_trains_its_networks(name, build, draw):
+    count = len(build(name).stages())
+    for index in range(count - 1):
+        method = build(name)
+        stage = method.stages()[index]
+        batch = draw(method, plan=stage.views)
+        losses = (stage.losses or method.losses)(batch, Clock(50, 100, stage=index))
+        losses.total.backward()
+        assert_finite(method, losses)
+        assert trained(method, index) and all(p.grad is not None for p in trained(method, index))
+    assert all(stage.share > 0 for stage in build(name).stages())
 
 
 @EVERY
@@ -72,6 +92,37 @@ def test_the_rule_makes_pseudo_labels_without_gradient_and_without_void(name, bu
         assert pl.label.shape == pl.confidence.shape == pl.weight.shape == pl.valid.shape
         assert pl.confidence.min() >= 0 and pl.confidence.max() <= 1 and pl.weight.min() >= 0
         assert not any(t.requires_grad for t in (pl.confidence, pl.weight, pl.valid))
+
+
+@EVERY
+def test_probabilities_go_with_the_pseudo_labels(name, build, draw, task):
+    method = build(name)
+    view = draw(method)["u" if "u" in method.views else "x"]
+    evidence = method.teach(view)
+    found, p = method.pseudo_labels(evidence, view, MIDDLE), method.probabilities(evidence)
+    if not isinstance(found, dict):
+        found, p = {"pseudo": found}, {"pseudo": p}
+    assert found.keys() == p.keys()
+    for key, labels in found.items():
+        assert p[key].shape == (len(view), task.num_classes, *labels.label.shape[1:])
+        assert torch.allclose(p[key].sum(1), torch.ones_like(labels.confidence), atol=1e-5) and p[key].min() >= 0
+
+
+@EVERY
+def test_the_way_of_an_image_through_the_step_is_handed_out(name, build, draw):
+    """What the explorer shows as trained: views, pseudo-labels, and a loss map or what it takes to make one."""
+    method = build(name)
+    batch = draw(method)
+    seen = method.train().losses(batch, MIDDLE).seen
+    paths = {key.rpartition("/")[0] for key in seen if key.rpartition("/")[2] in ("student", "loss")}
+    assert paths or "u" not in method.views
+    for path in paths:
+        of = {field: seen.get(f"{path}/{field}" if path else field) for field in ("target", "student", "loss")}
+        of |= {field: seen.get(f"{path}/{field}", seen.get(field)) for field in ("weak", "mixed")}
+        assert of["weak"].shape == of["mixed"].shape and of["weak"].shape[1] == 3
+        assert of["target"] is None or len(of["target"].label) == len(of["mixed"])
+        assert of["loss"] is not None or of["student"].shape[-2:] == of["target"].label.shape[-2:]
+        assert not any(t.requires_grad for t in of.values() if isinstance(t, torch.Tensor))
 
 
 @EVERY
@@ -101,7 +152,7 @@ def test_the_loss_uses_the_rule(name, build, draw, monkeypatch):
 def test_the_supervised_term_falls(name, build, draw):
     method = build(name)
     batch = draw(method, batch=4)
-    optimiser = torch.optim.AdamW([p for p in method.parameters() if p.requires_grad], lr=5e-3)
+    optimiser = torch.optim.AdamW(trained(method), lr=5e-3)
     history = []
     for i in range(20):
         optimiser.zero_grad()
@@ -163,7 +214,7 @@ def test_hidden_labels_do_not_matter(name, build, draw):
 def test_the_state_dict_is_the_whole_state(name, build, draw):
     method = build(name)
     batch = draw(method)
-    optimiser = torch.optim.SGD([p for p in method.parameters() if p.requires_grad], lr=0.1)
+    optimiser = torch.optim.SGD(trained(method), lr=0.1)
     step(method, batch)
     optimiser.step()
     method.after_step(Clock(0, 100))
@@ -218,4 +269,4 @@ def test_mixed_precision_reaches_every_weight(name, build, draw):
     with autocast(torch.device("cpu"), "bf16"):
         total = method.train().losses(draw(method), MIDDLE).total
     total.backward()
-    assert total.isfinite() and all(p.grad is not None for p in method.parameters() if p.requires_grad)
+    assert total.isfinite() and all(p.grad is not None for p in trained(method))
