@@ -16,6 +16,7 @@ from ..errors import S4Error, closest
 from .backbones import KINDS, build, kind_of
 from .deeplab import DeepLabV3Plus, deeplabv3plus
 from .ema import copy_of, ema, warm
+from .ensemble import Ensemble
 from .heads import CorrelationHead, ProjectionHead
 from .modes import bn_untouched, evaluating, frozen, set_training, sync_bn
 from .perturb import feature_dropout
@@ -23,7 +24,7 @@ from .psp import PSPShuffle, psp
 from .segnet import Decoded, Features, Fused, SegNet
 
 __all__ = [
-    "CorrelationHead", "Decoded", "DeepLabV3Plus", "Features", "Fused", "ProjectionHead", "SegNet",
+    "CorrelationHead", "Decoded", "DeepLabV3Plus", "Ensemble", "Features", "Fused", "ProjectionHead", "SegNet",
     "bn_untouched", "copy_of", "deeplabv3plus", "ema", "evaluating", "feature_dropout", "frozen", "make",
     "names", "set_training", "sync_bn", "warm",
 ]  # fmt: skip

@@ -69,6 +69,28 @@ class HalfBox(Boxes):
         return np.array([[top, left, height, width]], np.int32)
 
 
+@dataclass(frozen=True)
+class BetaBox(Boxes):
+    """PS-MT: one box of the area 1 - lambda, lambda ~ Beta(a, a), around a centre that is rarely in the first eighth;
+    what reaches over the border is cut off."""
+
+    a: float = 4.0
+
+    def draw(self, rng: np.random.Generator, side: int) -> np.ndarray:
+        return beta_boxes(rng.beta(self.a, self.a), *rng.integers(side // 8, side, 2), (side, side))[None]
+
+
+def beta_boxes(lam: np.ndarray, row: np.ndarray, column: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """(..., 4) int32 boxes with sides of sqrt(1 - lam) of the image's around centres (row, column), cut to the image
+    (CutMix, Yun et al., ICCV 2019, as in PS-MT)."""
+    edges = []
+    for centre, side in ((np.asarray(row), size[0]), (np.asarray(column), size[1])):
+        half = (side * np.sqrt(1.0 - lam)).astype(int) // 2
+        edges.append(np.clip([centre - half, centre + half], 0, side))
+    (top, bottom), (left, right) = edges
+    return np.stack([top, left, bottom - top, right - left], -1).astype(np.int32)
+
+
 def area_boxes(
     area: np.ndarray,
     aspect: np.ndarray,
@@ -125,3 +147,8 @@ def three_boxes() -> AreaBoxes:
 def half_box() -> HalfBox:
     """U2PL: one box of half the area, wider than high on average."""
     return HalfBox()
+
+
+def beta_box(a: float = 4.0) -> BetaBox:
+    """PS-MT: one box of random area, half of the image on average."""
+    return BetaBox(a)

@@ -32,9 +32,10 @@ def build(task: Any) -> Callable[..., Method]:
 
 @pytest.fixture
 def draw(task: Any) -> Callable[..., Batch]:
-    """`draw(method, batch=2, crop=32, micro=0)`: a batch of the method's views of the toy task."""
+    """`draw(method, batch=2, crop=32, micro=0)`: a batch of the method's views (or those of `plan`) of the toy task."""
 
-    def batch_of(method: Method, batch: int = 2, crop: int = 32, micro: int = 0) -> Batch:
-        return render(draw_step(task.with_(crop=crop), method.views, batch, 0, 0, micro), method.views)
+    def batch_of(method: Method, batch: int = 2, crop: int = 32, micro: int = 0, plan: Any = None) -> Batch:
+        plan = plan or method.views
+        return render(draw_step(task.with_(crop=crop), plan, batch, 0, 0, micro), plan)
 
     return batch_of

@@ -50,6 +50,11 @@ def sigmoid_ramp(progress: float, length: float) -> float:
     return math.exp(-5 * (1 - min(progress / length, 1.0)) ** 2)
 
 
+def cosine_ramp(progress: float, length: float) -> float:
+    """(1 - cos(pi min(t / length, 1))) / 2: 0 at t = 0, 1 from t = length on (PS-MT)."""
+    return (1 - math.cos(math.pi * min(progress / length, 1.0))) / 2 if length > 0 else 1.0
+
+
 def log_ramp(progress: float, length: float) -> float:
     """1 - exp(-5 min(t / length, 1)): 0 at t = 0, fast at first, 0.993 from t = length on (CCT)."""
     return 1 - math.exp(-5 * min(progress / length, 1.0))
