@@ -145,6 +145,13 @@ def parser() -> argparse.ArgumentParser:
     diagnose = command("diagnose", commands.diagnose, "Look at a run's health and say what to do.")
     diagnose.add_argument("run", metavar="RUN")
 
+    walk = command("walk", commands.walk, "Execute the notebooks in order; write them, their pages and an index.")
+    walk.add_argument("--profile", default="cpu", metavar="cpu|gpu|paper", help="how long to train (default cpu)")
+    walk.add_argument("--data", default="scenes", metavar="NAME", help="scenes, camvid, voc or cityscapes")
+    walk.add_argument("--out", default="runs/walk", metavar="DIR", help="for notebooks, pages and runs")
+    walk.add_argument("--only", default="", metavar="02,05", help="numbers of the notebooks (default all)")
+    walk.add_argument("--notebooks", metavar="DIR", help="where they are (default ./notebooks)")
+
     command("doctor", commands.doctor, "Check the installation: versions, GPU, memory, disk, data sets.")
     return top
 

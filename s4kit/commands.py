@@ -131,3 +131,9 @@ def doctor(a: argparse.Namespace) -> dict[str, Any]:
     result = doctor()
     print(show(result))
     return result
+
+
+def walk(a: argparse.Namespace) -> dict[str, Any]:
+    from .walk.execute import walk
+
+    return walk(a.profile, a.data, a.out, a.only.replace(",", " ").split(), a.notebooks)

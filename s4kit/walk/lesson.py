@@ -165,9 +165,7 @@ class Lesson:
         Raises:
             S4Error: one that was asked for is not there.
         """
-        from ..engine import open_run
-
-        found = {folder.name: folder for folder in self._folders() if "~" not in folder.name and finished(folder)}
+        found = finished_runs(self.folder)
         for name in names:
             if name not in found:
                 there = ", ".join(found) or "none yet"
@@ -175,12 +173,7 @@ class Lesson:
                     f"There is no finished run {name!r} in {shown(self.folder)} (there: {there}). Train it with "
                     f'lesson.train("{name}"), or run the notebook that does.'
                 )
-        return {name: open_run(found[name]) for name in names or found}
-
-    def _folders(self) -> list[Path]:
-        """Folders with a run, in the order of their beginning."""
-        configs = self.folder.glob("*/config.json")
-        return [file.parent for file in sorted(configs, key=lambda f: (f.stat().st_mtime, f))]
+        return {name: found[name] for name in names or found}
 
     def explore(self, *names: str, **options: Any) -> Any:
         """The pseudo-label explorer over runs of this lesson: those named, or all."""
@@ -200,6 +193,15 @@ class Lesson:
             seconds = text.duration(setup.extra(run.path).get("seconds"))
             rows.append((name, text.percent(last), text.percent(run.best.get("miou")), *over, seconds))
         return Table(head, rows, "last = end of training; best = best evaluation, chosen on val, so optimistic.")
+
+
+def finished_runs(folder: Path) -> dict[str, Any]:
+    """The finished runs below a folder by name, in the order of their beginning."""
+    from ..engine import open_run
+
+    configs = sorted(folder.glob("*/config.json"), key=lambda file: (file.stat().st_mtime, file))
+    folders = [file.parent for file in configs if "~" not in file.parent.name]
+    return {of.name: open_run(of) for of in folders if finished(of)}
 
 
 def run_name(method: str, seed: int, *parts: dict[str, Any] | None) -> str:

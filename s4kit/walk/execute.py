@@ -1,0 +1,264 @@
+"""`s4kit walk`: execute the notebooks in order, and leave what a person wants to look at afterwards."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+import time
+from collections.abc import Callable, Sequence
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+from ..errors import S4Error
+from ..report import text
+from . import profiles
+from .lesson import BASE
+
+ROOT = Path(__file__).parents[2]
+PARAMETERS = "parameters"
+STAMP = "*Outputs:"  # the line of the title cell that says how the outputs came about
+
+
+def walk(
+    profile: str = "cpu",
+    data: str = "scenes",
+    out: str | os.PathLike = "runs/walk",
+    only: Sequence[str] = (),
+    notebooks: str | os.PathLike | None = None,
+) -> dict[str, Any]:
+    """Execute the notebooks in order; write them, their pages, index.html and the comparison of the runs into `out`.
+
+    Runs land in `out/runs` and are opened by later notebooks, and by the same command another time.
+
+    Args:
+        profile, data: of every notebook, see `profiles`.
+        only: numbers of the notebooks, such as ["02", "05"]; empty = all.
+        notebooks: their folder; by default ./notebooks, else the one of this checkout.
+
+    Returns:
+        {"ok", "out", "index", "seconds", "notebooks": [{"name", "seconds", "cells", "error"}]}; `ok` is False after the
+        first cell that failed, the notebooks after it were not begun.
+
+    Raises:
+        S4Error: no notebooks, an unknown profile, or what they need is not installed.
+    """
+    _need_jupyter()
+    profiles.profile(profile, data)
+    out = Path(out).absolute()
+    out.mkdir(parents=True, exist_ok=True)
+    files = found(notebooks, only)
+    began, done = time.perf_counter(), []
+    for number, file in enumerate(files, 1):
+        row = _one(file, out, profile, data, f"[{number}/{len(files)}] {file.stem}")
+        done.append(row)
+        if row["error"]:
+            print(f"\n{row['error']}", file=sys.stderr)
+            break
+    from .index import write_index
+
+    seconds = time.perf_counter() - began
+    index = write_index(out, profile, data, done, seconds)
+    ok = not any(row["error"] for row in done)
+    words = "done" if ok else f"failed in {done[-1]['name']}"
+    print(f"walk {words} after {text.duration(seconds)}: {index}")
+    return {"ok": ok, "out": str(out), "index": str(index), "seconds": seconds, "notebooks": done}
+
+
+def found(notebooks: str | os.PathLike | None = None, only: Sequence[str] = ()) -> list[Path]:
+    """The notebooks in the order of their numbers.
+
+    Raises:
+        S4Error: there are none, or not those asked for.
+    """
+    places = [Path(notebooks)] if notebooks else [Path("notebooks"), ROOT / "notebooks"]
+    folder = next((place for place in places if any(place.glob("[0-9][0-9]_*.ipynb"))), None)
+    if folder is None:
+        raise S4Error(f"There are no notebooks in {places[0]}; say where they are with --notebooks DIR.")
+    files = {file.name[:2]: file for file in sorted(folder.glob("[0-9][0-9]_*.ipynb"))}
+    for number in only:
+        if number not in files:
+            raise S4Error(f"There is no notebook {number!r} in {folder}; there are {', '.join(files)}.")
+    return [file for number, file in files.items() if not only or number in only]
+
+
+def _one(file: Path, out: Path, profile: str, data: str, head: str) -> dict[str, Any]:
+    """Execute one notebook and write it and its page, also when a cell of it fails."""
+    import nbformat
+
+    notebook = nbformat.read(file, as_version=4)
+    parametrise(notebook, file.name, PROFILE=profile, DATA=data)
+    stamp(notebook, profile, data)
+    began = time.perf_counter()
+    tell = _teller(head)
+    error = execute(notebook, out, file.name, tell)
+    seconds = time.perf_counter() - began
+    keep_pictures(notebook)
+    nbformat.write(notebook, out / file.name)
+    page(notebook, out / f"{file.stem}.html")
+    tell(f"{text.duration(seconds)}" + (", FAILED" if error else ""), end=True)
+    cells = sum(cell.cell_type == "code" for cell in notebook.cells)
+    return {"name": file.stem, "seconds": seconds, "cells": cells, "error": error, "title": title(notebook)}
+
+
+def _teller(head: str) -> Callable[..., None]:
+    """Prints how far a notebook is: over the same line in a terminal, else only at its end."""
+    live = sys.stdout.isatty()
+
+    def tell(words: str, end: bool = False) -> None:
+        if live or end:
+            print(("\r\x1b[K" if live else "") + f"{head}: {words}", end="\n" if end else "", flush=True)
+
+    return tell
+
+
+def title(notebook: Any) -> str:
+    """The first heading of a notebook."""
+    heading = re.search(r"^# (.+)$", notebook.cells[0].source, re.M)
+    return heading[1] if heading else ""
+
+
+# ---- before ----
+
+
+def parametrise(notebook: Any, name: str, **values: str) -> None:
+    """Set the variables of the cell that is tagged "parameters".
+
+    Raises:
+        S4Error: there is no such cell, or it does not set one of them.
+    """
+    cell = next((c for c in notebook.cells if PARAMETERS in c.metadata.get("tags", [])), None)
+    if cell is None:
+        raise S4Error(f'{name} has no cell that is tagged "{PARAMETERS}".')
+    for variable, value in values.items():
+        cell.source, changed = re.subn(rf'^{variable} = "[^"]*"', f'{variable} = "{value}"', cell.source, flags=re.M)
+        if not changed:
+            raise S4Error(f'The parameters cell of {name} has no line {variable} = "...".')
+
+
+def stamp(notebook: Any, profile: str, data: str) -> None:
+    """Say in the title cell how the outputs below it came about."""
+    first = notebook.cells[0]
+    kept = [line for line in first.source.rstrip().splitlines() if not line.startswith(STAMP)]
+    line = f"{STAMP} profile `{profile}`, data `{data}`, {date.today().isoformat()}.*"
+    first.source = "\n".join([*kept, *([] if not kept[-1] else [""]), line])
+
+
+# ---- the run ----
+
+
+def execute(notebook: Any, folder: Path, name: str, tell: Callable[[str], None] = lambda words: None) -> str:
+    """Execute a notebook in place, in `folder`, with this Python; returns the error in words, "" if there was none."""
+    from jupyter_client import AsyncKernelManager
+    from nbclient import NotebookClient
+    from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
+
+    manager = AsyncKernelManager(kernel_name="python3")
+    manager.kernel_spec.argv[0] = sys.executable  # a kernel of the same name may belong to another Python
+    for cell in notebook.cells:
+        if cell.cell_type == "code":
+            cell.outputs, cell.execution_count = [], None
+    codes = [k for k, cell in enumerate(notebook.cells) if cell.cell_type == "code"]
+    at = [0]
+
+    def begins(cell: Any, cell_index: int) -> None:
+        at[0] = cell_index
+        if cell_index in codes:
+            tell(f"cell {codes.index(cell_index) + 1} of {len(codes)}")
+
+    client = NotebookClient(
+        notebook,
+        km=manager,
+        timeout=None,
+        record_timing=False,
+        resources={"metadata": {"path": str(folder)}},
+        on_cell_start=begins,
+    )
+    try:
+        client.execute(env=_environment(folder))
+    except (CellExecutionError, CellTimeoutError, DeadKernelError) as error:
+        return in_words(name, at[0], notebook.cells[at[0]].source, error)
+    return ""
+
+
+def in_words(name: str, index: int, source: str, error: Exception) -> str:
+    """Which notebook, which cell, which error."""
+    line = next((line for line in source.splitlines() if line.strip() and not line.startswith("#")), "")
+    what = f"{error.ename}: {error.evalue}" if hasattr(error, "ename") else str(error)
+    what = re.sub(r"\x1b\[[0-9;]*m", "", what)
+    return f"{name}, cell {index + 1} ({line.strip()[:70]!r}): {what}"
+
+
+def _environment(folder: Path) -> dict[str, str]:
+    """Of the kernel: the same s4kit, runs below `folder` by a relative path, data where they are seen from here."""
+    env = dict(os.environ)
+    env["PYTHONPATH"] = os.pathsep.join(filter(None, (str(ROOT), env.get("PYTHONPATH"))))
+    env[BASE] = "runs"
+    env["S4KIT_DATA"] = str(Path(env.get("S4KIT_DATA", "data")).absolute())
+    env.pop("MPLBACKEND", None)
+    return env
+
+
+def _need_jupyter() -> None:
+    from importlib.util import find_spec
+
+    lacking = [name for name in ("nbclient", "nbconvert", "ipykernel", "ipywidgets") if find_spec(name) is None]
+    if lacking:
+        raise S4Error(f"The notebooks need {', '.join(lacking)}: pip install 's4kit[notebooks]'.")
+
+
+# ---- after ----
+
+
+def keep_pictures(notebook: Any) -> None:
+    """Make a saved notebook readable without a kernel: widgets give way to their pictures, their state is dropped.
+
+    What a saved widget would show is an error in JupyterLab, and nothing on a web page.
+    """
+    view, state = "application/vnd.jupyter.widget-view+json", "application/vnd.jupyter.widget-state+json"
+    models = notebook.metadata.pop("widgets", {}).get(state, {}).get("state", {})
+    for cell in notebook.cells:
+        outputs = []
+        for output in cell.get("outputs", []):
+            shown = output.get("data", {})
+            widget = shown.pop(view, None)
+            if widget and not {"image/png", "text/html"} & shown.keys():
+                outputs += [inner for inner in _inside(models, widget.get("model_id", "")) if inner]
+            else:
+                outputs.append(output)
+        if "outputs" in cell:
+            cell.outputs = outputs
+
+
+def _inside(models: dict[str, Any], key: str) -> list[Any]:
+    """The outputs that a widget of ipywidgets holds, after a line with the values of its controls."""
+    import nbformat
+
+    values, outputs = [], []
+
+    def visit(key: str) -> None:
+        model = models.get(key, {}).get("state", {})
+        if "outputs" in model:
+            outputs.extend(nbformat.from_dict(output) for output in model["outputs"])
+        elif model.get("description") and "value" in model:
+            values.append(f"{model['description']} = {model['value']}")
+        elif model.get("description") and model.get("_options_labels"):
+            values.append(f"{model['description']} = {model['_options_labels'][model.get('index') or 0]}")
+        for child in model.get("children", []):
+            visit(child.removeprefix("IPY_MODEL_"))
+
+    visit(key)
+    note = f"▸ at {', '.join(values)} (move it in a running notebook)\n" if values else ""
+    return [*([nbformat.v4.new_output("stream", name="stdout", text=note)] if note else []), *outputs]
+
+
+def page(notebook: Any, path: Path) -> None:
+    """Write a notebook as one HTML file, pictures inside; only the equations' typesetting comes from the web."""
+    from nbconvert import HTMLExporter
+
+    exporter = HTMLExporter(template_name="lab", embed_images=True)
+    for url in ("require_js_url", "jquery_url", "mermaid_js_url", "jupyter_widgets_base_url", "widget_renderer_url"):
+        setattr(exporter, url, "")
+    body, _ = exporter.from_notebook_node(notebook, resources={"metadata": {"name": path.stem}})
+    path.write_text(body, encoding="utf-8")
