@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from ..data.task import Task
 from ..errors import S4Error, closest
+from ..methods.base import Stage
 from . import distributed
 
 
@@ -71,3 +72,13 @@ def epoch_steps(task: Task, chosen: Settings) -> int:
     """Optimiser steps in one pass over the unlabelled list."""
     images = (chosen.unlabelled_batch or chosen.batch) * chosen.accumulate * distributed.world()
     return max(1, math.ceil(len(task.unlabelled or task.labelled) / images))
+
+
+def share_out(stages: list[Stage], steps: int) -> list[tuple[Stage, int, int]]:
+    """(stage, first step, number of steps) for each stage of a training of `steps` steps."""
+    whole, first, plan = sum(stage.share for stage in stages), 0, []
+    for stage in stages:
+        part = steps - first if stage is stages[-1] else max(1, round(steps * stage.share / whole))
+        plan.append((stage, first, part))
+        first += part
+    return plan

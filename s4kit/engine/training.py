@@ -26,7 +26,7 @@ from .device import autocast, pick_device, pick_precision, pick_workers
 from .evaluate import evaluate
 from .recorder import Recorder, folder_of, measure
 from .run import Run
-from .settings import Settings, epoch_steps
+from .settings import Settings, epoch_steps, share_out
 
 FLUSH = 20  # steps between two readings of the loss terms from the device
 
@@ -47,7 +47,7 @@ class Training:
         distributed.share_state(method)
         self.call, self.inner = distributed.wrap(method)
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.precision == "fp16")
-        self.stages = self._share_out(method.stages())
+        self.stages = share_out(method.stages(), chosen.steps)
         if distributed.rank() == 0:
             guards.check(method, task, [stage.views or method.views for stage, _, _ in self.stages])
         self.trace = trace.Tracer(task, chosen, self.device, self.precision)
@@ -60,17 +60,6 @@ class Training:
             self.record.clear()
         if not (folder / "config.json").is_file():
             self.record.config()
-
-    def _share_out(self, stages: list[Stage]) -> list[tuple[Stage, int, int]]:
-        """(stage, first step, number of steps) for each stage."""
-        whole, first, plan = sum(stage.share for stage in stages), 0, []
-        for stage in stages:
-            steps = max(1, round(self.chosen.steps * stage.share / whole))
-            if stage is stages[-1]:
-                steps = self.chosen.steps - first
-            plan.append((stage, first, steps))
-            first += steps
-        return plan
 
     # ---- the loop ----
 

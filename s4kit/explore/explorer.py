@@ -1,0 +1,127 @@
+"""The explorer as a notebook widget: its traits in step with the browser, data sent when the browser asks for it."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from ..errors import S4Error
+from .state import NAMES, State, check, start
+from .view import View
+
+try:
+    import anywidget
+    import traitlets
+except ImportError as error:
+    raise S4Error(
+        "The explorer in a notebook needs anywidget: pip install 's4kit[notebooks]', and restart the notebook server. "
+        "Without it `s4kit explore RUN --html FILE` writes the same explorer as a page."
+    ) from error
+
+HERE = Path(__file__).parent
+
+
+class Refused(S4Error, traitlets.TraitError):
+    """A value that a trait cannot take."""
+
+
+class Explorer(anywidget.AnyWidget):
+    """Pseudo-labels of one or several runs, to look into; made by `s4.explore`.
+
+    All traits can be set and observed; the browser reports a change when a drag ends.
+
+    Attributes:
+        image, snapshot, threshold, policy, tracks, hidden, selection: see `State`.
+        meta: what there is to see (read only).
+    """
+
+    _esm = (HERE / "explorer.js").read_text(encoding="utf-8")
+    _css = (HERE / "explorer.css").read_text(encoding="utf-8")
+    meta = traitlets.Dict(read_only=True).tag(sync=True)
+    tracks = traitlets.Any().tag(sync=True)
+    image = traitlets.Any().tag(sync=True)
+    snapshot = traitlets.Any().tag(sync=True)
+    threshold = traitlets.Any().tag(sync=True)
+    policy = traitlets.Any().tag(sync=True)
+    hidden = traitlets.Any().tag(sync=True)
+    selection = traitlets.Any().tag(sync=True)
+
+    def __init__(self, runs: Any, **state: Any) -> None:
+        self._view = View(runs)
+        self.set_trait("meta", self._view.meta | {"kernel": True})
+        super().__init__(**asdict(start(self._view.meta, self._view.threshold, state)))
+        self.on_msg(self._answer)
+
+    @traitlets.validate(*NAMES)
+    def _check(self, proposal: dict[str, Any]) -> Any:
+        name = proposal["trait"].name
+        try:
+            return check(self._view.meta, {"tracks": self.tracks}, name, proposal["value"])
+        except S4Error as error:
+            raise Refused(str(error)) from None
+
+    @traitlets.observe("tracks")
+    def _shorter(self, change: dict[str, Any]) -> None:
+        """The first track's steps are what `snapshot` counts: keep it within them."""
+        last = len(self._view.meta["tracks"][self.tracks[0]]["steps"]) - 1
+        if self.snapshot is not None and self.snapshot > last:
+            self.snapshot = last
+
+    def _answer(self, _: Any, content: dict[str, Any], __: Any) -> None:
+        """Send what the browser asks for; a mistake in it is answered in words, and logged nowhere."""
+        kind = content.get("kind")
+        wanted = {key: content.get(key) for key in ("key", "image", "track") if key in content}
+        if kind not in ("need", "full"):
+            return
+        try:
+            data = self._view.pack(content.get("key")) if kind == "need" else self._full(content)
+        except S4Error as error:
+            self.send({"kind": "pack" if kind == "need" else "full", **wanted, "error": str(error)})
+        else:
+            self.send({"kind": "pack" if kind == "need" else "full", **wanted}, buffers=[data])
+
+    def _full(self, content: dict[str, Any]) -> bytes:
+        meta = self._view.meta
+        image = check(meta, {}, "image", content.get("image"))
+        (track,) = check(meta, {}, "tracks", content.get("track"))
+        return self._view.full(image, track)
+
+    @property
+    def state(self) -> State:
+        """Where the explorer stands now."""
+        return State(**{name: getattr(self, name) for name in NAMES})
+
+    def figure(self, dark: bool = False) -> Any:
+        """What is shown now as a matplotlib Figure fit for a paper.
+
+        One row per shown track: image, truth, pseudo-label, confidence, what the policy keeps, errors; below it the
+        numbers.
+        """
+        return self._view.figure(self.state, dark)
+
+    def save_html(
+        self, path: str | Path, images: Sequence[int] | None = None, steps: Sequence[int] | None = None
+    ) -> Path:
+        """Write ONE page with all of the explorer, which works without a kernel and without a network.
+
+        Args:
+            path: of the page.
+            images: indices; default: the worst one, and others spread over the quality, as many as fit in 8 MB.
+            steps: training steps; default: all of them where that fits.
+
+        Returns:
+            Path: of the page; what was chosen is printed.
+        """
+        saved = self._view.save_html(path, self.state, images, steps)
+        print(saved)
+        return saved.path
+
+    def _repr_mimebundle_(self, **options: Any) -> Any:
+        """The widget, and a picture of its state for wherever widgets do not live: saved notebooks, nbconvert."""
+        bundle = super()._repr_mimebundle_(**options)
+        data, metadata = bundle if isinstance(bundle, tuple) else (bundle, {})
+        picture = base64.b64encode(self._view.png(self.state)).decode()
+        return {**data, "image/png": picture}, metadata

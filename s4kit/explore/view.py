@@ -1,0 +1,175 @@
+"""The explorer without a browser: the runs' packs, the figure of a state, the page, full resolution.
+
+The widget is this with traits on top; the shell uses it as it is, so that pages and figures need no notebook packages.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..data.task import VOID
+from ..engine import Run, open_run
+from ..errors import S4Error
+from . import figure, page, policies
+from .pack import Pack, encode
+from .state import State
+
+
+class View:
+    """Several runs, to be looked into.
+
+    Args:
+        runs: a `Run`, the path of its folder, a list of either, or a dict {title: either}.
+
+    Raises:
+        S4Error: no run there, one without snapshots, or runs that do not fit together.
+    """
+
+    def __init__(self, runs: Any) -> None:
+        self.titles, found = _named(runs)
+        self.runs = [run if isinstance(run, Run) else open_run(run) for run in found]
+        self.data = Pack(self.runs, self.titles)
+        self._loaded: dict[Path, Any] = {}
+
+    @cached_property
+    def meta(self) -> dict[str, Any]:
+        """What there is to see, see `Pack.meta`."""
+        return self.data.meta
+
+    @property
+    def threshold(self) -> float:
+        """Where the slider begins: the first run's own threshold where it has one, else 0.95."""
+        options = self.runs[0].config.get("options")
+        tau = options.get("tau") if isinstance(options, dict) else None
+        return float(tau) if isinstance(tau, int | float) and 0 <= tau <= 1 else 0.95
+
+    def full(self, image: int, track: int) -> bytes:
+        """The whole image through the run's last weights, at the resolution of its file, packed as one step.
+
+        Raises:
+            S4Error: the checkpoint or the data set is not there (any more).
+        """
+        from .full import Loaded
+
+        one = self.data.tracks[track]
+        loaded = self._loaded.setdefault(one.run.path, Loaded(one.run))
+        maps = loaded.look(self.meta["images"][image]["id"], one.name)
+        return encode({k: v if k in ("image", "truth", "valid") else v[None] for k, v in maps.items()})
+
+    # ---- the state as a picture ----
+
+    def figure(self, state: State, dark: bool = False) -> Any:
+        """One row per shown track: image, truth, pseudo-label, confidence, kept, errors; below it the numbers."""
+        rows = [self._row(track, state) for track in state.tracks]
+        return figure.draw(rows, self.meta["classes"], self.meta["palette"], self._rule(state), dark)
+
+    def png(self, state: State) -> bytes:
+        """The figure as a small PNG."""
+        return figure.png(self.figure(state))
+
+    def step(self, track: int, state: State) -> int:
+        """Index of the track's snapshot that is nearest to the chosen one of the first track; the earlier of two."""
+        steps = self.meta["tracks"][track]["steps"]
+        wanted = self.meta["tracks"][state.tracks[0]]["steps"][state.snapshot]
+        return min(range(len(steps)), key=lambda i: abs(steps[i] - wanted))
+
+    def maps(self, track: int, state: State) -> dict[str, np.ndarray]:
+        """What a track says of the chosen image at the chosen snapshot: (h, w) maps, top and prob (3, h, w)."""
+        at = self.step(track, state)
+        return {name: maps[at] for name, maps in self.data.maps(track, state.image).items()}
+
+    def kept(self, track: int, state: State) -> np.ndarray:
+        """(h, w) bool: the pixels of the chosen image that the chosen policy keeps."""
+        maps = self.maps(track, state)
+        level = math.floor(255 * state.threshold + 0.5)
+        return policies.kept(state.policy, level, maps | {"prob": maps["prob"][0]}, self.scene(state)["valid"])
+
+    def scene(self, state: State) -> dict[str, np.ndarray]:
+        """The chosen image: image (h, w, 3), truth, valid (h, w); uint8."""
+        return self.data.first.image(self.data.images[state.image])
+
+    def numbers(self, track: int, state: State) -> dict[str, Any]:
+        """Counts, coverage and precision of what the chosen policy keeps, see `policies.numbers`."""
+        scene, label = self.scene(state), self.maps(track, state)["label"]
+        kept = self.kept(track, state)
+        return policies.numbers(kept, label, scene["truth"], scene["valid"], len(self.meta["classes"]))
+
+    def _row(self, track: int, state: State) -> figure.Row:
+        scene, maps = self.scene(state), self.maps(track, state)
+        return figure.Row(
+            title=self.meta["tracks"][track]["title"],
+            caption=self._caption(track, state),
+            image=scene["image"],
+            truth=scene["truth"],
+            valid=scene["valid"] > 0,
+            label=maps["label"],
+            confidence=maps["confidence"],
+            kept=self.kept(track, state),
+            shown=~np.isin(maps["label"], state.hidden),
+            marked=_marked(state.selection, scene, maps),
+        )
+
+    def _caption(self, track: int, state: State) -> str:
+        about, found = self.meta["tracks"][track], self.numbers(track, state)
+        at = self.step(track, state)
+        words = f"{self.meta['images'][state.image]['id']}, step {about['steps'][at]}: {self._rule(state)}"
+        words += f" — {_percent(found['coverage'])} of the pixels"
+        if found["precision"] is not None:
+            accuracy = about["quality"][at][state.image]["accuracy"]
+            words += f"; {_percent(found['precision'])} of these are right, of all {_percent(accuracy)}"
+        return words + "."
+
+    def _rule(self, state: State) -> str:
+        return {
+            "own": "kept by the method's own rule",
+            "fixed": f"kept at p ≥ {state.threshold:.3g}",
+            "entropy": f"the {100 * state.threshold:.3g} % of least entropy",
+            "adaptive": f"kept at class-wise p, {state.threshold:.3g} at most",
+        }[state.policy]
+
+    # ---- the page ----
+
+    def save_html(
+        self,
+        path: str | Path,
+        state: State,
+        images: Sequence[int] | None = None,
+        steps: Sequence[int] | None = None,
+    ) -> page.Saved:
+        """Write one page that needs neither a kernel nor a network, see `page.save`."""
+        return page.save(Path(path), self, state, images, steps)
+
+
+def _named(runs: Any) -> tuple[list[str] | None, list[Any]]:
+    """Titles, where they are given, and runs of all that `s4.explore` takes."""
+    if isinstance(runs, Run | str | Path):
+        return None, [runs]
+    if isinstance(runs, dict):
+        return [str(title) for title in runs], list(runs.values())
+    if isinstance(runs, list | tuple) and all(isinstance(run, Run | str | Path) for run in runs):
+        return None, list(runs)
+    raise S4Error(f"Give a run, the path of its folder, a list of them or a dict {{title: run}}, not {runs!r}.")
+
+
+def _marked(selection: dict[str, Any], scene: dict[str, np.ndarray], maps: dict[str, np.ndarray]) -> np.ndarray | None:
+    """(h, w) bool: the pixels of a selection; None without one."""
+    truth, valid = scene["truth"], scene["valid"] > 0
+    if selection.get("kind") == "pixel":
+        found = np.zeros(truth.shape, bool)
+        found[selection["y"] : selection["y"] + 1, selection["x"] : selection["x"] + 1] = True
+        return found
+    if selection.get("kind") == "confusion":
+        return valid & (truth == selection["truth"]) & (maps["label"] == selection["label"]) & (truth != VOID)
+    if selection.get("kind") == "bin":
+        return valid & (policies.bins(maps["prob"][0]) == selection["bin"])
+    return None
+
+
+def _percent(share: float | None) -> str:
+    return "–" if share is None else f"{100 * share:.1f} %"
