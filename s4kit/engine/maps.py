@@ -13,6 +13,7 @@ from ..methods.base import PseudoLabels
 
 TOP = 3  # classes of each pixel that are stored with their probability
 LEVELS = 255
+SMOOTH = ("confidence", "prob", "entropy")  # maps that pack better as differences
 Arrays = dict[str, np.ndarray]
 
 
@@ -64,3 +65,15 @@ def pictures(images: Tensor, side: int) -> np.ndarray:
 def levels(values: Tensor) -> Tensor:
     """[0, 1] in steps of 1/255, as 0 to 255."""
     return (values.clamp(0, 1) * LEVELS).round()
+
+
+def differences(maps: np.ndarray) -> np.ndarray:
+    """Each pixel of (..., h, w) uint8 less its neighbours above and before, modulo 256: smooth maps pack better so."""
+    for axis in (-2, -1):
+        maps = np.diff(maps, axis=axis, prepend=np.zeros_like(maps.take([0], axis)))
+    return maps
+
+
+def sums(maps: np.ndarray) -> np.ndarray:
+    """What `differences` was made of."""
+    return maps.cumsum(-1, dtype=np.uint8).cumsum(-2, dtype=np.uint8)

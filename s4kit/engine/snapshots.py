@@ -25,12 +25,11 @@ from torch import Tensor
 from ..errors import S4Error
 from ..methods.base import PseudoLabels
 from .checkpoint import write_atomic
-from .maps import TOP, Arrays, beliefs, picked, pictures
+from .maps import SMOOTH, TOP, Arrays, beliefs, differences, picked, pictures, sums
 
 VERSION = 1
 EVIDENCE = "rule on an eval forward"
 LAYOUT = {"top": ((TOP,), ()), "prob": ((TOP,), ()), **dict.fromkeys(("image", "weak", "mixed"), ((), (3,)))}
-SMOOTH = ("/confidence", "/prob", "/entropy")
 
 
 # ---- the writer ----
@@ -129,20 +128,8 @@ def _lost(crop: int, side: int, classes: int) -> str:
 
 
 def _write(path: Path, arrays: Arrays) -> None:
-    stored = {key: _differences(maps) if key.endswith(SMOOTH) else maps for key, maps in arrays.items()}
+    stored = {key: differences(a) if key.rpartition("/")[2] in SMOOTH else a for key, a in arrays.items()}
     write_atomic(path, lambda file: np.savez_compressed(file, **stored))
-
-
-def _differences(maps: np.ndarray) -> np.ndarray:
-    """Each pixel of (..., h, w) uint8 less its neighbours above and before, modulo 256: smooth maps pack better so."""
-    for axis in (-2, -1):
-        maps = np.diff(maps, axis=axis, prepend=np.zeros_like(maps.take([0], axis)))
-    return maps
-
-
-def _sums(maps: np.ndarray) -> np.ndarray:
-    """What `_differences` was made of."""
-    return maps.cumsum(-1, dtype=np.uint8).cumsum(-2, dtype=np.uint8)
 
 
 # ---- the reader ----
@@ -252,8 +239,8 @@ class Snapshots:
             lead, tail = LAYOUT.get(field, ((), ()))
             if maps.shape != (*lead, self.height, self.width, *tail) or maps.dtype not in (np.uint8, np.float16):
                 raise S4Error(f"{file} is damaged: {of}/{field} is {maps.dtype} {maps.shape}; train the run again.")
-            if f"/{field}".endswith(SMOOTH):
-                found[field] = _sums(maps)
+            if field in SMOOTH:
+                found[field] = sums(maps)
         return found
 
 

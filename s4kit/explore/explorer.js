@@ -107,9 +107,19 @@ async function unpack(bytes) {
   for (const array of header.arrays) {
     const from = start + array.offset;
     // a copy, so that the place of the header does not decide whether numbers of four bytes are aligned
-    out[array.name] = { shape: array.shape, data: new (KINDS[array.dtype][0])(raw.slice(from, from + sizeOf(array))) };
+    const data = new (KINDS[array.dtype][0])(raw.slice(from, from + sizeOf(array)));
+    out[array.name] = { shape: array.shape, data: array.differences ? summed(data, array.shape.at(-1), array.shape.at(-2)) : data };
   }
   return out;
+}
+
+/** Bytes that were stored less their neighbours before and above, modulo 256, in maps of one width and height. */
+function summed(data, width, height) {
+  for (let i = 0, run = 0; i < data.length; i++) {
+    run = i % width ? run + data[i] : data[i];
+    data[i] = Math.floor(i / width) % height ? run + data[i - width] : run;
+  }
+  return data;
 }
 
 const sizeOf = (array) => array.shape.reduce((a, b) => a * b, 1) * KINDS[array.dtype][1];
@@ -208,10 +218,11 @@ class Frame {
     const n = scene.n;
     const of = (name, planes = 1) => pack[name].data.subarray(at * planes * n, (at + 1) * planes * n);
     Object.assign(this, { scene, classes, n });
-    for (const name of ["label", "weight", "confidence", "entropy"]) this[name] = of(name);
+    for (const name of ["label", "weight", "entropy"]) this[name] = of(name);
     this.top = of("top", 3);
     this.prob = of("prob", 3);
     this.p = this.prob.subarray(0, n);
+    this.confidence = pack.confidence ? of("confidence") : this.p; // left out where the rule's is the top probability
     this.masks = {};
     this.count();
   }
@@ -1696,14 +1707,16 @@ class Path extends Section {
 
   block(row, pack, suffix) {
     const { app } = this;
-    const any = pack.weak ?? pack.mixed ?? pack.loss;
-    const T = any.shape[0];
-    const [height, width] = any.shape.slice(1, 3);
+    const [T, height, width] = pack.loss.shape;
     const n = height * width;
     const there = pack.present ? range(T).filter((q) => pack.present.data[q]) : range(T);
     const at = there[nearest(there, Math.min(row.at, T - 1))]; // the nearest step of which there is a path
     const scene = { width, height, n, valid: new Uint8Array(n).fill(1), dim: new Uint32Array(n) };
-    const of = (name, planes = 1) => (pack[name] ? pack[name].data.subarray(at * planes * n, (at + 1) * planes * n) : null);
+    const of = (name, planes = 1) => {
+      if (!pack[name]) return null;
+      const from = (pack[name].shape[0] === 1 ? 0 : at) * planes * n; // a picture that never changes is there once
+      return pack[name].data.subarray(from, from + planes * n);
+    };
     const [weak, mixed, weight, loss] = [of("weak", 3), of("mixed", 3), of("weight"), of("loss")];
     const label = of("label")?.some((c) => c < app.C) ? of("label") : null;
     const ground = mixed ?? weak;

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from ..engine import Run, open_run
+from ..engine.maps import SMOOTH, differences, sums
 from ..engine.snapshots import Snapshots
 from ..errors import S4Error
 from . import policies
@@ -28,14 +29,16 @@ DTYPES = {"uint8": "u1", "uint32": "u4", "float32": "f4"}
 def encode(arrays: dict[str, np.ndarray], **header: Any) -> bytes:
     """gzip of: length of the header (uint32, little endian), the header as JSON, the arrays.
 
-    The header is {"arrays": [{"name", "dtype": "u1" | "u4" | "f4", "shape", "offset"}], ...}. Offsets count from the
-    first byte after the header; it and each of them are multiples of 4, so that a browser can view numbers in place.
+    The header is {"arrays": [{"name", "dtype": "u1" | "u4" | "f4", "shape", "offset", "differences"}], ...}. Offsets
+    count from the first byte after the header; it and each of them are multiples of 4, so that a browser can view
+    numbers in place. Smooth maps are sent as differences of neighbouring pixels, see `maps.differences`.
     """
     entries, body = [], bytearray()
     for name, values in arrays.items():
         body += b"\0" * (-len(body) % 4)
-        dtype = DTYPES[values.dtype.name]
-        entries.append({"name": name, "dtype": dtype, "shape": list(values.shape), "offset": len(body)})
+        entry = {"name": name, "dtype": DTYPES[values.dtype.name], "shape": list(values.shape), "offset": len(body)}
+        entries.append(entry | {"differences": name in SMOOTH})
+        values = differences(values) if name in SMOOTH else values
         body += np.ascontiguousarray(values, values.dtype.newbyteorder("<")).tobytes()
     head = json.dumps({"arrays": entries, **header}).encode()
     head += b" " * (-len(head) % 4)
@@ -52,7 +55,8 @@ def decode(pack: bytes) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         dtype = np.dtype("<" + entry["dtype"])
         count = int(np.prod(entry["shape"], dtype=int))
         found = np.frombuffer(raw, dtype, count, start + entry["offset"])
-        arrays[entry["name"]] = found.reshape(entry["shape"])
+        found = found.reshape(entry["shape"])
+        arrays[entry["name"]] = sums(found) if entry["differences"] else found
     return arrays, header
 
 
@@ -128,9 +132,11 @@ class Pack:
         """The arrays behind a key, see `encode`; (T, ...) are all steps of the track.
 
         "image/{k}": image (h, w, 3), truth, valid (h, w).
-        "track/{t}/{k}": label, weight, confidence, entropy (T, h, w), top, prob (T, 3, h, w).
-        "path/{t}/{k}": weak, mixed (T, h, w, 3), label (255 = none), weight, loss (T, h, w), present (T,); in the
-            header loss_max, the loss of level 255, and name, the path. Steps that are not present are zero.
+        "track/{t}/{k}": label, weight, entropy (T, h, w), top, prob (T, 3, h, w); confidence (T, h, w) where it is not
+            the top probability.
+        "path/{t}/{k}": label (255 = none), weight, loss (T, h, w), present (T,); weak, mixed (T, h, w, 3), or (1, h, w,
+            3) where they are the same at all steps; in the header loss_max, the loss of level 255, and name, the path.
+            A step that is not present shows the pictures of another one and no loss.
         "summary/{t}": over all images, pixels with known truth by label and level of prob: total, right (T, C, 256);
             truth_count (C,), pixels of each true class.
 
@@ -150,7 +156,9 @@ class Pack:
         return encode(self.first.image(self.images[k]))
 
     def _track(self, t: int, k: int) -> bytes:
-        return encode(self.maps(t, k))
+        maps = self.maps(t, k)
+        same = np.array_equal(maps["confidence"], maps["prob"][:, 0])
+        return encode({name: values for name, values in maps.items() if not (same and name == "confidence")})
 
     def _maps(self, t: int, k: int) -> dict[str, np.ndarray]:
         """All steps of a track on one image: label, weight, confidence, entropy (T, h, w), top, prob (T, 3, h, w)."""
@@ -161,16 +169,20 @@ class Pack:
     def _path(self, t: int, k: int) -> bytes:
         track = self.tracks[t]
         path, row = track.examples[k]
-        there = [step in track.snapshots.path_steps[path] for step in track.steps]
-        found = [track.snapshots.path(step, path, row) if now else {} for step, now in zip(track.steps, there)]
-        size = (self.first.height, self.first.width)
-        blank = {name: np.zeros((*size, 3), np.uint8) for name in ("weak", "mixed")}
-        blank |= {"label": np.full(size, 255, np.uint8), "weight": np.zeros(size, np.uint8)}
-        blank |= {"loss": np.zeros(size, np.float32)}
-        arrays = {name: np.stack([maps.get(name, empty) for maps in found]) for name, empty in blank.items()}
-        top = float(arrays["loss"].max())
-        arrays["loss"] = np.rint(arrays["loss"] * (255 / top if top else 0)).astype(np.uint8)
-        return encode(arrays | {"present": np.array(there, np.uint8)}, loss_max=top, name=path)
+        recorded = track.snapshots.path_steps[path]
+        present = np.array([step in recorded for step in track.steps])
+        found = [track.snapshots.path(step if step in recorded else recorded[0], path, row) for step in track.steps]
+        blank = np.zeros((self.first.height, self.first.width), np.uint8)
+        label, weight, loss, weak, mixed = (
+            np.stack([maps.get(name, blank + (255 if name == "label" else 0)) for maps in found])
+            for name in ("label", "weight", "loss", "weak", "mixed")
+        )
+        label[~present], weight[~present], loss[~present] = 255, 0, 0
+        top = float(loss.max())
+        arrays = {"label": label, "weight": weight, "loss": np.rint(loss * (255 / top if top else 0)).astype(np.uint8)}
+        for name, pictures in (("weak", weak), ("mixed", mixed)):
+            arrays[name] = pictures[:1] if (pictures == pictures[0]).all() else pictures
+        return encode(arrays | {"present": present.astype(np.uint8)}, loss_max=top, name=path)
 
     def _summary(self, t: int) -> bytes:
         classes, steps = len(self.first.classes), len(self.tracks[t].steps)
