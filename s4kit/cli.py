@@ -145,6 +145,13 @@ def parser() -> argparse.ArgumentParser:
     diagnose = command("diagnose", commands.diagnose, "Look at a run's health and say what to do.")
     diagnose.add_argument("run", metavar="RUN")
 
+    explore = command("explore", commands.explore, "The pseudo-label explorer of runs as one page, or its picture.")
+    explore.add_argument("runs", nargs="+", metavar="RUN", help="folders; several are shown side by side")
+    explore.add_argument("--html", metavar="FILE", help="write the page; it needs no kernel and no network")
+    explore.add_argument("--png", metavar="FILE", help="write a picture of what the page opens with")
+    explore.add_argument("--images", metavar="0,3", help="of the probe set (default: as many as fit in 8 MB)")
+    explore.add_argument("--steps", metavar="99,199", help="training steps with snapshots (default: all)")
+
     walk = command("walk", commands.walk, "Execute the notebooks in order; write them, their pages and an index.")
     walk.add_argument("--profile", default="cpu", metavar="cpu|gpu|paper", help="how long to train (default cpu)")
     walk.add_argument("--data", default="scenes", metavar="NAME", help="scenes, camvid, voc or cityscapes")

@@ -61,10 +61,7 @@ def train(a: argparse.Namespace) -> dict[str, Any]:
 def compare(a: argparse.Namespace) -> dict[str, Any]:
     from .report.compare import compare
 
-    try:
-        seeds = [int(word) for word in a.seeds.replace(",", " ").split()]
-    except ValueError:
-        raise S4Error(f"--seeds {a.seeds!r}: give numbers with commas, such as 0,1,2.") from None
+    seeds = _numbers("--seeds", a.seeds)
     task, options, fit = _given(a)
     result = compare(
         a.methods, a.data, a.out, seeds, task, options, fit, jobs=a.jobs, baselines=not a.no_baselines,
@@ -133,7 +130,23 @@ def doctor(a: argparse.Namespace) -> dict[str, Any]:
     return result
 
 
+def explore(a: argparse.Namespace) -> dict[str, Any]:
+    from .explore.page import write
+
+    if not (a.html or a.png):
+        raise S4Error("Say what to write: --html FILE for the page, --png FILE for a picture; or both.")
+    images, steps = (None if v is None else _numbers(n, v) for n, v in (("--images", a.images), ("--steps", a.steps)))
+    return write(a.runs, a.html, a.png, images, steps)
+
+
 def walk(a: argparse.Namespace) -> dict[str, Any]:
     from .walk.execute import walk
 
     return walk(a.profile, a.data, a.out, a.only.replace(",", " ").split(), a.notebooks)
+
+
+def _numbers(flag: str, text: str) -> list[int]:
+    try:
+        return [int(word) for word in text.replace(",", " ").split()]
+    except ValueError:
+        raise S4Error(f"{flag} {text!r}: give numbers with commas, such as 0,1,2.") from None

@@ -70,18 +70,20 @@ class Explorer(anywidget.AnyWidget):
         if self.snapshot is not None and self.snapshot > last:
             self.snapshot = last
 
-    def _answer(self, _: Any, content: dict[str, Any], __: Any) -> None:
-        """Send what the browser asks for; a mistake in it is answered in words, and logged nowhere."""
-        kind = content.get("kind")
-        wanted = {key: content.get(key) for key in ("key", "image", "track") if key in content}
-        if kind not in ("need", "full"):
+    def _answer(self, _: Any, asked: dict[str, Any], __: Any) -> None:
+        """Send what the browser asks for; what goes wrong is said there, where somebody waits for it."""
+        if asked.get("kind") not in ("need", "full"):
             return
+        about = {name: asked[name] for name in ("key", "image", "track") if name in asked}
+        about["kind"] = "full" if asked["kind"] == "full" else "pack"
         try:
-            data = self._view.pack(content.get("key")) if kind == "need" else self._full(content)
-        except S4Error as error:
-            self.send({"kind": "pack" if kind == "need" else "full", **wanted, "error": str(error)})
+            data = self._full(asked) if asked["kind"] == "full" else self._view.data.pack(asked.get("key"))
+        except Exception as error:
+            self.send(about | {"error": str(error) or type(error).__name__})
+            if not isinstance(error, S4Error):
+                raise
         else:
-            self.send({"kind": "pack" if kind == "need" else "full", **wanted}, buffers=[data])
+            self.send(about, buffers=[data])
 
     def _full(self, content: dict[str, Any]) -> bytes:
         meta = self._view.meta

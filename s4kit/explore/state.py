@@ -68,7 +68,7 @@ def check(meta: dict[str, Any], state: dict[str, Any], name: str, value: Any) ->
     if name == "image":
         return _index(value, len(meta["images"]), "image")
     if name == "snapshot":
-        track = meta["tracks"][state["tracks"][0]]
+        track = meta["tracks"][check(meta, {}, "tracks", state["tracks"])[0]]
         return _index(value, len(track["steps"]), f"snapshot of {track['title']!r}")
     if name == "threshold":
         return _share(value)
