@@ -26,7 +26,8 @@ def test_environment_yml_lists_what_pyproject_lists():
 
 
 def test_import_is_light():
-    code = "import sys, s4kit; print(sorted({'torch', 'numpy', 'timm', 'matplotlib', 'PIL'} & set(sys.modules)))"
+    heavy = {"torch", "numpy", "timm", "matplotlib", "PIL", "anywidget"}
+    code = f"import sys, s4kit; print(sorted({heavy} & set(sys.modules)))"
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
     assert out.stdout.strip() == "[]"
 
@@ -60,7 +61,8 @@ def methods_table() -> str:
     rows = ["| name | paper | venue | family | checked against |", "|---|---|---|---|---|"]
     for m in sorted(methods.table(), key=lambda m: (m["family"], m["year"], m["name"])):
         paper = f"[{m['title']}](https://arxiv.org/abs/{m['arxiv']})" if m["arxiv"] else m["title"]
-        rows.append(f"| `{m['name']}` | {paper} | {m['venue']} {m['year']} | {m['family']} | {m['parity']} |")
+        checked = f"{m['parity']}; {m['note']}" if m["note"] else m["parity"]
+        rows.append(f"| `{m['name']}` | {paper} | {m['venue']} {m['year']} | {m['family']} | {checked} |")
     return "\n".join(rows) + "\n"
 
 

@@ -101,7 +101,7 @@ def recipe(name: str, dataset: str) -> dict[str, dict[str, Any]]:
 
 
 def table() -> list[dict[str, Any]]:
-    """One row per method: name, family, title, venue, year, authors, arxiv, code, extends, parity."""
+    """One row per method: name, family, title, venue, year, authors, arxiv, code, extends, parity, note."""
     from dataclasses import asdict
 
     return [{"name": name, **asdict(get(name).card)} for name in names()]

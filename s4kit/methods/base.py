@@ -29,6 +29,7 @@ class Card:
         extends: names of the methods it builds on.
         parity: "golden" (recordings of the official code), "reference" (an independent slow version) or
             "reconstruction" (the sources leave parts open).
+        note: what every table must say of it, such as that it looks at the validation set while it trains; or "".
     """
 
     family: str
@@ -40,6 +41,7 @@ class Card:
     code: str = ""
     extends: tuple[str, ...] = ()
     parity: str = "reference"
+    note: str = ""
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,9 @@ def methods() -> list[dict[str, Any]]:
     head = ("name", "family", "venue", "year", "parity", "title")
     order = sorted(rows, key=lambda row: (row["family"] != "baselines", row["family"], row["year"], row["name"]))
     print(table(head, [[row[key] for key in head] for row in order], stretch=5))
+    for row in order:
+        if row["note"]:
+            print(f"{row['name']}: {row['note']}.")
     return rows
 
 

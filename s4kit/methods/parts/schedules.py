@@ -63,3 +63,8 @@ def log_ramp(progress: float, length: float) -> float:
 def linear(first: float, last: float, progress: float) -> float:
     """From `first` at progress 0 to `last` at progress 1."""
     return last + (first - last) * (1 - progress)
+
+
+def triangle(progress: float) -> float:
+    """From 0 up to 1 at half of the way and down to 0 again."""
+    return 1 - abs(2 * progress - 1)
