@@ -6,6 +6,7 @@ from .mixing import paste
 from .photometric import STRONG, Strong, recolour
 from .plan import Batch, Stream, ViewPlan, Views
 from .sampling import HostStep, Steps, draw_step, render
+from .warp import draw_shift, warp
 
 __all__ = [
     "STRONG",
@@ -18,6 +19,7 @@ __all__ = [
     "ViewPlan",
     "Views",
     "beta_box",
+    "draw_shift",
     "draw_step",
     "half_area_box",
     "half_box",
@@ -27,5 +29,6 @@ __all__ = [
     "render",
     "three_boxes",
     "unimatch_box",
+    "warp",
     "weak",
 ]
