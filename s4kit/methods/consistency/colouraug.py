@@ -51,8 +51,8 @@ class ColourAug(Method):
         L_u = 1/(B H W) sum over pixels of valid * c * sum_c (softmax(f(seen)) - q)^2;   with "vat" KL(q || p) instead
         L = CE(f(w(x)), y_x) + weight * L_u;   after each step: t <- decay t + (1 - decay) f, BN statistics included
     Colours come before the mixing, so that both parts of a mixed image have their own. Probabilities are blended and
-    shifted, not logits; in the c of a blend the two confidences are blended, max q_u and max q_v. The radius of "vat" is half the norm of the image's differences over two pixels: a flat image
-    is left alone.
+    shifted, not logits; in the c of a blend the two confidences are blended, max q_u and max q_v. The radius of "vat"
+    is half the norm of the image's differences over two pixels: a flat image is left alone.
 
     From the release: "shift" is a second crop of the image with flip and scale of its own there; here it is the same
     crop, moved, and what comes in from outside counts as padding. Its trial step of "vat" is 1e-6 long, which works

@@ -5,8 +5,16 @@ The draws are arguments (uniforms), so that recorded ones can be fed in; `draw_*
 
 from __future__ import annotations
 
+import random
+
+import numpy as np
 import torch
+import torch.nn.functional as F
+from einops import rearrange
 from torch import Tensor
+
+from ...data.task import VOID
+from ...views.boxes import area_boxes, rasterise
 
 
 def class_mask(label: Tensor, uniform: Tensor) -> Tensor:
@@ -32,3 +40,36 @@ def class_mask(label: Tensor, uniform: Tensor) -> Tensor:
 def draw_class_mask(label: Tensor, classes: int) -> Tensor:
     """`class_mask` with fresh draws."""
     return class_mask(label, torch.rand(len(label), classes, device=label.device))
+
+
+def block_mask(label: Tensor, blocks: int, by_class: Tensor, uniform: Tensor, boxes: Tensor) -> Tensor:
+    """A mask of its own in each block of a regular grid: half of the block's classes, or a box (ComplexMix).
+
+    Args:
+        label: (B, H, W) long.
+        blocks: k, blocks along each side; n = B k k, image by image, row by row. Where k does not divide the side the
+            last blocks are smaller.
+        by_class: (n,) bool, which blocks follow their classes; the others get their box.
+        uniform: (n, C) draws of `class_mask`. boxes: (n, 1, 4) as for `rasterise`.
+
+    Returns:
+        (B, H, W) bool.
+    """
+    batch, height, width = label.shape
+    h, w = -(-height // blocks), -(-width // blocks)
+    padded = F.pad(label, (0, w * blocks - width, 0, h * blocks - height), value=VOID)
+    each = rearrange(padded, "b (i h) (j w) -> (b i j) h w", i=blocks, j=blocks)
+    mask = torch.where(by_class.view(-1, 1, 1), class_mask(each, uniform), rasterise(boxes, (h, w)))
+    whole = rearrange(mask, "(b i j) h w -> b (i h) (j w)", b=batch, i=blocks, j=blocks)
+    return whole[:, :height, :width]
+
+
+def draw_block_mask(label: Tensor, classes: int, blocks: int) -> Tensor:
+    """`block_mask` with fresh draws: every block is a coin's choice between its classes and a box of half its area."""
+    number, device = len(label) * blocks**2, label.device
+    rng = np.random.default_rng(random.getrandbits(63))
+    size = tuple(-(-side // blocks) for side in label.shape[-2:])
+    area, aspect, corner = rng.random((number, 1)), rng.random((number, 1)), rng.random((number, 1, 2))
+    boxes = torch.from_numpy(area_boxes(area, aspect, corner, size, (0.5, 0.5))).to(device)
+    uniform = torch.rand(number, classes, device=device)
+    return block_mask(label, blocks, torch.rand(number, device=device) < 0.5, uniform, boxes)
