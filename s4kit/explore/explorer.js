@@ -19,12 +19,12 @@ let made = 0; // explorers on this page, for ids
 function h(tag, props = {}, ...children) {
   const node = document.createElement(tag);
   for (const [key, value] of Object.entries(props)) {
-    if (value === undefined || value === null || value === false) continue;
+    if (value === undefined || value === null || (value === false && !key.startsWith("aria-"))) continue;
     if (key.startsWith("on")) node.addEventListener(key.slice(2), value);
     else if (key === "css") for (const [k, v] of Object.entries(value)) node.style.setProperty(k, v);
     else if (key === "cls") node.className = value;
     else if (key === "test") node.dataset.testid = value;
-    else node.setAttribute(key, value === true ? "" : value);
+    else node.setAttribute(key, value === true && !key.startsWith("aria-") ? "" : value);
   }
   node.append(...children.filter((child) => child !== null && child !== undefined));
   return node;
@@ -416,7 +416,7 @@ function chart({ width = 340, height = 210, x: [x0, x1], y: [y0, y1], xLabel, yL
   const x = (v) => box.left + ((v - x0) / (x1 - x0 || 1)) * (box.right - box.left);
   const y = (v) => box.bottom - ((v - y0) / (y1 - y0 || 1)) * (box.bottom - box.top);
   const svg = s("svg", { viewBox: `0 0 ${width} ${height}`, class: "s4x-chart", role: "img", "aria-label": label });
-  svg.style.setProperty("max-width", `${width}px`);
+  svg.style.setProperty("max-width", `${1.3 * width}px`);
   for (const [v, text] of yTicks) {
     svg.append(s("line", { x1: box.left, x2: box.right, y1: y(v), y2: y(v), class: "grid" }));
     svg.append(s("text", { x: box.left - 5, y: y(v) + 4, class: "tick end" }, text));
@@ -494,7 +494,7 @@ class Panel {
     this.caption = h("div", { cls: "s4x-key" });
     this.stage = h("div", { cls: "s4x-stage", tabindex: 0, "aria-label": `${label ?? title}: zoom with + and -` }, this.canvas, h("i", { cls: "s4x-cross hover" }), h("i", { cls: "s4x-cross pin" }), this.note);
     this.title = h("span", {}, title);
-    this.figure = h("figure", { cls: "s4x-panel", test, role: "group" }, h("figcaption", {}, this.title, say ? h("small", {}, say) : null), this.stage, this.caption);
+    this.figure = h("figure", { cls: "s4x-panel", test, role: "group" }, h("figcaption", { title: say ? `${title}: ${say}` : null }, this.title, say ? h("small", {}, say) : null), this.stage, this.caption);
     this.view = view;
     if (pointer) watch(this.stage, view, pointer);
     else watch(this.stage, view, {});
@@ -623,7 +623,7 @@ class App {
     this.rows = [];
     this.biases = new Map();
     this.full = null;
-    this.pointed = null;
+    this.pointed = this.last = null; // pixels
     this.root = h("div", { cls: "s4x", tabindex: -1, "data-lm-suppress-shortcuts": "true", role: "region", "aria-label": "pseudo-label explorer" });
     this.view = new View(this.root);
     this.build();
@@ -673,7 +673,8 @@ class App {
     if (name === "image" && this.state.selection.kind === "pixel" && value !== this.state.image) this.state.selection = {};
     this.state[name] = value;
     this.changed(name);
-    if (!quiet) this.save();
+    if (quiet) clearTimeout(this.saving); // a drag goes on: its end saves all
+    else this.save();
   }
 
   save() {
@@ -848,6 +849,7 @@ class App {
       const summaries = await Promise.all(this.shown.map((t) => this.store.get(`summary/${t}`).catch(() => null)));
       if (turn !== this.turnNumber) return;
       if (this.scenePack !== packs[0]) {
+        this.last = null;
         this.scene = new Scene(packs[0]);
         this.scenePack = packs[0];
         this.biases.clear();
@@ -955,10 +957,10 @@ class App {
       if (this.scene.knownCount) panels.errors.paint(this.scene, (out) => this.paintErrors(out, row), row.chosen);
       else panels.errors.say("no ground truth for this image");
       if (this.rows.length > 1) {
-        head.replaceChildren(h("b", {}, row.track.title), h("span", {}, ` step ${row.step} · `), ...figuresOf(row.numbers, `-${row.t}`));
+        head.replaceChildren(h("b", {}, row.track.title), h("span", {}, `step ${row.step}`), ...figuresOf(row.numbers, `-${row.t}`));
       }
     });
-    this.numbers.replaceChildren(...figuresOf(this.rows[0].numbers, ""));
+    this.numbers.replaceChildren(...(this.rows.length > 1 ? [h("small", {}, this.first.title)] : []), ...figuresOf(this.rows[0].numbers, ""));
     this.sayMarked();
     this.section.move();
     this.read();
@@ -1093,22 +1095,23 @@ class App {
 
   point(where) {
     this.pointed = where;
+    if (where) this.last = where;
     cancelAnimationFrame(this.frame);
     this.frame = requestAnimationFrame(() => this.read());
   }
 
-  /** The pixel that is read: under the pointer, else the pinned one. */
+  /** The pixel that is read: under the pointer, else the pinned one, else the last one. */
   get pixel() {
     const { selection } = this.state;
-    return this.pointed ?? (selection.kind === "pixel" ? selection : null);
+    return this.pointed ?? (selection.kind === "pixel" ? selection : this.last);
   }
 
   read() {
     if (!this.rows.length) return;
     const { selection } = this.state;
-    this.cross("hover", this.pointed);
-    this.cross("pin", selection.kind === "pixel" ? selection : null);
     const { pixel } = this;
+    this.cross("hover", pixel === selection ? null : pixel);
+    this.cross("pin", selection.kind === "pixel" ? selection : null);
     const inside = pixel && pixel.x < this.scene.width && pixel.y < this.scene.height;
     this.tracks.forEach(({ readout }, r) => readout.show(inside ? pixel : null, this.rows[r]));
     this.section.hover(inside ? pixel.y * this.scene.width + pixel.x : null);
@@ -1157,7 +1160,12 @@ class App {
       const name = this.rows.length > 1 ? `${this.meta.tracks[t].title}: ` : "";
       return `${name}${whole(all)} pixels, ${whole(kept)} of them kept`;
     });
-    this.marked.replaceChildren(h("span", {}, h("b", {}, `Marked: ${words()}`), ` — ${counts.join("; ")}.`), h("button", { type: "button", test: "clear", onclick: () => this.set("selection", {}) }, "clear"));
+    this.marked.replaceChildren(h("span", {}, h("b", {}, `Marked: ${words()}`), ` — ${counts.join("; ")}.`), h("button", { type: "button", test: "clear", onclick: () => this.clear() }, "clear"));
+  }
+
+  clear() {
+    this.last = null;
+    this.set("selection", {});
   }
 
   // ---- controls ----
@@ -1230,11 +1238,12 @@ class App {
       "[": () => this.set("threshold", Math.max(0, this.level - 1) / 255),
       "]": () => this.set("threshold", Math.min(255, this.level + 1) / 255),
       p: () => this.set("policy", next),
-      Escape: () => this.set("selection", {}),
+      Escape: () => this.clear(),
     }[key];
   }
 }
 
+const LINES = pack32(120, 120, 126);
 const stripes = (i, width) => pack32(...UNKNOWN[((i % width) + Math.floor(i / width)) & 4 ? 0 : 1]);
 
 function paintLevels(out, levels, colours) {
@@ -1267,6 +1276,7 @@ class Readout {
   show(pixel, row) {
     const { app } = this;
     if (!pixel) {
+      for (const name of ["x", "y"]) delete this.host.dataset[name];
       this.host.replaceChildren(h("b", {}, "One pixel"), h("p", {}, "Hover or touch a picture to read a pixel; click to pin it."));
       return;
     }
@@ -1317,12 +1327,12 @@ class Readout {
       return truth < 0 || plane === undefined ? null : [step, at("prob", q, plane, 3) / 255];
     });
     const drawn = chart({
-      width: 260, height: 112, left: 34, x: [steps[0], steps[steps.length - 1]], y: [0, 1], yTicks: [[0, "0"], [0.5, "50"], [1, "100 %"]],
+      width: 260, height: 112, left: 42, x: [steps[0], steps[steps.length - 1]], y: [0, 1], yTicks: [[0, "0"], [0.5, "50"], [1, "100 %"]],
       xTicks: [[steps[0], String(steps[0])], [steps[steps.length - 1], `step ${steps[steps.length - 1]}`]],
       series: [{ points: right, cls: "faint" }, { points: spots, cls: "main" }],
       label: `top probability of this pixel over the training: ${spots.map(([step, p]) => `step ${step} ${Math.round(100 * p)} %`).join(", ")}`,
     });
-    drawn.over.append(s("line", { x1: drawn.x(row.step), x2: drawn.x(row.step), y1: drawn.box.top, y2: drawn.box.bottom, class: "now" }));
+    drawn.over.append(s("line", { x1: drawn.x(row.step), x2: drawn.x(row.step), y1: drawn.box.top, y2: drawn.box.bottom, class: "moment" }));
     steps.forEach((step, q) => {
       const label = at("label", q);
       const dot = s("circle", { cx: drawn.x(step), cy: drawn.y(spots[q][1]), r: at("weight", q) ? 5 : 3.5, class: at("weight", q) ? "dot ring" : "dot" });
@@ -1330,7 +1340,7 @@ class Readout {
       dot.append(s("title", {}, `step ${step}: ${app.classes[label] ?? "no label"}, ${percent(spots[q][1], 0)}, ${at("weight", q) ? "kept" : "rejected"} by the own rule`));
       drawn.over.append(dot);
     });
-    return h("div", { cls: "history", test: `history${this.suffix}` }, drawn.svg, h("small", {}, "Line: top probability; dashed: the true class. Ringed: kept by the own rule."));
+    return h("div", { cls: "history", test: `history${this.suffix}` }, drawn.svg, h("small", {}, "Top probability; dashed: the true class; ringed: kept by the own rule."));
   }
 }
 
@@ -1410,7 +1420,7 @@ class WhatIf extends Section {
     const low = Math.min(0.9, Math.floor(10 * Math.min(1, ...all.map((at) => at.precision))) / 10);
     const ticks = [low, (low + 1) / 2, 1].map((v) => [v, `${Math.round(100 * v)}${v === 1 ? " %" : ""}`]);
     const drawn = chart({
-      width: 460, height: 270, x: [0, 1], y: [low, 1], xTicks: SHARES, yTicks: ticks, xLabel: "kept (coverage)", yLabel: "right among kept (precision)", left: 52,
+      width: 350, height: 260, x: [0, 1], y: [low, 1], xTicks: SHARES, yTicks: ticks, xLabel: "kept (coverage)", yLabel: "right among kept (precision)", left: 52,
       series: [...(probe ? [{ points: points(probe), cls: "probe" }] : []), ...Object.keys(curves).map((key) => ({ points: known ? points(curves[key]) : [], cls: key }))],
       label: "precision against coverage for all thresholds",
     });
@@ -1463,7 +1473,7 @@ class WhatIf extends Section {
       return { c, cells, node: h("tr", { test: `bars-${c}` }, name, ...Object.values(cells).map(({ node }) => node)) };
     });
     const head = h("tr", {}, ...[["class", ""], ["right", "share of the kept pixels with this label that are right (precision)"], ["kept", "share of the class's true pixels that are kept (coverage)"], ["of the kept", "share of all kept pixels that have this label: the class balance that is trained on"], ["of the truth", "share of the pixels that truly have this class"]].map(([text, title]) => h("th", { scope: "col", title }, text)));
-    return { lines, truth, known: app.scene.knownCount, host: h("div", {}, h("h5", {}, "Per class: precision, coverage, and the balance of what is kept"), h("div", { cls: "s4x-scroll" }, h("table", { cls: "s4x-bars" }, h("thead", {}, head), h("tbody", {}, ...lines.map(({ node }) => node))))) };
+    return { lines, truth, known: app.scene.knownCount, host: h("div", {}, h("h5", {}, "Per class: precision, coverage and class balance"), h("div", { cls: "s4x-scroll" }, h("table", { cls: "s4x-bars" }, h("thead", {}, head), h("tbody", {}, ...lines.map(({ node }) => node))))) };
   }
 
   move() {
@@ -1547,7 +1557,7 @@ class Reliability extends Section {
     const { bins, ece } = row.frame.reliability();
     const most = Math.max(1, ...bins.map((bin) => bin.pixels));
     const drawn = chart({
-      width: 430, height: 300, x: [0, 1], y: [0, 1], xTicks: SHARES, yTicks: SHARES, xLabel: "top probability", yLabel: "right", left: 52,
+      width: 360, height: 270, x: [0, 1], y: [0, 1], xTicks: SHARES, yTicks: SHARES, xLabel: "top probability", yLabel: "right", left: 52,
       series: [], label: `reliability diagram: ${bins.map((bin, k) => `from ${10 * k} %: ${percent(ratio(bin.right, bin.pixels), 0)} right`).join(", ")}`,
     });
     drawn.svg.setAttribute("role", "group");
@@ -1558,7 +1568,7 @@ class Reliability extends Section {
       drawn.over.append(s("path", { d: line(probe.bins.map((bin) => (bin.pixels ? [bin.sum / bin.pixels / 255, bin.right / bin.pixels] : null)).filter(Boolean), drawn.x, drawn.y), class: "line probe" }));
     }
     const gap = (value) => (value === null ? "–" : percent(value));
-    const words = h("p", { cls: "small", test: `ece${suffix}`, "data-ece": ece ?? "" }, `Mean gap between confidence and being right (ECE, 10 bins): ${gap(ece)} here`, probe ? `, ${gap(probe.ece)} over all probe images (grey line).` : ".", " The darker a bar, the more pixels.");
+    const words = h("p", { cls: "small", test: `ece${suffix}`, "data-ece": ece ?? "" }, `Mean gap between confidence and being right (ECE, 10 bins): ${gap(ece)} here`, probe ? `, ${gap(probe.ece)} over all probe images (grey line).` : ".", " The fuller its colour, the more pixels a bar has.");
     return { row, parts, host: h("div", { cls: "s4x-block" }, this.heading(row), drawn.svg, words) };
   }
 
@@ -1629,7 +1639,7 @@ class Bias extends Section {
     const most = Math.max(4, ...counts);
     const { steps } = row.track;
     const drawn = chart({
-      width: 400, height: 220, left: 52, x: [steps[0], steps[steps.length - 1]], y: [0, most], yTicks: [[0, "0"], [most, whole(most)]], yLabel: "pixels, 2 or more",
+      width: 330, height: 200, left: 52, x: [steps[0], steps[steps.length - 1]], y: [0, most], yTicks: [[0, "0"], [most, whole(most)]], yLabel: "pixels, 2 or more",
       xTicks: [[steps[0], String(steps[0])], [steps[steps.length - 1], `step ${steps[steps.length - 1]}`]], xLabel: "training", series: [{ points: steps.map((step, q) => [step, counts[q]]), cls: "main" }],
       label: `stuck pixels over the training: ${counts.join(", ")}`,
     });
@@ -1735,7 +1745,7 @@ class Path extends Section {
       for (let i = 0; i < n; i++) out[i] = pack32(bytes[3 * i], bytes[3 * i + 1], bytes[3 * i + 2]);
     };
     const labels = (out, by) => {
-      for (let i = 0; i < n; i++) out[i] = by && !by[i] ? scene.dim[i] : label[i] < app.C ? app.colours[label[i]] : stripes(i, width);
+      for (let i = 0; i < n; i++) out[i] = by && !by[i] ? ((i % width) + Math.floor(i / width)) % 6 ? scene.dim[i] : LINES : label[i] < app.C ? app.colours[label[i]] : stripes(i, width);
     };
     const panels = steps.map(([test, title, say, there, colour]) => {
       const panel = new Panel({ title, say, test: `panel-${test}${suffix}`, view: this.view });
@@ -1817,19 +1827,20 @@ class Ranking extends Section {
       return (high ? y - x : x - y) || a - b;
     });
     const choose = h("div", { cls: "s4x-choice", role: "group", "aria-label": "order by" }, ...MEASURES.map(([key, text]) => h("button", { type: "button", test: `rank-${key}`, "aria-pressed": key === this.by, onclick: () => ((this.by = key), this.update()) }, text)));
-    const titles = app.rows.length > 1 ? app.rows.map((row) => row.track.title) : [""];
-    const head = h("tr", {}, h("th", {}, ""), h("th", { scope: "col" }, "image"), ...app.rows.flatMap((_, r) => MEASURES.map(([, text]) => h("th", { scope: "col" }, titles[r] ? `${text} (${titles[r]})` : text))));
+    const several = app.rows.length > 1;
+    const measures = several ? MEASURES.filter(([key]) => key === this.by) : MEASURES;
+    const head = h("tr", {}, h("th", {}, ""), h("th", { scope: "col" }, "image"), ...app.rows.flatMap((row) => measures.map(([, text]) => h("th", { scope: "col" }, several ? row.track.title : text))));
     const body = order.map((k, place) => {
       const image = app.meta.images[k];
       const jump = h("button", { type: "button", test: `rank-jump-${place}`, "data-image": k, "aria-current": k === app.state.image ? "true" : null, onclick: () => app.set("image", k) }, image.id);
-      const cells = app.rows.flatMap((row) => MEASURES.map(([key, , , show]) => {
+      const cells = app.rows.flatMap((row) => measures.map(([key, , , show]) => {
         const x = quality(row, k)[key] ?? null;
         const fill = key !== "bias" && x !== null ? h("span", { cls: "track" }, h("i", { cls: key === "coverage" ? "coverage" : "precision", css: { width: `${100 * x}%` } })) : null;
         return h("td", {}, h("span", { cls: "cell" }, fill, h("span", {}, show(x))));
       }));
       return h("tr", { cls: k === app.state.image ? "here" : "" }, h("td", {}, String(place + 1)), h("th", { scope: "row" }, jump, image.known ? null : h("small", {}, " no truth")), ...cells);
     });
-    this.host.replaceChildren(this.intro("The probe images by the quality of their pseudo-labels at this snapshot, under the method's own rule, worst first. Click a name to go there."), choose, h("div", { cls: "s4x-scroll" }, h("table", { cls: "s4x-ranking" }, h("thead", {}, head), h("tbody", {}, ...body))));
+    this.host.replaceChildren(this.intro("The probe images by the quality of their pseudo-labels at this snapshot, under the method's own rule, worst first (of several tracks: by the first). Click a name to go there."), choose, h("div", { cls: "s4x-scroll" }, h("table", { cls: "s4x-ranking" }, h("thead", {}, head), h("tbody", {}, ...body))));
   }
 }
 

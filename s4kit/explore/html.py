@@ -50,7 +50,7 @@ def save_html(
     text = page(meta, packs, state, title).encode()
     if len(text) > LIMIT:
         raise S4Error(
-            f"The page would have {len(text) / 2**20:.1f} MB with {len(meta['images'])} images, and {LIMIT >> 20} MB is "
+            f"The page would have {len(text) / 2**20:.1f} MB with {len(meta['images'])} images; {LIMIT >> 20} MB is "
             "the most that mails and course platforms take: choose fewer images or fewer steps."
         )
     path = Path(path)
