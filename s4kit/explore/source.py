@@ -62,7 +62,8 @@ def show(obj: Any, *, only: str | Sequence[str] | None = None) -> Source:
 
 
 def _read(obj: Any) -> tuple[str, str]:
-    obj = inspect.unwrap(getattr(obj, "__func__", obj))
+    obj = getattr(obj, "fget", None) or getattr(obj, "__func__", obj)  # a property, a bound or a class method
+    obj = inspect.unwrap(obj)
     try:
         lines, first = inspect.getsourcelines(obj)
         file = inspect.getsourcefile(obj) or ""
@@ -88,6 +89,9 @@ def _in_package(path: Path) -> str:
     return "/".join(path.parts[path.parts.index("site-packages") + 1 :])
 
 
+PRE = "margin:0;background:none;color:inherit;font-family:ui-monospace,Consolas,monospace;font-size:.9em"
+
+
 def highlighted(code: str) -> str:
     """Python code as HTML with its colours inline (kept by GitHub, e-mail and exports); plain without Pygments."""
     box = "background:#f6f7f9;color:#1c1c22;padding:.7em 1em;border-radius:6px;line-height:1.4;overflow-x:auto"
@@ -97,4 +101,6 @@ def highlighted(code: str) -> str:
         from pygments.lexers import PythonLexer
     except ImportError:
         return f"<pre style='{box}'>{escape(code)}</pre>"
-    return highlight(code, PythonLexer(), HtmlFormatter(noclasses=True, nobackground=True, cssstyles=box))
+    return highlight(
+        code, PythonLexer(), HtmlFormatter(noclasses=True, nobackground=True, cssstyles=box, prestyles=PRE)
+    )

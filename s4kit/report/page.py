@@ -10,8 +10,6 @@ from typing import Any
 
 from . import html, pictures, plots, text
 
-KEPT = ("kept_target", "kept_own", "kept_pseudo")
-
 
 def write_report(out: Path, result: dict[str, Any], work: Sequence[tuple[Any, int, Path]], images: int = 4) -> None:
     """Write curves.png, grid.png and report.html into `out`.
@@ -44,9 +42,11 @@ def _curves(light: Path, dark: Path, work: Sequence[tuple[Any, int, Path]]) -> N
 
 
 def kept_shares(rows: Sequence[dict[str, Any]], points: int = 60) -> list[tuple[int, float]]:
-    """(step, share of unlabelled pixels trained on) of a run, averaged over stretches of steps; [] without a rule."""
-    names = [key for key in (rows[-1] if rows else {}) if key.startswith("kept_")]
-    column = next((name for name in KEPT if name in names), names[0] if names else None)
+    """(step, share of unlabelled pixels trained on) of a run, averaged over stretches of steps; [] without a rule.
+
+    Of several unlabelled terms it is the first one's.
+    """
+    column = next((key for key in (rows[-1] if rows else {}) if key.startswith("kept_")), None)
     values = [(row["step"], row[column]) for row in rows if column and row.get(column) is not None]
     stretch = max(1, len(values) // points)
     parts = [values[i : i + stretch] for i in range(0, len(values), stretch)]
@@ -64,7 +64,7 @@ def _grid(light: Path, dark: Path, work: Sequence[tuple[Any, int, Path]], images
         if plan.method not in found:
             found[plan.method] = pictures.predictions(open_run(folder), rows, task)
     for path in (light, dark):
-        pictures.grid(path, task, rows, found, dark=path is dark)
+        plots.save(pictures.grid(task, rows, found, dark=path is dark), path, dpi=180)
 
 
 # ---- the page ----

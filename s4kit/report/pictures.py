@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -67,9 +66,9 @@ def picture_iou(prediction: np.ndarray, truth: np.ndarray, classes: int) -> floa
     return float((hit[union > 0] / union[union > 0]).mean()) if union.any() else float("nan")
 
 
-def grid(path: Path, task: Task, rows: Sequence[int], found: dict[str, list[np.ndarray]], dark: bool = False) -> None:
-    """Write the picture grid: one line per image; image, truth, then each method's prediction with its mIoU."""
-    from .plots import figure, ink, save
+def grid(task: Task, rows: Sequence[int], found: dict[str, list[np.ndarray]], dark: bool = False) -> Any:
+    """The picture grid as a figure: one line per image; image, truth, then each method's prediction with its mIoU."""
+    from .plots import figure, ink
 
     samples = [task.val.read(row) for row in rows]
     height, width = samples[0].image.shape[1:]
@@ -92,7 +91,7 @@ def grid(path: Path, task: Task, rows: Sequence[int], found: dict[str, list[np.n
             if line == 0:
                 axis.set_title(name, fontsize=10, color=ink(dark))
     legend(fig, task, legend_lines, dark)
-    save(fig, path, dpi=180)
+    return fig
 
 
 def legend(fig: Any, task: Task, lines: int, dark: bool = False) -> None:

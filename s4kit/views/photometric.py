@@ -53,6 +53,12 @@ class Strong:
             "sigma": np.float32(rng.uniform(*self.sigma)),
         }
 
+    def sample(self, image: Tensor, seed: int = 0) -> Tensor:
+        """(B, 3, H, W) images in [0, 1], each changed by a draw of its own; for looking at."""
+        rng = np.random.default_rng(seed)
+        draws = [self.draw(rng) for _ in image]
+        return self.apply(image, {key: np.stack([d[key] for d in draws]) for key in draws[0]})
+
     def apply(self, image: Tensor, params: Params) -> Tensor:
         """Change (B, 3, H, W) images in [0, 1] by parameters stacked over the batch; returns new images."""
         if image.device.type == "cpu" and len(image) > 1:  # one sample at a time stays in the processor's cache

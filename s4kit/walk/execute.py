@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Sequence
 from datetime import date
@@ -152,7 +153,7 @@ def execute(notebook: Any, folder: Path, name: str, tell: Callable[[str], None] 
     """Execute a notebook in place, in `folder`, with this Python; returns the error in words, "" if there was none."""
     from jupyter_client import AsyncKernelManager
     from nbclient import NotebookClient
-    from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
+    from nbclient.exceptions import CellExecutionError, DeadKernelError
 
     manager = AsyncKernelManager(kernel_name="python3")
     manager.kernel_spec.argv[0] = sys.executable  # a kernel of the same name may belong to another Python
@@ -171,23 +172,27 @@ def execute(notebook: Any, folder: Path, name: str, tell: Callable[[str], None] 
         notebook,
         km=manager,
         timeout=None,
+        startup_timeout=300,
         record_timing=False,
         resources={"metadata": {"path": str(folder)}},
         on_cell_start=begins,
     )
-    try:
-        client.execute(env=_environment(folder))
-    except (CellExecutionError, CellTimeoutError, DeadKernelError) as error:
-        return in_words(name, at[0], notebook.cells[at[0]].source, error)
+    with tempfile.TemporaryFile("w+") as log:  # what the kernel itself says, beside its cells
+        try:
+            client.execute(env=_environment(folder), stdout=log, stderr=log)
+        except CellExecutionError as error:
+            return in_words(name, at[0], notebook.cells[at[0]].source, f"{error.ename}: {error.evalue}")
+        except DeadKernelError as error:
+            log.seek(0)
+            return in_words(name, at[0], notebook.cells[at[0]].source, f"{error}\n{log.read()[-2000:]}")
     return ""
 
 
-def in_words(name: str, index: int, source: str, error: Exception) -> str:
+def in_words(name: str, index: int, source: str, error: str) -> str:
     """Which notebook, which cell, which error."""
     line = next((line for line in source.splitlines() if line.strip() and not line.startswith("#")), "")
-    what = f"{error.ename}: {error.evalue}" if hasattr(error, "ename") else str(error)
-    what = re.sub(r"\x1b\[[0-9;]*m", "", what)
-    return f"{name}, cell {index + 1} ({line.strip()[:70]!r}): {what}"
+    plain = re.sub(r"\x1b\[[0-9;]*m", "", error)
+    return f"{name}, cell {index + 1} ({line.strip()[:70]!r}): {plain}"
 
 
 def _environment(folder: Path) -> dict[str, str]:
@@ -261,4 +266,5 @@ def page(notebook: Any, path: Path) -> None:
     for url in ("require_js_url", "jquery_url", "mermaid_js_url", "jupyter_widgets_base_url", "widget_renderer_url"):
         setattr(exporter, url, "")
     body, _ = exporter.from_notebook_node(notebook, resources={"metadata": {"name": path.stem}})
+    body = re.sub(r'href="(\d\d_\w+)\.ipynb', r'href="\1.html', body)  # from page to page
     path.write_text(body, encoding="utf-8")

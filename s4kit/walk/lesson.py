@@ -84,6 +84,12 @@ class Lesson:
 
     __repr__ = __str__
 
+    @property
+    def steps(self) -> int:
+        """Steps of one training of the supervised baseline, and of all methods where they are equal."""
+        with redirect_stderr(io.StringIO()):
+            return setup.settle(self._plan("supervised"), self.task).fit["steps"]
+
     # ---- before training ----
 
     def method(self, name: str, **options: Any) -> Any:
@@ -181,6 +187,17 @@ class Lesson:
 
         return explore(self.runs(*names), **options)
 
+    def predictions(self, *names: str, images: int = 4) -> Any:
+        """Images of val, their truth, and what runs of this lesson say of them, with the mIoU of each picture."""
+        from ..report import pictures
+
+        rows = pictures.varied(self.task, images)
+        return pictures.grid(
+            self.task,
+            rows,
+            {name: pictures.predictions(run, rows, self.task) for name, run in self.runs(*names).items()},
+        )
+
     def table(self, *names: str) -> Table:
         """The finished runs side by side: validation mIoU in percent, and the distance to both baselines."""
         runs = self.runs(*names)
@@ -204,9 +221,14 @@ def finished_runs(folder: Path) -> dict[str, Any]:
     return {of.name: open_run(of) for of in folders if finished(of)}
 
 
-def run_name(method: str, seed: int, *parts: dict[str, Any] | None) -> str:
+def run_name(method: str, seed: int, task: dict | None, fit: dict | None, options: dict | None) -> str:
     """ "cutmix", "cutmix tau=0.5", "cutmix labelled=4 seed=1": what differs from the profile, fit for a folder."""
-    given = {key: value for part in parts for key, value in (part or {}).items()} | ({"seed": seed} if seed else {})
+    given = (
+        {"split" if key == "seed" else key: value for key, value in (task or {}).items()}
+        | (fit or {})
+        | (options or {})
+    )
+    given |= {"seed": seed} if seed else {}
     words = [f"{key}={value}" for key, value in given.items()]
     return " ".join([method, *("".join(c if c.isalnum() or c in "=.-_" else "-" for c in word) for word in words)])
 
@@ -238,9 +260,9 @@ def runs_base() -> Path:
 
 def shown(path: Path) -> str:
     """A path for people: relative where it lies below the current folder or the base of the runs."""
-    if os.environ.get(BASE) and path.is_relative_to(runs_base()):
+    if path.is_absolute() and os.environ.get(BASE) and path.is_relative_to(runs_base()):
         return f"${BASE}/{path.relative_to(runs_base())}"
-    return str(path)
+    return path.as_posix()
 
 
 def _on_colab() -> bool:

@@ -27,15 +27,17 @@ MISSING = {
 }
 
 CELL = """\
-# The same cell in every notebook: it installs s4kit where it is missing (Colab), never touches torch or numpy.
-import importlib.util, subprocess, sys
+# Installs s4kit where it is missing (Colab); touches neither torch nor numpy.
+from importlib.util import find_spec
 
-if importlib.util.find_spec("s4kit") is None:
+if find_spec("s4kit") is None:
+    import subprocess, sys
     lacking = {{{lacking}}}
-    need = ["s4kit @ git+{address}"]
-    need += [spec for name, spec in lacking.items() if importlib.util.find_spec(name) is None]
-    subprocess.run([sys.executable, "-m", "pip", "install", "-q", "--no-deps", *need], check=True)
-# On Colab, to keep runs and data when it disconnects: from google.colab import drive; drive.mount("/content/drive")
+    wanted = ["s4kit @ git+{address}"]
+    wanted += [spec for name, spec in lacking.items() if find_spec(name) is None]
+    subprocess.run([sys.executable, "-m", "pip", "install", "-q", "--no-deps", *wanted], check=True)
+# Colab forgets. To keep runs and data, mount your Drive first:
+# from google.colab import drive; drive.mount("/content/drive")
 import s4kit as s4"""
 
 

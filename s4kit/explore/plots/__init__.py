@@ -5,12 +5,14 @@ with stripes. Confidence is shown from dark to light in "cividis", readable with
 """
 
 from .features import embeddings, project
-from .images import boxes, grid, overlay, pseudo, views
+from .images import blend, boxes, grid, overlay, pseudo, views
 from .labels import class_share, histogram, quality, recorded, reliability
-from .scores import class_frequency, confusion, iou_bars
+from .scores import bars, class_frequency, confusion, iou_bars
 from .training import curves, lines, losses
 
 __all__ = [
+    "bars",
+    "blend",
     "boxes",
     "class_frequency",
     "class_share",

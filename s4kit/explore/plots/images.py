@@ -119,19 +119,21 @@ def overlay(
         images: n images; a tensor (n, 3, H, W) will do. labels: n label maps. kept: n masks.
         alpha: 0 shows the image alone, 1 the labels alone.
     """
-    shown = []
-    for k, (image, label) in enumerate(zip(images, labels)):
-        ground = _unit(_array(image))
-        label = _array(label).astype(np.uint8)
-        on = label != VOID if kept is None else (label != VOID) & (_array(kept[k]) > 0)
-        grey = np.repeat(ground.mean(2, keepdims=True), 3, 2) * 0.6 + 0.35
-        blend = (1 - alpha) * ground + alpha * colour(label, task.palette) / 255
-        shown.append(np.where(on[..., None], blend, grey))
+    masks = [None] * len(images) if kept is None else kept
+    shown = [blend(image, label, task, alpha, mask) for image, label, mask in zip(images, labels, masks)]
     fig = grid([shown], titles=titles, size=2.0)
     lines = _legend_lines(task, len(shown), 2.0)
     fig.set_figheight(fig.get_figheight() + 0.24 * lines)
     legend(fig, task, lines)
     return fig
+
+
+def blend(image: Any, label: Any, task: Task, alpha: float = 0.6, kept: Any = None) -> np.ndarray:
+    """One image with its label map over it, (H, W, 3) float in [0, 1], see `overlay`; for `grid`."""
+    ground, label = _unit(_array(image)), _array(label).astype(np.uint8)
+    on = (label != VOID) & (True if kept is None else _array(kept) > 0)
+    grey = np.repeat(ground.mean(2, keepdims=True), 3, 2) * 0.6 + 0.35
+    return np.where(on[..., None], (1 - alpha) * ground + alpha * colour(label, task.palette) / 255, grey)
 
 
 def _unit(image: np.ndarray) -> np.ndarray:

@@ -75,6 +75,22 @@ def confusion(scores: Any, classes: tuple[str, ...] | None = None) -> Picture:
     return fig
 
 
+def bars(values: Mapping[str, float], ylabel: str, task: Task | None = None) -> Picture:
+    """One bar per name; with a task, those named like its classes have their colours."""
+    colours = dict(zip(task.classes, task.palette)) if task else {}
+    fig = figure((max(4.0, 0.75 * len(values) + 0.6), 3.0))
+    axis = fig.subplots()
+    shades = [np.array(colours.get(name, (0, 114, 178))) / 255 for name in values]
+    drawn = axis.bar(list(values), list(values.values()), 0.7, color=shades, edgecolor="#333", lw=0.6)
+    axis.bar_label(drawn, [f"{v:g}" if isinstance(v, int) else f"{v:.3g}" for v in values.values()], fontsize=9)
+    axis.set_ylabel(ylabel)
+    axis.margins(y=0.12)
+    dress(axis)
+    axis.grid(visible=False, axis="x")
+    axis.tick_params(axis="x", rotation=30 if len(values) > 8 else 0)
+    return fig
+
+
 def class_frequency(task: Task, among: int = 200) -> Picture:
     """How often the classes occur: share of pixels (log scale) and number of images, labelled images beside val.
 
