@@ -9,6 +9,7 @@ array that equals another is left out, and smooth ones are stored as differences
 from __future__ import annotations
 
 import json
+import math
 import re
 import zipfile
 import zlib
@@ -22,12 +23,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..data.task import VOID
 from ..errors import S4Error
 from ..methods.base import PseudoLabels
 from .checkpoint import write_atomic
 from .maps import SMOOTH, TOP, Arrays, beliefs, differences, picked, pictures, sums
 
 VERSION = 1
+LARGEST = 4096  # pixels of a side, images of a probe set: more is no snapshot
 EVIDENCE = "rule on an eval forward"
 LAYOUT = {"top": ((TOP,), ()), "prob": ((TOP,), ()), **dict.fromkeys(("image", "weak", "mixed"), ((), (3,)))}
 
@@ -167,6 +170,14 @@ class Snapshots:
             raise S4Error(f"{file} is damaged ({error!r}); train the run again.") from error
         if version != VERSION:
             raise S4Error(f"{file} has version {version}, this kit reads {VERSION}; train the run again.")
+        if not self._plausible():
+            raise S4Error(f"{file} is damaged: its sizes, classes and colours make no sense; train the run again.")
+
+    def _plausible(self) -> bool:
+        """Whether the index can be true; the arrays are then held to it before they are unpacked."""
+        sizes = 0 < self.height <= LARGEST and 0 < self.width <= LARGEST
+        colours = all(len(rgb) == 3 and 0 <= min(rgb) <= max(rgb) <= 255 for rgb in self.palette)
+        return sizes and colours and 0 < len(self.classes) == len(self.palette) <= VOID and 0 < len(self.ids) <= LARGEST
 
     def __len__(self) -> int:
         """Number of probe images."""
@@ -184,14 +195,17 @@ class Snapshots:
 
     def image(self, k: int) -> Arrays:
         """image (h, w, 3), truth (h, w) with 255 = unknown, valid (h, w) with 0 = padding; uint8."""
-        return self._read(self.folder / "images.npz", k, "image", "truth", "valid")
+        file = self.folder / "images.npz"
+        found = self._read(file, k, "image", "truth", "valid")
+        self._check(file, found, "truth", "image", "valid")
+        return found
 
     def read(self, step: int, name: str, k: int) -> Arrays:
         """The maps of one image at one step, see `beliefs`."""
         found = self._read(self._file(step), f"{name}/{k}", "top", "prob", "label", "weight", "confidence", "entropy")
-        found = {"label": found["top"][0], "confidence": found["prob"][0]} | found
-        if found["label"].max() >= len(self.classes):
-            raise S4Error(f"{self._file(step)} has labels beyond the {len(self.classes)} classes; train the run again.")
+        if "top" in found and "prob" in found:
+            found = {"label": found["top"][0], "confidence": found["prob"][0]} | found
+        self._check(self._file(step), found, "label", "top", "prob", "weight", "confidence", "entropy")
         return found
 
     def examples(self, name: str) -> int:
@@ -214,6 +228,15 @@ class Snapshots:
             found |= self._read(self._file(earlier, "_path"), f"{name}/{k}", *wanted)
         return found | {"loss": found["loss"].astype(np.float32)}
 
+    def _check(self, file: Path, found: Arrays, labels: str, *others: str) -> None:
+        """Raises S4Error where an array is missing or a label is none of the classes (255 is unknown in the truth)."""
+        for name in (labels, *others):
+            if name not in found:
+                raise S4Error(f"{file} is damaged: it has no {name} of some image; train the run again.")
+        values = found[labels]
+        if ((values >= len(self.classes)) & ((labels == "label") | (values != VOID))).any():
+            raise S4Error(f"{file} has labels beyond the {len(self.classes)} classes; train the run again.")
+
     # ---- files ----
 
     def _file(self, step: int, kind: str = "") -> Path:
@@ -234,14 +257,21 @@ class Snapshots:
     def _read(self, file: Path, of: str | int, *fields: str) -> Arrays:
         """Those of the arrays `<of>/<field>` that the file has, unpacked and checked."""
         with _opened(file) as arrays:
-            found = {field: arrays[f"{of}/{field}"] for field in fields if f"{of}/{field}" in arrays}
-        for field, maps in found.items():
-            lead, tail = LAYOUT.get(field, ((), ()))
-            if maps.shape != (*lead, self.height, self.width, *tail) or maps.dtype not in (np.uint8, np.float16):
-                raise S4Error(f"{file} is damaged: {of}/{field} is {maps.dtype} {maps.shape}; train the run again.")
-            if field in SMOOTH:
-                found[field] = sums(maps)
-        return found
+            there = [field for field in fields if f"{of}/{field}" in arrays]
+            found = {field: self._array(arrays, f"{of}/{field}", *LAYOUT.get(field, ((), ()))) for field in there}
+        return {field: sums(maps) if field in SMOOTH else maps for field, maps in found.items()}
+
+    def _array(self, arrays: Any, key: str, lead: tuple[int, ...], tail: tuple[int, ...]) -> np.ndarray:
+        """One array; what its header says is checked first, so that a file from elsewhere cannot fill the memory."""
+        with arrays.zip.open(f"{key}.npy") as file:
+            if np.lib.format.read_magic(file) != (1, 0):
+                raise ValueError(f"{key} is of another format")
+            shape, by_columns, dtype = np.lib.format.read_array_header_1_0(file)
+            if shape != (*lead, self.height, self.width, *tail) or dtype not in (np.uint8, np.float16):
+                raise ValueError(f"{key} is {dtype} {shape}")
+            data = file.read(math.prod(shape) * dtype.itemsize)
+        flat = np.frombuffer(data, dtype)
+        return flat.reshape(shape[::-1]).T if by_columns else flat.reshape(shape)
 
 
 @contextmanager

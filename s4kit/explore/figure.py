@@ -19,7 +19,7 @@ OUTCOMES = {
     "kept, right": (86, 180, 233),
     "kept, wrong": (230, 120, 0),
     "rejected, right": (226, 226, 226),
-    "rejected, wrong": (150, 150, 150),
+    "rejected, wrong": (112, 112, 120),
 }
 MARK = (240, 0, 220)  # the selection
 

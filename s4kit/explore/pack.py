@@ -147,6 +147,8 @@ class Pack:
         try:
             makers = {"image": self._image, "track": self._track, "path": self._path, "summary": self._summary}
             return makers[kind](*(_index(n) for n in numbers))
+        except S4Error:
+            raise
         except (KeyError, IndexError, ValueError, TypeError) as error:
             raise S4Error(f"The explorer has nothing under {key!r}.") from error
 
@@ -252,7 +254,10 @@ def _titles(runs: Sequence[Run]) -> list[str]:
 def _tracks(title: str, run: Run, snapshots: Snapshots, wanted: Sequence[int] | None) -> list[Track]:
     """The tracks of a run: a path goes with the pseudo-label of its name; one of another name with all of them."""
     if not snapshots.steps:
-        raise S4Error(f"{run.config['method']} in {run.path} has no rule for pseudo-labels: there is nothing to show.")
+        raise S4Error(
+            f"{run.path} has no snapshot: it has not come to an evaluation, or {run.config['method']} has no rule "
+            "for pseudo-labels."
+        )
     tracks = []
     for name, recorded in snapshots.steps.items():
         steps = tuple(step for step in recorded if wanted is None or step in wanted)
