@@ -22,11 +22,12 @@ from .modes import bn_untouched, evaluating, frozen, set_training, sync_bn
 from .perturb import feature_dropout
 from .psp import PSPShuffle, psp
 from .segnet import Decoded, Features, Fused, SegNet
+from .sgc import AttentionCam, grad_cam
 
 __all__ = [
-    "CorrelationHead", "Decoded", "DeepLabV3Plus", "Ensemble", "Features", "Fused", "ProjectionHead", "SegNet",
-    "bn_untouched", "copy_of", "deeplabv3plus", "ema", "evaluating", "feature_dropout", "frozen", "make",
-    "names", "set_training", "sync_bn", "warm",
+    "AttentionCam", "CorrelationHead", "Decoded", "DeepLabV3Plus", "Ensemble", "Features", "Fused", "ProjectionHead",
+    "SegNet", "bn_untouched", "copy_of", "deeplabv3plus", "ema", "evaluating", "feature_dropout", "frozen", "grad_cam",
+    "make", "names", "set_training", "sync_bn", "warm",
 ]  # fmt: skip
 
 DECODER_OPTIONS = {"aux", *signature(DeepLabV3Plus).parameters} - {"low", "high", "classes"}

@@ -1,6 +1,6 @@
 """Views of images: what a teacher sees (weak) and what a student sees (strong), mixing, and batches of them."""
 
-from .boxes import beta_box, half_area_box, half_box, rasterise, three_boxes, unimatch_box
+from .boxes import beta_box, cut_out, half_area_box, half_box, rasterise, three_boxes, unimatch_box
 from .geometry import Geometry, weak
 from .mixing import paste
 from .photometric import STRONG, Strong, recolour
@@ -19,6 +19,7 @@ __all__ = [
     "ViewPlan",
     "Views",
     "beta_box",
+    "cut_out",
     "draw_shift",
     "draw_step",
     "half_area_box",

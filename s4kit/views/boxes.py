@@ -80,6 +80,18 @@ class BetaBox(Boxes):
         return beta_boxes(rng.beta(self.a, self.a), *rng.integers(side // 8, side, 2), (side, side))[None]
 
 
+@dataclass(frozen=True)
+class CutOut(Boxes):
+    """PseudoSeg: one square of a given side around a centre anywhere; what reaches over the border is cut off."""
+
+    share: float = 100 / 513
+
+    def draw(self, rng: np.random.Generator, side: int) -> np.ndarray:
+        half, centre = round(side * self.share / 2), rng.integers(0, side, 2)
+        first, last = np.clip([centre - half, centre + half], 0, side)
+        return np.concatenate([first, last - first]).astype(np.int32)[None]
+
+
 def beta_boxes(lam: np.ndarray, row: np.ndarray, column: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """(..., 4) int32 boxes with sides of sqrt(1 - lam) of the image's around centres (row, column), cut to the image
     (CutMix, Yun et al., ICCV 2019, as in PS-MT)."""
@@ -152,3 +164,8 @@ def half_box() -> HalfBox:
 def beta_box(a: float = 4.0) -> BetaBox:
     """PS-MT: one box of random area, half of the image on average."""
     return BetaBox(a)
+
+
+def cut_out(share: float = 100 / 513) -> CutOut:
+    """PseudoSeg: one square, `share` of the crop's side wide."""
+    return CutOut(share)
