@@ -25,6 +25,7 @@ _HOME = {
     "lesson": "walk.lesson",
     "claim": "walk.claim",
     "show": "explore.source",
+    "show_diff": "explore.diff",
     "literature": "report.literature",
 }
 _MODULES = {m: m for m in ("data", "views", "nets", "methods", "engine", "report", "explore")}
