@@ -13,7 +13,7 @@ const POLICIES = [
   ["entropy", "entropy share", "keep this share of the image's pixels, those with the lowest entropy"],
   ["adaptive", "class-adaptive", "the threshold, lowered for classes on which the network is less sure"],
 ];
-let made = 0; // explorers on this page, for ids
+let made = 0; // counts explorers and charts, for ids
 
 /** A DOM element; text only through textContent, styles only through the object model (a strict CSP allows no other). */
 function h(tag, props = {}, ...children) {
@@ -80,6 +80,7 @@ const RIGHT = [86, 180, 233]; // blue and orange: told apart by every kind of co
 const WRONG = [230, 120, 0];
 const OTHER = [204, 121, 167];
 const KEPT = [120, 200, 240];
+const RIM = pack32(250, 250, 250);
 const UNKNOWN = [[150, 150, 155], [105, 105, 112]]; // stripes
 
 const gradient = (colours) => {
@@ -428,7 +429,9 @@ function chart({ width = 340, height = 210, x: [x0, x1], y: [y0, y1], xLabel, yL
   svg.append(s("path", { d: `M${box.left} ${box.top}V${box.bottom}H${box.right}`, class: "axis" }));
   if (xLabel) svg.append(s("text", { x: (box.left + box.right) / 2, y: height - 4, class: "name mid" }, xLabel));
   if (yLabel) svg.append(s("text", { transform: `translate(11 ${(box.top + box.bottom) / 2}) rotate(-90)`, class: "name mid" }, yLabel));
-  for (const { points, cls } of series) svg.append(s("path", { d: line(points, x, y), class: `line ${cls}` }));
+  const inside = `s4x-clip${++made}`;
+  svg.append(s("clipPath", { id: inside }, s("rect", { x: box.left, y: box.top - 3, width: box.right - box.left, height: box.bottom - box.top + 3 })));
+  for (const { points, cls } of series) svg.append(s("path", { d: line(points, x, y), class: `line ${cls}`, "clip-path": `url(#${inside})` }));
   const over = s("g");
   svg.append(over);
   return { svg, x, y, over, box };
@@ -516,9 +519,7 @@ class Panel {
     const { valid, n } = scene;
     colour(pixels);
     for (let i = 0; i < n; i++) if (!valid[i]) pixels[i] = 0;
-    if (chosen) {
-      for (let i = 0; i < n; i++) if (!chosen[i]) pixels[i] = (((pixels[i] >>> 2) & 0x3f3f3f) | (pixels[i] & 0xff000000)) >>> 0;
-    }
+    if (chosen) mark(pixels, chosen, scene.width);
     this.context.putImageData(this.image, 0, 0);
     this.say("");
   }
@@ -527,6 +528,16 @@ class Panel {
   say(words) {
     this.note.textContent = words;
     this.figure.classList.toggle("empty", Boolean(words));
+  }
+}
+
+/** Dims what is not chosen, and draws a light rim around what is: marked pixels show on any colour. */
+function mark(pixels, chosen, width) {
+  for (let i = 0; i < chosen.length; i++) {
+    if (chosen[i]) continue;
+    const x = i % width;
+    const beside = chosen[i - width] || chosen[i + width] || (x && chosen[i - 1]) || (x < width - 1 && chosen[i + 1]);
+    pixels[i] = beside ? RIM : (((pixels[i] >>> 2) & 0x3f3f3f) | (pixels[i] & 0xff000000)) >>> 0;
   }
 }
 
@@ -717,6 +728,15 @@ class App {
     for (const [key, name, words] of POLICIES) {
       this.policies.append(h("button", { type: "button", role: "radio", title: words, test: `choose-${key}`, "data-value": key, onclick: () => this.set("policy", key) }, name));
     }
+    this.policies.addEventListener("keydown", (event) => {
+      const by = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1 }[event.key];
+      if (!by || event.shiftKey) return;
+      event.preventDefault();
+      event.stopPropagation();
+      const at = POLICIES.findIndex(([key]) => key === this.state.policy) + by + POLICIES.length;
+      this.set("policy", POLICIES[at % POLICIES.length][0]);
+      this.policies.children[at % POLICIES.length].focus();
+    });
     this.numbers = h("div", { cls: "s4x-numbers", "aria-live": "off" });
     this.blendWhat = h("select", { test: "blend-what", "aria-label": "what to lay over the image", onchange: () => this.reblend() });
     for (const [value, text] of [["pseudo", "pseudo-label"], ["truth", "ground truth"], ["confidence", "confidence"]]) this.blendWhat.append(h("option", { value }, text));
@@ -748,10 +768,10 @@ class App {
       h("div", { cls: "s4x-bar" },
         h("div", { cls: "s4x-field" }, h("span", {}, "over the image"), this.blendWhat, this.blendBy),
         h("div", { cls: "s4x-field" }, h("span", {}, "pictures"), this.wide, button("−", "zoom out", "zoom-out", () => this.view.by(1 / 1.5)), button("+", "zoom in", "zoom-in", () => this.view.by(1.5)), button("reset", "whole picture", "zoom-reset", () => this.view.reset())),
-        h("small", { cls: "s4x-hint" }, "The slider acts on the other three policies; the own rule is as recorded.")),
+        h("small", { cls: "s4x-hint" }, "The slider acts on the other three policies; the own rule is as recorded."),
+        this.marked),
       this.legend,
       this.status,
-      this.marked,
       this.area,
       this.evidence,
       this.buildTabs(),
@@ -955,7 +975,7 @@ class App {
       const { panels, head } = this.tracks[r];
       panels.kept.paint(this.scene, (out) => this.paintKept(out, row), row.chosen);
       if (this.scene.knownCount) panels.errors.paint(this.scene, (out) => this.paintErrors(out, row), row.chosen);
-      else panels.errors.say("no ground truth for this image");
+      else this.noTruth(panels.errors);
       if (this.rows.length > 1) {
         head.replaceChildren(h("b", {}, row.track.title), h("span", {}, `step ${row.step}`), ...figuresOf(row.numbers, `-${row.t}`));
       }
@@ -1004,10 +1024,12 @@ class App {
   drawTruth() {
     const { truth } = this.shared;
     if (this.scene.knownCount) truth.paint(this.scene, (out) => this.paintLabels(out, this.scene.truth), this.rows[0].chosen);
-    else {
-      truth.size(this.scene.width, this.scene.height);
-      truth.say("no ground truth for this image");
-    }
+    else this.noTruth(truth);
+  }
+
+  noTruth(panel) {
+    panel.size(this.scene.width, this.scene.height);
+    panel.say("no ground truth for this image");
   }
 
   drawImage() {
@@ -1482,13 +1504,15 @@ class WhatIf extends Section {
     for (const block of this.blocks ?? []) {
       const { row, maps, drawn } = block;
       for (const panel of maps) {
-        const mask = row.frame.mask(panel.key, app.level);
-        const numbers = panel.key === policy ? row.numbers : row.frame.numbers(mask);
+        panel.figure.classList.toggle("current", panel.key === policy);
+        if (panel.key === "own" && panel.at) continue; // the slider does not act on it
+        const now = panel.key === policy;
+        const mask = now ? row.mask : row.frame.mask(panel.key, app.level);
+        const numbers = now ? row.numbers : row.frame.numbers(mask);
         panel.at = numbers;
         panel.paint(app.scene, (out) => this.paintMask(out, mask), null);
         for (const name of ["kept", "valid", "known", "right"]) panel.numbers.dataset[name] = numbers[name];
         panel.numbers.textContent = `kept ${percent(numbers.coverage)} · right ${percent(numbers.precision)}`;
-        panel.figure.classList.toggle("current", panel.key === policy);
       }
       this.points(block, drawn);
       this.fill(block.bars, row.numbers);

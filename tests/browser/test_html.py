@@ -258,6 +258,25 @@ def test_zoom_is_linked(page: Page) -> None:
     assert page.page.evaluate(zoom) == 1
 
 
+def test_touch_reads_and_pinches(browser: Any, file: Path, made: probe_packs.Made) -> None:
+    context = browser.new_context(viewport={"width": 390, "height": 800}, has_touch=True)
+    page = Page(context.new_page()).open(file)
+    stage = page.get("panel-image").locator(".s4x-stage")
+    stage.scroll_into_view_if_needed()
+    box = stage.bounding_box()
+    x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+    page.page.touchscreen.tap(x, y)
+    page.until("explorer.get('selection').kind === 'pixel'")
+    assert page.trait("selection") == {"kind": "pixel", "x": made.meta["width"] // 2, "y": made.meta["height"] // 2}
+    fingers = context.new_cdp_session(page.page)
+    for kind, apart in (("touchStart", 20), ("touchMove", 40), ("touchMove", 60), ("touchEnd", None)):
+        points = [] if apart is None else [{"x": x - apart, "y": y, "id": 0}, {"x": x + apart, "y": y, "id": 1}]
+        fingers.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
+    page.until("Number(document.querySelector('.s4x').style.getPropertyValue('--zoom')) > 2")
+    context.close()
+    assert not page.wrong
+
+
 def test_confusion_cells_mark_their_pixels(page: Page, made: probe_packs.Made) -> None:
     page.get("tab-confusion").click()
     scene, maps = made.scenes[0], made.at(0, 0, LAST)
