@@ -149,18 +149,22 @@ class Recorder:
 
     def look(self, clock: Clock, step: int) -> None:
         """Record the method's rule on the probe images: a snapshot, and its quality in `pseudo.csv`."""
-        if not self.leader or not self.chosen.probes:
-            return
-        if self.probe is None:
-            self.probe = probe.make_probe(self.task, self.chosen.probes, next(self.method.parameters()).device)
-            views = self.probe.views
-            self.writer.images(views.weak, self.probe.truth, views.valid, self.probe.ids)
-        found, probabilities = probe.look(self.method, self.probe, clock)
+        found, probabilities = self.rehearse(clock)
         for name, labels in found.items():
             row = {"step": step, "name": name} | probe.quality(labels, self.probe.truth, self.task.classes)
             self.tables["pseudo"].append([row])
         if found:
             self.writer.step(step, found, probabilities)
+
+    def rehearse(self, clock: Clock) -> tuple[dict[str, PseudoLabels], dict[str, Tensor]]:
+        """Look at the probe images without recording: what cannot work or is too large shows before the training."""
+        if not self.leader or not self.chosen.probes:
+            return {}, {}
+        if self.probe is None:
+            self.probe = probe.make_probe(self.task, self.chosen.probes, next(self.method.parameters()).device)
+            views = self.probe.views
+            self.writer.images(views.weak, self.probe.truth, views.valid, self.probe.ids)
+        return probe.look(self.method, self.probe, clock)
 
     def path(self, out: Losses, step: int) -> None:
         """Record what a training step makes of a fixed batch, see `trace`."""

@@ -214,6 +214,7 @@ class Training:
                 with autocast(self.device, self.precision):
                     self.call(stage.losses or self.method.losses, batches[0], clock).backward()
                 self.method.zero_grad(set_to_none=True)
+                self.record.rehearse(clock)
 
     # ---- between steps ----
 

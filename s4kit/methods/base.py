@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..errors import S4Error
 from ..nets import set_training
 from ..views import Batch, Stream, ViewPlan, Views
 from .parts.schedules import poly
@@ -217,6 +218,11 @@ class Method(nn.Module):
 
     def probabilities(self, evidence: Any) -> Tensor | dict[str, Tensor]:
         """(B, C, H, W) class probabilities that the evidence stands for; by name where pseudo-labels have names."""
+        if not isinstance(evidence, Tensor):
+            raise S4Error(
+                f"`teach` of {type(self).__name__} gives a {type(evidence).__name__}: say with a method "
+                "`probabilities(self, evidence)` which class probabilities it stands for."
+            )
         return evidence.softmax(1)
 
     def after_step(self, clock: Clock) -> None:

@@ -76,3 +76,8 @@ def test_two_ranks_equal_one_that_accumulates_two(name, both):
             assert torch.equal(two[key], one[key]), f"{name}: {key} differs"
     rows = [s4.open_run(both / side / name).evaluations() for side in ("one", "two")]
     assert len(rows[0]) == len(rows[1]) > 0
+    one, two = (s4.open_run(both / side / name).snapshots() for side in ("one", "two"))
+    assert one.steps == two.steps and one.path_steps == two.path_steps
+    for path in () if name in BANKS else one.path_steps:
+        a, b = one.path(4, path, 1), two.path(4, path, 1)
+        assert all((a[field] == b[field]).all() for field in a)

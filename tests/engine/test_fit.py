@@ -307,7 +307,7 @@ def test_a_task_without_unlabelled_images_is_for_supervised_only(task, tmp_path)
 
 
 def test_curves_in_a_notebook_are_a_picture():
-    from s4kit.engine.progress import running_means, curves
+    from s4kit.engine.progress import curves, running_means
 
     rows = [{"step": k, "stage": 0, "lr": 0.1, "loss": 1.0 / (k + 1), "kept_u": k / 50} for k in range(50)]
     assert curves(rows, [(20, 0.4), (40, 0.5)], 100).startswith(b"\x89PNG")

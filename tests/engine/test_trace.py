@@ -11,6 +11,7 @@ from toy import toy_task
 
 import s4kit as s4
 from s4kit.engine import checkpoint, trace
+from s4kit.errors import S4Error
 from s4kit.methods import Clock, Losses, PseudoLabels
 from s4kit.methods.parts.losses import ce_map
 
@@ -93,3 +94,13 @@ def test_the_fixed_batch_has_at_most_four_images_of_each_stream(task):
     settings = s4.engine.Settings(steps=4, batch=8)
     trace.Tracer(task, settings, torch.device("cpu"), "float32")(method, method.stages()[0], views, Clock(0, 4))
     assert seen == {"x": 2, "u": 4, "v": 4}
+
+
+def test_what_the_explorer_cannot_show_is_said_before_the_training(task, tmp_path):
+    method = build("fixmatch", task)
+    rule, logits = method.pseudo_labels, method.teach
+    method.teach = lambda view: (logits(view), 1)
+    method.pseudo_labels = lambda e, view, clock: rule(e[0] if isinstance(e, tuple) else e, view, clock)
+    with pytest.raises(S4Error, match=r"`teach` of FixMatch gives a tuple.*`probabilities"):
+        s4.fit(method, task, steps=4, out=tmp_path / "r", probes=2, **SMALL)
+    assert not (tmp_path / "r" / "metrics.csv").exists()
