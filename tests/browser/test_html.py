@@ -31,7 +31,7 @@ RIGHT, WRONG = [86, 180, 233], [230, 120, 0]
 
 @pytest.fixture(scope="module")
 def made() -> probe_packs.Made:
-    return probe_packs.make()
+    return probe_packs.make(72, 112)
 
 
 @pytest.fixture(scope="module")
@@ -103,12 +103,18 @@ class Page:
         self.page.wait_for_selector(f"[data-testid=pixel][data-x='{x}'][data-y='{y}']")
 
 
-@pytest.fixture
-def opened(browser: Any) -> Iterator[Page]:
+@pytest.fixture(scope="module")
+def context(browser: Any) -> Iterator[Any]:
     context = browser.new_context(viewport={"width": 1200, "height": 900})
+    yield context
+    context.close()
+
+
+@pytest.fixture
+def opened(context: Any) -> Iterator[Page]:
     page = Page(context.new_page())
     yield page
-    context.close()
+    page.page.close()
     assert not page.wrong
 
 
