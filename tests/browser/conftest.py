@@ -2,23 +2,11 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
-
-FLAGS = [
-    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-    "--disable-component-update", "--disable-sync",
-]  # fmt: skip
-
-
-def find_chromium() -> str | None:
-    """A Chromium or Chrome on this machine: S4KIT_CHROMIUM, or one on the path."""
-    named = os.environ.get("S4KIT_CHROMIUM")
-    return named or next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+from lab import FLAGS, find_chromium
 
 
 @pytest.fixture(scope="session")

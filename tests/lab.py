@@ -1,4 +1,4 @@
-"""A JupyterLab of its own on a free port, and a notebook in it driven by a browser."""
+"""For the browser tests: a Chromium of the machine, and a JupyterLab of its own with a notebook in it."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import json
 import os
 import re
 import secrets
+import shutil
 import socket
 import subprocess
 import sys
@@ -15,6 +16,17 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+FLAGS = [
+    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
+    "--disable-component-update", "--disable-sync",
+]  # fmt: skip
+
+
+def find_chromium() -> str | None:
+    """A Chromium or Chrome on this machine: S4KIT_CHROMIUM, or one on the path."""
+    named = os.environ.get("S4KIT_CHROMIUM")
+    return named or next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 
 
 def write_notebook(path: Path, cells: list[str]) -> None:
@@ -42,7 +54,7 @@ def jupyter_lab(folder: Path, dark: bool = False) -> Iterator[str]:
         port = free.getsockname()[1]
     token = secrets.token_hex(16)
     own = {f"JUPYTER_{name}_DIR": str(folder / f".{name}") for name in ("CONFIG", "DATA", "RUNTIME")}
-    paths = [str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH", "")]
+    paths = [str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")]
     environment = os.environ | own | {"PYTHONPATH": os.pathsep.join(filter(None, paths)), "OMP_NUM_THREADS": "1"}
     command = [
         sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", "--ip=127.0.0.1", f"--port={port}",
@@ -82,9 +94,9 @@ def _end(server: subprocess.Popen) -> None:
         server.wait()
 
 
-def open_notebook(browser: Any, address: str, width: int = 1300, height: int = 1000) -> Any:
+def open_notebook(browser: Any, address: str, width: int = 1300, height: int = 1000, scale: float = 1) -> Any:
     """A page with the notebook open and its kernel ready."""
-    page = browser.new_page(viewport={"width": width, "height": height})
+    page = browser.new_page(viewport={"width": width, "height": height}, device_scale_factor=scale)
     with page.expect_websocket(lambda socket: "/api/kernels/" in socket.url, timeout=90_000) as kernel:
         page.goto(address)
     assert kernel.value.url  # before the kernel is connected the notebook claims to be idle
