@@ -32,6 +32,8 @@ from .maps import SMOOTH, TOP, Arrays, beliefs, differences, picked, pictures, s
 VERSION = 1
 LARGEST = 4096  # pixels of a side, images of a probe set: more is no snapshot
 EVIDENCE = "rule on an eval forward"
+FIELDS = ("label", "weight", "confidence", "top", "prob", "entropy")
+EQUAL = {"label": "top", "confidence": "prob"}  # left out where it is the first plane of the other
 LAYOUT = {"top": ((TOP,), ()), "prob": ((TOP,), ()), **dict.fromkeys(("image", "weak", "mixed"), ((), (3,)))}
 
 
@@ -83,8 +85,8 @@ class Writer:
         arrays: Arrays = {}
         for name, found in labels.items():
             for k, maps in enumerate(beliefs(found, probabilities[name], self.side)):
-                for field, other in (("label", maps["top"][0]), ("confidence", maps["prob"][0])):
-                    if np.array_equal(maps[field], other):
+                for field, other in EQUAL.items():
+                    if np.array_equal(maps[field], maps[other][0]):
                         del maps[field]
                 arrays |= {f"{name}/{k}/{field}": values for field, values in maps.items()}
         _write(self.folder / f"{step:07d}.npz", arrays)
@@ -200,18 +202,19 @@ class Snapshots:
         self._check(file, found, "truth", "image", "valid")
         return found
 
-    def read(self, step: int, name: str, k: int) -> Arrays:
-        """The maps of one image at one step, see `beliefs`."""
-        found = self._read(self._file(step), f"{name}/{k}", "top", "prob", "label", "weight", "confidence", "entropy")
-        if "top" in found and "prob" in found:
-            found = {"label": found["top"][0], "confidence": found["prob"][0]} | found
-        self._check(self._file(step), found, "label", "top", "prob", "weight", "confidence", "entropy")
-        return found
+    def read(self, step: int, name: str, k: int, *fields: str) -> Arrays:
+        """The maps of one image at one step, see `beliefs`; with the label, those of the fields, by default all."""
+        wanted = dict.fromkeys(("label", *(fields or FIELDS)))
+        equal = {field: other for field, other in EQUAL.items() if field in wanted}
+        found = self._read(self._file(step), f"{name}/{k}", *(wanted | dict.fromkeys(equal.values())))
+        found = {field: found[other][0] for field, other in equal.items() if other in found} | found
+        self._check(self._file(step), found, *wanted)
+        return {field: found[field] for field in wanted}
 
     def examples(self, name: str) -> int:
         """Number of images of a path."""
         members = (m.rsplit("/", 2) for m in self._members(self._file(self.path_steps[name][0], "_path")))
-        return len({k for path, k, _ in members if path == name})
+        return len({parts[1] for parts in members if len(parts) == 3 and parts[0] == name})
 
     def path(self, step: int, name: str, k: int) -> Arrays:
         """One image's way through a training step.

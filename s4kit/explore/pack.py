@@ -162,10 +162,10 @@ class Pack:
         same = np.array_equal(maps["confidence"], maps["prob"][:, 0])
         return encode({name: values for name, values in maps.items() if not (same and name == "confidence")})
 
-    def _maps(self, t: int, k: int) -> dict[str, np.ndarray]:
+    def _maps(self, t: int, k: int, *fields: str) -> dict[str, np.ndarray]:
         """All steps of a track on one image: label, weight, confidence, entropy (T, h, w), top, prob (T, 3, h, w)."""
         track, image = self.tracks[t], self.images[k]
-        found = [track.snapshots.read(step, track.name, image) for step in track.steps]
+        found = [track.snapshots.read(step, track.name, image, *fields) for step in track.steps]
         return {field: np.stack([maps[field] for maps in found]) for field in found[0]}
 
     def _path(self, t: int, k: int) -> bytes:
@@ -191,7 +191,7 @@ class Pack:
         total, right = np.zeros((2, steps, classes * 256), np.uint32)
         truth_count = np.zeros(classes, np.uint32)
         for k, image in enumerate(self.images):
-            scene, maps = self.first.image(image), self._maps(t, k)
+            scene, maps = self.first.image(image), self._maps(t, k, "prob")
             known = (scene["valid"] > 0) & (scene["truth"] != policies.VOID)
             truth = scene["truth"][known]
             truth_count += np.bincount(truth, minlength=classes).astype(np.uint32)
@@ -221,7 +221,7 @@ class Pack:
 
     def _quality(self, t: int, k: int) -> list[dict[str, Any]]:
         """Quality of the own rule on one image, for each step."""
-        scene, maps = self.first.image(self.images[k]), self._maps(t, k)
+        scene, maps = self.first.image(self.images[k]), self._maps(t, k, "weight")
         truth, valid = scene["truth"], scene["valid"]
         known, kept = (valid > 0) & (truth != policies.VOID), (maps["weight"] > 0) & (valid > 0)
         right = known & (maps["label"] == truth)
