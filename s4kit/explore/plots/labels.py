@@ -172,11 +172,12 @@ def histogram(
     axis = fig.subplots()
     if truth is None:
         valid = labels.valid > 0
-        axis.hist(labels.confidence[valid].cpu().numpy(), bins, (0, 1), color="#0072B2", log=log)
+        axis.hist(labels.confidence[valid].cpu().numpy(), bins, range=(0, 1), color="#0072B2", log=log)
     else:
         confidence, label, true, _ = _known(labels, truth)
         parts = [confidence[label == true], confidence[label != true]]
-        axis.hist(parts, bins, (0, 1), stacked=True, color=["#0072B2", "#D55E00"], label=["right", "wrong"], log=log)
+        shades, names = ["#0072B2", "#D55E00"], ["right", "wrong"]
+        axis.hist(parts, bins, range=(0, 1), stacked=True, color=shades, label=names, log=log)
         axis.legend(frameon=False)
     if threshold is not None:
         axis.axvline(threshold, color="#222", lw=1.4, ls="--")

@@ -1,0 +1,81 @@
+"""`s4kit walk`: runs notebooks in order, stops at the first failing cell and says which, leaves pages and an index."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import nbformat
+import pytest
+
+from s4kit.cli import main
+from s4kit.errors import S4Error
+from s4kit.walk import execute
+
+PARAMETERS = 'PROFILE = "cpu"\nDATA = "scenes"'
+
+
+def write(folder: Path, name: str, *cells: str) -> None:
+    """A notebook with a title, the parameters and these code cells."""
+    new = nbformat.v4
+    notebook = new.new_notebook(
+        cells=[new.new_markdown_cell(f"# {name[:2]} · A <title>"), new.new_code_cell(PARAMETERS)]
+    )
+    notebook.cells[1].metadata.tags = ["parameters"]
+    notebook.cells += [new.new_code_cell(cell) for cell in cells]
+    folder.mkdir(exist_ok=True)
+    nbformat.write(notebook, folder / name)
+
+
+def test_a_walk_leaves_pages_runs_and_an_index(tmp_path, capsys):
+    books = tmp_path / "books"
+    train = 'import s4kit as s4\nlesson = s4.lesson(PROFILE, DATA)\nrun = lesson.train("supervised")'
+    knob = "import ipywidgets\nipywidgets.interact(lambda tau=0.25: s4.plots.bars({'a': tau}, 'y'), tau=(0.0, 1.0));"
+    write(books, "00_first.ipynb", train, knob)
+    write(books, "01_second.ipynb", train)
+    out = tmp_path / "out"
+    arguments = ["walk", "--profile", "test", "--notebooks", str(books), "--out", str(out)]
+    assert main(arguments) == 0
+    assert "walk done" in capsys.readouterr().out
+    index = (out / "index.html").read_text()
+    assert "A &lt;title&gt;" in index and "01_second.html" in index and "supervised" in index
+    assert json.loads((out / "walk.json").read_text())["notebooks"][1]["error"] == ""
+    first, second = (nbformat.read(out / name, 4) for name in ("00_first.ipynb", "01_second.ipynb"))
+    assert 'PROFILE = "test"' in first.cells[1].source and "*Outputs: profile `test`" in first.cells[0].source
+    trained = first.cells[2].outputs
+    assert [o.output_type for o in trained] == ["stream", "display_data"] and "image/png" in trained[1].data
+    assert trained[0].name == "stdout" and str(tmp_path) not in trained[0].text
+    assert "already trained" in second.cells[2].outputs[0].text
+    note, picture = first.cells[3].outputs
+    assert "tau = 0.25" in note.text and "image/png" in picture.data
+    assert "data:image/png" in (out / "00_first.html").read_text()
+
+
+def test_a_failing_cell_is_named_and_stops_the_walk(tmp_path, capsys):
+    books = tmp_path / "books"
+    write(books, "00_fails.ipynb", "# why\nvalue = [1][5]", "print('not reached')")
+    write(books, "01_never.ipynb", "1")
+    out = tmp_path / "out"
+    assert main(["walk", "--profile", "test", "--notebooks", str(books), "--out", str(out), "--json"]) == 1
+    told = capsys.readouterr()
+    for words in ("00_fails.ipynb", "cell 3", "value = [1][5]", "IndexError: list index out of range"):
+        assert words in told.err
+    answer = json.loads(told.out.splitlines()[-1])
+    assert answer["ok"] is False and len(answer["notebooks"]) == 1
+    assert "failed" in (out / "index.html").read_text()
+    assert nbformat.read(out / "00_fails.ipynb", 4).cells[2].outputs[0].ename == "IndexError"
+    assert not (out / "01_never.ipynb").exists()
+
+
+def test_what_cannot_be_walked(tmp_path):
+    with pytest.raises(S4Error, match="no notebooks in"):
+        execute.walk(notebooks=tmp_path, out=tmp_path / "out")
+    write(tmp_path / "books", "00_a.ipynb", "1")
+    with pytest.raises(S4Error, match="no notebook '07'"):
+        execute.walk(only=["07"], notebooks=tmp_path / "books", out=tmp_path / "out")
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("1")])
+    with pytest.raises(S4Error, match="no cell that is tagged"):
+        execute.parametrise(notebook, "a.ipynb", PROFILE="test")
+    notebook.cells[0].metadata.tags = ["parameters"]
+    with pytest.raises(S4Error, match="no line PROFILE"):
+        execute.parametrise(notebook, "a.ipynb", PROFILE="test")
