@@ -1,29 +1,33 @@
 """Views of images: what a teacher sees (weak) and what a student sees (strong), mixing, and batches of them."""
 
 from .boxes import beta_box, cut_out, half_area_box, half_box, rasterise, three_boxes, unimatch_box
-from .geometry import Geometry, weak
+from .geometry import Geometry, overlapping, weak
+from .intensity import Intensity
 from .mixing import paste
 from .photometric import STRONG, Strong, recolour
 from .plan import Batch, Stream, ViewPlan, Views
 from .sampling import HostStep, Steps, draw_step, render
-from .warp import draw_shift, warp
+from .warp import align, draw_shift, warp
 
 __all__ = [
     "STRONG",
     "Batch",
     "Geometry",
     "HostStep",
+    "Intensity",
     "Steps",
     "Stream",
     "Strong",
     "ViewPlan",
     "Views",
+    "align",
     "beta_box",
     "cut_out",
     "draw_shift",
     "draw_step",
     "half_area_box",
     "half_box",
+    "overlapping",
     "paste",
     "rasterise",
     "recolour",

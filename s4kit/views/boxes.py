@@ -71,13 +71,14 @@ class HalfBox(Boxes):
 
 @dataclass(frozen=True)
 class BetaBox(Boxes):
-    """PS-MT: one box of the area 1 - lambda, lambda ~ Beta(a, a), around a centre that is rarely in the first eighth;
-    what reaches over the border is cut off."""
+    """PS-MT, AugSeg: one box of the area 1 - lambda, lambda ~ Beta(a, b), around a centre that is never in the first
+    eighth; what reaches over the border is cut off."""
 
     a: float = 4.0
+    b: float = 4.0
 
     def draw(self, rng: np.random.Generator, side: int) -> np.ndarray:
-        return beta_boxes(rng.beta(self.a, self.a), *rng.integers(side // 8, side, 2), (side, side))[None]
+        return beta_boxes(rng.beta(self.a, self.b), *rng.integers(side // 8, side, 2), (side, side))[None]
 
 
 @dataclass(frozen=True)
@@ -161,9 +162,9 @@ def half_box() -> HalfBox:
     return HalfBox()
 
 
-def beta_box(a: float = 4.0) -> BetaBox:
-    """PS-MT: one box of random area, half of the image on average."""
-    return BetaBox(a)
+def beta_box(a: float = 4.0, b: float = 4.0) -> BetaBox:
+    """PS-MT: one box of random area, half of the image on average. With (8, 2) small ones, a fifth (AugSeg)."""
+    return BetaBox(a, b)
 
 
 def cut_out(share: float = 100 / 513) -> CutOut:
