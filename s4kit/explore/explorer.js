@@ -786,6 +786,7 @@ class App {
     this.tabs = h("div", { cls: "s4x-tabs", role: "tablist", "aria-label": "closer looks" });
     this.sheet = h("div", { cls: "s4x-sheet", role: "tabpanel", tabindex: 0 });
     this.sections.forEach((section, i) => {
+      section.host.classList.add(section.name);
       section.tab = h("button", { type: "button", role: "tab", id: `${this.id}-tab${i}`, test: `tab-${section.name}`, onclick: () => this.open(i) }, section.title);
       this.tabs.append(section.tab);
     });
@@ -1372,7 +1373,7 @@ class Readout {
 class Section {
   constructor(app) {
     this.app = app;
-    this.host = h("div", { cls: `s4x-section ${this.name}` });
+    this.host = h("div", { cls: "s4x-section" });
   }
 
   update() {}
@@ -1391,11 +1392,6 @@ class Section {
 class WhatIf extends Section {
   name = "whatif";
   title = "What if";
-
-  constructor(app) {
-    super(app);
-    this.host.className = "s4x-section whatif";
-  }
 
   update() {
     const { app } = this;
@@ -1648,11 +1644,12 @@ class Bias extends Section {
       this.host.replaceChildren(intro, h("p", { test: "bias-count" }, words));
       return;
     }
+    this.most = Math.max(4, ...app.rows.flatMap((row) => app.bias(row).counts)); // one scale for all tracks
     this.host.replaceChildren(intro, h("div", { cls: "s4x-flow" }, ...app.rows.map((row, r) => this.block(row, r ? `-${row.t}` : ""))));
   }
 
   block(row, suffix) {
-    const { app } = this;
+    const { app, most } = this;
     const { map, counts } = app.bias(row);
     const scene = app.scene;
     const panel = new Panel({ title: "kept, wrong, unchanged", test: `map-bias${suffix}`, view: app.view, pointer: app.pointer(), label: "snapshots in a row that a pixel was kept, wrong and unchanged" });
@@ -1660,7 +1657,6 @@ class Bias extends Section {
       for (let i = 0; i < out.length; i++) out[i] = map[i] ? HEAT[Math.round(70 + (185 * map[i]) / row.T)] : scene.dim[i];
     }, null);
     panel.caption.append(bar(warm(), "1", `${row.T} snapshots`, "snapshots in a row"));
-    const most = Math.max(4, ...counts);
     const { steps } = row.track;
     const drawn = chart({
       width: 330, height: 200, left: 52, x: [steps[0], steps[steps.length - 1]], y: [0, most], yTicks: [[0, "0"], [most, whole(most)]], yLabel: "pixels, 2 or more",
@@ -1718,7 +1714,7 @@ class Path extends Section {
   }
 
   nameOf(j) {
-    const names = this.app.rows[0].track.path_names ?? [];
+    const names = this.app.rows.map(({ track }) => track.path_names ?? []).reduce((a, b) => (b.length > a.length ? b : a));
     return new Set(names).size > 1 && names[j] ? `${names[j]}, ${names.slice(0, j + 1).filter((name) => name === names[j]).length}` : `example ${j + 1}`;
   }
 
@@ -1783,7 +1779,7 @@ class Path extends Section {
     let kept = 0;
     if (label) for (let i = 0; i < n; i++) kept += weight[i] ? 1 : 0;
     const step = row.track.steps[at];
-    const words = `As trained, step ${step}${label ? `: ${percent(kept / n)} of this example's pixels are kept` : ""}.`;
+    const words = `As trained, ${pack.header.name ?? ""}, step ${step}${label ? `: ${percent(kept / n)} of this example's pixels are kept` : ""}.`;
     return h("div", { cls: "s4x-block" }, this.heading(row), h("div", { cls: "s4x-grid five" }, ...panels.map(({ figure }) => figure)), h("p", { cls: "small", test: `path-words${suffix}`, "data-kept": kept }, words));
   }
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import copy
 import statistics
 from collections.abc import Iterator
@@ -14,6 +15,7 @@ import pytest
 
 from s4kit.errors import S4Error
 from s4kit.explore import html, policies
+from s4kit.explore.pack import encode
 from s4kit.explore.state import State
 
 LAST = len(probe_packs.STEPS) - 1
@@ -352,7 +354,7 @@ def test_path_as_trained(page: Page, made: probe_packs.Made) -> None:
     way = made.paths[0][0]
     words = page.get("path-words")
     assert int(words.get_attribute("data-kept")) == (way["weight"][LAST] > 0).sum()
-    assert words.inner_text().startswith("As trained, step 199")
+    assert words.inner_text().startswith("As trained, pseudo, step 199")
     page.move("scrub", 0)  # the first snapshot has no path: the nearest one is shown, and named
     page.until("document.querySelector('[data-testid=path-words]').textContent.includes('step 19:')")
     page.get("path-1").click()
@@ -468,6 +470,28 @@ def test_what_the_page_lacks_is_said(opened: Page, made: probe_packs.Made, tmp_p
     page = opened.open(html.save_html(tmp_path / "part.html", made.meta, packs, one(LAST)))
     page.get("image-next").click()
     page.until("document.querySelector('[data-testid=status]').textContent.includes('does not hold it')")
+
+
+def test_full_resolution_from_the_kernel(opened: Page, made: probe_packs.Made, tmp_path: Path) -> None:
+    """The kernel's answer, given here by the test: one larger image with one snapshot, and its numbers."""
+    large = probe_packs.make(144, 224, tracks=1, seed=3)
+    maps = {name: values[LAST:] for name, values in large.maps[0][0].items()}
+    answer = base64.b64encode(encode(large.scenes[0] | maps)).decode()
+    meta = made.meta | {"kernel": True}
+    page = opened.open(html.save_html(tmp_path / "kernel.html", meta, made.packs(), one(1)))
+    page.page.evaluate(
+        "pack => { const send = explorer.send.bind(explorer);"
+        " explorer.send = (said) => said.kind !== 'full' ? send(said) : explorer.tell('msg:custom', said,"
+        " [Uint8Array.from(atob(pack), (c) => c.charCodeAt(0))]); }",
+        answer,
+    )
+    page.get("full").click()
+    page.until("document.querySelector('[data-testid=panel-kept] canvas').width === 224")
+    same(page, "coverage", large.numbers("own", 0, 0, 0, LAST))
+    assert "last weights" in page.text("step") and "not what was recorded" in page.text("evidence")
+    page.get("full").click()
+    page.until("document.querySelector('[data-testid=panel-kept] canvas').width === 112")
+    same(page, "coverage", made.numbers("own", 0, 0, 0, 1))
 
 
 def test_too_large_a_page_is_refused(made: probe_packs.Made, tmp_path: Path) -> None:
