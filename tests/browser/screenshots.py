@@ -85,7 +85,7 @@ def settle(page: Any) -> None:
 def shoot(page: Any, out: Path) -> None:
     """The visible part, with at most 256 colours: a README is read over slow lines, too."""
     page.screenshot(path=out)
-    Image.open(out).convert("RGB").quantize(256).save(out, optimize=True)
+    Image.open(out).convert("RGB").quantize(256, Image.Quantize.MAXCOVERAGE).save(out, optimize=True)
     page.close()
 
 

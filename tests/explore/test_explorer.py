@@ -222,6 +222,15 @@ def test_a_picture_rides_along_and_follows_the_state(widget):
     assert picture() != first
 
 
+def test_few_colours_move_none_of_them_far(runs):
+    view, raw = View(runs["fixmatch"]), io.BytesIO()
+    state = start(view.meta, 0.5, {})
+    fig = view.figure(state)
+    fig.savefig(raw, format="png", dpi=90, facecolor=fig.get_facecolor())
+    true, few = (np.asarray(Image.open(io.BytesIO(b)).convert("RGB"), int) for b in (raw.getvalue(), view.png(state)))
+    assert abs(true - few).max() <= 16
+
+
 def test_selections_are_marked_where_they_are(runs):
     view = View(runs["fixmatch"])
     scene = view.scene(start(view.meta, 0.5, {}))
