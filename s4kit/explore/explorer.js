@@ -15,7 +15,7 @@ const POLICIES = [
 ];
 let made = 0; // counts explorers and charts, for ids
 
-/** A DOM element; text only through textContent, styles only through the object model (a strict CSP allows no other). */
+/** A DOM element; text only as text, styles only through the object model (a strict CSP allows no other). */
 function h(tag, props = {}, ...children) {
   const node = document.createElement(tag);
   for (const [key, value] of Object.entries(props)) {
@@ -60,8 +60,9 @@ function nearest(values, wanted) {
 
 // ---------------------------------------------------------------------------------------------------- colour tables
 
-/** 256 packed colours between a few stops, linear in RGB. */
-function table(stops) {
+/** 256 packed colours between a few stops ("rrggbb ..."), linear in RGB. */
+function table(text) {
+  const stops = text.split(" ").map((hex) => [0, 2, 4].map((at) => parseInt(hex.slice(at, at + 2), 16)));
   const out = new Uint32Array(256);
   for (let i = 0; i < 256; i++) {
     const x = (i / 255) * (stops.length - 1);
@@ -73,15 +74,18 @@ function table(stops) {
 }
 
 // blue to yellow: even steps of lightness, the same to all kinds of colour vision
-const CIVIDIS = table([[0, 34, 78], [18, 53, 112], [59, 73, 108], [87, 93, 109], [112, 113, 115], [138, 134, 120], [165, 156, 116], [195, 179, 105], [225, 204, 85], [254, 232, 56]]);
-const VIRIDIS = table([[68, 1, 84], [71, 44, 122], [59, 81, 139], [44, 113, 142], [33, 144, 141], [39, 173, 129], [92, 200, 99], [170, 220, 50], [253, 231, 37]]);
-const HEAT = table([[12, 8, 38], [60, 15, 92], [114, 31, 110], [168, 46, 95], [213, 72, 66], [243, 120, 25], [250, 176, 30], [252, 235, 160]]);
+const CIVIDIS = table("00224e 123570 3b496c 575d6d 707173 8a8678 a59c74 c3b369 e1cc55 fee838");
+const VIRIDIS = table("440154 472c7a 3b518b 2c718e 21908d 27ad81 5cc863 aadc32 fde725");
+const HEAT = table("0c0826 3c0f5c 721f6e a82e5f d54842 f37819 fab01e fceba0");
 const RIGHT = [86, 180, 233]; // blue and orange: told apart by every kind of colour vision, and by lightness
 const WRONG = [230, 120, 0];
 const OTHER = [204, 121, 167];
 const KEPT = [120, 200, 240];
 const RIM = pack32(250, 250, 250);
-const UNKNOWN = [[150, 150, 155], [105, 105, 112]]; // stripes
+const UNKNOWN = [
+  [150, 150, 155],
+  [105, 105, 112],
+]; // stripes
 
 const gradient = (colours) => {
   const stop = (i) => rgb([colours[i] & 255, (colours[i] >> 8) & 255, (colours[i] >> 16) & 255]);
@@ -108,8 +112,11 @@ async function unpack(bytes) {
   for (const array of header.arrays) {
     const from = start + array.offset;
     // a copy, so that the place of the header does not decide whether numbers of four bytes are aligned
-    const data = new (KINDS[array.dtype][0])(raw.slice(from, from + sizeOf(array)));
-    out[array.name] = { shape: array.shape, data: array.differences ? summed(data, array.shape.at(-1), array.shape.at(-2)) : data };
+    const data = new KINDS[array.dtype][0](raw.slice(from, from + sizeOf(array)));
+    out[array.name] = {
+      shape: array.shape,
+      data: array.differences ? summed(data, array.shape.at(-1), array.shape.at(-2)) : data,
+    };
   }
   return out;
 }
@@ -304,7 +311,10 @@ class Frame {
       const sums = this.entropies.map((h) => h.reduce((all, x) => (all.push(all[all.length - 1] + x), all), [0]));
       return range(256).map((t) => {
         const upTo = entropyLevel(this.entropies[0], total, t) + 1;
-        return point(sums.map((sum) => sum[upTo]), total);
+        return point(
+          sums.map((sum) => sum[upTo]),
+          total,
+        );
       });
     }
     return levelCurve(this.levels, this.classes, policy, total);
@@ -355,7 +365,8 @@ function adaptiveLevels(levels, C, t) {
 function levelCurve(levels, C, policy, total) {
   const above = levels.map((h) => {
     const sums = new Float64Array(C * 257);
-    for (let c = 0; c < C; c++) for (let p = 255; p >= 0; p--) sums[c * 257 + p] = sums[c * 257 + p + 1] + h[c * 256 + p];
+    for (let c = 0; c < C; c++)
+      for (let p = 255; p >= 0; p--) sums[c * 257 + p] = sums[c * 257 + p + 1] + h[c * 256 + p];
     return sums;
   });
   return range(256).map((t) => {
@@ -412,7 +423,19 @@ function confirmation(scene, pack, T, at) {
 // ----------------------------------------------------------------------------------------------------------- charts
 
 /** A small SVG line chart. `series`: {points: [[x, y] or null, ...], cls, label}. Returns {svg, x, y, over}. */
-function chart({ width = 340, height = 210, x: [x0, x1], y: [y0, y1], xLabel, yLabel, xTicks, yTicks, series = [], label, left = 40 }) {
+function chart({
+  width = 340,
+  height = 210,
+  x: [x0, x1],
+  y: [y0, y1],
+  xLabel,
+  yLabel,
+  xTicks,
+  yTicks,
+  series = [],
+  label,
+  left = 40,
+}) {
   const box = { left, right: width - 10, top: 10, bottom: height - (xLabel ? 36 : 22) };
   const x = (v) => box.left + ((v - x0) / (x1 - x0 || 1)) * (box.right - box.left);
   const y = (v) => box.bottom - ((v - y0) / (y1 - y0 || 1)) * (box.bottom - box.top);
@@ -428,10 +451,20 @@ function chart({ width = 340, height = 210, x: [x0, x1], y: [y0, y1], xLabel, yL
   });
   svg.append(s("path", { d: `M${box.left} ${box.top}V${box.bottom}H${box.right}`, class: "axis" }));
   if (xLabel) svg.append(s("text", { x: (box.left + box.right) / 2, y: height - 4, class: "name mid" }, xLabel));
-  if (yLabel) svg.append(s("text", { transform: `translate(11 ${(box.top + box.bottom) / 2}) rotate(-90)`, class: "name mid" }, yLabel));
+  if (yLabel)
+    svg.append(
+      s("text", { transform: `translate(11 ${(box.top + box.bottom) / 2}) rotate(-90)`, class: "name mid" }, yLabel),
+    );
   const inside = `s4x-clip${++made}`;
-  svg.append(s("clipPath", { id: inside }, s("rect", { x: box.left, y: box.top - 3, width: box.right - box.left, height: box.bottom - box.top + 3 })));
-  for (const { points, cls } of series) svg.append(s("path", { d: line(points, x, y), class: `line ${cls}`, "clip-path": `url(#${inside})` }));
+  svg.append(
+    s(
+      "clipPath",
+      { id: inside },
+      s("rect", { x: box.left, y: box.top - 3, width: box.right - box.left, height: box.bottom - box.top + 3 }),
+    ),
+  );
+  for (const { points, cls } of series)
+    svg.append(s("path", { d: line(points, x, y), class: `line ${cls}`, "clip-path": `url(#${inside})` }));
   const over = s("g");
   svg.append(over);
   return { svg, x, y, over, box };
@@ -451,7 +484,13 @@ function line(points, x, y) {
   return parts.join("");
 }
 
-const SHARES = [[0, "0"], [0.25, "25"], [0.5, "50"], [0.75, "75"], [1, "100 %"]];
+const SHARES = [
+  [0, "0"],
+  [0.25, "25"],
+  [0.5, "50"],
+  [0.75, "75"],
+  [1, "100 %"],
+];
 
 // ----------------------------------------------------------------------------------------------------------- panels
 
@@ -470,7 +509,12 @@ class View {
   apply() {
     this.x = clamp(this.x, 1 - this.zoom, 0);
     this.y = clamp(this.y, 1 - this.zoom, 0);
-    for (const [name, value] of [["--zoom", this.zoom], ["--tx", this.x], ["--ty", this.y]]) this.host.style.setProperty(name, value);
+    for (const [name, value] of [
+      ["--zoom", this.zoom],
+      ["--tx", this.x],
+      ["--ty", this.y],
+    ])
+      this.host.style.setProperty(name, value);
     this.host.classList.toggle("zoomed", this.zoom > 1);
   }
 
@@ -495,9 +539,22 @@ class Panel {
     this.canvas = h("canvas", { role: "img", "aria-label": label ?? title });
     this.note = h("div", { cls: "s4x-note" });
     this.caption = h("div", { cls: "s4x-key" });
-    this.stage = h("div", { cls: "s4x-stage", tabindex: 0, "aria-label": `${label ?? title}: zoom with + and -` }, this.canvas, h("i", { cls: "s4x-cross hover" }), h("i", { cls: "s4x-cross pin" }), this.note);
+    this.stage = h(
+      "div",
+      { cls: "s4x-stage", tabindex: 0, "aria-label": `${label ?? title}: zoom with + and -` },
+      this.canvas,
+      h("i", { cls: "s4x-cross hover" }),
+      h("i", { cls: "s4x-cross pin" }),
+      this.note,
+    );
     this.title = h("span", {}, title);
-    this.figure = h("figure", { cls: "s4x-panel", test, role: "group" }, h("figcaption", { title: say ? `${title}: ${say}` : null }, this.title, say ? h("small", {}, say) : null), this.stage, this.caption);
+    this.figure = h(
+      "figure",
+      { cls: "s4x-panel", test, role: "group" },
+      h("figcaption", { title: say ? `${title}: ${say}` : null }, this.title, say ? h("small", {}, say) : null),
+      this.stage,
+      this.caption,
+    );
     this.view = view;
     if (pointer) watch(this.stage, view, pointer);
     else watch(this.stage, view, {});
@@ -554,13 +611,21 @@ function watch(stage, view, { hover, leave, click }) {
     const [a, b] = [...fingers.values()];
     return { u: (a[0] + b[0]) / 2, v: (a[1] + b[1]) / 2, size: Math.hypot(a[0] - b[0], a[1] - b[1]) };
   };
-  stage.addEventListener("wheel", (event) => {
-    // the page keeps its wheel until one has clicked into a panel: no scrolling gets stuck in a notebook
-    const ours = event.ctrlKey || event.metaKey || view.host.contains(document.activeElement) || view.host.contains(view.host.getRootNode().activeElement);
-    if (!ours || (event.deltaY > 0 && view.zoom === 1)) return;
-    event.preventDefault();
-    view.by(Math.exp(-clamp(event.deltaY, -120, 120) / 300), ...place(event));
-  }, { passive: false });
+  stage.addEventListener(
+    "wheel",
+    (event) => {
+      // the page keeps its wheel until one has clicked into a panel: no scrolling gets stuck in a notebook
+      const ours =
+        event.ctrlKey ||
+        event.metaKey ||
+        view.host.contains(document.activeElement) ||
+        view.host.contains(view.host.getRootNode().activeElement);
+      if (!ours || (event.deltaY > 0 && view.zoom === 1)) return;
+      event.preventDefault();
+      view.by(Math.exp(-clamp(event.deltaY, -120, 120) / 300), ...place(event));
+    },
+    { passive: false },
+  );
   stage.addEventListener("pointerdown", (event) => {
     if (event.button) return;
     stage.setPointerCapture?.(event.pointerId);
@@ -615,8 +680,15 @@ const TRACK_PANELS = [
   ["errors", "errors of kept pixels", "against the hidden truth"],
 ];
 const KEYS = [
-  ["← →", "snapshot"], ["↑ ↓", "image"], ["space", "play"], ["[ ]", "threshold"], ["p", "next policy"], ["1 … 9, 0", "show or hide a class, show all"],
-  ["+ −", "zoom"], ["shift + arrows", "move the pinned pixel"], ["esc", "clear the selection"],
+  ["← →", "snapshot"],
+  ["↑ ↓", "image"],
+  ["space", "play"],
+  ["[ ]", "threshold"],
+  ["p", "next policy"],
+  ["1 … 9, 0", "show or hide a class, show all"],
+  ["+ −", "zoom"],
+  ["shift + arrows", "move the pinned pixel"],
+  ["esc", "clear the selection"],
 ];
 
 class App {
@@ -635,7 +707,13 @@ class App {
     this.biases = new Map();
     this.full = null;
     this.pointed = this.last = null; // pixels
-    this.root = h("div", { cls: "s4x", tabindex: -1, "data-lm-suppress-shortcuts": "true", role: "region", "aria-label": "pseudo-label explorer" });
+    this.root = h("div", {
+      cls: "s4x",
+      tabindex: -1,
+      "data-lm-suppress-shortcuts": "true",
+      role: "region",
+      "aria-label": "pseudo-label explorer",
+    });
     this.view = new View(this.root);
     this.build();
     host.append(this.root);
@@ -681,10 +759,12 @@ class App {
   /** The user has; Python hears of it when things are quiet. */
   set(name, value, quiet = false) {
     if (name === "tracks") this.keepStep(value);
-    if (name === "image" && this.state.selection.kind === "pixel" && value !== this.state.image) this.state.selection = {};
+    if (name === "image" && this.state.selection.kind === "pixel" && value !== this.state.image)
+      this.state.selection = {};
     this.state[name] = value;
     this.changed(name);
-    if (quiet) clearTimeout(this.saving); // a drag goes on: its end saves all
+    if (quiet)
+      clearTimeout(this.saving); // a drag goes on: its end saves all
     else this.save();
   }
 
@@ -692,7 +772,9 @@ class App {
     clearTimeout(this.saving);
     this.saving = setTimeout(() => {
       for (const name of TRAITS) {
-        if (JSON.stringify(this.model.get(name)) !== JSON.stringify(this.state[name])) this.model.set(name, this.state[name]);
+        if (name === "selection" && this.full && this.state.selection.kind === "pixel") continue; // of another size
+        if (JSON.stringify(this.model.get(name)) !== JSON.stringify(this.state[name]))
+          this.model.set(name, this.state[name]);
       }
       this.model.save_changes();
     }, 200);
@@ -715,18 +797,57 @@ class App {
 
   build() {
     const { meta } = this;
-    const button = (text, label, test, act) => h("button", { type: "button", "aria-label": label, title: label, test, onclick: act }, text);
-    this.picker = h("select", { test: "image", "aria-label": "image", onchange: () => this.set("image", Number(this.picker.value)) });
+    const button = (text, label, test, act) =>
+      h("button", { type: "button", "aria-label": label, title: label, test, onclick: act }, text);
+    this.picker = h("select", {
+      test: "image",
+      "aria-label": "image",
+      onchange: () => this.set("image", Number(this.picker.value)),
+    });
     meta.images.forEach((image, k) => this.picker.append(h("option", { value: k }, `${k + 1}: ${image.id}`)));
-    this.scrub = h("input", { type: "range", min: 0, test: "scrub", "aria-label": "snapshot", oninput: () => this.set("snapshot", Number(this.scrub.value), true), onchange: () => this.save() });
+    this.scrub = h("input", {
+      type: "range",
+      min: 0,
+      test: "scrub",
+      "aria-label": "snapshot",
+      oninput: () => this.set("snapshot", Number(this.scrub.value), true),
+      onchange: () => this.save(),
+    });
     this.stepText = h("output", { cls: "s4x-number", test: "step" });
     this.player = button("▶", "play the snapshots", "play", () => this.play(!this.playing));
-    this.fuller = button("full resolution", "compute this image at the resolution of its file, with the last weights", "full", () => this.toggleFull());
-    this.tau = h("input", { type: "range", min: 0, max: 255, step: 1, test: "tau", "aria-label": "threshold", oninput: () => this.set("threshold", Number(this.tau.value) / 255, true), onchange: () => this.save() });
+    this.fuller = button(
+      "full resolution",
+      "compute this image at the resolution of its file, with the last weights",
+      "full",
+      () => this.toggleFull(),
+    );
+    this.tau = h("input", {
+      type: "range",
+      min: 0,
+      max: 255,
+      step: 1,
+      test: "tau",
+      "aria-label": "threshold",
+      oninput: () => this.set("threshold", Number(this.tau.value) / 255, true),
+      onchange: () => this.save(),
+    });
     this.tauText = h("output", { cls: "s4x-number", test: "tau-value" });
     this.policies = h("div", { cls: "s4x-choice", role: "radiogroup", "aria-label": "policy" });
     for (const [key, name, words] of POLICIES) {
-      this.policies.append(h("button", { type: "button", role: "radio", title: words, test: `choose-${key}`, "data-value": key, onclick: () => this.set("policy", key) }, name));
+      this.policies.append(
+        h(
+          "button",
+          {
+            type: "button",
+            role: "radio",
+            title: words,
+            test: `choose-${key}`,
+            "data-value": key,
+            onclick: () => this.set("policy", key),
+          },
+          name,
+        ),
+      );
     }
     this.policies.addEventListener("keydown", (event) => {
       const by = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1 }[event.key];
@@ -738,46 +859,128 @@ class App {
       this.policies.children[at % POLICIES.length].focus();
     });
     this.numbers = h("div", { cls: "s4x-numbers", "aria-live": "off" });
-    this.blendWhat = h("select", { test: "blend-what", "aria-label": "what to lay over the image", onchange: () => this.reblend() });
-    for (const [value, text] of [["pseudo", "pseudo-label"], ["truth", "ground truth"], ["confidence", "confidence"]]) this.blendWhat.append(h("option", { value }, text));
-    this.blendBy = h("input", { type: "range", min: 0, max: 100, value: 50, test: "blend", "aria-label": "share of what lies over the image", oninput: () => this.reblend() });
+    this.blendWhat = h("select", {
+      test: "blend-what",
+      "aria-label": "what to lay over the image",
+      onchange: () => this.reblend(),
+    });
+    for (const [value, text] of [
+      ["pseudo", "pseudo-label"],
+      ["truth", "ground truth"],
+      ["confidence", "confidence"],
+    ])
+      this.blendWhat.append(h("option", { value }, text));
+    this.blendBy = h("input", {
+      type: "range",
+      min: 0,
+      max: 100,
+      value: 50,
+      test: "blend",
+      "aria-label": "share of what lies over the image",
+      oninput: () => this.reblend(),
+    });
     this.wide = h("select", { test: "columns", "aria-label": "size of the pictures", onchange: () => this.columns() });
-    for (const [value, text] of [["", "auto"], ["2", "large"], ["1", "one"]]) this.wide.append(h("option", { value }, text));
+    for (const [value, text] of [
+      ["", "auto"],
+      ["2", "large"],
+      ["1", "one"],
+    ])
+      this.wide.append(h("option", { value }, text));
     this.chips = h("div", { cls: "s4x-chips", role: "group", "aria-label": "tracks" });
-    meta.tracks.forEach((track, t) => this.chips.append(h("button", { type: "button", test: `track-${t}`, onclick: () => this.toggleTrack(t) }, track.title)));
+    meta.tracks.forEach((track, t) =>
+      this.chips.append(
+        h("button", { type: "button", test: `track-${t}`, onclick: () => this.toggleTrack(t) }, track.title),
+      ),
+    );
     this.chips.hidden = meta.tracks.length < 2;
     this.legend = h("div", { cls: "s4x-legend", role: "group", "aria-label": "classes" });
     this.classes.forEach((name, c) => {
       const swatch = h("i", { css: { background: rgb(this.palette[c]) } });
-      this.legend.append(h("button", { type: "button", test: `class-${c}`, title: "show or hide in the pictures; the numbers count all classes", onclick: () => this.toggleClass(c) }, swatch, name));
+      this.legend.append(
+        h(
+          "button",
+          {
+            type: "button",
+            test: `class-${c}`,
+            title: "show or hide in the pictures; the numbers count all classes",
+            onclick: () => this.toggleClass(c),
+          },
+          swatch,
+          name,
+        ),
+      );
     });
-    this.legend.append(h("button", { type: "button", cls: "plain", test: "class-all", onclick: () => this.set("hidden", this.state.hidden.length ? [] : range(this.C)) }, "all / none"));
+    this.legend.append(
+      h(
+        "button",
+        {
+          type: "button",
+          cls: "plain",
+          test: "class-all",
+          onclick: () => this.set("hidden", this.state.hidden.length ? [] : range(this.C)),
+        },
+        "all / none",
+      ),
+    );
     this.status = h("div", { cls: "s4x-status", role: "status", "aria-live": "polite", test: "status" });
     this.marked = h("div", { cls: "s4x-marked", test: "marked" });
     this.area = h("div", { cls: "s4x-area" });
     this.evidence = h("p", { cls: "s4x-evidence", test: "evidence" });
     this.root.append(
-      h("div", { cls: "s4x-bar" },
+      h(
+        "div",
+        { cls: "s4x-bar" },
         this.chips,
-        h("div", { cls: "s4x-field" }, h("span", {}, "image"), button("‹", "image before", "image-previous", () => this.turn(-1)), this.picker, button("›", "next image", "image-next", () => this.turn(1)), meta.kernel ? this.fuller : null),
-        h("div", { cls: "s4x-field grow" }, h("span", {}, "training"), this.player, this.scrub, this.stepText)),
-      h("div", { cls: "s4x-bar" },
+        h(
+          "div",
+          { cls: "s4x-field" },
+          h("span", {}, "image"),
+          button("‹", "image before", "image-previous", () => this.turn(-1)),
+          this.picker,
+          button("›", "next image", "image-next", () => this.turn(1)),
+          meta.kernel ? this.fuller : null,
+        ),
+        h("div", { cls: "s4x-field grow" }, h("span", {}, "training"), this.player, this.scrub, this.stepText),
+      ),
+      h(
+        "div",
+        { cls: "s4x-bar" },
         h("div", { cls: "s4x-field" }, h("span", {}, "keep by"), this.policies),
         h("div", { cls: "s4x-field grow" }, h("span", {}, "threshold"), this.tau, this.tauText),
-        this.numbers),
-      h("div", { cls: "s4x-bar" },
+        this.numbers,
+      ),
+      h(
+        "div",
+        { cls: "s4x-bar" },
         h("div", { cls: "s4x-field" }, h("span", {}, "over the image"), this.blendWhat, this.blendBy),
-        h("div", { cls: "s4x-field" }, h("span", {}, "pictures"), this.wide, button("−", "zoom out", "zoom-out", () => this.view.by(1 / 1.5)), button("+", "zoom in", "zoom-in", () => this.view.by(1.5)), button("reset", "whole picture", "zoom-reset", () => this.view.reset())),
+        h(
+          "div",
+          { cls: "s4x-field" },
+          h("span", {}, "pictures"),
+          this.wide,
+          button("−", "zoom out", "zoom-out", () => this.view.by(1 / 1.5)),
+          button("+", "zoom in", "zoom-in", () => this.view.by(1.5)),
+          button("reset", "whole picture", "zoom-reset", () => this.view.reset()),
+        ),
         h("small", { cls: "s4x-hint" }, "The slider acts on the other three policies; the own rule is as recorded."),
-        this.marked),
+        this.marked,
+      ),
       this.legend,
       this.status,
       this.area,
       this.evidence,
       this.buildTabs(),
-      h("details", { cls: "s4x-help" }, h("summary", {}, "keys and gestures"),
+      h(
+        "details",
+        { cls: "s4x-help" },
+        h("summary", {}, "keys and gestures"),
         h("dl", {}, ...KEYS.flatMap(([key, words]) => [h("dt", {}, key), h("dd", {}, words)])),
-        h("p", {}, "Hover or touch a picture to read a pixel; click pins it. Drag moves, a pinch or ctrl + wheel zooms (the wheel alone after a click into a picture), a double click shows all.")),
+        h(
+          "p",
+          {},
+          "Hover or touch a picture to read a pixel; click pins it. Drag moves, a pinch or ctrl + wheel zooms (the wheel alone after a click into a picture), a double click shows all.",
+        ),
+      ),
     );
   }
 
@@ -787,7 +990,17 @@ class App {
     this.sheet = h("div", { cls: "s4x-sheet", role: "tabpanel", tabindex: 0 });
     this.sections.forEach((section, i) => {
       section.host.classList.add(section.name);
-      section.tab = h("button", { type: "button", role: "tab", id: `${this.id}-tab${i}`, test: `tab-${section.name}`, onclick: () => this.open(i) }, section.title);
+      section.tab = h(
+        "button",
+        {
+          type: "button",
+          role: "tab",
+          id: `${this.id}-tab${i}`,
+          test: `tab-${section.name}`,
+          onclick: () => this.open(i),
+        },
+        section.title,
+      );
       this.tabs.append(section.tab);
     });
     this.tabs.addEventListener("keydown", (event) => {
@@ -820,27 +1033,60 @@ class App {
     if (this.laid === key) return;
     this.laid = key;
     const pointer = this.pointer();
-    const make = (name, title, say, label) => new Panel({ title, say, label, test: `panel-${name}`, view: this.view, pointer });
-    this.shared = { image: make("image", "image", null, "image with overlay"), truth: make("truth", "ground truth", "hidden from the training") };
-    if (!single) this.shared.disagreement = make("disagreement", "disagreement", "where the tracks give different labels");
+    const make = (name, title, say, label) =>
+      new Panel({ title, say, label, test: `panel-${name}`, view: this.view, pointer });
+    this.shared = {
+      image: make("image", "image", null, "image with overlay"),
+      truth: make("truth", "ground truth", "hidden from the training"),
+    };
+    if (!single)
+      this.shared.disagreement = make("disagreement", "disagreement", "where the tracks give different labels");
     this.tracks = this.shown.map((t, r) => {
       const suffix = r ? `-${t}` : "";
       const title = this.meta.tracks[t].title;
-      const panels = Object.fromEntries(TRACK_PANELS.map(([name, words, say]) => [name, make(name + suffix, words, say, `${words}, ${title}`)]));
+      const panels = Object.fromEntries(
+        TRACK_PANELS.map(([name, words, say]) => [name, make(name + suffix, words, say, `${words}, ${title}`)]),
+      );
       panels.confidence.caption.append(bar(CIVIDIS, "0", "1", "confidence"));
       panels.entropy.caption.append(bar(VIRIDIS, "0", "1", "entropy, as a share of its largest value"));
-      panels.kept.caption.append(...keys([[KEPT, "kept"], [[40, 40, 46], "rejected"]]));
-      panels.errors.caption.append(...keys([[RIGHT, "right"], [WRONG, "wrong"], [UNKNOWN[0], "truth unknown"]]));
+      panels.kept.caption.append(
+        ...keys([
+          [KEPT, "kept"],
+          [[40, 40, 46], "rejected"],
+        ]),
+      );
+      panels.errors.caption.append(
+        ...keys([
+          [RIGHT, "right"],
+          [WRONG, "wrong"],
+          [UNKNOWN[0], "truth unknown"],
+        ]),
+      );
       return { t, panels, readout: new Readout(this, t, suffix), head: h("div", { cls: "s4x-head" }) };
     });
     const figures = (panels) => Object.values(panels).map((panel) => panel.figure);
     if (single) {
       const [only] = this.tracks;
-      this.area.replaceChildren(h("div", { cls: "s4x-grid single" }, ...figures(this.shared), ...figures(only.panels), only.readout.host));
+      this.area.replaceChildren(
+        h("div", { cls: "s4x-grid single" }, ...figures(this.shared), ...figures(only.panels), only.readout.host),
+      );
     } else {
       this.area.replaceChildren(
-        h("div", { cls: "s4x-grid shared" }, ...figures(this.shared), this.summary = h("div", { cls: "s4x-words", test: "disagreement" })),
-        ...this.tracks.map((row) => h("section", { cls: "s4x-row", test: `row-${row.t}` }, row.head, h("div", { cls: "s4x-grid compare" }, ...figures(row.panels), row.readout.host))));
+        h(
+          "div",
+          { cls: "s4x-grid shared" },
+          ...figures(this.shared),
+          (this.summary = h("div", { cls: "s4x-words", test: "disagreement" })),
+        ),
+        ...this.tracks.map((row) =>
+          h(
+            "section",
+            { cls: "s4x-row", test: `row-${row.t}` },
+            row.head,
+            h("div", { cls: "s4x-grid compare" }, ...figures(row.panels), row.readout.host),
+          ),
+        ),
+      );
     }
     this.columns();
   }
@@ -859,6 +1105,7 @@ class App {
   async show() {
     const turn = (this.turnNumber = (this.turnNumber ?? 0) + 1);
     const k = this.state.image;
+    this.state.snapshot = clamp(this.state.snapshot, 0, this.first.steps.length - 1); // the tracks may have changed
     if (this.full && (this.full.image !== k || !this.state.tracks.includes(this.full.track))) this.full = null;
     this.controls();
     if (this.laid === undefined) this.status.textContent = "loading …";
@@ -866,7 +1113,10 @@ class App {
       const full = this.full;
       const packs = full
         ? [full.pack, full.pack]
-        : await Promise.all([this.store.get(`image/${k}`), ...this.state.tracks.map((t) => this.store.get(`track/${t}/${k}`))]);
+        : await Promise.all([
+            this.store.get(`image/${k}`),
+            ...this.state.tracks.map((t) => this.store.get(`track/${t}/${k}`)),
+          ]);
       const summaries = await Promise.all(this.shown.map((t) => this.store.get(`summary/${t}`).catch(() => null)));
       if (turn !== this.turnNumber) return;
       if (this.scenePack !== packs[0]) {
@@ -906,6 +1156,7 @@ class App {
   async toggleFull() {
     if (this.full) {
       this.full = null;
+      if (this.state.selection.kind === "pixel") this.state.selection = {};
       return this.show();
     }
     const [image, track] = [this.state.image, this.state.tracks[0]];
@@ -978,10 +1229,17 @@ class App {
       if (this.scene.knownCount) panels.errors.paint(this.scene, (out) => this.paintErrors(out, row), row.chosen);
       else this.noTruth(panels.errors);
       if (this.rows.length > 1) {
-        head.replaceChildren(h("b", {}, row.track.title), h("span", {}, `step ${row.step}`), ...figuresOf(row.numbers, `-${row.t}`));
+        head.replaceChildren(
+          h("b", {}, row.track.title),
+          h("span", {}, `step ${row.step}`),
+          ...figuresOf(row.numbers, `-${row.t}`),
+        );
       }
     });
-    this.numbers.replaceChildren(...(this.rows.length > 1 ? [h("small", {}, this.first.title)] : []), ...figuresOf(this.rows[0].numbers, ""));
+    this.numbers.replaceChildren(
+      ...(this.rows.length > 1 ? [h("small", {}, this.first.title)] : []),
+      ...figuresOf(this.rows[0].numbers, ""),
+    );
     this.sayMarked();
     this.section.move();
     this.read();
@@ -1024,7 +1282,8 @@ class App {
 
   drawTruth() {
     const { truth } = this.shared;
-    if (this.scene.knownCount) truth.paint(this.scene, (out) => this.paintLabels(out, this.scene.truth), this.rows[0].chosen);
+    if (this.scene.knownCount)
+      truth.paint(this.scene, (out) => this.paintLabels(out, this.scene.truth), this.rows[0].chosen);
     else this.noTruth(truth);
   }
 
@@ -1038,18 +1297,23 @@ class App {
     const { frame, chosen } = this.rows[0];
     const by = Math.round(blend.amount * 256);
     const labels = { pseudo: frame.label, truth: scene.truth }[blend.what];
-    this.shared.image.paint(scene, (out) => {
-      for (let i = 0; i < out.length; i++) {
-        const under = scene.rgb[i];
-        if (labels && (labels[i] >= C || !shownClass[labels[i]])) {
-          out[i] = under;
-          continue;
+    this.shared.image.paint(
+      scene,
+      (out) => {
+        for (let i = 0; i < out.length; i++) {
+          const under = scene.rgb[i];
+          if (labels && (labels[i] >= C || !shownClass[labels[i]])) {
+            out[i] = under;
+            continue;
+          }
+          const over = labels ? colours[labels[i]] : CIVIDIS[frame.confidence[i]];
+          const mix = (shift) =>
+            ((((under >>> shift) & 255) * (256 - by) + ((over >>> shift) & 255) * by) >> 8) << shift;
+          out[i] = (mix(0) | mix(8) | mix(16) | 0xff000000) >>> 0;
         }
-        const over = labels ? colours[labels[i]] : CIVIDIS[frame.confidence[i]];
-        const mix = (shift) => ((((under >>> shift) & 255) * (256 - by) + ((over >>> shift) & 255) * by) >> 8) << shift;
-        out[i] = (mix(0) | mix(8) | mix(16) | 0xff000000) >>> 0;
-      }
-    }, chosen);
+      },
+      chosen,
+    );
   }
 
   drawDisagreement() {
@@ -1059,51 +1323,82 @@ class App {
     const two = rows.length === 2 && scene.knownCount > 0;
     const counts = { differ: 0, first: 0, second: 0, neither: 0, known: 0 };
     const seen = new Int32Array(256).fill(-1);
-    this.shared.disagreement.paint(scene, (out) => {
-      for (let i = 0; i < n; i++) {
-        let kinds = 0;
-        for (const label of labels) {
-          if (seen[label[i]] !== i) kinds++;
-          seen[label[i]] = i;
+    this.shared.disagreement.paint(
+      scene,
+      (out) => {
+        for (let i = 0; i < n; i++) {
+          let kinds = 0;
+          for (const label of labels) {
+            if (seen[label[i]] !== i) kinds++;
+            seen[label[i]] = i;
+          }
+          out[i] = dim[i];
+          if (kinds < 2 || !valid[i]) continue;
+          counts.differ++;
+          if (!two) {
+            out[i] = CIVIDIS[Math.round((255 * (kinds - 1)) / (labels.length - 1 || 1))];
+            continue;
+          }
+          if (!known[i]) {
+            out[i] = stripes(i, width);
+            continue;
+          }
+          counts.known++;
+          const winner = labels[0][i] === truth[i] ? "first" : labels[1][i] === truth[i] ? "second" : "neither";
+          counts[winner]++;
+          out[i] = winner === "first" ? pack32(...RIGHT) : winner === "second" ? pack32(...WRONG) : pack32(...OTHER);
         }
-        out[i] = dim[i];
-        if (kinds < 2 || !valid[i]) continue;
-        counts.differ++;
-        if (!two) {
-          out[i] = CIVIDIS[Math.round((255 * (kinds - 1)) / (labels.length - 1 || 1))];
-          continue;
-        }
-        if (!known[i]) {
-          out[i] = stripes(i, width);
-          continue;
-        }
-        counts.known++;
-        const winner = labels[0][i] === truth[i] ? "first" : labels[1][i] === truth[i] ? "second" : "neither";
-        counts[winner]++;
-        out[i] = winner === "first" ? pack32(...RIGHT) : winner === "second" ? pack32(...WRONG) : pack32(...OTHER);
-      }
-    }, null);
+      },
+      null,
+    );
     const { caption } = this.shared.disagreement;
-    caption.replaceChildren(...(two ? keys([[RIGHT, "first is right"], [WRONG, "second is right"], [OTHER, "neither"]]) : [bar(CIVIDIS, "1 label", `${labels.length} labels`, "number of different labels")]));
+    caption.replaceChildren(
+      ...(two
+        ? keys([
+            [RIGHT, "first is right"],
+            [WRONG, "second is right"],
+            [OTHER, "neither"],
+          ])
+        : [bar(CIVIDIS, "1 label", `${labels.length} labels`, "number of different labels")]),
+    );
     this.summary.replaceChildren(
       h("b", {}, "Where they disagree"),
-      h("p", { test: "differ", "data-differ": counts.differ, "data-first": counts.first, "data-second": counts.second, "data-neither": counts.neither }, `${percent(ratio(counts.differ, scene.validCount))} of the pixels get different labels.`));
+      h(
+        "p",
+        {
+          test: "differ",
+          "data-differ": counts.differ,
+          "data-first": counts.first,
+          "data-second": counts.second,
+          "data-neither": counts.neither,
+        },
+        `${percent(ratio(counts.differ, scene.validCount))} of the pixels get different labels.`,
+      ),
+    );
     if (two) {
       const line = (words, count) => h("p", {}, `${percent(ratio(count, counts.known))} of them: `, words);
-      this.summary.append(line(`${rows[0].track.title} is right`, counts.first), line(`${rows[1].track.title} is right`, counts.second), line("neither is", counts.neither));
+      this.summary.append(
+        line(`${rows[0].track.title} is right`, counts.first),
+        line(`${rows[1].track.title} is right`, counts.second),
+        line("neither is", counts.neither),
+      );
     }
   }
 
   sayEvidence() {
     const words = [...new Set(this.rows.map(({ track }) => `${track.evidence}. What storing lost: ${track.lost}`))];
-    const full = "Full resolution: the whole image through the last weights, now; not what was recorded during the training.";
+    const full =
+      "Full resolution: the whole image through the last weights, now; not what was recorded during the training.";
     this.evidence.textContent = this.full ? full : `Shown: ${words.join(" · ")}`;
   }
 
   // ---- reading pixels, selections ----
 
   pointer() {
-    const at = (u, v) => ({ x: clamp(Math.floor(u * this.scene.width), 0, this.scene.width - 1), y: clamp(Math.floor(v * this.scene.height), 0, this.scene.height - 1) });
+    const at = (u, v) => ({
+      x: clamp(Math.floor(u * this.scene.width), 0, this.scene.width - 1),
+      y: clamp(Math.floor(v * this.scene.height), 0, this.scene.height - 1),
+    });
     return {
       hover: (u, v) => this.scene && this.point(at(u, v)),
       leave: () => this.point(null),
@@ -1153,8 +1448,12 @@ class App {
     const { selection } = this.state;
     const { n, label, p } = frame;
     const { valid, known, truth } = this.scene;
-    if (selection.kind === "confusion") return Uint8Array.from({ length: n }, (_, i) => (known[i] && truth[i] === selection.truth && label[i] === selection.label ? 1 : 0));
-    if (selection.kind === "bin") return Uint8Array.from({ length: n }, (_, i) => (valid[i] && binOf(p[i]) === selection.bin ? 1 : 0));
+    if (selection.kind === "confusion")
+      return Uint8Array.from({ length: n }, (_, i) =>
+        known[i] && truth[i] === selection.truth && label[i] === selection.label ? 1 : 0,
+      );
+    if (selection.kind === "bin")
+      return Uint8Array.from({ length: n }, (_, i) => (valid[i] && binOf(p[i]) === selection.bin ? 1 : 0));
     return null;
   }
 
@@ -1171,7 +1470,10 @@ class App {
 
   sayMarked() {
     const { selection } = this.state;
-    const words = { confusion: () => `${this.classes[selection.truth]} called ${this.classes[selection.label]}`, bin: () => `top probability from ${selection.bin * 10} to ${selection.bin * 10 + 10} %` }[selection.kind];
+    const words = {
+      confusion: () => `${this.classes[selection.truth]} called ${this.classes[selection.label]}`,
+      bin: () => `top probability from ${selection.bin * 10} to ${selection.bin * 10 + 10} %`,
+    }[selection.kind];
     this.marked.hidden = !words;
     if (!words) return;
     const counts = this.rows.map(({ chosen, mask, t }) => {
@@ -1183,7 +1485,10 @@ class App {
       const name = this.rows.length > 1 ? `${this.meta.tracks[t].title}: ` : "";
       return `${name}${whole(all)} pixels, ${whole(kept)} of them kept`;
     });
-    this.marked.replaceChildren(h("span", {}, h("b", {}, `Marked: ${words()}`), ` — ${counts.join("; ")}.`), h("button", { type: "button", test: "clear", onclick: () => this.clear() }, "clear"));
+    this.marked.replaceChildren(
+      h("span", {}, h("b", {}, `Marked: ${words()}`), ` — ${counts.join("; ")}.`),
+      h("button", { type: "button", test: "clear", onclick: () => this.clear() }, "clear"),
+    );
   }
 
   clear() {
@@ -1200,7 +1505,11 @@ class App {
 
   toggleClass(c) {
     const { hidden } = this.state;
-    if (c < this.C) this.set("hidden", hidden.includes(c) ? hidden.filter((other) => other !== c) : [...hidden, c].sort((a, b) => a - b));
+    if (c < this.C)
+      this.set(
+        "hidden",
+        hidden.includes(c) ? hidden.filter((other) => other !== c) : [...hidden, c].sort((a, b) => a - b),
+      );
   }
 
   toggleTrack(t) {
@@ -1273,15 +1582,34 @@ function paintLevels(out, levels, colours) {
   for (let i = 0; i < out.length; i++) out[i] = colours[levels[i]];
 }
 
-const keys = (pairs) => pairs.map(([colour, text]) => h("span", { cls: "s4x-swatch" }, h("i", { css: { background: rgb(colour) } }), text));
+const keys = (pairs) =>
+  pairs.map(([colour, text]) => h("span", { cls: "s4x-swatch" }, h("i", { css: { background: rgb(colour) } }), text));
 
-const bar = (colours, low, high, label) => h("span", { cls: "s4x-scale", role: "img", "aria-label": `colours: ${label}, from ${low} to ${high}` }, low, h("i", { css: { background: gradient(colours) } }), high);
+const bar = (colours, low, high, label) =>
+  h(
+    "span",
+    { cls: "s4x-scale", role: "img", "aria-label": `colours: ${label}, from ${low} to ${high}` },
+    low,
+    h("i", { css: { background: gradient(colours) } }),
+    high,
+  );
 
 /** The two numbers that every policy is judged by; counts ride along for whoever reads the page. */
 function figuresOf(numbers, suffix) {
-  const data = { "data-kept": numbers.kept, "data-valid": numbers.valid, "data-known": numbers.known, "data-right": numbers.right };
+  const data = {
+    "data-kept": numbers.kept,
+    "data-valid": numbers.valid,
+    "data-known": numbers.known,
+    "data-right": numbers.right,
+  };
   return [
-    h("span", {}, "kept ", h("b", { test: `coverage${suffix}`, ...data }, percent(numbers.coverage)), h("small", {}, " (", h("span", { test: `kept${suffix}` }, String(numbers.kept)), " px)")),
+    h(
+      "span",
+      {},
+      "kept ",
+      h("b", { test: `coverage${suffix}`, ...data }, percent(numbers.coverage)),
+      h("small", {}, " (", h("span", { test: `kept${suffix}` }, String(numbers.kept)), " px)"),
+    ),
     h("span", {}, "right ", h("b", { test: `precision${suffix}` }, percent(numbers.precision))),
   ];
 }
@@ -1300,7 +1628,10 @@ class Readout {
     const { app } = this;
     if (!pixel) {
       for (const name of ["x", "y"]) delete this.host.dataset[name];
-      this.host.replaceChildren(h("b", {}, "One pixel"), h("p", {}, "Hover or touch a picture to read a pixel; click to pin it."));
+      this.host.replaceChildren(
+        h("b", {}, "One pixel"),
+        h("p", {}, "Hover or touch a picture to read a pixel; click to pin it."),
+      );
       return;
     }
     const { frame, pack } = row;
@@ -1308,20 +1639,35 @@ class Readout {
     const { x, y } = pixel;
     const i = y * scene.width + x;
     if (!scene.valid[i]) {
-      this.host.replaceChildren(h("b", {}, `Pixel ${x}, ${y}`), h("p", {}, "Padding around the image: never trained on."));
+      this.host.replaceChildren(
+        h("b", {}, `Pixel ${x}, ${y}`),
+        h("p", {}, "Padding around the image: never trained on."),
+      );
       return;
     }
     const swatch = (c) => h("i", { cls: "dot", css: { background: rgb(palette[c]) } });
     const truth = scene.known[i] ? [swatch(scene.truth[i]), classes[scene.truth[i]]] : ["unknown"];
-    const tops = range(3).filter((r) => frame.top[r * scene.n + i] < app.C).map((r) => {
-      const c = frame.top[r * scene.n + i];
-      const p = frame.prob[r * scene.n + i] / 255;
-      return h("div", { cls: "top", test: `top-${r}${this.suffix}`, "data-class": c, "data-level": frame.prob[r * scene.n + i] },
-        swatch(c), h("span", {}, classes[c]), h("span", { cls: "track" }, h("i", { css: { width: `${100 * p}%` } })), h("b", {}, percent(p, 0)));
-    });
+    const tops = range(3)
+      .filter((r) => frame.top[r * scene.n + i] < app.C)
+      .map((r) => {
+        const c = frame.top[r * scene.n + i];
+        const p = frame.prob[r * scene.n + i] / 255;
+        return h(
+          "div",
+          { cls: "top", test: `top-${r}${this.suffix}`, "data-class": c, "data-level": frame.prob[r * scene.n + i] },
+          swatch(c),
+          h("span", {}, classes[c]),
+          h("span", { cls: "track" }, h("i", { css: { width: `${100 * p}%` } })),
+          h("b", {}, percent(p, 0)),
+        );
+      });
     const kept = POLICIES.map(([key, name]) => {
       const on = frame.mask(key, app.level)[i];
-      return h("span", { cls: on ? "yes" : "no", test: `pixel-${key}${this.suffix}`, title: `${name}: ${on ? "kept" : "rejected"}` }, `${on ? "✓" : "✗"} ${name}`);
+      return h(
+        "span",
+        { cls: on ? "yes" : "no", test: `pixel-${key}${this.suffix}`, title: `${name}: ${on ? "kept" : "rejected"}` },
+        `${on ? "✓" : "✗"} ${name}`,
+      );
     });
     this.host.dataset.x = x;
     this.host.dataset.y = y;
@@ -1330,11 +1676,18 @@ class Readout {
     this.host.replaceChildren(
       h("b", {}, `Pixel ${x}, ${y}`, pinned ? h("small", {}, " pinned") : null),
       h("div", { cls: "truth", test: `pixel-truth${this.suffix}` }, "truth ", ...truth),
-      ...(label < app.C && label !== frame.top[i] ? [h("div", { cls: "truth" }, "pseudo-label ", swatch(label), classes[label])] : []),
+      ...(label < app.C && label !== frame.top[i]
+        ? [h("div", { cls: "truth" }, "pseudo-label ", swatch(label), classes[label])]
+        : []),
       ...tops,
-      h("div", { cls: "small" }, `entropy ${(frame.entropy[i] / 255).toFixed(2)} · confidence ${(frame.confidence[i] / 255).toFixed(2)}`),
+      h(
+        "div",
+        { cls: "small" },
+        `entropy ${(frame.entropy[i] / 255).toFixed(2)} · confidence ${(frame.confidence[i] / 255).toFixed(2)}`,
+      ),
       h("div", { cls: "kept" }, ...kept),
-      ...(row.T > 1 ? [this.history(i, row, pack)] : []));
+      ...(row.T > 1 ? [this.history(i, row, pack)] : []),
+    );
   }
 
   /** Top probability over the snapshots; a dot has the colour of the label, a ring where the own rule kept it. */
@@ -1350,26 +1703,65 @@ class Readout {
       return truth < 0 || plane === undefined ? null : [step, at("prob", q, plane, 3) / 255];
     });
     const drawn = chart({
-      width: 260, height: 112, left: 42, x: [steps[0], steps[steps.length - 1]], y: [0, 1], yTicks: [[0, "0"], [0.5, "50"], [1, "100 %"]],
-      xTicks: [[steps[0], String(steps[0])], [steps[steps.length - 1], `step ${steps[steps.length - 1]}`]],
-      series: [{ points: right, cls: "faint" }, { points: spots, cls: "main" }],
+      width: 260,
+      height: 112,
+      left: 42,
+      x: [steps[0], steps[steps.length - 1]],
+      y: [0, 1],
+      yTicks: [
+        [0, "0"],
+        [0.5, "50"],
+        [1, "100 %"],
+      ],
+      xTicks: [
+        [steps[0], String(steps[0])],
+        [steps[steps.length - 1], `step ${steps[steps.length - 1]}`],
+      ],
+      series: [
+        { points: right, cls: "faint" },
+        { points: spots, cls: "main" },
+      ],
       label: `top probability of this pixel over the training: ${spots.map(([step, p]) => `step ${step} ${Math.round(100 * p)} %`).join(", ")}`,
     });
-    drawn.over.append(s("line", { x1: drawn.x(row.step), x2: drawn.x(row.step), y1: drawn.box.top, y2: drawn.box.bottom, class: "moment" }));
+    drawn.over.append(
+      s("line", {
+        x1: drawn.x(row.step),
+        x2: drawn.x(row.step),
+        y1: drawn.box.top,
+        y2: drawn.box.bottom,
+        class: "moment",
+      }),
+    );
     steps.forEach((step, q) => {
       const label = at("label", q);
-      const dot = s("circle", { cx: drawn.x(step), cy: drawn.y(spots[q][1]), r: at("weight", q) ? 5 : 3.5, class: at("weight", q) ? "dot ring" : "dot" });
+      const dot = s("circle", {
+        cx: drawn.x(step),
+        cy: drawn.y(spots[q][1]),
+        r: at("weight", q) ? 5 : 3.5,
+        class: at("weight", q) ? "dot ring" : "dot",
+      });
       if (label < app.C) dot.style.setProperty("fill", rgb(app.palette[label]));
-      dot.append(s("title", {}, `step ${step}: ${app.classes[label] ?? "no label"}, ${percent(spots[q][1], 0)}, ${at("weight", q) ? "kept" : "rejected"} by the own rule`));
+      dot.append(
+        s(
+          "title",
+          {},
+          `step ${step}: ${app.classes[label] ?? "no label"}, ${percent(spots[q][1], 0)}, ${at("weight", q) ? "kept" : "rejected"} by the own rule`,
+        ),
+      );
       drawn.over.append(dot);
     });
-    return h("div", { cls: "history", test: `history${this.suffix}` }, drawn.svg, h("small", {}, "Top probability; dashed: the true class; ringed: kept by the own rule."));
+    return h(
+      "div",
+      { cls: "history", test: `history${this.suffix}` },
+      drawn.svg,
+      h("small", {}, "Top probability; dashed: the true class; ringed: kept by the own rule."),
+    );
   }
 }
 
 // --------------------------------------------------------------------------------------------------------- sections
 
-/** A closer look below the panels. `update` after anything but the threshold, `move` after that, `hover` with a pixel. */
+/** A closer look below the panels. `update`: anything but the threshold, `move`: that, `hover`: a pixel is read. */
 class Section {
   constructor(app) {
     this.app = app;
@@ -1397,8 +1789,11 @@ class WhatIf extends Section {
     const { app } = this;
     this.blocks = app.rows.map((row, r) => this.block(row, r ? `-${row.t}` : ""));
     this.host.replaceChildren(
-      this.intro("What would be trained on if the threshold stood elsewhere, or another policy chose? The pseudo-labels stay; only the choice among them changes. “Entropy share” keeps that share of the pixels; the other two need a top probability."),
-      ...this.blocks.map((block) => block.host));
+      this.intro(
+        "What would be trained on if the threshold stood elsewhere, or another policy chose? The pseudo-labels stay; only the choice among them changes. “Entropy share” keeps that share of the pixels; the other two need a top probability.",
+      ),
+      ...this.blocks.map((block) => block.host),
+    );
     this.move();
   }
 
@@ -1406,10 +1801,18 @@ class WhatIf extends Section {
     const { app } = this;
     const pointer = app.pointer();
     const maps = POLICIES.map(([key, name, words]) => {
-      const panel = new Panel({ title: name, test: `map-${key}${suffix}`, view: app.view, pointer, label: `kept by ${name}` });
+      const panel = new Panel({
+        title: name,
+        test: `map-${key}${suffix}`,
+        view: app.view,
+        pointer,
+        label: `kept by ${name}`,
+      });
       panel.numbers = h("div", { cls: "s4x-key numbers", test: `policy-${key}${suffix}` });
       panel.caption.replaceWith(panel.numbers);
-      panel.title.replaceWith(h("button", { type: "button", title: words, onclick: () => app.set("policy", key) }, name));
+      panel.title.replaceWith(
+        h("button", { type: "button", title: words, onclick: () => app.set("policy", key) }, name),
+      );
       panel.key = key;
       return panel;
     });
@@ -1417,7 +1820,18 @@ class WhatIf extends Section {
     const probe = row.summary && !row.full ? this.probe(row) : null;
     const drawn = this.curves(row, curves, probe, suffix);
     const bars = this.bars(row);
-    const host = h("div", { cls: "s4x-block" }, this.heading(row), h("div", { cls: "s4x-three" }, h("div", { cls: "s4x-grid four" }, ...maps.map((panel) => panel.figure)), drawn.host, bars.host));
+    const host = h(
+      "div",
+      { cls: "s4x-block" },
+      this.heading(row),
+      h(
+        "div",
+        { cls: "s4x-three" },
+        h("div", { cls: "s4x-grid four" }, ...maps.map((panel) => panel.figure)),
+        drawn.host,
+        bars.host,
+      ),
+    );
     return { row, maps, curves, probe, drawn, bars, host };
   }
 
@@ -1434,21 +1848,68 @@ class WhatIf extends Section {
   curves(row, curves, probe, suffix) {
     const known = this.app.scene.knownCount > 0;
     const points = (curve) => curve.map(({ coverage, precision }) => [coverage, precision]);
-    const all = [...Object.values(curves).flat(), ...(probe ?? [])].filter((at) => at.precision !== null && at.coverage > 0.02);
+    const all = [...Object.values(curves).flat(), ...(probe ?? [])].filter(
+      (at) => at.precision !== null && at.coverage > 0.02,
+    );
     const low = Math.min(0.9, Math.floor(10 * Math.min(1, ...all.map((at) => at.precision))) / 10);
     const ticks = [low, (low + 1) / 2, 1].map((v) => [v, `${Math.round(100 * v)}${v === 1 ? " %" : ""}`]);
     const drawn = chart({
-      width: 350, height: 260, x: [0, 1], y: [low, 1], xTicks: SHARES, yTicks: ticks, xLabel: "kept (coverage)", yLabel: "right among kept (precision)", left: 52,
-      series: [...(probe ? [{ points: points(probe), cls: "probe" }] : []), ...Object.keys(curves).map((key) => ({ points: known ? points(curves[key]) : [], cls: key }))],
+      width: 350,
+      height: 260,
+      x: [0, 1],
+      y: [low, 1],
+      xTicks: SHARES,
+      yTicks: ticks,
+      xLabel: "kept (coverage)",
+      yLabel: "right among kept (precision)",
+      left: 52,
+      series: [
+        ...(probe ? [{ points: points(probe), cls: "probe" }] : []),
+        ...Object.keys(curves).map((key) => ({ points: known ? points(curves[key]) : [], cls: key })),
+      ],
       label: "precision against coverage for all thresholds",
     });
     drawn.svg.dataset.testid = `curve${suffix}`;
     drawn.svg.addEventListener("click", (event) => this.pick(event, drawn, curves));
-    const names = [["own", "own rule"], ["fixed", "fixed"], ["entropy", "entropy share"], ["adaptive", "class-adaptive"], ...(probe ? [["probe", "fixed, all probe images"]] : [])];
-    const sign = (cls) => (cls === "own" ? s("path", { d: star(13, 7, 7), class: "spot own" }) : s("line", { x1: 0, x2: 26, y1: 7, y2: 7, class: `line ${cls}` }));
-    const key = h("div", { cls: "s4x-key lines" }, ...names.map(([cls, text]) => h("span", {}, s("svg", { viewBox: "0 0 26 14", width: 26, height: 14, "aria-hidden": "true" }, sign(cls)), text)));
+    const names = [
+      ["own", "own rule"],
+      ["fixed", "fixed"],
+      ["entropy", "entropy share"],
+      ["adaptive", "class-adaptive"],
+      ...(probe ? [["probe", "fixed, all probe images"]] : []),
+    ];
+    const sign = (cls) =>
+      cls === "own"
+        ? s("path", { d: star(13, 7, 7), class: "spot own" })
+        : s("line", { x1: 0, x2: 26, y1: 7, y2: 7, class: `line ${cls}` });
+    const key = h(
+      "div",
+      { cls: "s4x-key lines" },
+      ...names.map(([cls, text]) =>
+        h(
+          "span",
+          {},
+          s("svg", { viewBox: "0 0 26 14", width: 26, height: 14, "aria-hidden": "true" }, sign(cls)),
+          text,
+        ),
+      ),
+    );
     const words = h("p", { cls: "small", test: `probe${suffix}` });
-    return { ...drawn, words, host: h("div", {}, h("h5", {}, "Precision and coverage"), known ? null : h("p", { cls: "small" }, "This image has no ground truth: there is no precision to draw for it."), drawn.svg, key, words) };
+    return {
+      ...drawn,
+      words,
+      host: h(
+        "div",
+        {},
+        h("h5", {}, "Precision and coverage"),
+        known
+          ? null
+          : h("p", { cls: "small" }, "This image has no ground truth: there is no precision to draw for it."),
+        drawn.svg,
+        key,
+        words,
+      ),
+    };
   }
 
   /** A click near a curve sets the threshold (and the policy) of its nearest point. */
@@ -1487,11 +1948,40 @@ class WhatIf extends Section {
     };
     const lines = present.map((c) => {
       const cells = Object.fromEntries(["precision", "coverage", "kept", "truth"].map((kind) => [kind, cell(kind)]));
-      const name = h("th", { scope: "row" }, h("i", { cls: "dot", css: { background: rgb(app.palette[c]) } }), app.classes[c]);
+      const name = h(
+        "th",
+        { scope: "row" },
+        h("i", { cls: "dot", css: { background: rgb(app.palette[c]) } }),
+        app.classes[c],
+      );
       return { c, cells, node: h("tr", { test: `bars-${c}` }, name, ...Object.values(cells).map(({ node }) => node)) };
     });
-    const head = h("tr", {}, ...[["class", ""], ["right", "share of the kept pixels with this label that are right (precision)"], ["kept", "share of the class's true pixels that are kept (coverage)"], ["of the kept", "share of all kept pixels that have this label: the class balance that is trained on"], ["of the truth", "share of the pixels that truly have this class"]].map(([text, title]) => h("th", { scope: "col", title }, text)));
-    return { lines, truth, known: app.scene.knownCount, host: h("div", {}, h("h5", {}, "Per class: precision, coverage and class balance"), h("div", { cls: "s4x-scroll" }, h("table", { cls: "s4x-bars" }, h("thead", {}, head), h("tbody", {}, ...lines.map(({ node }) => node))))) };
+    const head = h(
+      "tr",
+      {},
+      ...[
+        ["class", ""],
+        ["right", "share of the kept pixels with this label that are right (precision)"],
+        ["kept", "share of the class's true pixels that are kept (coverage)"],
+        ["of the kept", "share of all kept pixels that have this label: the class balance that is trained on"],
+        ["of the truth", "share of the pixels that truly have this class"],
+      ].map(([text, title]) => h("th", { scope: "col", title }, text)),
+    );
+    return {
+      lines,
+      truth,
+      known: app.scene.knownCount,
+      host: h(
+        "div",
+        {},
+        h("h5", {}, "Per class: precision, coverage and class balance"),
+        h(
+          "div",
+          { cls: "s4x-scroll" },
+          h("table", { cls: "s4x-bars" }, h("thead", {}, head), h("tbody", {}, ...lines.map(({ node }) => node))),
+        ),
+      ),
+    };
   }
 
   move() {
@@ -1519,7 +2009,9 @@ class WhatIf extends Section {
     const { dim, grey } = this.app.scene;
     for (let i = 0; i < out.length; i++) {
       const lit = grey[i] >> 2;
-      out[i] = mask[i] ? pack32(((KEPT[0] * 3) >> 2) + lit, ((KEPT[1] * 3) >> 2) + lit, ((KEPT[2] * 3) >> 2) + lit) : dim[i];
+      out[i] = mask[i]
+        ? pack32(((KEPT[0] * 3) >> 2) + lit, ((KEPT[1] * 3) >> 2) + lit, ((KEPT[2] * 3) >> 2) + lit)
+        : dim[i];
     }
   }
 
@@ -1530,13 +2022,23 @@ class WhatIf extends Section {
       if (at.precision === null) continue;
       const now = key === app.state.policy;
       const [cx, cy] = [drawn.x(at.coverage), Math.min(drawn.y(at.precision), drawn.box.bottom)];
-      if (key === "own") drawn.over.append(s("path", { d: star(cx, cy, now ? 9 : 7), class: `spot own${now ? " now" : ""}` }));
+      if (key === "own")
+        drawn.over.append(s("path", { d: star(cx, cy, now ? 9 : 7), class: `spot own${now ? " now" : ""}` }));
       else drawn.over.append(s("circle", { cx, cy, r: now ? 7 : 4.5, class: `spot ${key}${now ? " now" : ""}` }));
     }
     drawn.words.textContent = "";
     if (!probe) return;
     const at = probe[app.level];
-    if (at.precision !== null) drawn.over.append(s("rect", { x: drawn.x(at.coverage) - 4, y: drawn.y(at.precision) - 4, width: 8, height: 8, class: "spot probe" }));
+    if (at.precision !== null)
+      drawn.over.append(
+        s("rect", {
+          x: drawn.x(at.coverage) - 4,
+          y: drawn.y(at.precision) - 4,
+          width: 8,
+          height: 8,
+          class: "spot probe",
+        }),
+      );
     drawn.words.dataset.kept = at.kept;
     drawn.words.textContent = `Fixed at ${(app.level / 255).toFixed(3)}, over all probe images with a truth: kept ${percent(at.coverage)}, right ${percent(at.precision)} (step ${row.step}). Click near a curve to go there.`;
   }
@@ -1557,7 +2059,13 @@ class WhatIf extends Section {
   }
 }
 
-const star = (x, y, r) => `M${range(10).map((k) => `${(x + (k % 2 ? r * 0.45 : r) * Math.sin((k * Math.PI) / 5)).toFixed(1)} ${(y - (k % 2 ? r * 0.45 : r) * Math.cos((k * Math.PI) / 5)).toFixed(1)}`).join("L")}Z`;
+const star = (x, y, r) =>
+  `M${range(10)
+    .map(
+      (k) =>
+        `${(x + (k % 2 ? r * 0.45 : r) * Math.sin((k * Math.PI) / 5)).toFixed(1)} ${(y - (k % 2 ? r * 0.45 : r) * Math.cos((k * Math.PI) / 5)).toFixed(1)}`,
+    )
+    .join("L")}Z`;
 
 class Reliability extends Section {
   name = "reliability";
@@ -1566,10 +2074,15 @@ class Reliability extends Section {
   update() {
     const { app } = this;
     this.blocks = app.rows.map((row, r) => this.block(row, r ? `-${row.t}` : ""));
-    const words = app.scene.knownCount ? "" : " This image has no ground truth: only the probe set's line can be drawn.";
+    const words = app.scene.knownCount
+      ? ""
+      : " This image has no ground truth: only the probe set's line can be drawn.";
     this.host.replaceChildren(
-      this.intro(`Is the network right as often as it says? A bar below the diagonal: too sure of itself there. Click a bar to mark its pixels in the pictures; the pixel under the pointer marks its bar.${words}`),
-      h("div", { cls: "s4x-flow" }, ...this.blocks.map((block) => block.host)));
+      this.intro(
+        `Is the network right as often as it says? A bar below the diagonal: too sure of itself there. Click a bar to mark its pixels in the pictures; the pixel under the pointer marks its bar.${words}`,
+      ),
+      h("div", { cls: "s4x-flow" }, ...this.blocks.map((block) => block.host)),
+    );
   }
 
   block(row, suffix) {
@@ -1577,25 +2090,67 @@ class Reliability extends Section {
     const { bins, ece } = row.frame.reliability();
     const most = Math.max(1, ...bins.map((bin) => bin.pixels));
     const drawn = chart({
-      width: 360, height: 270, x: [0, 1], y: [0, 1], xTicks: SHARES, yTicks: SHARES, xLabel: "top probability", yLabel: "right", left: 52,
-      series: [], label: `reliability diagram: ${bins.map((bin, k) => `from ${10 * k} %: ${percent(ratio(bin.right, bin.pixels), 0)} right`).join(", ")}`,
+      width: 360,
+      height: 270,
+      x: [0, 1],
+      y: [0, 1],
+      xTicks: SHARES,
+      yTicks: SHARES,
+      xLabel: "top probability",
+      yLabel: "right",
+      left: 52,
+      series: [],
+      label: `reliability diagram: ${bins.map((bin, k) => `from ${10 * k} %: ${percent(ratio(bin.right, bin.pixels), 0)} right`).join(", ")}`,
     });
     drawn.svg.setAttribute("role", "group");
     const parts = bins.map((bin, k) => this.bar(drawn, bin, k, most, suffix));
-    drawn.over.append(s("path", { d: line([[0, 0], [1, 1]], drawn.x, drawn.y), class: "line diagonal" }));
+    drawn.over.append(
+      s("path", {
+        d: line(
+          [
+            [0, 0],
+            [1, 1],
+          ],
+          drawn.x,
+          drawn.y,
+        ),
+        class: "line diagonal",
+      }),
+    );
     const probe = this.probe(row);
     if (probe) {
-      drawn.over.append(s("path", { d: line(probe.bins.map((bin) => (bin.pixels ? [bin.sum / bin.pixels / 255, bin.right / bin.pixels] : null)).filter(Boolean), drawn.x, drawn.y), class: "line probe" }));
+      drawn.over.append(
+        s("path", {
+          d: line(
+            probe.bins
+              .map((bin) => (bin.pixels ? [bin.sum / bin.pixels / 255, bin.right / bin.pixels] : null))
+              .filter(Boolean),
+            drawn.x,
+            drawn.y,
+          ),
+          class: "line probe",
+        }),
+      );
     }
     const gap = (value) => (value === null ? "–" : percent(value));
-    const words = h("p", { cls: "small", test: `ece${suffix}`, "data-ece": ece ?? "" }, `Mean gap between confidence and being right (ECE, 10 bins): ${gap(ece)} here`, probe ? `, ${gap(probe.ece)} over all probe images (grey line).` : ".", " The fuller its colour, the more pixels a bar has.");
+    const words = h(
+      "p",
+      { cls: "small", test: `ece${suffix}`, "data-ece": ece ?? "" },
+      `Mean gap between confidence and being right (ECE, 10 bins): ${gap(ece)} here`,
+      probe ? `, ${gap(probe.ece)} over all probe images (grey line).` : ".",
+      " The fuller its colour, the more pixels a bar has.",
+    );
     return { row, parts, host: h("div", { cls: "s4x-block" }, this.heading(row), drawn.svg, words) };
   }
 
   probe({ summary, at, full }) {
     if (!summary || full) return null;
     const size = this.app.C * 256;
-    return reliability(summary.total.data.subarray(at * size, (at + 1) * size), summary.right.data.subarray(at * size, (at + 1) * size), this.app.C);
+    return reliability(
+      summary.total.data.subarray(at * size, (at + 1) * size),
+      summary.right.data.subarray(at * size, (at + 1) * size),
+      this.app.C,
+    );
   }
 
   bar(drawn, bin, k, most, suffix) {
@@ -1610,13 +2165,31 @@ class Reliability extends Section {
     const words = `${10 * k} to ${10 * k + 10} %: ${whole(bin.pixels)} pixels, ${percent(right)} right`;
     const marked = app.state.selection.kind === "bin" && app.state.selection.bin === k;
     const group = s("g", {
-      class: `bin${marked ? " marked" : ""}`, test: `bin-${k}${suffix}`, tabindex: 0, role: "button", "aria-pressed": marked, "aria-label": words, "data-pixels": bin.pixels, "data-right": bin.right,
-      onclick: press, onkeydown: (event) => ["Enter", " "].includes(event.key) && (event.preventDefault(), event.stopPropagation(), press()),
+      class: `bin${marked ? " marked" : ""}`,
+      test: `bin-${k}${suffix}`,
+      tabindex: 0,
+      role: "button",
+      "aria-pressed": marked,
+      "aria-label": words,
+      "data-pixels": bin.pixels,
+      "data-right": bin.right,
+      onclick: press,
+      onkeydown: (event) =>
+        ["Enter", " "].includes(event.key) && (event.preventDefault(), event.stopPropagation(), press()),
     });
-    group.append(s("title", {}, words), s("rect", { x, y: drawn.box.top, width, height: drawn.box.bottom - drawn.box.top, class: "hit" }));
+    group.append(
+      s("title", {}, words),
+      s("rect", { x, y: drawn.box.top, width, height: drawn.box.bottom - drawn.box.top, class: "hit" }),
+    );
     if (right !== null) {
       const top = drawn.y(right);
-      const rect = s("rect", { x: x + 2, y: top, width: width - 4, height: Math.max(1, drawn.box.bottom - top), class: "filled" });
+      const rect = s("rect", {
+        x: x + 2,
+        y: top,
+        width: width - 4,
+        height: Math.max(1, drawn.box.bottom - top),
+        class: "filled",
+      });
       rect.style.setProperty("fill-opacity", (0.25 + 0.75 * Math.sqrt(bin.pixels / most)).toFixed(2));
       group.append(rect);
     }
@@ -1638,37 +2211,89 @@ class Bias extends Section {
 
   update() {
     const { app } = this;
-    const intro = this.intro("Wrong pixels that were kept by the own rule, snapshot after snapshot, with the same wrong label: the network keeps teaching itself the mistake. The map counts snapshots without a break up to now; the line counts pixels with two or more. Click a dot to go to its snapshot.");
+    const intro = this.intro(
+      "Wrong pixels that were kept by the own rule, snapshot after snapshot, with the same wrong label: the network keeps teaching itself the mistake. The map counts snapshots without a break up to now; the line counts pixels with two or more. Click a dot to go to its snapshot.",
+    );
     if (!app.scene.knownCount || app.full) {
-      const words = app.full ? "Full resolution shows the last weights only; there is no past to look at." : "This image has no ground truth: what is wrong cannot be told.";
+      const words = app.full
+        ? "Full resolution shows the last weights only; there is no past to look at."
+        : "This image has no ground truth: what is wrong cannot be told.";
       this.host.replaceChildren(intro, h("p", { test: "bias-count" }, words));
       return;
     }
     this.most = Math.max(4, ...app.rows.flatMap((row) => app.bias(row).counts)); // one scale for all tracks
-    this.host.replaceChildren(intro, h("div", { cls: "s4x-flow" }, ...app.rows.map((row, r) => this.block(row, r ? `-${row.t}` : ""))));
+    this.host.replaceChildren(
+      intro,
+      h("div", { cls: "s4x-flow" }, ...app.rows.map((row, r) => this.block(row, r ? `-${row.t}` : ""))),
+    );
   }
 
   block(row, suffix) {
     const { app, most } = this;
     const { map, counts } = app.bias(row);
     const scene = app.scene;
-    const panel = new Panel({ title: "kept, wrong, unchanged", test: `map-bias${suffix}`, view: app.view, pointer: app.pointer(), label: "snapshots in a row that a pixel was kept, wrong and unchanged" });
-    panel.paint(scene, (out) => {
-      for (let i = 0; i < out.length; i++) out[i] = map[i] ? HEAT[Math.round(70 + (185 * map[i]) / row.T)] : scene.dim[i];
-    }, null);
+    const panel = new Panel({
+      title: "kept, wrong, unchanged",
+      test: `map-bias${suffix}`,
+      view: app.view,
+      pointer: app.pointer(),
+      label: "snapshots in a row that a pixel was kept, wrong and unchanged",
+    });
+    panel.paint(
+      scene,
+      (out) => {
+        for (let i = 0; i < out.length; i++)
+          out[i] = map[i] ? HEAT[Math.round(70 + (185 * map[i]) / row.T)] : scene.dim[i];
+      },
+      null,
+    );
     panel.caption.append(bar(warm(), "1", `${row.T} snapshots`, "snapshots in a row"));
     const { steps } = row.track;
     const drawn = chart({
-      width: 330, height: 200, left: 52, x: [steps[0], steps[steps.length - 1]], y: [0, most], yTicks: [[0, "0"], [most, whole(most)]], yLabel: "pixels, 2 or more",
-      xTicks: [[steps[0], String(steps[0])], [steps[steps.length - 1], `step ${steps[steps.length - 1]}`]], xLabel: "training", series: [{ points: steps.map((step, q) => [step, counts[q]]), cls: "main" }],
+      width: 330,
+      height: 200,
+      left: 52,
+      x: [steps[0], steps[steps.length - 1]],
+      y: [0, most],
+      yTicks: [
+        [0, "0"],
+        [most, whole(most)],
+      ],
+      yLabel: "pixels, 2 or more",
+      xTicks: [
+        [steps[0], String(steps[0])],
+        [steps[steps.length - 1], `step ${steps[steps.length - 1]}`],
+      ],
+      xLabel: "training",
+      series: [{ points: steps.map((step, q) => [step, counts[q]]), cls: "main" }],
       label: `stuck pixels over the training: ${counts.join(", ")}`,
     });
     steps.forEach((step, q) => {
-      const dot = s("circle", { cx: drawn.x(step), cy: drawn.y(counts[q]), r: q === row.at ? 7 : 4.5, class: q === row.at ? "spot entropy now" : "spot entropy", onclick: () => app.set("snapshot", nearest(app.first.steps, step)) }, s("title", {}, `step ${step}: ${whole(counts[q])} pixels`));
+      const dot = s(
+        "circle",
+        {
+          cx: drawn.x(step),
+          cy: drawn.y(counts[q]),
+          r: q === row.at ? 7 : 4.5,
+          class: q === row.at ? "spot entropy now" : "spot entropy",
+          onclick: () => app.set("snapshot", nearest(app.first.steps, step)),
+        },
+        s("title", {}, `step ${step}: ${whole(counts[q])} pixels`),
+      );
       drawn.over.append(dot);
     });
-    const stuck = h("p", { cls: "small" }, h("b", { test: `bias-count${suffix}`, "data-counts": counts.join(",") }, String(counts[row.at])), ` pixels at step ${row.step} (${percent(ratio(counts[row.at], scene.knownCount), 2)} of those with a truth).`);
-    return h("div", { cls: "s4x-block" }, this.heading(row), h("div", { cls: "s4x-two even" }, panel.figure, h("div", {}, drawn.svg, stuck, this.worst(row, map))));
+    const stuck = h(
+      "p",
+      { cls: "small" },
+      h("b", { test: `bias-count${suffix}`, "data-counts": counts.join(",") }, String(counts[row.at])),
+      ` pixels at step ${row.step} (${percent(ratio(counts[row.at], scene.knownCount), 2)} of those with a truth).`,
+    );
+    return h(
+      "div",
+      { cls: "s4x-block" },
+      this.heading(row),
+      h("div", { cls: "s4x-two even" }, panel.figure, h("div", {}, drawn.svg, stuck, this.worst(row, map))),
+    );
   }
 
   /** The mistakes that are stuck most often, as buttons that mark their pixels. */
@@ -1677,12 +2302,24 @@ class Bias extends Section {
     const C = app.C;
     const pairs = new Int32Array(C * C);
     for (let i = 0; i < map.length; i++) if (map[i] > 1) pairs[app.scene.truth[i] * C + row.frame.label[i]]++;
-    const top = range(C * C).filter((k) => pairs[k]).sort((a, b) => pairs[b] - pairs[a]).slice(0, 4);
+    const top = range(C * C)
+      .filter((k) => pairs[k])
+      .sort((a, b) => pairs[b] - pairs[a])
+      .slice(0, 4);
     if (!top.length) return h("p", { cls: "small" }, "No mistake is stuck at this snapshot.");
-    return h("div", { cls: "s4x-pairs" }, h("small", {}, "Most often: "), ...top.map((k) => {
-      const [truth, label] = [Math.floor(k / C), k % C];
-      return h("button", { type: "button", onclick: () => app.set("selection", { kind: "confusion", truth, label }) }, `${app.classes[truth]} called ${app.classes[label]}: ${whole(pairs[k])}`);
-    }));
+    return h(
+      "div",
+      { cls: "s4x-pairs" },
+      h("small", {}, "Most often: "),
+      ...top.map((k) => {
+        const [truth, label] = [Math.floor(k / C), k % C];
+        return h(
+          "button",
+          { type: "button", onclick: () => app.set("selection", { kind: "confusion", truth, label }) },
+          `${app.classes[truth]} called ${app.classes[label]}: ${whole(pairs[k])}`,
+        );
+      }),
+    );
   }
 }
 
@@ -1701,21 +2338,44 @@ class Path extends Section {
   update() {
     const { app } = this;
     const examples = Math.max(0, ...app.rows.map(({ track }) => track.path || 0));
-    const intro = this.intro("One training batch, drawn once, on its whole way through a step of the method, in training mode: what the teacher saw, what it said, what was kept, what the student saw, and where that hurt. These are other images than the probe images above.");
+    const intro = this.intro(
+      "One training batch, drawn once, on its whole way through a step of the method, in training mode: what the teacher saw, what it said, what was kept, what the student saw, and where that hurt. These are other images than the probe images above.",
+    );
     if (!examples) {
-      this.host.replaceChildren(intro, h("p", { test: "path-none" }, "Nothing was recorded: the method has no unlabelled term, or the file leaves this part out."));
+      this.host.replaceChildren(
+        intro,
+        h(
+          "p",
+          { test: "path-none" },
+          "Nothing was recorded: the method has no unlabelled term, or the file leaves this part out.",
+        ),
+      );
       return;
     }
     this.example = Math.min(this.example, examples - 1);
-    const choose = h("div", { cls: "s4x-choice", role: "group", "aria-label": "example" }, ...range(examples).map((j) => h("button", { type: "button", test: `path-${j}`, "aria-pressed": j === this.example, onclick: () => this.go(j) }, this.nameOf(j))));
+    const choose = h(
+      "div",
+      { cls: "s4x-choice", role: "group", "aria-label": "example" },
+      ...range(examples).map((j) =>
+        h(
+          "button",
+          { type: "button", test: `path-${j}`, "aria-pressed": j === this.example, onclick: () => this.go(j) },
+          this.nameOf(j),
+        ),
+      ),
+    );
     this.blocks = h("div", {});
     this.host.replaceChildren(intro, choose, this.blocks);
     this.load();
   }
 
   nameOf(j) {
-    const names = this.app.rows.map(({ track }) => track.path_names ?? []).reduce((a, b) => (b.length > a.length ? b : a));
-    return new Set(names).size > 1 && names[j] ? `${names[j]}, ${names.slice(0, j + 1).filter((name) => name === names[j]).length}` : `example ${j + 1}`;
+    const names = this.app.rows
+      .map(({ track }) => track.path_names ?? [])
+      .reduce((a, b) => (b.length > a.length ? b : a));
+    return new Set(names).size > 1 && names[j]
+      ? `${names[j]}, ${names.slice(0, j + 1).filter((name) => name === names[j]).length}`
+      : `example ${j + 1}`;
   }
 
   go(j) {
@@ -1729,7 +2389,8 @@ class Path extends Section {
     const rows = app.rows.filter(({ track }) => this.example < (track.path || 0));
     try {
       const packs = await Promise.all(rows.map(({ t }) => app.store.get(`path/${t}/${this.example}`)));
-      if (turn === this.turn) this.blocks.replaceChildren(...rows.map((row, r) => this.block(row, packs[r], r ? `-${row.t}` : "")));
+      if (turn === this.turn)
+        this.blocks.replaceChildren(...rows.map((row, r) => this.block(row, packs[r], r ? `-${row.t}` : "")));
     } catch (error) {
       if (turn === this.turn) this.blocks.replaceChildren(h("p", {}, `This part cannot be shown: ${error.message}`));
     }
@@ -1765,7 +2426,15 @@ class Path extends Section {
       for (let i = 0; i < n; i++) out[i] = pack32(bytes[3 * i], bytes[3 * i + 1], bytes[3 * i + 2]);
     };
     const labels = (out, by) => {
-      for (let i = 0; i < n; i++) out[i] = by && !by[i] ? ((i % width) + Math.floor(i / width)) % 6 ? scene.dim[i] : LINES : label[i] < app.C ? app.colours[label[i]] : stripes(i, width);
+      for (let i = 0; i < n; i++)
+        out[i] =
+          by && !by[i]
+            ? ((i % width) + Math.floor(i / width)) % 6
+              ? scene.dim[i]
+              : LINES
+            : label[i] < app.C
+              ? app.colours[label[i]]
+              : stripes(i, width);
     };
     const panels = steps.map(([test, title, say, there, colour]) => {
       const panel = new Panel({ title, say, test: `panel-${test}${suffix}`, view: this.view });
@@ -1780,7 +2449,13 @@ class Path extends Section {
     if (label) for (let i = 0; i < n; i++) kept += weight[i] ? 1 : 0;
     const step = row.track.steps[at];
     const words = `As trained, ${pack.header.name ?? ""}, step ${step}${label ? `: ${percent(kept / n)} of this example's pixels are kept` : ""}.`;
-    return h("div", { cls: "s4x-block" }, this.heading(row), h("div", { cls: "s4x-grid five" }, ...panels.map(({ figure }) => figure)), h("p", { cls: "small", test: `path-words${suffix}`, "data-kept": kept }, words));
+    return h(
+      "div",
+      { cls: "s4x-block" },
+      this.heading(row),
+      h("div", { cls: "s4x-grid five" }, ...panels.map(({ figure }) => figure)),
+      h("p", { cls: "small", test: `path-words${suffix}`, "data-kept": kept }, words),
+    );
   }
 }
 
@@ -1790,12 +2465,20 @@ class Confusion extends Section {
 
   update() {
     const { app } = this;
-    const intro = this.intro("What is called what, over this image's pixels with a known truth: rows are the truth, columns the pseudo-labels, each row adds up to 100 %. Click a cell to mark its pixels in the pictures.");
+    const intro = this.intro(
+      "What is called what, over this image's pixels with a known truth: rows are the truth, columns the pseudo-labels, each row adds up to 100 %. Click a cell to mark its pixels in the pictures.",
+    );
     if (!app.scene.knownCount) {
-      this.host.replaceChildren(intro, h("p", { test: "confusion-none" }, "This image has no ground truth: there is nothing to compare with."));
+      this.host.replaceChildren(
+        intro,
+        h("p", { test: "confusion-none" }, "This image has no ground truth: there is nothing to compare with."),
+      );
       return;
     }
-    this.host.replaceChildren(intro, h("div", { cls: "s4x-flow" }, ...app.rows.map((row, r) => this.block(row, r ? `-${row.t}` : ""))));
+    this.host.replaceChildren(
+      intro,
+      h("div", { cls: "s4x-flow" }, ...app.rows.map((row, r) => this.block(row, r ? `-${row.t}` : ""))),
+    );
   }
 
   block(row, suffix) {
@@ -1806,21 +2489,55 @@ class Confusion extends Section {
     const rows = range(C).filter((c) => sum(c));
     const columns = range(C).filter((c) => rows.includes(c) || rows.some((a) => confusion[a * C + c]));
     const dot = (c) => h("i", { cls: "dot", css: { background: rgb(app.palette[c]) } });
-    const head = h("tr", {}, h("th", { cls: "corner" }, "truth ↓ called →"), ...columns.map((c) => h("th", { scope: "col", cls: "turned" }, h("span", {}, dot(c), app.classes[c]))));
+    const head = h(
+      "tr",
+      {},
+      h("th", { cls: "corner" }, "truth ↓ called →"),
+      ...columns.map((c) => h("th", { scope: "col", cls: "turned" }, h("span", {}, dot(c), app.classes[c]))),
+    );
     const { selection } = app.state;
     const body = rows.map((a) => {
       const all = sum(a);
-      return h("tr", {}, h("th", { scope: "row" }, dot(a), app.classes[a]), ...columns.map((b) => {
-        const count = confusion[a * C + b];
-        const share = count / all;
-        const on = selection.kind === "confusion" && selection.truth === a && selection.label === b;
-        const words = `${app.classes[a]} called ${app.classes[b]}: ${whole(count)} pixels, ${percent(share)}`;
-        const press = () => app.set("selection", on ? {} : { kind: "confusion", truth: a, label: b });
-        const button = h("button", { type: "button", test: `cell-${a}-${b}${suffix}`, "aria-pressed": on, "aria-label": words, title: words, disabled: !count, "data-pixels": count, cls: a === b ? "same" : "other", css: { "--share": count ? (0.08 + 0.92 * share).toFixed(3) : 0 }, onclick: press }, count ? (share < 0.005 ? "<1" : String(Math.round(100 * share))) : "·");
-        return h("td", {}, button);
-      }));
+      return h(
+        "tr",
+        {},
+        h("th", { scope: "row" }, dot(a), app.classes[a]),
+        ...columns.map((b) => {
+          const count = confusion[a * C + b];
+          const share = count / all;
+          const on = selection.kind === "confusion" && selection.truth === a && selection.label === b;
+          const words = `${app.classes[a]} called ${app.classes[b]}: ${whole(count)} pixels, ${percent(share)}`;
+          const press = () => app.set("selection", on ? {} : { kind: "confusion", truth: a, label: b });
+          const button = h(
+            "button",
+            {
+              type: "button",
+              test: `cell-${a}-${b}${suffix}`,
+              "aria-pressed": on,
+              "aria-label": words,
+              title: words,
+              disabled: !count,
+              "data-pixels": count,
+              cls: a === b ? "same" : "other",
+              css: { "--share": count ? (0.08 + 0.92 * share).toFixed(3) : 0 },
+              onclick: press,
+            },
+            count ? (share < 0.005 ? "<1" : String(Math.round(100 * share))) : "·",
+          );
+          return h("td", {}, button);
+        }),
+      );
     });
-    return h("div", { cls: "s4x-block" }, this.heading(row), h("div", { cls: "s4x-scroll" }, h("table", { cls: "s4x-confusion" }, h("thead", {}, head), h("tbody", {}, ...body))));
+    return h(
+      "div",
+      { cls: "s4x-block" },
+      this.heading(row),
+      h(
+        "div",
+        { cls: "s4x-scroll" },
+        h("table", { cls: "s4x-confusion" }, h("thead", {}, head), h("tbody", {}, ...body)),
+      ),
+    );
   }
 }
 
@@ -1846,21 +2563,79 @@ class Ranking extends Section {
       if (x === null || y === null) return (x === null) - (y === null) || a - b;
       return (high ? y - x : x - y) || a - b;
     });
-    const choose = h("div", { cls: "s4x-choice", role: "group", "aria-label": "order by" }, ...MEASURES.map(([key, text]) => h("button", { type: "button", test: `rank-${key}`, "aria-pressed": key === this.by, onclick: () => ((this.by = key), this.update()) }, text)));
+    const choose = h(
+      "div",
+      { cls: "s4x-choice", role: "group", "aria-label": "order by" },
+      ...MEASURES.map(([key, text]) =>
+        h(
+          "button",
+          {
+            type: "button",
+            test: `rank-${key}`,
+            "aria-pressed": key === this.by,
+            onclick: () => ((this.by = key), this.update()),
+          },
+          text,
+        ),
+      ),
+    );
     const several = app.rows.length > 1;
     const measures = several ? MEASURES.filter(([key]) => key === this.by) : MEASURES;
-    const head = h("tr", {}, h("th", {}, ""), h("th", { scope: "col" }, "image"), ...app.rows.flatMap((row) => measures.map(([, text]) => h("th", { scope: "col" }, several ? row.track.title : text))));
+    const head = h(
+      "tr",
+      {},
+      h("th", {}, ""),
+      h("th", { scope: "col" }, "image"),
+      ...app.rows.flatMap((row) =>
+        measures.map(([, text]) => h("th", { scope: "col" }, several ? row.track.title : text)),
+      ),
+    );
     const body = order.map((k, place) => {
       const image = app.meta.images[k];
-      const jump = h("button", { type: "button", test: `rank-jump-${place}`, "data-image": k, "aria-current": k === app.state.image ? "true" : null, onclick: () => app.set("image", k) }, image.id);
-      const cells = app.rows.flatMap((row) => measures.map(([key, , , show]) => {
-        const x = quality(row, k)[key] ?? null;
-        const fill = key !== "bias" && x !== null ? h("span", { cls: "track" }, h("i", { cls: key === "coverage" ? "coverage" : "precision", css: { width: `${100 * x}%` } })) : null;
-        return h("td", {}, h("span", { cls: "cell" }, fill, h("span", {}, show(x))));
-      }));
-      return h("tr", { cls: k === app.state.image ? "here" : "" }, h("td", {}, String(place + 1)), h("th", { scope: "row" }, jump, image.known ? null : h("small", {}, " no truth")), ...cells);
+      const jump = h(
+        "button",
+        {
+          type: "button",
+          test: `rank-jump-${place}`,
+          "data-image": k,
+          "aria-current": k === app.state.image ? "true" : null,
+          onclick: () => app.set("image", k),
+        },
+        image.id,
+      );
+      const cells = app.rows.flatMap((row) =>
+        measures.map(([key, , , show]) => {
+          const x = quality(row, k)[key] ?? null;
+          const fill =
+            key !== "bias" && x !== null
+              ? h(
+                  "span",
+                  { cls: "track" },
+                  h("i", { cls: key === "coverage" ? "coverage" : "precision", css: { width: `${100 * x}%` } }),
+                )
+              : null;
+          return h("td", {}, h("span", { cls: "cell" }, fill, h("span", {}, show(x))));
+        }),
+      );
+      return h(
+        "tr",
+        { cls: k === app.state.image ? "here" : "" },
+        h("td", {}, String(place + 1)),
+        h("th", { scope: "row" }, jump, image.known ? null : h("small", {}, " no truth")),
+        ...cells,
+      );
     });
-    this.host.replaceChildren(this.intro("The probe images by the quality of their pseudo-labels at this snapshot, under the method's own rule, worst first (of several tracks: by the first). Click a name to go there."), choose, h("div", { cls: "s4x-scroll" }, h("table", { cls: "s4x-ranking" }, h("thead", {}, head), h("tbody", {}, ...body))));
+    this.host.replaceChildren(
+      this.intro(
+        "The probe images by the quality of their pseudo-labels at this snapshot, under the method's own rule, worst first (of several tracks: by the first). Click a name to go there.",
+      ),
+      choose,
+      h(
+        "div",
+        { cls: "s4x-scroll" },
+        h("table", { cls: "s4x-ranking" }, h("thead", {}, head), h("tbody", {}, ...body)),
+      ),
+    );
   }
 }
 

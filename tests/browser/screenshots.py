@@ -16,7 +16,6 @@ ROOT = Path(__file__).parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
 from lab import FLAGS, find_chromium, jupyter_lab, open_notebook, run_cell, write_notebook
-from PIL import Image
 from playwright.sync_api import sync_playwright
 
 from s4kit.explore import figure
@@ -51,10 +50,11 @@ def page_picture(browser: Any, view: View, state: dict[str, Any], folder: Path, 
     """The page of the first run and the others beside it, as it opens, down to the second row of panels."""
     file = folder / "explorer.html"
     view.save_html(file, start(view.meta, 0.5, state))
-    page = browser.new_page(viewport={"width": 1280, "height": 1180}, device_scale_factor=1.5)
+    page = browser.new_page(viewport={"width": 1280, "height": 1180}, device_scale_factor=1.25)
     page.goto(file.as_uri())
     settle(page)
-    shoot(page, out)
+    page.screenshot(path=out)
+    page.close()
 
 
 def lab_picture(browser: Any, runs: list[Path], state: dict[str, Any], folder: Path, out: Path) -> None:
@@ -66,7 +66,7 @@ def lab_picture(browser: Any, runs: list[Path], state: dict[str, Any], folder: P
     code = f'import s4kit as s4\nexplorer = s4.explore("runs/{link.name}", {words})\nexplorer'
     write_notebook(folder / "explore.ipynb", [code])
     with jupyter_lab(folder, dark=True) as address:
-        page = open_notebook(browser, address % "explore.ipynb", 1280, 1180, scale=1.5)
+        page = open_notebook(browser, address % "explore.ipynb", 1280, 1180, scale=1.25)
         run_cell(page, 0)
         settle(page)
         stage = page.locator("[data-testid=panel-pseudo] .s4x-stage")
@@ -74,19 +74,13 @@ def lab_picture(browser: Any, runs: list[Path], state: dict[str, Any], folder: P
         stage.click(position={"x": 0.55 * box["width"], "y": 0.6 * box["height"]})
         page.locator(".jp-Notebook .jp-Cell").first.evaluate("cell => cell.scrollIntoView()")
         page.wait_for_timeout(800)
-        shoot(page, out)
+        page.screenshot(path=out)
+    page.close()
 
 
 def settle(page: Any) -> None:
     page.locator("[data-testid=coverage]").first.wait_for(timeout=60_000)
     page.wait_for_timeout(1500)
-
-
-def shoot(page: Any, out: Path) -> None:
-    """The visible part, with at most 256 colours: a README is read over slow lines, too."""
-    page.screenshot(path=out)
-    Image.open(out).convert("RGB").quantize(256, Image.Quantize.MAXCOVERAGE).save(out, optimize=True)
-    page.close()
 
 
 if __name__ == "__main__":

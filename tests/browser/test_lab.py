@@ -23,6 +23,7 @@ CELLS = [
     "print([explorer.threshold, explorer.policy, explorer.image, explorer.hidden, heard])",
     "explorer.image = 3\nexplorer.threshold = 0.25",
     "explorer.policy = 'none of them'",
+    "print(explorer.selection)",
 ]
 
 
@@ -110,13 +111,18 @@ def test_python_refuses_what_makes_no_sense(page):
 
 
 def test_full_resolution_comes_from_the_kernel(page):
-    side = page.locator("[data-testid=panel-pseudo] canvas").evaluate("c => [c.width, c.height]")
-    assert side == [32, 32]
+    def sides():
+        return page.locator("[data-testid=panel-pseudo] canvas").evaluate("c => [c.width, c.height]")
+
+    assert sides() == [32, 32]
     page.locator("[data-testid=full]").click()
-    until(
-        page, [40, 40], lambda: page.locator("[data-testid=panel-pseudo] canvas").evaluate("c => [c.width, c.height]")
-    )
+    until(page, [40, 40], sides)
+    stage = page.locator("[data-testid=panel-pseudo] .s4x-stage")
+    box = stage.bounding_box()
+    stage.click(position={"x": box["width"] - 2, "y": box["height"] - 2})  # a pixel that the snapshots do not have
+    until(page, "39", lambda: page.locator("[data-testid=pixel]").get_attribute("data-x"))
     page.locator("[data-testid=full]").click()
-    until(
-        page, [32, 32], lambda: page.locator("[data-testid=panel-pseudo] canvas").evaluate("c => [c.width, c.height]")
-    )
+    until(page, [32, 32], sides)
+    stage.click(position={"x": box["width"] - 2, "y": 2})
+    page.wait_for_timeout(600)
+    assert ast.literal_eval(run_cell(page, 5).inner_text().strip()) == {"kind": "pixel", "x": 31, "y": 0}
