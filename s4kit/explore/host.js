@@ -22,7 +22,10 @@ class PageModel {
   }
 
   off(name, call) {
-    this.heard.set(name, (this.heard.get(name) ?? []).filter((other) => other !== call));
+    this.heard.set(
+      name,
+      (this.heard.get(name) ?? []).filter((other) => other !== call),
+    );
   }
 
   tell(name, ...what) {

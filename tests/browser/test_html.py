@@ -194,6 +194,27 @@ def test_classes_by_mouse_and_keyboard(page: Page, made: probe_packs.Made) -> No
     assert page.colour("panel-truth", probe_packs.PALETTE[3]) == (made.scenes[0]["truth"] == 3).sum()
 
 
+def test_blending(page: Page, made: probe_packs.Made) -> None:
+    disc = probe_packs.PALETTE[1]
+    page.move("blend", 100)
+    assert page.colour("panel-image", disc) == (made.at(0, 0, LAST)["label"] == 1).sum()
+    page.get("blend-what").select_option("truth")
+    assert page.colour("panel-image", disc) == (made.scenes[0]["truth"] == 1).sum() > 0
+    page.move("blend", 0)
+    assert page.colour("panel-image", made.scenes[0]["image"][20, 30].tolist()) > 0
+
+
+def test_policies_by_keyboard_and_by_the_curve(page: Page, made: probe_packs.Made) -> None:
+    page.get("choose-own").focus()
+    page.page.keyboard.press("ArrowRight")
+    same(page, "coverage", made.numbers("fixed", 242, 0, 0, LAST))
+    box = page.get("curve").bounding_box()
+    page.page.mouse.click(box["x"] + box["width"] * 0.5, box["y"] + box["height"] * 0.4)
+    page.until("Math.abs(explorer.get('threshold') - 0.95) > 0.001")
+    assert page.trait("policy") == "fixed"
+    same(page, "coverage", made.numbers("fixed", round(255 * page.trait("threshold")), 0, 0, LAST))
+
+
 def test_pixel_under_the_pointer(page: Page, made: probe_packs.Made) -> None:
     maps, truth = made.at(0, 0, LAST), made.scenes[0]["truth"]
     page.move("tau", 230)
