@@ -72,6 +72,45 @@ class Geometry:
         return _resample(label, window, crop, Image.Resampling.NEAREST, np.uint8(VOID))
 
 
+@dataclass(frozen=True)
+class Overlapping(Geometry):
+    """A second crop of the same, equally resized image that shares a part with the first (CAC, arXiv 2106.14133).
+
+    Attributes:
+        stride: the offset to the first crop is a multiple of it, so that maps of that stride align cell by cell.
+        iou: wanted intersection over union of the two crops.
+        tries: after so many draws outside `iou` the second crop is the first.
+    """
+
+    stride: int = 8
+    iou: tuple[float, float] = (0.1, 1.0)
+    tries: int = 50
+
+    def beside(self, rng: np.random.Generator, first: Window, crop: int) -> Window:
+        """Draw the second crop; its flip is its own."""
+        free = (max(1, first.width - crop + 1), max(1, first.height - crop + 1))
+        for _ in range(self.tries):
+            left, top = (self._near(a, int(rng.integers(n))) for a, n in zip((first.left, first.top), free))
+            shared = max(0, crop - abs(left - first.left)) * max(0, crop - abs(top - first.top))
+            if self.iou[0] <= shared / (2 * crop**2 - shared) <= self.iou[1]:
+                break
+        else:
+            left, top = first.left, first.top
+        return Window(first.height, first.width, top, left, bool(rng.random() < self.flip))
+
+    def _near(self, first: int, drawn: int) -> int:
+        """The place at a multiple of the stride from `first` that is next below `drawn`, or above it at the border."""
+        if first < 0:  # the image is smaller than the crop: there is one place
+            return first
+        place = first + (drawn - first) // self.stride * self.stride
+        return place + self.stride if place < 0 else place
+
+
+def overlapping(**options) -> Overlapping:
+    """The geometry of a stream that is `of` another one. See `Overlapping`."""
+    return Overlapping(**options)
+
+
 def weak(**options) -> Geometry:
     """`weak(scale=(0.5, 2.0), flip=0.5)`: the geometry of a weak view. See `Geometry`."""
     return Geometry(**options)
@@ -83,6 +122,13 @@ def placement(window: Window, crop: int) -> tuple[int, int, int, int]:
     bottom = min(crop, window.height - window.top)
     right = min(crop, window.width - window.left)
     return (top, crop - right, bottom, crop - left) if window.flip else (top, left, bottom, right)
+
+
+def source_of(window: Window, size: tuple[int, int], crop: int) -> tuple[float, float, float, float]:
+    """(a, b, c, d): pixel (y, x) of the crop shows the stored image of `size` = (H, W) at (a y + b, c x + d)."""
+    a, c = size[0] / window.height, size[1] / window.width
+    b, d = ((start + 0.5) * scale - 0.5 for start, scale in ((window.top, a), (window.left, c)))
+    return (a, b, -c, d + c * (crop - 1)) if window.flip else (a, b, c, d)
 
 
 def _resample(array: np.ndarray, window: Window, crop: int, method: Image.Resampling, fill) -> np.ndarray:

@@ -22,6 +22,8 @@ class Stream:
         strong: k photometric recipes; view j is recipe j applied to the weak view.
         masks: box draws, one mask each; drawn here, pasted by the method.
         batch: images per labelled image (1.0: as many as labelled ones).
+        of: name of a stream of the same source and batch: this one has the same images, equally resized, in crops of
+            its own that overlap with those; `weak` is then `overlapping(...)`.
     """
 
     source: str
@@ -29,6 +31,7 @@ class Stream:
     strong: tuple[Strong, ...] = ()
     masks: tuple[Boxes, ...] = ()
     batch: float = 1.0
+    of: str | None = None
 
 
 class ViewPlan(dict):
@@ -50,6 +53,7 @@ class Views:
         label: (B, S, S) long; 255 wherever no human label may be seen (all of it on unlabelled streams).
         index: (B,) long, the row of `task.train`.
         labelled: (B,) bool, whether the label was shown.
+        where: (B, 4) float (a, b, c, d): pixel (y, x) shows the stored image at (a y + b, c x + d), see `align`.
     """
 
     weak: Tensor
@@ -59,6 +63,7 @@ class Views:
     label: Tensor
     index: Tensor
     labelled: Tensor
+    where: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.weak)
@@ -66,7 +71,7 @@ class Views:
     def map(self, fn: Any) -> Views:
         """A copy with `fn` applied to every tensor."""
         values = (getattr(self, f.name) for f in fields(self))
-        return Views(*([fn(t) for t in v] if isinstance(v, list) else fn(v) for v in values))
+        return Views(*([fn(t) for t in v] if isinstance(v, list) else None if v is None else fn(v) for v in values))
 
 
 class Batch(dict):

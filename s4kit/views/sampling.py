@@ -18,7 +18,7 @@ from torch.utils.data import Dataset
 from ..data.seeding import generator
 from ..data.task import VOID, Task
 from .boxes import rasterise
-from .geometry import placement
+from .geometry import placement, source_of
 from .photometric import Params
 from .plan import Batch, Stream, ViewPlan, Views
 
@@ -34,10 +34,12 @@ class HostViews:
     labelled: Tensor  # (B,) bool
     boxes: list[Tensor] = field(default_factory=list)  # j x (B, k, 4) int32
     strong: list[Params] = field(default_factory=list)  # k x parameters stacked over the batch
+    where: Tensor | None = None  # (B, 4) float32, see Views
 
     def pin_memory(self) -> HostViews:
         tensors = (t.pin_memory() for t in (self.image, self.label, self.real, self.index, self.labelled))
-        return HostViews(*tensors, [b.pin_memory() for b in self.boxes], self.strong)
+        where = None if self.where is None else self.where.pin_memory()
+        return HostViews(*tensors, [b.pin_memory() for b in self.boxes], self.strong, where)
 
 
 class HostStep(dict):
@@ -56,7 +58,7 @@ def pick(task: Task, stream: Stream, name: str, seed: int, stage: int, position:
     """The row of `task.train` at a position of a stream: endless passes, each in its own order."""
     rows = task.rows(stream.source)
     epoch, place = divmod(position, len(rows))
-    return rows[_permutation(seed, name, stage, epoch, len(rows))[place]]
+    return rows[_permutation(seed, stream.of or name, stage, epoch, len(rows))[place]]
 
 
 def stream_size(stream: Stream, batch: int) -> int:
@@ -64,13 +66,14 @@ def stream_size(stream: Stream, batch: int) -> int:
     return max(1, round(batch * stream.batch))
 
 
-def draw_stream(task: Task, name: str, stream: Stream, seed: int, stage: int, positions: range) -> HostViews:
-    """Decode and crop the images of one stream at the given positions.
+def draw_stream(task: Task, name: str, plan: ViewPlan, seed: int, stage: int, positions: range) -> HostViews:
+    """Decode and crop the images of one stream of a plan at the given positions.
 
     Labels are read only for rows of the labelled list; all others are 255 throughout and their files stay closed.
     """
+    stream = plan[name]
     known = set(task.labelled) if stream.source != "unlabelled" else set()
-    images, labels, real, index, shown = [], [], [], [], []
+    images, labels, real, index, shown, where = [], [], [], [], [], []
     boxes: list[list[np.ndarray]] = [[] for _ in stream.masks]
     strong: list[list[Params]] = [[] for _ in stream.strong]
     for position in positions:
@@ -78,13 +81,20 @@ def draw_stream(task: Task, name: str, stream: Stream, seed: int, stage: int, po
         sample = task.train.read(row, label=row in known)
         pixels = sample.image.permute(1, 2, 0).numpy()
         rng = generator(seed, "view", name, stage, position)
-        window = stream.weak.draw(rng, pixels.shape[:2], task.crop, task.scale)
+        size = pixels.shape[:2]
+        if stream.of:
+            other = generator(seed, "view", stream.of, stage, position)
+            first = plan[stream.of].weak.draw(other, size, task.crop, task.scale)
+            window = stream.weak.beside(rng, first, task.crop)
+        else:
+            window = stream.weak.draw(rng, size, task.crop, task.scale)
         images.append(stream.weak.image(pixels, window, task.crop))
         if sample.label is not None:
             labels.append(stream.weak.label(sample.label.numpy(), window, task.crop))
         else:
             labels.append(np.full((task.crop, task.crop), VOID, np.uint8))
         real.append(placement(window, task.crop))
+        where.append(source_of(window, size, task.crop))
         index.append(row)
         shown.append(sample.label is not None)
         for draws, mask in zip(boxes, stream.masks):
@@ -99,6 +109,7 @@ def draw_stream(task: Task, name: str, stream: Stream, seed: int, stage: int, po
         torch.tensor(shown),
         [torch.from_numpy(np.stack(draws)) for draws in boxes],
         [{key: np.stack([d[key] for d in draws]) for key in draws[0]} for draws in strong],
+        torch.tensor(where, dtype=torch.float32),
     )
 
 
@@ -108,7 +119,7 @@ def draw_step(task: Task, plan: ViewPlan, batch: int, seed: int, stage: int, mic
     for name, stream in plan.items():
         size = stream_size(stream, batch)
         positions = range(micro * size, (micro + 1) * size)
-        step[name] = draw_stream(task, name, stream, seed, stage, positions)
+        step[name] = draw_stream(task, name, plan, seed, stage, positions)
     return step
 
 
@@ -146,6 +157,7 @@ def render_stream(host: HostViews, stream: Stream, device: torch.device) -> View
         label=to(host.label).long(),
         index=to(host.index),
         labelled=to(host.labelled),
+        where=None if host.where is None else to(host.where),
     )
 
 

@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .plan import Views
+
 
 def warp(x: Tensor, theta: Tensor) -> Tensor:
     """Resample maps under affine changes, bilinear, zeros outside.
@@ -35,3 +37,34 @@ def draw_shift(like: Tensor, reach: int, flip: float = 0.5) -> Tensor:
     theta[:, 0, 0], theta[:, 1, 1] = sign, 1.0
     theta[:, :, 2] = 2 * pixels / sides
     return theta
+
+
+def align(x: Tensor, of: Views, on: Views) -> tuple[Tensor, Tensor]:
+    """Read a map of one view at the places of another view of the same images, cell by cell.
+
+    Args:
+        x: (B, C, h, w) or (B, h, w), a map over the pixels of `of`, of any stride; neighbouring cells are not mixed.
+        of, on: views of the same images; both have maps of this size.
+
+    Returns:
+        (x at the cells of `on`, (B, h, w) bool: where the view `of` shows the place at all). Elsewhere any cell of x.
+    """
+    if x.dim() == 3:
+        found, inside = align(x[:, None], of, on)
+        return found[:, 0], inside
+    (height, width), (h, w) = of.weak.shape[-2:], x.shape[-2:]
+    row, row_in = _cell(of.where[:, 0], of.where[:, 1], on.where[:, 0], on.where[:, 1], height, h)
+    column, column_in = _cell(of.where[:, 2], of.where[:, 3], on.where[:, 2], on.where[:, 3], width, w)
+    index = (row[:, :, None] * w + column[:, None, :]).flatten(1)
+    found = x.flatten(2).gather(2, index[:, None].expand(-1, x.shape[1], -1)).view_as(x)
+    return found, row_in[:, :, None] & column_in[:, None, :]
+
+
+def _cell(a: Tensor, b: Tensor, a_on: Tensor, b_on: Tensor, side: int, cells: int) -> tuple[Tensor, Tensor]:
+    """(B, cells) cell of one view that shows the middle of each cell of the other along one axis, and whether it is
+    there: pixel p shows the image at a p + b."""
+    extent = side / cells
+    middle = (torch.arange(cells, device=a.device) + 0.5) * extent - 0.5
+    pixel = (a_on[:, None] * middle + b_on[:, None] - b[:, None]) / a[:, None]
+    cell = ((pixel + 0.5) / extent).floor().long()
+    return cell.clamp(0, cells - 1), (cell >= 0) & (cell < cells)

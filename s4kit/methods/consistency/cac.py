@@ -1,0 +1,197 @@
+"""CAC: two overlapping crops; what both show shall have the same features in either context."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ...nets import evaluating, make
+from ...nets.segnet import resize
+from ...views import Batch, Geometry, Stream, Strong, ViewPlan, Views, align, overlapping
+from ..base import Card, Clock, Losses, Method, PseudoLabels, zero_of
+from ..parts.banks import Queues
+from ..parts.contrast import rows
+from ..parts.losses import Criterion, ce, criterion, pixel_mean
+from ..parts.precision import float32
+
+COLOURS = Strong(0.4, 0.4, 0.4, 0.1, jitter=0.8, grey=0.2, blur=0.5, sigma=(1.1, 1.1))
+FIT = {"steps": 80 * 1157, "batch": 8, "head": 10.0, "weight_decay": 1e-4}
+
+
+def draw_positions(number: int, wanted: int, device: torch.device) -> Tensor:
+    """`wanted` of `number` positions without replacement (all of them where there are fewer), in random order."""
+    return torch.randperm(number, device=device)[:wanted]
+
+
+@float32
+def pull(anchor: Tensor, positive: Tensor, label: Tensor, bank: Tensor, bank_label: Tensor, heat: float) -> Tensor:
+    """-log of the positive's share among itself and the bank's vectors of other classes, anchor by anchor.
+
+    The sum over the bank is taken in parts of one image, with its gradient in closed form, so that no table of all
+    anchors and all vectors is kept for the backward pass.
+
+    Args:
+        anchor: (B, D, h, w) of unit length; the only one that gets a gradient. positive: like it.
+        label: (B, h, w), the anchors' classes. bank: (M, D). bank_label: (M,), -1 = no vector.
+        heat: temperature T.
+
+    Returns:
+        (B, h, w) loss.
+    """
+    near = (anchor * positive.detach()).sum(1) / heat
+    summed, top = [], []
+    for own, y, s in zip(anchor.flatten(2).mT, label.flatten(1), near.detach().flatten(1)):
+        with torch.no_grad():
+            score = own @ bank.T / heat
+            other = (bank_label != y[:, None]) & (bank_label >= 0)
+            most = torch.maximum(torch.where(other, score, -torch.inf).amax(1), s)
+            share = torch.where(other, (score - most[:, None]).exp(), 0.0)
+            slope = share @ bank / heat
+        summed.append(share.sum(1) + ((own - own.detach()) * slope).sum(1))  # the sum, and its gradient
+        top.append(most)
+    far, most = torch.stack(summed).view_as(near), torch.stack(top).view_as(near)
+    own = (near - most).exp()
+    return -(own / (own + far + 1e-8) + 1e-8).log()
+
+
+class CAC(Method):
+    """Semi-supervised semantic segmentation with directional context-aware consistency (Lai et al., CVPR 2021).
+
+    Idea: cut two overlapping crops from an image; the pixels that both show have different surroundings and should yet
+    have the same features. The less sure of the two is pulled to the surer one and away from pixels of other classes.
+    What it adds to `pseudo_label`: context as the perturbation, and a consistency of features instead of labels, which
+    only choose the negatives.
+
+    Equations; s_1, s_2 two crops of u with colours and flip of their own, e the features before the last 1x1
+    convolution, halved by averaging (stride 8), P a projection, sg = no gradient, T the temperature:
+        f_k = e(s_k);   g_k = P(f_k) / |P(f_k)|;   c_k, y_k = max, argmax of softmax(classifier(f_k)), sg
+        bank <- (g_k, y_k) at `samples` random positions of each crop, the last `keep` steps, this one included, sg
+        l_1 = -log( e^(g_1 sg(g_2) / T) / (e^(g_1 sg(g_2) / T) + sum over bank b with y_b != y_1 of e^(g_1 b / T)) )
+        m_1 = 1[both crops show the place] 1[c_2 > tau] 1[c_1 < c_2];   L_1 = sum m_1 l_1 / sum m_1;   L_2 in mirror
+        L = CE(f(w(x)), y_x) + weight * (L_1 + L_2), the second term from `start` of the training on
+    The classifier learns from labels alone. With equal crops nothing is selected: c_1 < c_2 is strict.
+
+    The crops' offset is a multiple of 8, so that the cells of both maps fall on each other; crops of other sizes than
+    multiples of 8 are aligned to the nearest cell. From the release: negatives are chosen by the anchor's label; what
+    goes into the bank may be padding, or seen by one crop only; its epoch is 1157 steps whatever the split; its bank is
+    not in the checkpoint, here it is. The stabilising maximum is taken over 8000 vectors there, over all here. Where
+    the batch has fewer positions than `samples` the bank reaches further back. On Cityscapes it jitters labelled
+    images, too. Its blur is 5 x 5 pixels wide, here a Gaussian of 1.1 pixels.
+
+    Args:
+        task: the data, or anything with `num_classes`.
+        net: network spec, see `nets.make`.
+        tau: confidence that the positive must exceed.
+        weight: of L_1 + L_2.
+        temperature: T.
+        samples: positions of each crop that enter the bank in a step, per process.
+        keep: steps that the bank holds.
+        start: share of the training without the second term.
+        dim: of the projection.
+        scale: random resize of the unlabelled images; None = the task's.
+        supervised: criterion of the labelled images, "ce", "ohem(...)" or a function.
+    """
+
+    card = Card(
+        family="consistency",
+        title="Semi-supervised Semantic Segmentation with Directional Context-aware Consistency",
+        venue="CVPR",
+        year=2021,
+        authors="Lai et al.",
+        arxiv="2106.14133",
+        code="https://github.com/dvlab-research/Context-Aware-Consistency",
+        extends=("pseudo_label",),
+        parity="golden",
+    )
+    recipes: ClassVar = {
+        "voc": {
+            "task": {"crop": 320, "scale": (0.4, 1.6)},  # 0.5 to 2 times 400, of longer sides of 500
+            "method": {"net": "resnet50c", "samples": 6400, "scale": (0.64, 1.6)},
+            "fit": {"lr": 1e-3, **FIT},
+        },
+        "cityscapes": {
+            "task": {"crop": 720},
+            "method": {"net": "resnet50c", "samples": 16_200, "keep": 1, "scale": (0.8, 2.0), "supervised": "ce"},
+            "fit": {"lr": 1e-2, **FIT},
+        },
+    }
+
+    def __init__(
+        self,
+        task: Any,
+        net: str = "efficientnet_lite0",
+        tau: float = 0.75,
+        weight: float = 0.1,
+        temperature: float = 0.1,
+        samples: int = 400,
+        keep: int = 2,
+        start: float = 5 / 80,
+        dim: int = 128,
+        scale: tuple[float, float] | None = None,
+        supervised: str | Criterion = ce,
+    ) -> None:
+        super().__init__()
+        self.student = make(net, task)
+        width = self.student.decoder.embedding_channels
+        self.student.heads["project"] = nn.Sequential(nn.Conv2d(width, width, 1), nn.ReLU(), nn.Conv2d(width, dim, 1))
+        self.tau, self.weight, self.temperature, self.samples = tau, weight, temperature, samples
+        self.start, self.supervised = start, criterion(supervised)
+        self.bank = Queues([2 * samples * keep], dim + 1)  # the label stands behind the vector
+        first = Geometry(scale=tuple(scale) if scale else None)
+        self.views = ViewPlan(
+            x=Stream("labelled"),
+            u=Stream("unlabelled", weak=first, strong=(COLOURS,)),
+            v=Stream("unlabelled", weak=overlapping(), strong=(COLOURS,), of="u"),
+        )
+
+    def teach(self, view: Views) -> Tensor:
+        with evaluating(self.student):
+            return self.student(view.weak)
+
+    def pseudo_labels(self, logits: Tensor, view: Views, clock: Clock) -> PseudoLabels:
+        confidence, label = logits.softmax(1).max(1)
+        return PseudoLabels(label, confidence, (confidence > self.tau).float(), view.valid)
+
+    def features(self, image: Tensor) -> Tensor:
+        """(B, F, h, w) at half the decoder's size, stride 8."""
+        return F.avg_pool2d(self.student.decode(self.student.encode(image)).embedding, 2)
+
+    def remember(self, crops: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
+        """Put some of each crop's vectors (B, D, h, w) and labels (B, h, w) into the bank; returns all it holds."""
+        for g, y in crops:
+            rest = torch.cat([rows(g.detach().float()), y.flatten()[:, None].float()], 1)
+            chosen = rest[draw_positions(len(rest), self.samples, g.device)]
+            self.bank.write(chosen, torch.ones(1, len(chosen), dtype=torch.bool, device=g.device))
+        index = torch.arange(len(self.bank.rows) - 1, device=self.bank.rows.device)
+        held = self.bank.take(0, index)
+        return held[:, :-1], torch.where(index < self.bank.count, held[:, -1], -1.0)
+
+    def contrast(self, features: list[Tensor], views: tuple[Views, Views]) -> list[tuple[Tensor, Tensor]]:
+        """(l_k, m_k), each (B, h, w), of the features of both crops."""
+        g = [F.normalize(self.student.heads["project"](f).float(), dim=1) for f in features]
+        with torch.no_grad():
+            c, y = zip(*(self.student.decoder.classifier(f).float().softmax(1).max(1) for f in features))
+            real = [F.interpolate(w.valid[:, None], c[0].shape[-2:], mode="area")[:, 0] >= 1 for w in views]
+        bank, bank_label = self.remember(list(zip(g, y)))
+        terms = []
+        for one, two in ((0, 1), (1, 0)):
+            positive, inside = align(g[two], views[two], views[one])
+            surer, shown = (align(t, views[two], views[one])[0] for t in (c[two], real[two]))
+            l_k = pull(g[one], positive, y[one], bank, bank_label, self.temperature)
+            terms.append((l_k, (inside & shown & real[one] & (surer > self.tau) & (c[one] < surer)).float()))
+        return terms
+
+    def losses(self, batch: Batch, clock: Clock) -> Losses:
+        x, u, v = batch.x, batch.u, batch.v
+        losses = Losses(x=self.supervised(self.student(x.weak), x.label))
+        if clock.since(self.start) < 0:
+            return losses.add("u", zero_of(*self.student.heads["project"].parameters()), self.weight)
+        terms = self.contrast([self.features(crop.strong[0]) for crop in (u, v)], (u, v))
+        for name, view, (l_k, m_k) in zip(("u", "v"), (u, v), terms):
+            losses.add(name, pixel_mean(l_k, m_k, torch.ones_like(m_k), over="weight"), self.weight)
+            shown = resize((l_k * m_k).detach()[:, None], view.weak.shape[-2:], align_corners=False)[:, 0]
+            losses.see(f"crop {name}", weak=view.weak, mixed=view.strong[0], loss=shown)
+        return losses
