@@ -81,9 +81,12 @@ def test_neighbours_are_counted_on_labels(build):
                 every[label[0, y, x]] += 1
                 same[label[0, y, x]] += label[0, y, x] == label[0, y + dy, x + dx]
     method.count(label)
+    assert torch.equal(method.joint, torch.ones(4)), "it counts from the next step on, for all ranks alike"
+    method.after_step(Clock(0, 100))
     assert np.allclose(method.joint.numpy(), same / every)
     given = build("s4mc", joint=[0.5, 0.6, 0.7, 0.8])
     given.count(label)
+    given.after_step(Clock(0, 100))
     assert torch.allclose(given.joint, torch.tensor([0.5, 0.6, 0.7, 0.8]))
     with pytest.raises(S4Error, match="3 numbers for 4 classes"):
         build("s4mc", joint=[1, 1, 1])

@@ -165,6 +165,7 @@ class S4MC(Method):
         self.supervised = criterion(supervised)
         e = torch.ones(task.num_classes) if joint is None else torch.tensor(joint)
         self.register_buffer("pairs", torch.stack([e, torch.ones_like(e)]))  # neighbours of the same class, of any
+        self.register_buffer("fresh", torch.zeros_like(self.pairs))  # those of this step, which count from the next on
         view = weak(pad="mean", centred=True)
         self.views = ViewPlan(x=Stream("labelled", view), u=Stream("unlabelled", view, masks=(half_box(),)))
 
@@ -233,16 +234,16 @@ class S4MC(Method):
         """Count which neighbours (left, right, above, below) of labelled pixels are of the same class."""
         if not self.counted:
             return
-        new = torch.zeros_like(self.pairs)
         for a, b in ((label[:, 1:], label[:, :-1]), (label[:, :, 1:], label[:, :, :-1])):
             known = (a != VOID) & (b != VOID)
             for one in (a, b):  # each of the two has the other as its neighbour
                 place = one.where(known, 0).flatten()
-                new[0].scatter_add_(0, place, (known & (a == b)).flatten().to(new.dtype))
-                new[1].scatter_add_(0, place, known.flatten().to(new.dtype))
-        self.pairs += over_processes(new)
+                self.fresh[0].scatter_add_(0, place, (known & (a == b)).flatten().to(self.fresh.dtype))
+                self.fresh[1].scatter_add_(0, place, known.flatten().to(self.fresh.dtype))
 
     def after_step(self, clock: Clock) -> None:
+        self.pairs += over_processes(self.fresh)
+        self.fresh.zero_()
         ema(self.teacher, self.student, warm(self.decay, max(0, clock.since(self.warmup))), buffers="none")
 
     def predictors(self) -> dict[str, nn.Module]:
