@@ -13,6 +13,7 @@ from .pack import Pack
 from .state import State, check, start
 
 BUDGET = 8_000_000 - 400_000  # bytes; frame, script, description and summaries need the rest
+FEW = 3  # images that are worth leaving out every second snapshot for; and snapshots that are not given up for images
 PATHS = 0.3  # share of it, at most, for the images' ways through training
 
 
@@ -48,7 +49,7 @@ def save(
 
     Args:
         images: indices; default: the one of the state, the worst one, and others spread over the quality.
-        steps: training steps; default: all, or every second, fourth, ... where not even one image would fit.
+        steps: training steps; default: all, or every second, fourth, ... where three images would not fit.
 
     Raises:
         S4Error: no such image or step, what was asked for is larger than 8 MB, or the page cannot be written.
@@ -60,9 +61,9 @@ def save(
         ways, counts = _paths(data, PATHS * BUDGET)
         room = BUDGET - html.size(ways)
         chosen, why = (_checked(view, images), "as asked") if images is not None else _fitting(data, view, state, room)
-        if chosen:
+        if len(chosen) >= min(FEW, len(view.meta["images"])) or (chosen and len(chosen_steps) <= FEW) or images:
             break
-    else:
+    if not chosen:
         raise S4Error(f"Not even one image with one of its snapshots fits into a page of {html.LIMIT >> 20} MB.")
     small = Pack(view.runs, view.titles, chosen, chosen_steps)
     packs = {f"image/{new}": data.pack(f"image/{old}") for new, old in enumerate(chosen)}
@@ -148,7 +149,7 @@ def _fitting(data: Pack, view: Any, state: State, room: float) -> tuple[list[int
         if room < 0:
             break
         chosen.append(k)
-    why = "all" if len(chosen) == len(order) else "the one shown, the worst, the best, and others between them"
+    why = "all" if len(chosen) == len(order) else "the one shown, and others from the worst to the best"
     return sorted(chosen), why
 
 

@@ -330,25 +330,32 @@ def test_the_page_opens_where_the_widget_stands(widget, tmp_path, capsys):
     assert (state["policy"], state["threshold"], state["selection"]) == ("fixed", 0.3, {"kind": "bin", "bin": 4})
 
 
-def test_a_small_budget_keeps_the_shown_and_the_worst_image_and_thins_steps_last(runs, tmp_path, monkeypatch):
+def test_a_small_budget_keeps_the_shown_and_the_worst_image_and_thins_steps(runs, tmp_path, monkeypatch):
     view = View(runs["fixmatch"])
     order = page.ranked(view)
     accuracy = [view.meta["tracks"][0]["quality"][-1][k]["accuracy"] for k in order]
     assert accuracy == sorted(accuracy)
-    state = start(view.meta, 0.5, {"image": order[2]})
-    one = page.html.size({k: view.data.pack(k) for k in (f"image/{order[0]}", f"track/0/{order[0]}")})
+    shown, worst, best = order[2], order[0], order[-1]
+    state = start(view.meta, 0.5, {"image": shown})
     monkeypatch.setattr(page, "PATHS", 0.0)
-    monkeypatch.setattr(page, "BUDGET", 2.6 * one)
-    saved = view.save_html(tmp_path / "two.html", state)
-    assert saved.images == sorted([order[2], order[0]]) and saved.steps == [1, 3, 5] and saved.paths == 0
-    thin = Pack(view.runs, steps=[1, 5])
-    less = page.html.size({k: thin.pack(k) for k in (f"image/{order[2]}", f"track/0/{order[2]}")})
-    monkeypatch.setattr(page, "BUDGET", less + 1)
-    saved = view.save_html(tmp_path / "one.html", state)
-    assert saved.images == [order[2]] and saved.steps == [1, 5]
+
+    def saved_in(images: list[int], steps: list[int] | None, extra: int = 1) -> page.Saved:
+        """What is chosen where exactly these images at these steps fit."""
+        data = Pack(view.runs, steps=steps)
+        keys = [key for k in images for key in (f"image/{k}", f"track/0/{k}")]
+        monkeypatch.setattr(page, "BUDGET", page.html.size({key: data.pack(key) for key in keys}) + extra)
+        return view.save_html(tmp_path / "e.html", state)
+
+    saved = saved_in([shown, worst, best], None)
+    assert (saved.images, saved.steps, saved.paths) == (sorted([shown, worst, best]), [1, 3, 5], 0)
+    assert saved_in([shown, worst], None).images == sorted([shown, worst])  # three snapshots are few already
+    monkeypatch.setattr(page, "FEW", 2)
+    assert saved_in([shown, worst], None, extra=-1).steps == [1, 5]
+    assert saved_in([shown], [1, 5]).images == [shown]
     monkeypatch.setattr(page, "BUDGET", 10)
     with pytest.raises(s4.S4Error, match="Not even one image"):
         view.save_html(tmp_path / "none.html", state)
+    assert not (tmp_path / "none.html").exists()
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 7, 16])
