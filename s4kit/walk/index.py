@@ -9,6 +9,7 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
+from ..errors import S4Error
 from ..report import html, text
 from ..report.setup import BASELINES, Plan
 from .lesson import finished_runs
@@ -17,19 +18,33 @@ from .lesson import finished_runs
 def write_index(out: Path, profile: str, data: str, done: Sequence[dict[str, Any]], seconds: float) -> Path:
     """Write index.html, walk.json and, where methods were trained, the comparison report; returns the index."""
     work = comparable(out / "runs" / f"lesson-{profile}-{data}")
+    rows = _with_earlier(out, profile, data, done)
+    number = "1 notebook" if len(done) == 1 else f"{len(done)} notebooks"
     parts = [
         "<h1>The walk</h1>",
         f'<p class="soft">profile {escape(profile)} · data {escape(data)} · {date.today().isoformat()} · '
-        f"{len(done)} notebooks in {text.duration(seconds)}</p>",
+        f"{number} in {text.duration(seconds)}</p>",
         "<h2>Notebooks</h2>",
-        _notebooks(done),
+        _notebooks(rows),
     ]
     if work:
         parts += _comparison(out, work)
-    (out / "walk.json").write_text(json.dumps({"profile": profile, "data": data, "notebooks": list(done)}, indent=2))
+    (out / "walk.json").write_text(json.dumps({"profile": profile, "data": data, "notebooks": rows}, indent=2))
     path = out / "index.html"
     path.write_text(html.page(f"s4kit walk: {profile}, {data}", "\n".join(parts)), encoding="utf-8")
     return path
+
+
+def _with_earlier(out: Path, profile: str, data: str, done: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The rows of this walk, and of earlier ones into the same folder the notebooks that this one left out."""
+    try:
+        before = json.loads((out / "walk.json").read_text())
+    except (OSError, json.JSONDecodeError):
+        return list(done)
+    same = (before.get("profile"), before.get("data")) == (profile, data)
+    names = {row["name"] for row in done}
+    kept = [r for r in before["notebooks"] if r["name"] not in names and (out / f"{r['name']}.html").is_file()]
+    return sorted([*done, *(kept if same else [])], key=lambda row: row["name"])
 
 
 def comparable(folder: Path) -> list[tuple[Plan, int, Path]]:
@@ -37,6 +52,7 @@ def comparable(folder: Path) -> list[tuple[Plan, int, Path]]:
     runs = {name: run for name, run in finished_runs(folder).items() if run.config["method"] == name}
     names = [*(n for n in BASELINES if n in runs), *(n for n in runs if n not in BASELINES)]
     configs = [(runs[name].config, runs[name].path) for name in names]
+    configs = [(c, path) for c, path in configs if c["task"] == configs[0][0]["task"]]
     return [(Plan(c["method"], c["task"], c["options"], c["fit"]), c["fit"]["seed"], path) for c, path in configs]
 
 
@@ -58,6 +74,7 @@ def _comparison(out: Path, work: Sequence[tuple[Plan, int, Path]]) -> list[str]:
 
     result = collect(work)
     write_report(out, result, work)
+    explorer = _explorer(out, work)
     rows = [
         (
             "base" if row["method"] in BASELINES else "",
@@ -75,6 +92,23 @@ def _comparison(out: Path, work: Sequence[tuple[Plan, int, Path]]) -> list[str]:
         "<h2>The runs that they left</h2>",
         html.table(("method", "mIoU last", "mIoU best", *(f"vs {n}" for n in BASELINES), "time"), rows),
         '<p class="soft small">Validation mIoU in percent, one seed, all under one set-up. '
-        '<a href="report.html">Curves, pictures, IoU per class and all settings</a></p>',
+        '<a href="report.html">Curves, pictures, IoU per class and all settings</a>'
+        + (
+            f' · <a href="{explorer.name}">The explorer on all of them, without a kernel</a></p>'
+            if explorer
+            else "</p>"
+        ),
         html.picture(out / "curves.png", None, "validation mIoU over training steps, per method"),
     ]
+
+
+def _explorer(out: Path, work: Sequence[tuple[Plan, int, Path]]) -> Path | None:
+    """The page of the explorer on all runs side by side; None where they hold no snapshots that fit together."""
+    from .. import explore
+    from ..engine import open_run
+
+    try:
+        return Path(explore({plan.method: open_run(path) for plan, _, path in work}).save_html(out / "explorer.html"))
+    except S4Error as error:
+        print(f"no explorer page: {error}")
+        return None

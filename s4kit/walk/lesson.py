@@ -54,7 +54,8 @@ class Lesson:
         self._asked = task
         if _on_drive():
             os.environ.setdefault("S4KIT_DATA", str(DRIVE / "s4kit" / "data"))
-        self.task = load(**self._plan("supervised").task)
+        self._loaded = self._plan("supervised").task
+        self.task = load(**self._loaded)
         self.folder = runs_base() / f"lesson-{profile}-{data}"
 
     def _plan(self, method: str, options: dict | None = None, task: dict | None = None, fit: dict | None = None) -> Any:
@@ -140,20 +141,17 @@ class Lesson:
         folder = self.folder / (name or run_name(method, seed, task, fit, options))
         with redirect_stderr(sys.stdout):  # what the kit says aside belongs to the cell's text
             plan = self._plan(method, options, task, (fit or {}) | {"seed": seed})
-            goes_on = (folder / "config.json").is_file() and self._goes_on(
-                folder, plan, seed, self.task if not task else None
-            )
+            goes_on = (folder / "config.json").is_file() and self._goes_on(folder, plan, seed)
             if goes_on is None:
                 return open_finished(folder)
             return setup.train(plan, folder, resume=goes_on)
 
-    @staticmethod
-    def _goes_on(folder: Path, plan: setup.Plan, seed: int, task: Any) -> bool | None:
+    def _goes_on(self, folder: Path, plan: setup.Plan, seed: int) -> bool | None:
         """What to do where there is a run: True = continue it, None = it is finished, False = it was put aside."""
         from ..data import load
 
         with redirect_stderr(io.StringIO()):  # `fit` will say it
-            settled = setup.settle(plan, task or load(**plan.task))
+            settled = setup.settle(plan, self.task if plan.task == self._loaded else load(**plan.task))
         other = difference(settled, seed, folder)
         if other:
             put_aside(folder, other)

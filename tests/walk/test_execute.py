@@ -46,9 +46,15 @@ def test_a_walk_leaves_pages_runs_and_an_index(tmp_path, capsys):
     assert [o.output_type for o in trained] == ["stream", "display_data"] and "image/png" in trained[1].data
     assert trained[0].name == "stdout" and str(tmp_path) not in trained[0].text
     assert "already trained" in second.cells[2].outputs[0].text
+    assert "explorer.html" in index and "supervised" in (out / "explorer.html").read_text()
     note, picture = first.cells[3].outputs
     assert "tau = 0.25" in note.text and "image/png" in picture.data
     assert "data:image/png" in (out / "00_first.html").read_text()
+    assert main([*arguments, "--only", "01"]) == 0  # the other one stays in the index
+    assert [row["name"] for row in json.loads((out / "walk.json").read_text())["notebooks"]] == [
+        "00_first",
+        "01_second",
+    ]
 
 
 def test_a_failing_cell_is_named_and_stops_the_walk(tmp_path, capsys):

@@ -48,6 +48,22 @@ def test_a_run_is_trained_once_then_opened(lesson, capsys):
     assert run.config["options"]["tau"] == 0.5 and run.last["step"] == 3
 
 
+def test_a_method_whose_recipe_has_its_own_crop_is_opened_again_too(tmp_path, monkeypatch, capsys):
+    from dataclasses import replace
+
+    from s4kit.methods.consistency.cutmix import CutMix
+
+    own = replace(profiles.TABLE["test", "scenes"], equal=False)
+    monkeypatch.setitem(profiles.TABLE, ("test", "scenes"), own)
+    monkeypatch.setitem(CutMix.recipes, "scenes", {"task": {"crop": 32}})
+    monkeypatch.setenv("S4KIT_RUNS", str(tmp_path))
+    lesson = s4.lesson("test", quiet=True)
+    run = lesson.train("cutmix", "a", fit=FIT)
+    assert run.config["task"]["crop"] == 32 != lesson.task.crop
+    lesson.train("cutmix", "a", fit=FIT)
+    assert "already trained" in capsys.readouterr().out
+
+
 def test_another_set_up_under_the_same_name_puts_the_old_run_aside(lesson, capsys):
     lesson.train("supervised", "a", fit=FIT)
     second = lesson.train("supervised", "a", fit=FIT, tau=0.7)
