@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import base64
+import json
+import re
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
 from toy_folder import write_folder
 
@@ -26,3 +31,23 @@ def train_runs(folder: Path, *names: str, seed: int = 0) -> dict[str, Path]:
             device="cpu", progress=False,
         )  # fmt: skip
     return found
+
+
+def by_hand(run: Path, name: str, step: int, k: int) -> dict[str, np.ndarray]:
+    """The maps of one image, from the reader alone."""
+    snapshots = s4.open_run(run).snapshots()
+    return snapshots.image(k) | snapshots.read(step, name, k)
+
+
+def texts(figure: Any) -> list[Any]:
+    """All pieces of text in a figure."""
+    from matplotlib.text import Text
+
+    return figure.findobj(Text)
+
+
+def held(path: Path) -> tuple[dict, dict[str, bytes]]:
+    """The state and the packs of a page."""
+    text = path.read_text()
+    state = json.loads(re.search(r'id="state">(.*?)</script>', text, re.S)[1])
+    return state, {k: base64.b64decode(v) for k, v in re.findall(r'data-pack="(.*?)">(.*?)</script>', text, re.S)}

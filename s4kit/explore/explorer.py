@@ -96,6 +96,11 @@ class Explorer(anywidget.AnyWidget):
         """Where the explorer stands now."""
         return State(**{name: getattr(self, name) for name in NAMES})
 
+    def numbers(self) -> dict[str, dict[str, Any]]:
+        """What the policy keeps of the image now, by the title of each shown track; see `policies.numbers`."""
+        titles = [track["title"] for track in self._view.meta["tracks"]]
+        return {titles[track]: self._view.numbers(track, self.state) for track in self.tracks}
+
     def figure(self, dark: bool = False) -> Any:
         """What is shown now as a matplotlib Figure fit for a paper.
 
@@ -120,6 +125,10 @@ class Explorer(anywidget.AnyWidget):
         saved = self._view.save_html(path, self.state, images, steps)
         print(saved)
         return saved.path
+
+    def __repr__(self) -> str:
+        tracks, images = (self._view.meta[name] for name in ("tracks", "images"))
+        return f"Explorer of {', '.join(t['title'] for t in tracks)}: {len(images)} images"
 
     def _repr_mimebundle_(self, **options: Any) -> Any:
         """The widget, and a picture of its state for wherever widgets do not live: saved notebooks, nbconvert."""
