@@ -165,5 +165,6 @@ def test_it_starts_late(build, draw):
     method = build("cac", start=0.5).train()
     batch = draw(method)
     early = method.losses(batch, Clock(49, 100))
-    assert early["u"][0] == 0 and "v" not in early and method.bank.count == 0
-    assert "v" in method.losses(batch, MIDDLE) and method.bank.count > 0
+    assert early["u"][0] == 0 == early["v"][0] and method.bank.count == 0
+    late = method.losses(batch, MIDDLE)
+    assert late.keys() == early.keys() and late.seen and not early.seen and method.bank.count > 0

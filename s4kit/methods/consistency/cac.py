@@ -188,7 +188,8 @@ class CAC(Method):
         x, u, v = batch.x, batch.u, batch.v
         losses = Losses(x=self.supervised(self.student(x.weak), x.label))
         if clock.since(self.start) < 0:
-            return losses.add("u", zero_of(*self.student.heads["project"].parameters()), self.weight)
+            zero = zero_of(*self.student.heads["project"].parameters())
+            return losses.add("u", zero, self.weight).add("v", zero, self.weight)
         terms = self.contrast([self.features(crop.strong[0]) for crop in (u, v)], (u, v))
         for name, view, (l_k, m_k) in zip(("u", "v"), (u, v), terms):
             losses.add(name, pixel_mean(l_k, m_k, torch.ones_like(m_k), over="weight"), self.weight)
