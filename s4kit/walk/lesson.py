@@ -67,9 +67,9 @@ class Lesson:
         device = pick_device("auto")
         import torch
 
-        where = (
-            torch.cuda.get_device_name(device) if device.type == "cuda" else f"CPU, {torch.get_num_threads()} threads"
-        )
+        threads = torch.get_num_threads()
+        cpu = f"CPU, {threads} thread{'s' if threads > 1 else ''}"
+        where = torch.cuda.get_device_name(device) if device.type == "cuda" else cpu
         lines = [
             f"profile {self.profile}: {self.settings.takes} for one training. {self.settings.note}".rstrip(),
             f"data {self.task}",
