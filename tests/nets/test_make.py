@@ -34,6 +34,10 @@ def test_names_and_errors():
         nets.make("efficientnet_lite0", 3, multi_grid=(1, 2, 4))
     with pytest.raises(S4Error, match="choose 16 or 8"):
         nets.make("tiny", 3, output_stride=32)
+    with pytest.raises(S4Error, match="deeplabv3plus or psp"):
+        nets.make("tiny", 3, decoder="unet")
+    with pytest.raises(S4Error, match="no option 'aspp'"):
+        nets.make("tiny", 3, decoder="psp", aspp="cps")
     with pytest.raises(S4Error, match="not an instance"):
         nets.make(nets.make("tiny", 3), 3)
     with pytest.raises(S4Error, match="number of classes"):
