@@ -89,5 +89,13 @@ def table(result: dict[str, Any]) -> str:
     return (
         f"{result['data']}: {result['protocol']}; {fit['steps']} steps, batch {fit['batch']}; {over}\n"
         f"last = end of training; best = best evaluation, chosen on val: optimistic; differences of the last, in points"
-        f"\n\n{text.table(head, rows, right='lrrrrrr')}"
+        f"\n\n{text.table(head, rows, right='lrrrrrr')}" + "".join(f"\n{note}" for note in notes(result))
     )
+
+
+def notes(result: dict[str, Any]) -> list[str]:
+    """What the cards of the compared methods want every table to say, such as "steered by the validation mIoU"."""
+    from ..methods import table as cards
+
+    compared = {m["method"] for m in result["methods"]}
+    return [f"{card['name']}: {card['note']}." for card in cards() if card["note"] and card["name"] in compared]

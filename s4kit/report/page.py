@@ -8,7 +8,7 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from . import html, pictures, plots, text
+from . import figures, html, pictures, plots, text
 
 
 def write_report(out: Path, result: dict[str, Any], work: Sequence[tuple[Any, int, Path]], images: int = 4) -> None:
@@ -87,6 +87,7 @@ def _body(out: Path, dark: Path, result: dict[str, Any]) -> str:
         "honest figure; <b>best</b>: the best evaluation, chosen on val, so optimistic. Differences are of <b>last</b> "
         "in points. <b>supervised_strong</b> sees the labelled images through the same strong views as the "
         "semi-supervised methods: only the difference to it is owed to the unlabelled images.</p>",
+        *(f"<p><b>{escape(note)}</b></p>" for note in figures.notes(result)),
         "<h2>Curves</h2>",
         html.picture(out / "curves.png", dark / "curves.png", "validation mIoU over training steps, per method"),
         "<h2>Pictures</h2>",

@@ -11,7 +11,7 @@ from toy_folder import flags
 
 from s4kit.cli import main
 from s4kit.errors import S4Error
-from s4kit.report import html, plots, text
+from s4kit.report import figures, html, plots, text
 from s4kit.report.figures import collect
 from s4kit.report.setup import Plan, match
 
@@ -144,3 +144,9 @@ def test_a_failed_training_stops_the_others(monkeypatch):
     with pytest.raises(S4Error, match="broken"):
         module._train_parallel([(Plan(name, {}), 0, None, False) for name in ("bad", "good")], 2, 2)
     assert stopped
+
+
+def test_a_method_that_looks_at_the_validation_set_is_marked():
+    assert figures.notes({"methods": [{"method": "fixmatch"}]}) == []
+    found = figures.notes({"methods": [{"method": "prevmatch"}, {"method": "fixmatch"}]})
+    assert found == ["prevmatch: steered by the validation mIoU."]
