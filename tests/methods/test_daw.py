@@ -105,3 +105,14 @@ def test_the_averaged_network_follows_and_is_only_evaluated(build, draw):
     assert all(torch.allclose(p, b + 0.5) for p, b in zip(method.average.parameters(), before))
     method.average.forward = None
     method.train().losses(draw(method), MIDDLE)
+
+
+def test_half_precision_does_not_reach_the_statistics(build):
+    z, label, found = 3 * torch.randn(2, 4, 40, 40), torch.randint(4, (2, 40, 40)), []
+    for half in (False, True):
+        method = build("daw", momentum=0.0)
+        with torch.autocast("cpu", torch.bfloat16, enabled=half):
+            method.move_threshold(z, label)
+            method.compare_confidence(z, label, z, torch.ones(2, 40, 40))
+        found.append(torch.cat([method.mean, method.variance, method.seen_x, method.seen_u, method.tau[None]]))
+    assert torch.equal(*found)

@@ -155,7 +155,7 @@ class DAW(Method):
         right, known = predicted == label, label != VOID
         groups = torch.stack([right & known, ~right & known]).flatten(1).to(confidence.dtype)
         c = confidence.flatten()
-        number, total = over_processes(torch.stack([groups.sum(1), groups @ c]))
+        number, total = over_processes(torch.stack([groups.sum(1), (groups * c).sum(1)]))
         mean = torch.where(number >= FEWEST, total / number.clamp(min=1), self.mean)
         squares = over_processes((groups * (c - mean[:, None]).square()).sum(1))
         self._average(self.mean, mean, number >= FEWEST)
