@@ -89,6 +89,8 @@ def curves(rows: list[dict[str, Any]], scores: list[tuple[int, float]], steps: i
     figure = Figure(figsize=(9, 2.9), layout="constrained", dpi=100)
     left, right = figure.subplots(1, 2)
     names = [name for name in rows[-1] if name not in NOT_TERMS]
+    if sum(not name.startswith("kept_") for name in names) == 2:
+        names.remove("loss")  # the sum of one term
     for name, colour in zip(names, color_palette("colorblind", len(names))):
         points = [(row["step"], row[name]) for row in rows if row.get(name) is not None]
         axis = right if name.startswith("kept_") else left
@@ -96,7 +98,7 @@ def curves(rows: list[dict[str, Any]], scores: list[tuple[int, float]], steps: i
         label = f"kept: {name[5:]}" if name.startswith("kept_") else name
         axis.plot(*zip(*running_means(points, max(1, len(points) // 40))), color=colour, lw=1.6, label=label)
     if scores:
-        right.plot(*zip(*scores), "o-", color="black", lw=2, ms=4, label="val mIoU")
+        right.plot(*zip(*scores), "o-", color="black", lw=2, ms=4, label="val mIoU", clip_on=False)
     left.set(title="loss terms", xlabel="step", xlim=(0, steps))
     right.set(title="val mIoU, share of kept pixels", xlabel="step", xlim=(0, steps), ylim=(0, 1.02))
     figure.suptitle(title, fontsize=10, x=0.01, ha="left")
