@@ -90,7 +90,7 @@ def curves(rows: list[dict[str, Any]], scores: list[tuple[int, float]], steps: i
     left, right = figure.subplots(1, 2)
     names = [name for name in rows[-1] if name not in NOT_TERMS]
     if sum(not name.startswith("kept_") for name in names) == 2:
-        names.remove("loss")  # the sum of one term
+        names = [name for name in names if name != "loss"]  # the sum of one term
     for name, colour in zip(names, color_palette("colorblind", len(names))):
         points = [(row["step"], row[name]) for row in rows if row.get(name) is not None]
         axis = right if name.startswith("kept_") else left
