@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -13,6 +15,22 @@ from ..engine import optimise
 from ..engine.device import autocast, pick_device, pick_precision
 from ..methods.base import Clock, Losses, Method, Optim
 from ..views import Batch, HostStep, draw_step, render
+
+CPU = torch.profiler.ProfilerActivity.CPU
+
+
+@contextmanager
+def _without_chatter() -> Iterator[None]:
+    """Nothing on the process's stderr: the profiler's C++ side writes there when it starts, also into notebooks."""
+    sys.stderr.flush()
+    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
 
 
 class Peak:
@@ -35,7 +53,7 @@ def tracked(device: torch.device | str = "cpu") -> Iterator[Peak]:
         yield peak
         peak.bytes = torch.cuda.max_memory_allocated(device) - before
         return
-    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profile:
+    with _without_chatter(), torch.profiler.profile(activities=[CPU], profile_memory=True) as profile:
         yield peak
     events = [e for e in profile.profiler.kineto_results.events() if e.name() == "[memory]"]
     live = 0

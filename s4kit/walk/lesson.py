@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import sys
+from collections.abc import Sequence
 from contextlib import redirect_stderr
 from pathlib import Path
 from typing import Any
@@ -160,6 +161,35 @@ class Lesson:
             return None
         print(f"{folder.name}: an unfinished run is here and goes on.")
         return True
+
+    def compare(self, *methods: str, seeds: Sequence[int] = (0,), **options: Any) -> dict[str, Any]:
+        """`report.compare` under this profile: one protocol, a table, curves, pictures and a page.
+
+        What was compared before is kept, so that a further method costs only its own training.
+
+        Args:
+            methods: names, those of your own included. seeds: of the training.
+            options: for every method that has them.
+
+        Returns:
+            What `report.compare` returns, and "opened": the first seed's `Run` of each method by name.
+        """
+        from ..engine import open_run
+        from ..report.compare import compare
+
+        out, settings = self.folder / "compare", self.settings
+        with redirect_stderr(sys.stdout):
+            found = compare(
+                methods,
+                self.data,
+                out,
+                seeds,
+                settings.task | self._asked,
+                settings.options | options,
+                settings.fit,
+                baselines=False,
+            )
+        return found | {"opened": {name: open_run(out / "runs" / f"{name}-seed{seeds[0]}") for name in methods}}
 
     # ---- after training ----
 

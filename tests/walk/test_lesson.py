@@ -109,6 +109,17 @@ def test_the_table_measures_from_the_baselines(lesson):
     assert "<table>" in table._repr_html_() and "cutmix" in repr(table)
 
 
+def test_a_further_method_in_a_comparison_costs_only_its_own_training(lesson, capfd):
+    found = lesson.compare("supervised", tau=0.3)
+    began = (found["opened"]["supervised"].path / "config.json").stat().st_mtime_ns
+    found = lesson.compare("supervised", "fixmatch", tau=0.3)
+    assert [row["method"] for row in found["methods"]] == list(found["opened"]) == ["supervised", "fixmatch"]
+    assert (found["opened"]["supervised"].path / "config.json").stat().st_mtime_ns == began
+    assert found["opened"]["fixmatch"].config["options"] == {"net": "tiny", "tau": 0.3}
+    said = capfd.readouterr()
+    assert "1 are there with this set-up" in said.out and said.err == ""
+
+
 def test_predictions_are_a_figure(lesson):
     lesson.train("supervised", fit=FIT, name="supervised")
     assert len(lesson.predictions("supervised", images=2).axes) == 2 * 3
