@@ -1,4 +1,4 @@
-"""DeepLabV3+ and its backbones, EMA teachers, modes, heads.
+"""DeepLabV3+ and its backbones, DPT on DINOv2, EMA teachers, modes, heads.
 
 `make` builds a network from a spec string or a factory; see `segnet.SegNet` for what it can do.
 """
@@ -15,22 +15,24 @@ from torch import nn
 from ..errors import S4Error, closest
 from .backbones import KINDS, build, kind_of
 from .deeplab import DeepLabV3Plus, deeplabv3plus
+from .dpt import DPT, dpt
 from .ema import copy_of, ema, warm
 from .ensemble import Ensemble
 from .heads import CorrelationHead, ProjectionHead
 from .modes import bn_untouched, evaluating, frozen, set_training, sync_bn
-from .perturb import feature_dropout
+from .perturb import complementary_dropout, feature_dropout
 from .psp import PSPShuffle, psp
 from .segnet import Decoded, Features, Fused, SegNet
 from .sgc import AttentionCam, grad_cam
 
 __all__ = [
-    "AttentionCam", "CorrelationHead", "Decoded", "DeepLabV3Plus", "Ensemble", "Features", "Fused", "ProjectionHead",
-    "SegNet", "bn_untouched", "copy_of", "deeplabv3plus", "ema", "evaluating", "feature_dropout", "frozen", "grad_cam",
-    "make", "names", "set_training", "sync_bn", "warm",
+    "DPT", "AttentionCam", "CorrelationHead", "Decoded", "DeepLabV3Plus", "Ensemble", "Features", "Fused",
+    "ProjectionHead", "SegNet", "bn_untouched", "complementary_dropout", "copy_of", "deeplabv3plus", "ema",
+    "evaluating", "feature_dropout", "frozen", "grad_cam", "make", "names", "set_training", "sync_bn", "warm",
 ]  # fmt: skip
 
 DECODER_OPTIONS = {"aux", *signature(DeepLabV3Plus).parameters} - {"low", "high", "classes"}
+DPT_OPTIONS = {*signature(DPT).parameters} - {"inputs", "classes"}
 PSP_OPTIONS = {*signature(PSPShuffle).parameters} - {"high", "classes", "doublings"}
 
 
@@ -58,7 +60,8 @@ def make(
         options: over those of the spec. Of the backbone: `output_stride` 16 or 8, `weights` "auto", "imagenet",
             "none" or a file, `freeze_bn`, `multi_grid` (ResNets), `levels` (mobile ones). Of both: `norm`. Of the
             decoder: see `DeepLabV3Plus`, and `aux`. Light backbones come with a light decoder by default.
-            `decoder="psp"` is CCT's instead: see `PSPShuffle`.
+            `decoder="psp"` is CCT's instead: see `PSPShuffle`. DINOv2 encoders have the options `weights` and those
+            of their decoder: see `dpt.DPT`.
 
     Raises:
         S4Error: unknown name (the closest known ones are named) or option, or weights that cannot be had.
@@ -70,7 +73,10 @@ def make(
         raise S4Error(f"net is {type(net).__name__}: give a name ({', '.join(names())}) or a factory, not an instance.")
     name, given = parse(net)
     given |= options
-    kind, decoder = kind_of(name), given.pop("decoder", "deeplabv3plus")
+    kind = kind_of(name)
+    decoder = given.pop("decoder", kind.head)
+    if "dpt" in (decoder, kind.head):
+        return _transformer(name, decoder, classes, in_channels, given)
     if decoder not in ("deeplabv3plus", "psp"):
         raise S4Error(f"decoder={decoder!r}: choose deeplabv3plus or psp.")
     _known_options(name, given, kind.options | (PSP_OPTIONS if decoder == "psp" else DECODER_OPTIONS))
@@ -80,6 +86,17 @@ def make(
     if decoder == "psp":
         return psp(backbone, classes, for_backbone.get("output_stride", 16), norm=norm, **given)
     return deeplabv3plus(backbone, classes, norm=norm, **{**kind.decoder, **given})
+
+
+def _transformer(name: str, decoder: str, classes: int, in_channels: int, given: dict[str, Any]) -> SegNet:
+    """`make` where encoder or decoder are of UniMatch V2: they go together."""
+    kind = kind_of(name)
+    if decoder != kind.head:
+        fitting = [n for n, k in KINDS.items() if k.head == "dpt"]
+        raise S4Error(f"decoder={decoder!r} does not fit {name}: dpt goes with {', '.join(fitting)}, and they with it.")
+    _known_options(name, given, kind.options | DPT_OPTIONS)
+    backbone = kind.build(in_channels, **{k: given.pop(k) for k in kind.options & given.keys()})
+    return dpt(backbone, classes, **{**kind.decoder, **given})
 
 
 def parse(spec: str) -> tuple[str, dict[str, Any]]:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from ..errors import S4Error, closest
+from .dpt import vit
 from .layers import conv_block
 from .weights import LITE0_MEAN, LITE0_STD, load_weights
 
@@ -57,10 +58,11 @@ class Backbone(nn.Module):
 
 @dataclass(frozen=True)
 class Kind:
-    """How a backbone is built, and the decoder options that suit its size."""
+    """How a backbone is built, the decoder options that suit its size, and the decoder that goes with it."""
 
-    build: Callable[..., Backbone]
+    build: Callable[..., nn.Module]
     decoder: dict[str, Any] = field(default_factory=dict)
+    head: str = "deeplabv3plus"
 
     @property
     def options(self) -> set[str]:
@@ -132,6 +134,12 @@ def _mobile(
     return build
 
 
+def _dinov2(size: str, blocks: Sequence[int], widths: Sequence[int], channels: int, **own: Any) -> Kind:
+    """A DINOv2 encoder with the DPT decoder that UniMatch V2 gives it."""
+    build = vit(f"vit_{size}_patch14_dinov2", blocks, IMAGENET_MEAN, IMAGENET_STD, **own)
+    return Kind(build, {"widths": widths, "decoder_channels": channels}, head="dpt")
+
+
 # The papers' deep stem has 64-64-128 channels: that is timm's resnet50s / resnet101s, while timm's own resnet50c has
 # 32-32-64. The name "c" is what papers and code bases of this field call it.
 KINDS: dict[str, Kind] = {
@@ -147,6 +155,12 @@ KINDS: dict[str, Kind] = {
     "resnet50c": Kind(_resnet("resnet50s")),
     "resnet101c": Kind(_resnet("resnet101s")),
     "tiny": Kind(tiny, SMALL),
+    "dinov2_small": _dinov2("small", (2, 5, 8, 11), (48, 96, 192, 384), 64),
+    "dinov2_base": _dinov2("base", (2, 5, 8, 11), (96, 192, 384, 768), 128),
+    "dinov2_large": _dinov2("large", (4, 11, 17, 23), (256, 512, 1024, 1024), 256),
+    "dinov2_tiny": _dinov2(  # for tests: milliseconds, no weights
+        "small", (0, 1, 2, 3), (8, 8, 16, 16), 8, embed_dim=24, depth=4, num_heads=2, img_size=56, init_values=1.0
+    ),
 }
 
 

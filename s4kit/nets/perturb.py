@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -17,6 +18,30 @@ def feature_dropout(features: Features, p: float = 0.5) -> Features:
     low, *between, high = features.levels
     drop = [F.dropout2d(x, p, training=True) for x in (low, high)]
     return Features((drop[0], *between, drop[1]), features.extra)
+
+
+def complementary(drawn: Tensor, kept: Tensor) -> Tensor:
+    """Channel factors of two views of the same images, which share the channels between them (UniMatch V2).
+
+    Args:
+        drawn: (B, D) of 0 and 1, the channels that the first view keeps. kept: (B,) bool, images without dropout.
+
+    Returns:
+        (2 B, D): 2 drawn for the first views, 2 - 2 drawn for the second ones; 1 where `kept`.
+    """
+    factors = torch.cat([2 * drawn, 2 - 2 * drawn])
+    return torch.where(kept.repeat(2)[:, None], 1.0, factors)
+
+
+def complementary_dropout(features: Features, drawn: dict[int, Tensor], kept: Tensor) -> Features:
+    """Features of 2 B images, first views before second ones, times their `complementary` factors.
+
+    Args:
+        drawn: (B, D) draws by width D of the levels: levels of one width, all of a transformer, share one.
+        kept: (B,) bool.
+    """
+    factors = {width: complementary(draw, kept) for width, draw in drawn.items()}
+    return features.map(lambda x: x * factors[x.shape[1]].to(x.dtype)[:, :, None, None])
 
 
 def drop_active(map: Tensor, factor: Tensor) -> Tensor:

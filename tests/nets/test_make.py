@@ -25,6 +25,10 @@ def test_names_and_errors():
         "resnet50c",
         "resnet101c",
         "tiny",
+        "dinov2_small",
+        "dinov2_base",
+        "dinov2_large",
+        "dinov2_tiny",
     } == set(nets.names())
     with pytest.raises(S4Error, match="resnet50"):
         nets.make("resnet5O", 3)

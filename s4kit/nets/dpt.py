@@ -1,0 +1,161 @@
+"""DINOv2 encoders (Oquab et al., TMLR 2024, arXiv 2304.07193) and the DPT decoder (Ranftl et al., ICCV 2021, arXiv
+2103.13413), as UniMatch V2 joins them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..errors import S4Error
+from .layers import fresh
+from .segnet import Features, Fused, SegNet, resize
+from .weights import load_weights
+
+
+class ViT(nn.Module):
+    """A vision transformer as a backbone: the tokens of some blocks, through the final layer norm, as maps.
+
+    All levels have one width and one stride, the patch. An image whose sides are no multiples of the patch is first
+    resized to the nearest ones, as the authors evaluate.
+
+    Args:
+        vit: timm's VisionTransformer with `dynamic_img_size`.
+        blocks: indices of the blocks that are read, from shallow to deep.
+        mean, std: what images in [0, 1] are normalised by, one value per input channel.
+    """
+
+    def __init__(self, vit: nn.Module, blocks: Sequence[int], mean: Sequence[float], std: Sequence[float]) -> None:
+        super().__init__()
+        self.vit, self.blocks = vit, tuple(blocks)
+        self.patch, self.channels = vit.patch_embed.patch_size[0], (vit.embed_dim,) * len(blocks)
+        self.mean, self.std = tuple(mean), tuple(std)
+
+    def forward(self, x: Tensor | None, levels: tuple[Tensor, ...] = ()) -> tuple[Tensor, ...]:
+        """Maps (B, D, H / patch, W / patch) of a normalised image.
+
+        Raises:
+            S4Error: `levels` are given; a level is normalised for the decoder, the next block cannot go on from it.
+        """
+        if levels:
+            raise S4Error("A DINOv2 encoder cannot resume after a level. Take a convolutional network for this method.")
+        sides = [max(1, int(side / self.patch + 0.5)) * self.patch for side in x.shape[-2:]]
+        if sides != list(x.shape[-2:]):
+            x = resize(x, sides, align_corners=True)
+        found = self.vit.forward_intermediates(x, indices=list(self.blocks), norm=True, intermediates_only=True)
+        return tuple(found)
+
+
+def vit(name: str, blocks: Sequence[int], mean: Sequence[float], std: Sequence[float], **size: Any) -> Callable:
+    """A builder of timm's network `name`; with `size` (embed_dim, depth, ...) one that has no published weights."""
+
+    def build(in_channels: int, weights: str = "auto") -> ViT:
+        import timm
+
+        net = timm.create_model(name, in_chans=in_channels, num_classes=0, dynamic_img_size=True, **size)
+        if size and weights == "imagenet":
+            raise S4Error("This network of a size of its own has no pretrained weights: weights should be 'none'.")
+        load_weights(net, name, "none" if size and weights == "auto" else weights)
+        cycled = ([values[i % len(values)] for i in range(in_channels)] for values in (mean, std))
+        return ViT(net, blocks, *cycled)
+
+    return build
+
+
+class ResidualUnit(nn.Module):
+    """x + conv(relu(conv(relu(x))))."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.first, self.second = (nn.Conv2d(channels, channels, 3, padding=1) for _ in range(2))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.second(F.relu(self.first(F.relu(x))))
+
+
+class Fusion(nn.Module):
+    """A RefineNet block: what comes from below plus the level's own map, refined, enlarged, mixed by a 1x1.
+
+    Args:
+        channels: of all maps. joins: whether there is something from below.
+    """
+
+    def __init__(self, channels: int, joins: bool = True) -> None:
+        super().__init__()
+        self.own = ResidualUnit(channels) if joins else None  # the deepest level joins nothing
+        self.refine, self.out = ResidualUnit(channels), nn.Conv2d(channels, channels, 1)
+
+    def forward(self, level: Tensor, below: Tensor | None, size: Sequence[int]) -> Tensor:
+        joined = level if self.own is None else below + self.own(level)
+        return self.out(resize(self.refine(joined), size, align_corners=True))
+
+
+class DPT(nn.Module):
+    """The decoder: four levels of one stride are brought to strides of 1/4, 1/2, 1 and 2 of it and fused upwards.
+
+    `fuse` ends at 1/8 of the encoder's stride (8 x 37 cells for 518 pixels), `classify` in logits. No batch norm.
+
+    Args:
+        inputs: width of the tokens.
+        classes: number of classes K.
+        widths: channels of the four levels after their projection.
+        decoder_channels: channels of all fused maps.
+    """
+
+    align_corners = True
+
+    def __init__(self, inputs: int, classes: int, widths: Sequence[int], decoder_channels: int) -> None:
+        super().__init__()
+        if len(widths) != 4:
+            raise S4Error(f"widths={tuple(widths)}: DPT has four levels, give four numbers.")
+        self.fused_channels = self.embedding_channels = decoder_channels
+        self.project = nn.ModuleList(nn.Conv2d(inputs, width, 1) for width in widths)
+        self.assemble = nn.ModuleList(
+            [
+                nn.ConvTranspose2d(widths[0], widths[0], 4, stride=4),
+                nn.ConvTranspose2d(widths[1], widths[1], 2, stride=2),
+                nn.Identity(),
+                nn.Conv2d(widths[3], widths[3], 3, stride=2, padding=1),
+            ]
+        )
+        self.reduce = nn.ModuleList(nn.Conv2d(width, decoder_channels, 3, padding=1, bias=False) for width in widths)
+        self.fusions = nn.ModuleList(Fusion(decoder_channels, joins=i < 3) for i in range(4))
+        self.convs = nn.Sequential(nn.Conv2d(decoder_channels, decoder_channels, 3, padding=1), nn.ReLU())
+        self.classifier = nn.Conv2d(decoder_channels, classes, 1)
+
+    def fuse(self, features: Features) -> Fused:
+        """The fused map of four levels.
+
+        Raises:
+            S4Error: there are not four.
+        """
+        if len(features.levels) != 4:
+            raise S4Error(
+                f"The DPT decoder reads four levels and got {len(features.levels)}: this method is written for "
+                "DeepLabV3+. Take a convolutional network."
+            )
+        stages = zip(self.project, self.assemble, self.reduce)
+        maps = [reduce(assemble(project(x))) for x, (project, assemble, reduce) in zip(features.levels, stages)]
+        first = maps[0].shape[-2:]
+        sizes = [(2 * first[0], 2 * first[1]), *(m.shape[-2:] for m in maps[:-1])]
+        path, paths = None, []
+        for level, fusion, size in reversed(list(zip(maps, self.fusions, sizes))):
+            path = fusion(level, path, size)
+            paths.append(path)
+        return Fused(path, paths[0])
+
+    def classify(self, map: Tensor) -> tuple[Tensor, Tensor]:
+        """Fused map to (logits, embedding), both at its size."""
+        embedding = self.convs(map)
+        return self.classifier(embedding), embedding
+
+    def branch(self) -> nn.Module:
+        """Another classifier of the same shape with weights of its own: fused map to logits."""
+        return fresh(nn.Sequential(self.convs, self.classifier))
+
+
+def dpt(backbone: ViT, classes: int, widths: Sequence[int], decoder_channels: int) -> SegNet:
+    """A `SegNet` of a `ViT` and a `DPT` decoder with these options."""
+    return SegNet(backbone, DPT(backbone.channels[-1], classes, widths, decoder_channels), classes)
