@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+
+from torch import Tensor
 
 from ..data.task import Task
 from ..errors import S4Error, closest
@@ -82,3 +84,9 @@ def share_out(stages: list[Stage], steps: int) -> list[tuple[Stage, int, int]]:
         plan.append((stage, first, part))
         first += part
     return plan
+
+
+def sampled(task: Task, often: dict[str, Tensor]) -> Task:
+    """The task whose "labelled" or "unlabelled" list has each image as often as `often` says, (n,) long by source."""
+    lists = {name: tuple(r for r, n in zip(task.rows(name), t.tolist()) for _ in range(n)) for name, t in often.items()}
+    return replace(task, **lists) if lists else task

@@ -26,7 +26,7 @@ from .device import autocast, pick_device, pick_precision, pick_workers
 from .evaluate import evaluate
 from .recorder import Recorder, folder_of, measure
 from .run import Run
-from .settings import Settings, epoch_steps, share_out
+from .settings import Settings, epoch_steps, sampled, share_out
 
 FLUSH = 20  # steps between two readings of the loss terms from the device
 
@@ -120,7 +120,8 @@ class Training:
         workers = 0 if amount else pick_workers(self.chosen.workers, self.device)
         if workers and hasattr(self.task.train, "reserve"):
             self.task.train.reserve()  # forked workers then share one cache
-        steps_of = Steps(self.task, plan, self.chosen.batch, self.chosen.seed, index)
+        self.drawn_from = sampled(self.task, self.method.sampling(self.task))
+        steps_of = Steps(self.drawn_from, plan, self.chosen.batch, self.chosen.seed, index)
         drawn = iter(
             DataLoader(
                 steps_of,
@@ -238,7 +239,7 @@ class Training:
         for name, stream in self._views(self.stages[clock.stage][0]).items():
             size = stream_size(stream, self.chosen.batch)
             places = range(micro * size, (micro + 1) * size)
-            rows = [pick(self.task, stream, name, self.chosen.seed, clock.stage, place) for place in places]
+            rows = [pick(self.drawn_from, stream, name, self.chosen.seed, clock.stage, place) for place in places]
             images.append(f"{name}: {', '.join(self.task.train.ids[row] for row in rows)}")
         raise guards.NotFiniteError(
             f"The loss term {term!r} is {value} at step {step} (images {'; '.join(images)}). Lower the learning rate, "

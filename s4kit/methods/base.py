@@ -225,6 +225,13 @@ class Method(nn.Module):
             )
         return evidence.softmax(1)
 
+    def sampling(self, task: Any) -> dict[str, Tensor]:
+        """How often each image of a list stands in it, by source: {"labelled": (n,) long}; asked for as a stage begins.
+
+        Must follow from the method's state alone, so that a run resumes with the same lists.
+        """
+        return {}
+
     def after_step(self, clock: Clock) -> None:
         """Once per optimiser step, after it: EMA and the like."""
 
