@@ -177,6 +177,9 @@ def execute(notebook: Any, folder: Path, name: str, tell: Callable[[str], None] 
         resources={"metadata": {"path": str(folder)}},
         on_cell_start=begins,
     )
+    # nbclient would answer an Output widget (of any `interact`) on the socket whose next message it waits for, and may
+    # then sleep through that message for ever. Without the answer a knob's picture is an output of its cell.
+    client.widget_registry = {}
     with tempfile.TemporaryFile("w+") as log:  # what the kernel itself says, beside its cells
         try:
             client.execute(env=_environment(folder), stdout=log, stderr=log)
@@ -229,24 +232,22 @@ def keep_pictures(notebook: Any) -> None:
             shown = output.get("data", {})
             widget = shown.pop(view, None)
             if widget and not {"image/png", "text/html"} & shown.keys():
-                outputs += [inner for inner in _inside(models, widget.get("model_id", "")) if inner]
+                outputs = [*_knob(models, widget.get("model_id", "")), *outputs]
             else:
                 outputs.append(output)
         if "outputs" in cell:
             cell.outputs = outputs
 
 
-def _inside(models: dict[str, Any], key: str) -> list[Any]:
-    """The outputs that a widget of ipywidgets holds, after a line with the values of its controls."""
+def _knob(models: dict[str, Any], key: str) -> list[Any]:
+    """A line with the values of a widget's controls, as an output; nothing for a widget without controls."""
     import nbformat
 
-    values, outputs = [], []
+    values = []
 
     def visit(key: str) -> None:
         model = models.get(key, {}).get("state", {})
-        if "outputs" in model:
-            outputs.extend(nbformat.from_dict(output) for output in model["outputs"])
-        elif model.get("description") and "value" in model:
+        if model.get("description") and "value" in model:
             values.append(f"{model['description']} = {model['value']}")
         elif model.get("description") and model.get("_options_labels"):
             values.append(f"{model['description']} = {model['_options_labels'][model.get('index') or 0]}")
@@ -254,8 +255,8 @@ def _inside(models: dict[str, Any], key: str) -> list[Any]:
             visit(child.removeprefix("IPY_MODEL_"))
 
     visit(key)
-    note = f"▸ at {', '.join(values)} (move it in a running notebook)\n" if values else ""
-    return [*([nbformat.v4.new_output("stream", name="stdout", text=note)] if note else []), *outputs]
+    note = f"▸ at {', '.join(values)} (move it in a running notebook)\n"
+    return [nbformat.v4.new_output("stream", name="stdout", text=note)] if values else []
 
 
 def page(notebook: Any, path: Path) -> None:
