@@ -51,6 +51,14 @@ def test_a_figure_shows_itself_as_png(task):
         plots.grid([[torch.zeros(7, 40, 40)]])
 
 
+def test_void_is_striped_on_a_coarse_map_too(task):
+    label = torch.full((5, 4), 255, dtype=torch.uint8)
+    label[0] = 1
+    drawn = plots.grid([[label]], task).axes[0].images[0].get_array()
+    assert drawn.shape[0] >= 80 and np.all(drawn[:16] == task.palette[1])
+    assert len(np.unique(drawn[16:32, :16].reshape(-1, 3), axis=0)) == 2  # stripes within one pixel of the map
+
+
 def test_overlay_greys_what_is_rejected(task):
     image, label = torch.ones(3, 8, 8), torch.zeros(8, 8, dtype=torch.uint8)
     kept = torch.zeros(8, 8)
@@ -153,8 +161,9 @@ def test_principal_components_keep_the_largest_distances(task):
     again, _ = plots.project(plane @ turn[:2], how="pca")
     assert np.array_equal(points, again)
     figure = plots.embeddings(
-        plane @ turn[:2], torch.arange(50) % 4, task, groups=["anchor"] * 25 + ["bank"] * 25, how="pca"
+        plane @ turn[:2], torch.arange(50) % 4, task, groups=["anchor"] * 25 + ["bank"] * 25, how="pca", title="fresh"
     )
+    assert figure.axes[0].get_title().startswith("fresh: PCA of 50")
     assert sum(len(part.get_offsets()) for part in figure.axes[0].collections) == 50
     with pytest.raises(S4Error, match="three vectors"):
         plots.project(plane[:2], how="pca")
@@ -167,5 +176,6 @@ def test_pseudo_judges_kept_pixels(task):
     truth = torch.tensor([[[0, 1, 0, 255]]]).expand(1, 4, 4)
     weight = torch.tensor([[[1.0, 1.0, 0.0, 1.0]]]).expand(1, 4, 4)
     figure = plots.pseudo(torch.rand(1, 3, 4, 4), believed(label, torch.full((1, 4, 4), 0.5), weight), task, truth)
-    judged = [axis for axis in figure.axes if axis.images][4].images[0].get_array()
+    kept, judged = (axis.images[0].get_array() for axis in [axis for axis in figure.axes if axis.images][3:5])
+    assert [tuple(pixel) for pixel in kept[0]] == [tuple(task.palette[0])] * 2 + [REJECTED, tuple(task.palette[0])]
     assert [tuple(pixel) for pixel in judged[0]] == [RIGHT, WRONG, REJECTED, (255, 255, 255)]

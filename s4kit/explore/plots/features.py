@@ -44,14 +44,20 @@ def project(vectors: Tensor, how: str = "auto", seed: int = 0) -> tuple[np.ndarr
 
 
 def embeddings(
-    vectors: Tensor, labels: Any, task: Task, groups: Sequence[str] | None = None, how: str = "auto", most: int = 1500
+    vectors: Tensor,
+    labels: Any,
+    task: Task,
+    groups: Sequence[str] | None = None,
+    how: str = "auto",
+    most: int = 1500,
+    title: str = "",
 ) -> Picture:
     """Pixels in the plane of their embeddings, coloured by class.
 
     Args:
         vectors: (N, D). labels: (N,) class index.
         groups: N names such as "anchor", "negative", "bank": each has its own marker, the first ones are drawn last.
-        how: see `project`. most: at most so many points, drawn at random.
+        how: see `project`. most: at most so many points, drawn at random. title: before what is drawn.
     """
     kinds = np.asarray(groups if groups is not None else [""] * len(vectors))
     label = np.asarray(labels.cpu() if isinstance(labels, Tensor) else labels)
@@ -70,7 +76,8 @@ def embeddings(
                 *points[on].T, s=24 if k == 0 else 40, marker=MARKERS[k % 7], color=[shade], edgecolor="#222", lw=0.4
             )
     _legend(fig, task, np.unique(label), [kind for kind in order if kind])
-    axis.set(xticks=[], yticks=[], title=f"{name} of {len(points)} pixels' embeddings")
+    words = f"{name} of {len(points)} pixels' embeddings"
+    axis.set(xticks=[], yticks=[], title=f"{title}: {words}" if title else words)
     dress(axis)
     return fig
 

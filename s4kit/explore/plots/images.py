@@ -15,6 +15,7 @@ from ...report.pictures import colour, legend
 from ...report.plots import Picture, figure
 
 SHARES = "cividis"
+FINE = 80  # pixels: label maps are drawn with at least as many
 RIGHT, WRONG, REJECTED = (0, 114, 178), (213, 94, 0), (214, 216, 222)  # of `pseudo`'s last column
 
 
@@ -97,7 +98,9 @@ def _draw(axis: Any, cell: np.ndarray | None, task: Task | None) -> Any:
     if _is_label(cell):
         if task is None:
             raise S4Error("A label map needs its task for the colours: give task=...")
-        return axis.imshow(colour(cell.astype(np.uint8), task.palette), interpolation="nearest")
+        fine = -(-FINE // max(cell.shape))  # the stripes of void are to be stripes on a coarse map, too
+        cell = cell.astype(np.uint8).repeat(fine, 0).repeat(fine, 1)
+        return axis.imshow(colour(cell, task.palette), interpolation="nearest")
     if cell.ndim == 2:
         return axis.imshow(
             cell, cmap=SHARES if cell.dtype.kind == "f" else "gray", vmin=0, vmax=1, interpolation="nearest"
@@ -200,11 +203,12 @@ def pseudo(images: Any, labels: Any, task: Task, truth: Any = None, n: int = 3) 
     rows = []
     for k in range(min(n, len(images))):
         label, kept = _array(labels.label[k]), (_array(labels.weight[k]) > 0) & (_array(labels.valid[k]) > 0)
-        row = [images[k], label, _array(labels.confidence[k]), np.where(kept, label, VOID)]
+        shown = np.where(kept[..., None], colour(label.astype(np.uint8), task.palette), np.uint8(REJECTED))
+        row = [images[k], label, _array(labels.confidence[k]), shown]
         if truth is not None:
             row.append(_judged(label, kept, _array(truth[k])))
         rows.append(row)
-    titles = ["image", "pseudo-label", "confidence", "kept", "kept: right, wrong"]
+    titles = ["image", "pseudo-label", "confidence", "kept\n(grey: rejected)", "kept: blue right,\norange wrong"]
     return grid(rows, task, titles[: len(rows[0])])
 
 
