@@ -43,7 +43,7 @@ class Lesson:
 
     Attributes:
         profile, data: as given. settings: the `profiles.Profile`.
-        task: the loaded `Task`.
+        task: the loaded `Task`. asked: what was given for `load`, over the profile.
         folder: where the runs of this lesson lie.
     """
 
@@ -52,7 +52,7 @@ class Lesson:
 
         self.profile, self.data = profile, data
         self.settings = profiles.profile(profile, data)
-        self._asked = task
+        self.asked = task
         if _on_drive():
             os.environ.setdefault("S4KIT_DATA", str(DRIVE / "s4kit" / "data"))
         self._loaded = self._plan("supervised").task
@@ -60,7 +60,7 @@ class Lesson:
         self.folder = runs_base() / f"lesson-{profile}-{data}"
 
     def _plan(self, method: str, options: dict | None = None, task: dict | None = None, fit: dict | None = None) -> Any:
-        return profiles.plan(self.settings, self.data, method, self._asked | (task or {}), options or {}, fit or {})
+        return profiles.plan(self.settings, self.data, method, self.asked | (task or {}), options or {}, fit or {})
 
     def __str__(self) -> str:
         from ..engine.device import pick_device
@@ -163,33 +163,16 @@ class Lesson:
         return True
 
     def compare(self, *methods: str, seeds: Sequence[int] = (0,), **options: Any) -> dict[str, Any]:
-        """`report.compare` under this profile: one protocol, a table, curves, pictures and a page.
+        """Train methods, those of your own included, under this profile's one protocol; see `walk.side_by_side`.
 
         What was compared before is kept, so that a further method costs only its own training.
-
-        Args:
-            methods: names, those of your own included. seeds: of the training.
-            options: for every method that has them.
 
         Returns:
             What `report.compare` returns, and "opened": the first seed's `Run` of each method by name.
         """
-        from ..engine import open_run
-        from ..report.compare import compare
+        from .side_by_side import compare
 
-        out, settings = self.folder / "compare", self.settings
-        with redirect_stderr(sys.stdout):
-            found = compare(
-                methods,
-                self.data,
-                out,
-                seeds,
-                settings.task | self._asked,
-                settings.options | options,
-                settings.fit,
-                baselines=False,
-            )
-        return found | {"opened": {name: open_run(out / "runs" / f"{name}-seed{seeds[0]}") for name in methods}}
+        return compare(self, methods, seeds, options)
 
     # ---- after training ----
 

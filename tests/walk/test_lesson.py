@@ -7,6 +7,8 @@ import torch
 
 import s4kit as s4
 from s4kit.errors import S4Error
+from s4kit.methods.consistency.fixmatch import FixMatch
+from s4kit.methods.own import OWN
 from s4kit.walk import lesson as lessons
 from s4kit.walk import profiles
 
@@ -118,6 +120,15 @@ def test_a_further_method_in_a_comparison_costs_only_its_own_training(lesson, ca
     assert found["opened"]["fixmatch"].config["options"] == {"net": "tiny", "tau": 0.3}
     said = capfd.readouterr()
     assert "1 are there with this set-up" in said.out and said.err == ""
+    assert "$S4KIT_RUNS/lesson-test-scenes/compare/report.html" in found["table"]
+
+
+def test_a_class_that_has_changed_is_compared_anew(lesson, monkeypatch):
+    monkeypatch.setitem(OWN, "mine", type("Mine", (FixMatch,), {"note": "first"}))
+    before = lesson.compare("mine")["opened"]["mine"].config["code"]
+    monkeypatch.setitem(OWN, "mine", type("Mine", (FixMatch,), {"note": "second"}))
+    after = lesson.compare("mine")["opened"]["mine"]
+    assert after.config["code"] != before and after.path.with_name("mine-seed0~1").is_dir()
 
 
 def test_predictions_are_a_figure(lesson):

@@ -1,0 +1,54 @@
+"""A comparison within a lesson: methods of the kit and of the notebook, in the lesson's folder."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from contextlib import redirect_stderr
+from pathlib import Path
+from typing import Any
+
+from ..errors import S4Error
+from .lesson import Lesson, put_aside, shown
+
+
+def compare(lesson: Lesson, methods: Sequence[str], seeds: Sequence[int], options: dict[str, Any]) -> dict[str, Any]:
+    """`report.compare` under the lesson's profile: one protocol, a table, curves, pictures and a page.
+
+    Runs with the same set-up are kept. One of a registered class that has changed since is put aside and trained anew.
+
+    Args:
+        methods: names. seeds: of the training. options: for every method that has them.
+
+    Returns:
+        What `report.compare` returns, and "opened": the first seed's `Run` of each method by name.
+
+    Raises:
+        S4Error: it was stopped, or a run is there with other options.
+    """
+    from ..engine import open_run
+    from ..report.compare import compare as compared
+
+    out, settings = lesson.folder / "compare", lesson.settings
+    folders = {name: [out / "runs" / f"{name}-seed{seed}" for seed in seeds] for name in methods}
+    for name, of in folders.items():
+        _renew(name, of)
+    task = settings.task | lesson.asked
+    with redirect_stderr(sys.stdout):  # what the kit says aside belongs to the cell's text
+        found = compared(
+            methods, lesson.data, out, seeds, task, settings.options | options, settings.fit, baselines=False
+        )
+    if found["interrupted"]:
+        raise S4Error("The comparison was stopped; run the cell again, it goes on where it was.")
+    table = found["table"].replace(str(out), shown(out))
+    return found | {"table": table, "opened": {name: open_run(of[0]) for name, of in folders.items()}}
+
+
+def _renew(name: str, folders: Sequence[Path]) -> None:
+    """Put aside the runs of a class that is not the one which is registered now."""
+    from ..engine import open_run
+    from ..methods import fingerprint
+
+    for folder in folders:
+        if (folder / "config.json").is_file() and open_run(folder).config.get("code", "") != fingerprint(name):
+            put_aside(folder, "its class has changed since")
