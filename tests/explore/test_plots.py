@@ -45,6 +45,8 @@ def test_a_figure_shows_itself_as_png(task):
     figure = plots.grid([[sample.image, sample.label, torch.rand(40, 40), None]], task, ["a", "b", "c"])
     assert figure._repr_png_()[:4] == b"\x89PNG"
     assert len([axis for axis in figure.axes if axis.images]) == 3
+    masks = plots.grid([[sample.image, sample.label == 0]]).axes
+    assert [axis.get_frame_on() for axis in masks] == [False, True]  # an all-white mask is to be seen on a page
     with pytest.raises(S4Error, match="give task="):
         plots.grid([[sample.label]])
     with pytest.raises(S4Error, match="A picture is"):

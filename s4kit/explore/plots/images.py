@@ -51,7 +51,8 @@ def grid(
     for line, row in enumerate(cells):
         for axis, cell in zip(axes[line], [*row, *[None] * (columns - len(row))]):
             axis.set(xticks=[], yticks=[])
-            axis.set_frame_on(False)
+            axis.set_frame_on(cell is not None and cell.dtype == bool)  # a mask may be white to its rim
+            axis.spines[:].set(color="#999", linewidth=0.6)
             drawn = _draw(axis, cell, task)
             shown = drawn if _is_share(cell) else shown
         if line < len(notes):
