@@ -110,7 +110,7 @@ def test_a_lesson_has_all_its_parts(file, notebook):
     assert prose.count("<details>") >= 3, "three questions with hidden answers"
     assert re.search(r"predict", prose, re.I), "something to predict before running"
     assert re.search(r"goes wrong", prose, re.I), "a box for when it goes wrong"
-    assert "lesson.train(" in code or "lesson.runs(" in code
+    assert any(f"lesson.{trains}(" in code for trains in ("train", "runs", "compare"))
     assert "lesson.explore(" in code or "s4.explore(" in code
     assert "s4.plots." in code
     assert "interact(" in code, "a knob to turn"
@@ -162,3 +162,8 @@ def test_prose_holds_no_measured_number(notebook):
     for cell in of_kind(notebook, "markdown"):
         found = re.search(r"\b\d+\.\d+ ?%|\b\d+(\.\d+)? (points\b|mIoU\b)|\bmIoU (of )?\d", source(cell))
         assert not found, f"{found[0]!r} in: {source(cell)[:200]}"
+
+
+def test_the_numbers_of_the_notebooks_follow_each_other():
+    numbers = [int(file.name[:2]) for file in NOTEBOOKS]
+    assert numbers and numbers == list(range(len(numbers)))
