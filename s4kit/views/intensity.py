@@ -19,14 +19,15 @@ from .photometric import Params, Strong, grey, shift_hue
 
 @dataclass(frozen=True)
 class Intensity:
-    """A recipe: k ~ Uniform{1, .., `most`} operations from `OPERATIONS`, with replacement, always applied."""
+    """A recipe: k ~ Uniform{`least`, .., `most`} operations from `OPERATIONS`, with replacement, always applied."""
 
     most: int = 3
+    least: int = 1
 
     def draw(self, rng: np.random.Generator) -> Params:
         """The parameters of one sample: operations by number, -1 = none, and their uniforms."""
         operation = rng.integers(0, len(OPERATIONS), self.most)
-        operation[rng.integers(1, self.most + 1) :] = -1
+        operation[rng.integers(self.least, self.most + 1) :] = -1
         return {"operation": operation, "uniform": rng.random(self.most).astype(np.float32)}
 
     sample = Strong.sample  # the same for every recipe
