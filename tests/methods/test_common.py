@@ -39,11 +39,13 @@ def trained(method, stage: int = -1) -> list[torch.nn.Parameter]:
 
 
 def whole_masks(method, monkeypatch) -> None:
-    """Mixing masks that a prediction decides keep all of the image's own pixels."""
+    """Mixing masks that a prediction decides keep all of the image's own pixels, and nothing is bent."""
     module = sys.modules[type(method).__module__]
     for name in vars(module):
         if name.startswith("draw_") and name.endswith("_mask"):
             monkeypatch.setattr(module, name, lambda label, *_: torch.ones_like(label, dtype=torch.bool))
+        if name == "draw_bend":
+            monkeypatch.setattr(module, name, lambda image, _: torch.zeros(len(image), 4, 2))
 
 
 def assert_finite(method, losses: Losses) -> None:
