@@ -181,3 +181,8 @@ def test_pseudo_judges_kept_pixels(task):
     kept, judged = (axis.images[0].get_array() for axis in [axis for axis in figure.axes if axis.images][3:5])
     assert [tuple(pixel) for pixel in kept[0]] == [tuple(task.palette[0])] * 2 + [REJECTED, tuple(task.palette[0])]
     assert [tuple(pixel) for pixel in judged[0]] == [RIGHT, WRONG, REJECTED, (255, 255, 255)]
+
+
+def test_lines_dot_few_points():
+    few, many = (plots.lines(range(n), {"a": [0.0] * n}).axes[0].lines[0].get_marker() for n in (3, 100))
+    assert (few, many) == ("o", "")

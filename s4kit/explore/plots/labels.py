@@ -41,7 +41,9 @@ def quality(runs: Any) -> Picture:
     handles = {label: h for axis in axes for h, label in zip(*axis.get_legend_handles_labels())}
     if not handles:
         raise S4Error("None of these runs recorded pseudo-labels: they were trained with probes=0.")
-    fig.legend(handles.values(), handles, loc="outside lower center", ncols=5, frameon=False, fontsize=9)
+    fig.legend(
+        handles.values(), handles, loc="outside lower center", ncols=4, frameon=False, fontsize=9, handlelength=3.6
+    )
     return fig
 
 

@@ -10,6 +10,8 @@ from ...report import plots as shared
 from ...report.page import kept_shares
 from ...report.plots import Picture, dress, figure, style
 
+FEW = 12  # points: so many are drawn as dots, too
+
 
 def named(runs: Any) -> dict[str, list[Any]]:
     """{name: runs}: of one run, a list (by method: its seeds), or a dict {name: run or list of runs}."""
@@ -75,11 +77,16 @@ def lines(
     title: str = "",
     mark: float | None = None,
 ) -> Picture:
-    """Lines over a common axis, such as a schedule or a knob turned; `mark` draws an upright line at a value of x."""
+    """Lines over a common axis, such as a schedule or a knob turned; few points are dotted.
+
+    Args:
+        mark: a value of x for an upright line.
+    """
     fig = figure((5.6, 3.2))
     axis = fig.subplots()
     for name, row in values.items():
-        axis.plot(x, row, lw=2.2, label=name, **(style(name, list(values)) | {"marker": ""}))
+        look = style(name, list(values)) | {"marker": "o" if len(x) <= FEW else ""}
+        axis.plot(x, row, lw=2.2, ms=5, label=name, **look)
     if mark is not None:
         axis.axvline(mark, color="#555", lw=1, ls=":")
     axis.set(xlabel=xlabel, ylabel=ylabel, title=title)
