@@ -182,7 +182,7 @@ def execute(notebook: Any, folder: Path, name: str, tell: Callable[[str], None] 
     client.widget_registry = {}
     with tempfile.TemporaryFile("w+") as log:  # what the kernel itself says, beside its cells
         try:
-            client.execute(env=_environment(folder), stdout=log, stderr=log)
+            client.execute(cleanup_kc=True, env=_environment(folder), stdout=log, stderr=log)
         except CellExecutionError as error:
             return in_words(name, at[0], notebook.cells[at[0]].source, f"{error.ename}: {error.evalue}")
         except DeadKernelError as error:

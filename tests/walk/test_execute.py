@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import nbformat
@@ -55,6 +56,17 @@ def test_a_walk_leaves_pages_runs_and_an_index(tmp_path, capsys):
         "00_first",
         "01_second",
     ]
+
+
+@pytest.mark.parametrize("end", ["pass", "1 / 0"], ids=["done", "failed"])
+def test_no_kernel_outlives_its_notebook(end, tmp_path):
+    file = tmp_path / "pid"
+    notebook = nbformat.v4.new_notebook(
+        cells=[nbformat.v4.new_code_cell(f"import os\nopen({str(file)!r}, 'w').write(str(os.getpid()))\n{end}")]
+    )
+    assert bool(execute.execute(notebook, tmp_path, "a.ipynb")) == (end != "pass")
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(file.read_text()), 0)
 
 
 def test_a_failing_cell_is_named_and_stops_the_walk(tmp_path, capsys):
