@@ -17,7 +17,8 @@ class Features(NamedTuple):
     """What the encoder hands to the decoder.
 
     Attributes:
-        levels: maps (B, C_i, H/s_i, W/s_i) from fine to coarse; the first has stride 4, the last the output stride.
+        levels: maps (B, C_i, H/s_i, W/s_i) from fine to coarse; the first has stride 4, the last the output stride (all
+            have that of the patch in a vision transformer).
         extra: further tensors with the batch as first dimension (class tokens, attention); usually empty.
     """
 

@@ -73,7 +73,7 @@ class FOrec(Method):
         v=Stream("unlabelled", strong=(STRONG,)),
     )
     recipes: ClassVar = {
-        "scenes": {"method": {"width": 64}},
+        "scenes": {"method": {"width": 64, "background": (0,)}},  # the ground
         "camvid": {"method": {"width": 64}},
         "folder": {"method": {"width": 64}},
         "voc": {"method": {"background": (0,)}, "fit": {"epochs": 80, "batch": 8, "schedule": "poly_after"}},
