@@ -19,7 +19,7 @@ from s4kit.methods.consistency.fixmatch import FixMatch
 from s4kit.methods.own import OWN
 from s4kit.methods.parts.losses import ce, pixel_ce
 from s4kit.nets import evaluating, make
-from s4kit.report.compare import difference, compare
+from s4kit.report.compare import compare, difference
 from s4kit.report.setup import Plan
 from s4kit.views import Batch, Views
 
