@@ -18,12 +18,8 @@ NET = "tiny(norm='group')"  # batch statistics differ by construction, group nor
 SETTINGS = dict(
     steps=5, batch=2, lr=1e-2, optimiser="sgd", evaluate_every=5, checkpoint_every=5, probes=2, progress=False
 )
-BANKS = {
-    "u2pl",
-    "daw",
-    "cac",
-    "ael",
-}  # both ranks write before either reads: the paths differ by little, not by nothing
+# Banks: both ranks write before either reads, so the paths differ by little, not by nothing.
+BANKS = {"u2pl", "daw", "cac", "ael"}
 
 
 def build(name: str):
