@@ -103,7 +103,12 @@ def _covering(
     names: Sequence[str],
     classes_of: Callable[[int], frozenset[int]],
 ) -> list[int]:
-    """Start from the first `count` of the order; swap in, for each scarce class, the next image that shows it."""
+    """Start from the first `count` of the order; swap in, for each scarce class, the next image that shows it.
+
+    Where every image that could go is needed for another class, the choice is made anew, rare classes first.
+    """
+    if cover > count:
+        raise S4Error(f"cover={cover} asks for every class in {cover} labelled images, but there are only {count}.")
     chosen = order[:count]
     tally = [sum(c in classes_of(row) for row in chosen) for c in range(len(names))]
     for scarce in range(len(names)):
@@ -121,12 +126,33 @@ def _covering(
             for c in classes_of(out):
                 tally[c] -= 1
         if tally[scarce] < cover:
-            held = sum(scarce in classes_of(row) for row in order)
-            raise S4Error(
-                f"No choice of {count} labelled images has {names[scarce]!r} in {cover} of them ({held} of the "
-                f"{len(order)} images show it). Lower `cover`, or ask for more labelled images."
-            )
+            return _from_the_rarest(order, count, cover, names, classes_of)
     return chosen
+
+
+def _from_the_rarest(
+    order: list[int],
+    count: int,
+    cover: int,
+    names: Sequence[str],
+    classes_of: Callable[[int], frozenset[int]],
+) -> list[int]:
+    """Take the image with most of what is still missing, rare classes counting more; fill up in the given order."""
+    held = [sum(c in classes_of(row) for row in order) for c in range(len(names))]
+    missing = [cover] * len(names)
+    chosen: list[int] = []
+    while any(missing) and len(chosen) < count:
+        rest = [row for row in order if row not in chosen]
+        row = max(rest, key=lambda r: sum(1 / held[c] for c in classes_of(r) if missing[c]))
+        chosen.append(row)
+        missing = [max(0, m - (c in classes_of(row))) for c, m in enumerate(missing)]
+    if any(missing):
+        scarce = max(range(len(names)), key=lambda c: missing[c])
+        raise S4Error(
+            f"No choice of {count} labelled images was found that has {names[scarce]!r} in {cover} of them "
+            f"({held[scarce]} of the {len(order)} images show it). Lower `cover`, or ask for more labelled images."
+        )
+    return chosen + [row for row in order if row not in chosen][: count - len(chosen)]
 
 
 def _spare(

@@ -73,7 +73,7 @@ def test_labelled_are_not_unlabelled_unless_asked():
     assert "also unlabelled" in both.protocol
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", range(12))
 def test_cover(seed):
     task = data.load("scenes", labelled=9, cover=3, seed=seed, n_train=80, n_val=2, side=48)
     tally = torch.zeros(7)
@@ -86,7 +86,9 @@ def test_cover(seed):
 
 
 def test_impossible_cover_names_the_class():
-    with pytest.raises(S4Error, match=r"No choice of 2 labelled images has '\w+' in 3 of them"):
+    with pytest.raises(S4Error, match=r"No choice of 3 labelled images was found that has '\w+' in 3 of them"):
+        data.load("scenes", labelled=3, cover=3, **SMALL)
+    with pytest.raises(S4Error, match="cover=3 asks for every class in 3 labelled images, but there are only 2"):
         data.load("scenes", labelled=2, cover=3, **SMALL)
 
 
