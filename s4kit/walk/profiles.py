@@ -51,7 +51,7 @@ _TEST = {"net": "tiny"}
 _TEST_FIT = _fit(12, 2, 2, probes=4, checkpoint_every=12, warmup=0, lr=2e-3)
 
 TABLE: dict[tuple[str, str], Profile] = {
-    ("cpu", "scenes"): Profile("about a minute on two cores", options=LITE, fit=_fit(300, 8)),
+    ("cpu", "scenes"): Profile("about a minute on two cores", options=LITE, fit=_fit(260, 8)),
     ("cpu", "camvid"): Profile(
         "about two minutes on two cores", SMALL, {"size": 0.5, "crop": 112}, LITE, _fit(350, 4, 2)
     ),
