@@ -9,6 +9,7 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
+from .. import methods
 from ..errors import S4Error
 from ..report import html, text
 from ..report.setup import BASELINES, Plan
@@ -27,9 +28,9 @@ def write_index(out: Path, profile: str, data: str, done: Sequence[dict[str, Any
         "<h2>Notebooks</h2>",
         _notebooks(rows),
     ]
+    (out / "walk.json").write_text(json.dumps({"profile": profile, "data": data, "notebooks": rows}, indent=2))
     if work:
         parts += _comparison(out, work)
-    (out / "walk.json").write_text(json.dumps({"profile": profile, "data": data, "notebooks": rows}, indent=2))
     path = out / "index.html"
     path.write_text(html.page(f"s4kit walk: {profile}, {data}", "\n".join(parts)), encoding="utf-8")
     return path
@@ -48,8 +49,12 @@ def _with_earlier(out: Path, profile: str, data: str, done: Sequence[dict[str, A
 
 
 def comparable(folder: Path) -> list[tuple[Plan, int, Path]]:
-    """The runs of a lesson that differ in nothing but the method: those that are named by it, baselines first."""
-    runs = {name: run for name, run in finished_runs(folder).items() if run.config["method"] == name}
+    """The runs of a lesson that differ in nothing but the method: those that are named by it, baselines first.
+
+    Methods that a notebook defined are left out: their classes went with the kernel.
+    """
+    known = methods.names()
+    runs = {n: run for n, run in finished_runs(folder).items() if n == run.config["method"] and n in known}
     names = [*(n for n in BASELINES if n in runs), *(n for n in runs if n not in BASELINES)]
     configs = [(runs[name].config, runs[name].path) for name in names]
     configs = [(c, path) for c, path in configs if c["task"] == configs[0][0]["task"]]

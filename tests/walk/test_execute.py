@@ -34,6 +34,8 @@ def test_a_walk_leaves_pages_runs_and_an_index(tmp_path, capsys):
     knob = "import ipywidgets\nipywidgets.interact(lambda tau=0.25: s4.plots.bars({'a': tau}, 'y'), tau=(0.0, 1.0));"
     write(books, "00_first.ipynb", train, knob)
     write(books, "01_second.ipynb", train)
+    own = "@s4.methods.register('mine')\nclass Mine(Supervised):\n    'Gone with its kernel.'\nlesson.train('mine');"
+    write(books, "02_own.ipynb", train, f"from s4kit.methods.baselines.supervised import Supervised\n{own}")
     out = tmp_path / "out"
     arguments = ["walk", "--profile", "test", "--notebooks", str(books), "--out", str(out)]
     assert main(arguments) == 0
@@ -55,6 +57,7 @@ def test_a_walk_leaves_pages_runs_and_an_index(tmp_path, capsys):
     assert [row["name"] for row in json.loads((out / "walk.json").read_text())["notebooks"]] == [
         "00_first",
         "01_second",
+        "02_own",
     ]
 
 
