@@ -18,6 +18,7 @@ from . import profiles
 
 DRIVE = Path("/content/drive/MyDrive")  # of Google Colab, once it is mounted
 BASE = "S4KIT_RUNS"  # where runs go, over everything else
+WALKED = ("runs/walk/runs", "../runs/walk/runs")  # where `s4kit walk --out runs/walk` leaves them, from here or beside
 
 
 def lesson(profile: str = "cpu", data: str = "scenes", quiet: bool = False, **task: Any) -> Lesson:
@@ -57,7 +58,7 @@ class Lesson:
             os.environ.setdefault("S4KIT_DATA", str(DRIVE / "s4kit" / "data"))
         self._loaded = self._plan("supervised").task
         self.task = load(**self._loaded)
-        self.folder = runs_base() / f"lesson-{profile}-{data}"
+        self.folder = runs_folder(f"lesson-{profile}-{data}")
 
     def _plan(self, method: str, options: dict | None = None, task: dict | None = None, fit: dict | None = None) -> Any:
         return profiles.plan(self.settings, self.data, method, self.asked | (task or {}), options or {}, fit or {})
@@ -267,6 +268,14 @@ def runs_base() -> Path:
     if os.environ.get(BASE):
         return Path(os.environ[BASE]).expanduser()
     return DRIVE / "s4kit" if _on_drive() else Path("runs")
+
+
+def runs_folder(name: str) -> Path:
+    """The folder of a lesson's runs: the one of the walk where only that is there, so that nothing is trained twice."""
+    own = runs_base() / name
+    if own.exists() or own.is_absolute() or os.environ.get(BASE):
+        return own
+    return next((Path(base) / name for base in WALKED if (Path(base) / name).is_dir()), own)
 
 
 def shown(path: Path) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -29,6 +31,16 @@ def test_it_says_where_it_is(lesson, capsys):
         s4.lesson("cpi")
     with pytest.raises(S4Error, match="DATA = 'coco'"):
         s4.lesson("cpu", "coco")
+
+
+def test_the_runs_of_the_walk_are_found_from_the_notebooks(tmp_path, monkeypatch):
+    monkeypatch.delenv("S4KIT_RUNS", raising=False)
+    (tmp_path / "notebooks").mkdir()
+    (tmp_path / "runs/walk/runs/lesson-test-scenes").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "notebooks")
+    assert s4.lesson("test", "scenes", quiet=True).folder == Path("../runs/walk/runs/lesson-test-scenes")
+    Path("runs/lesson-test-scenes").mkdir(parents=True)  # own runs come first
+    assert s4.lesson("test", "scenes", quiet=True).folder == Path("runs/lesson-test-scenes")
 
 
 def test_a_batch_is_the_same_every_time_and_of_the_methods_own_views(lesson):
