@@ -66,7 +66,7 @@ def _notebooks(done: Sequence[dict[str, Any]]) -> str:
     for row in done:
         name = escape(row["name"])
         links = f'<td><a href="{name}.html">{escape(row["title"] or row["name"])}</a></td>'
-        file = f'<td><a href="{name}.ipynb">{name}.ipynb</a></td>'
+        file = f'<td><a href="{name}.ipynb">.ipynb</a></td>'
         state = html.cell("failed", "bad") if row["error"] else html.cell("ran", "good")
         rows.append(("", [links, html.cell(text.duration(row["seconds"])), html.cell(row["cells"]), state, file]))
     errors = "".join(f"<pre>{escape(row['error'])}</pre>" for row in done if row["error"])
