@@ -92,6 +92,7 @@ class Training:
     def _enter(self, index: int) -> None:
         """Build the stage's optimisers; continue them, or try the stage's first and last moment before it begins."""
         self.index, chosen = index, self.chosen
+        self.drawn_from = sampled(self.task, self.method.sampling(self.task))
         schedule = schedules.schedule(chosen.schedule, chosen.warmup)
         recipe = Optim([], chosen.lr, chosen.head, chosen.optimiser, chosen.weight_decay, chosen.decay_norms)
         self.specs = self.method.optimisers(replace(recipe, clip=chosen.clip, schedule=schedule))
@@ -120,7 +121,6 @@ class Training:
         workers = 0 if amount else pick_workers(self.chosen.workers, self.device)
         if workers and hasattr(self.task.train, "reserve"):
             self.task.train.reserve()  # forked workers then share one cache
-        self.drawn_from = sampled(self.task, self.method.sampling(self.task))
         steps_of = Steps(self.drawn_from, plan, self.chosen.batch, self.chosen.seed, index)
         drawn = iter(
             DataLoader(
