@@ -1,0 +1,1 @@
+"""One file per assignment: its exercises as a list, `EXERCISES`."""
