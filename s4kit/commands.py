@@ -74,13 +74,18 @@ def compare(a: argparse.Namespace) -> dict[str, Any]:
 
 def evaluate(a: argparse.Namespace) -> dict[str, Any]:
     from .engine import open_run
+    from .engine.protocols import Protocol, scored_by
 
     run = open_run(a.run)
-    found = run.evaluate(a.which, device=a.device)
+    task = run.task()
+    how = scored_by(task.evaluation, a.protocol, a.scales and _numbers("--scales", a.scales, float), a.flip)
+    found = run.evaluate(a.which, task, a.device, how)
+    print(f"scored by {a.protocol or 'the protocol of the data set'}: {Protocol(how, '')}")
     for name, scores in found.items():
         print(f"{name} ({a.which} checkpoint of {run.path})\n{scores}\n")
     first = next(iter(found))
     result = {"run": str(run.path), "which": a.which, "predictor": first, "miou": found[first].miou}
+    result |= {"protocol": a.protocol, "evaluation": vars(how)}
     return result | {"predictors": {name: scores.to_dict() for name, scores in found.items()}}
 
 
@@ -145,8 +150,8 @@ def walk(a: argparse.Namespace) -> dict[str, Any]:
     return walk(a.profile, a.data, a.out, a.only.replace(",", " ").split(), a.notebooks)
 
 
-def _numbers(flag: str, text: str) -> list[int]:
+def _numbers(flag: str, text: str, kind: type = int) -> list[Any]:
     try:
-        return [int(word) for word in text.replace(",", " ").split()]
+        return [kind(word) for word in text.replace(",", " ").split()]
     except ValueError:
         raise S4Error(f"{flag} {text!r}: give numbers with commas, such as 0,1,2.") from None

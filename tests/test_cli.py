@@ -33,6 +33,9 @@ def test_train_eval_and_resume_to_the_same_figures(squares, tmp_path, capsys, mo
     scores = answer(capsys, "eval", whole, "--which", "last")
     assert scores["miou"] == pytest.approx(found["miou_last"], abs=1e-6)
     assert set(scores["predictors"]["student"]["iou"]) == {"ground", "red <b>", "blue", "yellow"}
+    other = answer(capsys, "eval", whole, "--protocol", "voc/unimatch_v2", "--scales", "0.5,1", "--flip")
+    assert (other["evaluation"]["multiple"], other["evaluation"]["scales"]) == (14, [0.5, 1.0])
+    assert other["evaluation"]["flip"] and other["miou"] != scores["miou"]
 
     from s4kit.engine.training import Training
 

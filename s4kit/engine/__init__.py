@@ -2,7 +2,20 @@
 
 from .evaluate import Scores, evaluate, sliding, whole
 from .fit import fit
+from .protocols import PROTOCOLS, Protocol, protocol
 from .run import Run, open_run
 from .settings import Settings
 
-__all__ = ["Run", "Scores", "Settings", "evaluate", "fit", "open_run", "sliding", "whole"]
+__all__ = [
+    "PROTOCOLS",
+    "Protocol",
+    "Run",
+    "Scores",
+    "Settings",
+    "evaluate",
+    "fit",
+    "open_run",
+    "protocol",
+    "sliding",
+    "whole",
+]

@@ -60,6 +60,13 @@ def share_buffers(module: nn.Module) -> None:
             dist.broadcast(buffer, 0)
 
 
+def summed(counts: Tensor) -> Tensor:
+    """The sum over all processes, in place; a meeting of all of them."""
+    if world() > 1:
+        dist.all_reduce(counts)
+    return counts
+
+
 def any_rank(flag: bool, device: torch.device) -> bool:
     """Whether any process says yes; a meeting of all of them."""
     if world() == 1:

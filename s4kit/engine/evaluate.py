@@ -1,8 +1,8 @@
-"""Scoring: whole images at original resolution, or a sliding window; one image and one confusion matrix in memory."""
+"""Scoring by a protocol, on the device: one image, its scores and one confusion matrix in memory."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,8 +11,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..data.task import VOID, Evaluation, Sample, Task
+from ..errors import S4Error
 from ..nets import evaluating
+from . import distributed
 from .device import autocast, pick_device
+
+IMAGENET = (0.485, 0.456, 0.406)
 
 
 @dataclass(repr=False)
@@ -70,9 +74,56 @@ class Scores:
         return f"<table><tr><th style='text-align:left'>class</th><th>IoU %</th></tr>{cells}</table>"
 
 
+def predict(net: Callable[[Tensor], Tensor], image: Tensor, how: Evaluation) -> Tensor:
+    """Scores (1, C, H, W), their argmax the prediction, of one image (1, 3, H, W) in [0, 1] by a protocol.
+
+    Args:
+        net: image -> logits of the same size.
+    """
+    size, total = image.shape[-2:], None
+    for scale in how.scales:
+        sides = [_side(side, scale, how) for side in size]
+        scores = scored(net, _resize(image, sides, how), how)
+        scores = _resize(scores, size, how)
+        total = scores if total is None else total.add_(scores)
+    return total
+
+
+def _side(side: int, scale: float, how: Evaluation) -> int:
+    """A side of the image that the network sees; halves are rounded as the official codes do."""
+    if how.mode == "resize":
+        return max(1, int(scale * side / how.multiple + 0.5)) * how.multiple
+    return max(1, round(scale * side))
+
+
+def _resize(maps: Tensor, size: Sequence[int], how: Evaluation) -> Tensor:
+    if tuple(maps.shape[-2:]) == tuple(size):
+        return maps
+    return F.interpolate(maps, tuple(size), mode="bilinear", align_corners=how.corners)
+
+
+def scored(net: Callable[[Tensor], Tensor], image: Tensor, how: Evaluation) -> Tensor:
+    """Scores (1, C, H, W) of one image at the size that it has, whole or through a sliding window."""
+    if how.mode != "sliding":
+        return forward(net, image, how)
+    options = {name: getattr(how, name) for name in ("border", "combine", "flip", "overlap", "pad")}
+    return sliding(net, image, how.window, how.stride, **options)
+
+
+def forward(net: Callable[[Tensor], Tensor], image: Tensor, how: Evaluation) -> Tensor:
+    """Scores (B, C, H, W) of one forward, or of two with the mirrored image: float32, whatever the autocast."""
+    scores = net(image).float()
+    scores = scores.softmax(1) if how.combine == "probabilities" else scores
+    if how.flip:
+        mirrored = net(image.flip(-1)).float()
+        mirrored = mirrored.softmax(1) if how.combine == "probabilities" else mirrored
+        scores = scores + mirrored.flip(-1)
+    return scores
+
+
 def whole(net: Callable[[Tensor], Tensor], image: Tensor) -> Tensor:
     """Class probabilities (1, C, H, W) of one image (1, 3, H, W) in a single forward."""
-    return net(image).float().softmax(1)
+    return forward(net, image, Evaluation())
 
 
 def sliding(
@@ -81,32 +132,35 @@ def sliding(
     window: int,
     stride: float = 2 / 3,
     border: str = "cut",
-    combine: str = "probabilities",
+    **other: Any,
 ) -> Tensor:
-    """Scores (1, C, H, W) summed over overlapping windows.
+    """Scores (1, C, H, W) of an image through overlapping windows.
 
     Args:
         net: image -> logits of the same size.
         image: (1, 3, H, W) in [0, 1].
-        window: side of the square window in pixels.
-        stride: step as a share of the window. "cut" rounds it down, "shift" rounds it up.
-        border: "cut": windows start at every multiple of the step inside the image, the last ones
-                are smaller (UniMatch).
-            "shift": the last window is moved back to fit; smaller images are padded with black,
-                centred (CPS, UniMatch V2).
-        combine: sum softmax "probabilities", or "logits" (CPS).
+        window, stride, border, other: see `Evaluation`. "cut" is UniMatch's way, "shift" that of CPS, U2PL, AEL and
+            UniMatch V2.
+
+    Raises:
+        S4Error: the window has no side.
     """
+    how = Evaluation("sliding", window, stride, border, **other)
+    if window < 1:
+        raise S4Error("A sliding window needs a side in pixels: Evaluation('sliding', window=801).")
     height, width = image.shape[-2:]
-    image, (top, left) = _pad(image, window) if border == "shift" else (image, (0, 0))
+    image, (top, left) = _padded(image, net, how) if border == "shift" else (image, (0, 0))
     step = max(1, int(window * stride + 1e-9)) if border == "cut" else max(1, -int(-window * stride // 1))
-    total = None
+    total, times = None, image.new_zeros(image.shape[-2:])
     for y in _starts(image.shape[-2], window, step, border):
         for x in _starts(image.shape[-1], window, step, border):
-            logits = net(image[..., y : y + window, x : x + window]).float()
-            score = logits.softmax(1) if combine == "probabilities" else logits
+            place = (..., slice(y, y + window), slice(x, x + window))
+            scores = forward(net, image[place], how)
             if total is None:
-                total = score.new_zeros(1, score.shape[1], *image.shape[-2:])
-            total[..., y : y + window, x : x + window] += score
+                total = scores.new_zeros(1, scores.shape[1], *image.shape[-2:])
+            total[place] += scores
+            times[place] += 1
+    total = total.div_(times) if how.overlap == "mean" else total
     return total[..., top : top + height, left : left + width]
 
 
@@ -116,17 +170,26 @@ def _starts(side: int, window: int, step: int, border: str) -> list[int]:
     return [*range(0, max(0, side - window), step), max(0, side - window)]
 
 
-def _pad(image: Tensor, window: int) -> tuple[Tensor, tuple[int, int]]:
-    missing = [max(0, window - side) for side in image.shape[-2:]]
+def _padded(image: Tensor, net: Any, how: Evaluation) -> tuple[Tensor, tuple[int, int]]:
+    """The image in the middle of a canvas of at least one window, and where its corner lies there."""
+    size = image.shape[-2:]
+    missing = [max(0, how.window - side) for side in size]
     top, left = (m // 2 for m in missing)
-    return F.pad(image, (left, missing[1] - left, top, missing[0] - top)), (top, left)
+    if not any(missing):
+        return image, (0, 0)
+    canvas = image.new_zeros(*image.shape[:2], *(side + m for side, m in zip(size, missing)))
+    if how.pad == "mean" or (how.pad == "fitting" and max(size) <= how.window):
+        canvas += mean_colour(net, image)
+    canvas[..., top : top + size[0], left : left + size[1]] = image
+    return canvas, (top, left)
 
 
-def predict(net: nn.Module, image: Tensor, how: Evaluation) -> Tensor:
-    """Scores (1, C, H, W) of one image (1, 3, H, W) in [0, 1] by a task's protocol."""
-    if how.mode == "sliding":
-        return sliding(net, image, how.window, how.stride)
-    return whole(net, image)
+def mean_colour(net: Any, image: Tensor) -> Tensor:
+    """(1, 3, 1, 1): the colour that the network's normalisation turns into 0; ImageNet's mean where it has none."""
+    for module in net.modules() if isinstance(net, nn.Module) else ():
+        if isinstance(getattr(module, "mean", None), Tensor):
+            return module.mean.to(image)
+    return image.new_tensor(IMAGENET).view(1, 3, 1, 1)
 
 
 def count(prediction: Tensor, label: Tensor, classes: int) -> Tensor:
@@ -140,8 +203,13 @@ def count(prediction: Tensor, label: Tensor, classes: int) -> Tensor:
 
 def to_image(sample: Sample, device: torch.device) -> Tensor:
     """A sample as a (1, 3, H, W) float image in [0, 1] on the device."""
-    image = sample.image.to(device, non_blocking=True)[None].float().div_(255)
+    image = _upload(sample.image, device)[None].float().div_(255)
     return image.contiguous(memory_format=torch.channels_last)
+
+
+def _upload(tensor: Tensor, device: torch.device) -> Tensor:
+    """To the device without waiting for it: while it computes, the next image is decoded."""
+    return (tensor.pin_memory() if device.type == "cuda" else tensor).to(device, non_blocking=True)
 
 
 def evaluate(
@@ -153,6 +221,8 @@ def evaluate(
 ) -> Scores:
     """Score a network on `task.val`, image by image.
 
+    Several processes share the images out, each image to one of them, and all get the sum; so all of them must call.
+
     Args:
         net: image (B, 3, H, W) in [0, 1] -> logits of the same size.
         how: the protocol; default the task's own.
@@ -163,11 +233,11 @@ def evaluate(
     device = pick_device(device) if device is not None else next(net.parameters(), torch.empty(0)).device
     confusion = torch.zeros(task.num_classes, task.num_classes, dtype=torch.long, device=device)
     with evaluating(net):
-        for row in range(len(task.val)):
+        for row in range(distributed.rank(), len(task.val), distributed.world()):
             sample = task.val.read(row)
             image = to_image(sample, device)
             with autocast(device, precision):
                 scores = predict(net, image, how)
-            label = sample.label.to(device, non_blocking=True).long()
+            label = _upload(sample.label, device).long()
             confusion += count(scores.argmax(1)[0], label, task.num_classes)
-    return Scores(confusion.cpu(), task.classes)
+    return Scores(distributed.summed(confusion).cpu(), task.classes)

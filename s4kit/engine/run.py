@@ -8,8 +8,9 @@ from typing import Any
 
 import torch
 
+from ..data.task import Evaluation
 from ..errors import S4Error
-from . import checkpoint, records
+from . import checkpoint, distributed, records
 from .device import pick_device, pick_precision
 from .evaluate import Scores, evaluate
 from .snapshots import Snapshots
@@ -95,11 +96,18 @@ class Run:
         method.load_state_dict(state["method"])
         return method.to(pick_device(device)).eval(), task
 
-    def evaluate(self, which: str = "last", task: Any = None, device: str = "auto") -> dict[str, Scores]:
-        """Score every predictor of the method on the validation set; {name: Scores}."""
+    def evaluate(
+        self, which: str = "last", task: Any = None, device: str = "auto", how: Evaluation | None = None
+    ) -> dict[str, Scores]:
+        """Score every predictor of the method on the validation set; {name: Scores}.
+
+        Args:
+            how: the protocol (`PROTOCOLS["cityscapes/cps"].evaluation`); default the task's own.
+        """
+        distributed.join_world(pick_device(device))  # under torchrun the processes share the images out
         method, task = self.load(which, task, device)
         precision = pick_precision(self.config["fit"]["precision"], next(method.parameters()).device)
-        return {n: evaluate(net, task, precision=precision) for n, net in method.predictors().items()}
+        return {n: evaluate(net, task, how, precision=precision) for n, net in method.predictors().items()}
 
     def snapshots(self) -> Snapshots:
         """What the method believed of the probe images over the training, read one image at a time.
