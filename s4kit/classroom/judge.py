@@ -170,7 +170,7 @@ def _close(mine: np.ndarray, theirs: np.ndarray, tolerance: float) -> bool:
 def _how(mine: np.ndarray, theirs: np.ndarray) -> str:
     """How a result differs, without the right one."""
     if mine.size == 1:
-        return f"yours is {_number(mine)}, that is too {'large' if float(mine) > float(theirs) else 'small'}"
+        return f"yours is {_number(mine)}, that is too {'large' if mine.item() > theirs.item() else 'small'}"
     off = ~np.isclose(mine.astype(float), theirs.astype(float), rtol=1e-4, atol=1e-6, equal_nan=True)
     where = ", ".join(str(int(i)) for i in np.argwhere(off)[0])
     return (

@@ -24,7 +24,7 @@ def test_a_usual_mistake_is_named(key, mistake):
     report = check(mistake.answer, key)
     assert not report.passed and report.share < 1
     assert report.findings[0].mistake == mistake.name
-    assert mistake.words in repr(report) and mistake.name not in repr(report)
+    assert mistake.words in repr(report)
 
 
 @pytest.mark.parametrize("key", FUNCTIONS)
