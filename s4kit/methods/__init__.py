@@ -93,11 +93,10 @@ def create(name: str, task: Any, **options: Any) -> Method:
     return built
 
 
-def recipe(name: str, dataset: str) -> dict[str, dict[str, Any]]:
-    """The set-up of a method for a data set as three dicts: `task` for load, `method` for create, `fit` for fit."""
-    from .recipes import recipe_for
-
-    return recipe_for(get(name), dataset)
+def recipe(name: str, dataset: str, split: str | None = None) -> dict[str, Any]:
+    """The set-up of a method for a data set and list: `task` for load, `method` for create, `fit` for fit, and
+    `evaluation`, `selection`, `source`, `differs`; see `Method.recipe`."""
+    return get(name).recipe(dataset, split)
 
 
 def table() -> list[dict[str, Any]]:

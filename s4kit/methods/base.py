@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields, replace
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -203,6 +203,14 @@ class Method(nn.Module):
 
     card: Card
     views: ViewPlan = ViewPlan(x=Stream("labelled"), u=Stream("unlabelled"))
+    recipes: ClassVar[dict[str, dict[str, Any]]] = {}  # set-ups by data set and list, see `recipes.py`
+
+    @classmethod
+    def recipe(cls, dataset: str, split: str | None = None) -> dict[str, Any]:
+        """The paper's set-up for a data set, and for a published list of labelled images, see `recipe_for`."""
+        from .recipes import recipe_for
+
+        return recipe_for(cls, dataset, split)
 
     def losses(self, batch: Batch, clock: Clock) -> Losses:
         """The paper's equations in the paper's order; may write buffers, never parameters; no backward in here."""

@@ -1,37 +1,67 @@
 """The set-ups of the papers and of the kit, as data: `task` for load, `method` for create, `fit` for fit.
 
-A method's own figures are in its class attribute `recipes`; what the field shares, and what the kit recommends for its
-own small data sets, is here. Batch sizes are over all GPUs, as published; `fit` takes them per process.
+A method's own figures are in its class attribute `recipes`, under a data set ("voc"), a family of lists ("voc/classic",
+"voc/blended", "voc/cps", "cityscapes/u2pl") or one list ("voc/classic/92"); the narrower one overrides. Besides the
+three parts an entry may say
+
+    evaluation  name of the protocol by which the paper scores, see `engine.protocols`
+    selection   "best": the paper's numbers are of the best evaluation on val; "last": of the end of the training
+    source      where the figures come from; by default the official code of the card, else the paper
+    differs     sentences: what of the paper's set-up this one cannot say, or where its sources are unsure
+    epochs      passes over the unlabelled list by share of labels, {"1_16": 32, ...}, where the paper varies them
+    labelled_epochs  passes over the labelled list, where the paper counts these: steps follow with the list
+
+An entry with a `fit` is complete: it stands for itself. Without one `COMMON` stands in, and `differs` says so. What is
+shared and what the kit recommends for its own small data sets is here. Batch sizes are over all GPUs, as published;
+`fit` takes them per process.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..errors import S4Error, closest
-from .base import Method
 
-Recipe = dict[str, dict[str, Any]]
+if TYPE_CHECKING:
+    from .base import Method
+
+Recipe = dict[str, Any]
+PARTS = ("task", "method", "fit")
+
+# What every paper here does unless its entry says otherwise; momentum is 0.9.
+USUAL = {"optimiser": "sgd", "weight_decay": 1e-4, "schedule": "poly"}
 
 # DeepLabV3+ and SGD as in UniMatch's supervised baselines, which most later papers took over. Their batch is twice that
 # of the semi-supervised runs; twice the epochs give the same number of steps, so that neither is trained longer.
-PAPER: dict[str, Recipe] = {
+COMMON: dict[str, Recipe] = {
     "voc": {
         "task": {"crop": 321},
         "method": {"net": "resnet101c"},
-        "fit": {"epochs": 160, "batch": 16, "optimiser": "sgd", "lr": 1e-3, "head": 10.0, "weight_decay": 1e-4},
+        "fit": {"epochs": 160, "batch": 16, "lr": 1e-3, "head": 10.0},
+        "evaluation": "voc",
     },
     "cityscapes": {
         "task": {"crop": 801},
         "method": {"net": "resnet101c", "supervised": "ohem(thresh=0.7, per_image=100000)"},
-        "fit": {"epochs": 480, "batch": 16, "optimiser": "sgd", "lr": 5e-3, "head": 1.0, "weight_decay": 1e-4},
+        "fit": {"epochs": 480, "batch": 16, "lr": 5e-3, "head": 1.0},
+        "evaluation": "cityscapes",
     },
     "coco": {
         "task": {"crop": 513},
         "method": {"net": "resnet101c"},
-        "fit": {"epochs": 30, "batch": 8, "optimiser": "sgd", "lr": 4e-3, "head": 10.0, "weight_decay": 1e-4},
+        "fit": {"epochs": 30, "batch": 8, "lr": 4e-3, "head": 10.0},
+        "evaluation": "coco",
+    },
+    "ade20k": {  # PrevMatch's length and rate
+        "task": {"crop": 513},
+        "method": {"net": "resnet101c"},
+        "fit": {"epochs": 40, "batch": 8, "lr": 4e-3, "head": 10.0},
+        "evaluation": "ade20k",
     },
 }
+STANDS_IN = (
+    "its sources give no set-up for {dataset}: the field's usual figures stand in (UniMatch's supervised baseline)"
+)
 
 # The light network on small images: AdamW, with a short warm-up for the new layers beside pretrained ones.
 LIGHT_FIT = {"optimiser": "adamw", "lr": 6e-4, "head": 5.0, "weight_decay": 1e-3, "warmup": 50}
@@ -41,25 +71,112 @@ KIT: dict[str, Recipe] = {
     "folder": {"task": {}, "method": {}, "fit": {**LIGHT_FIT, "steps": 2400, "batch": 4}},
 }
 
+# Labelled images of a published list by its share.
+COUNTS = {
+    "voc": {"1_16": 662, "1_8": 1323, "1_4": 2646, "1_2": 5291},
+    "cityscapes": {"1_30": 100, "1_16": 186, "1_8": 372, "1_4": 744, "1_2": 1488},
+    "coco": {"1_512": 232, "1_256": 463, "1_128": 925, "1_64": 1849, "1_32": 3697},
+    "ade20k": {"1_64": 316, "1_32": 631, "1_16": 1263, "1_8": 2526, "1_4": 5052, "1_2": 10105},
+}
+FAMILIES = {"voc": ("classic", "blended", "cps", "u2pl"), "cityscapes": ("cps", "u2pl")}
 
-def recipe_for(method: type[Method], dataset: str) -> Recipe:
-    """The set-up of a method for a data set: the shared figures, overridden by the method's own.
+
+class Split(NamedTuple):
+    """What the name of a published list says: "voc/classic/183" has family "classic", share "" and 183 labelled.
+
+    `family` is "" where the name gives none; `count` is None where it is unknown.
+    """
+
+    family: str
+    share: str
+    count: int | None
+
+
+def read_split(dataset: str, split: str | None) -> Split:
+    """A name such as "classic/183", "voc/cps/1_8" or "1_8" taken apart; empty where it names no published list."""
+    words = str(split or "").removeprefix(f"{dataset}/").split("/")
+    family, last = ("", words[0]) if len(words) == 1 else (words[0], words[-1])
+    known = COUNTS.get(dataset, {})
+    if len(words) > 2 or (family and family not in FAMILIES.get(dataset, ())):
+        return Split("", "", None)
+    if family == "classic":
+        number = last.split("_")[0]
+        return Split(family, "", int(number) if number.isdecimal() else None)
+    share = next((s for s, n in known.items() if last in (s, str(n))), "")
+    return Split(family, share, known.get(share))
+
+
+def recipe_for(method: type[Method], dataset: str, split: str | None = None) -> Recipe:
+    """The set-up of a method for a data set, and for a published list where the paper varies it with the list.
+
+    Args:
+        method: the class.
+        dataset: "voc", "cityscapes", "coco", "ade20k", or one of the kit's own.
+        split: "classic/183", "cps/1323", "u2pl/1_8", "1_16"; anything else (a share, a file) counts as none.
 
     Returns:
         {"task": for `load(dataset, ...)`, "method": for `create(name, task, ...)`, "fit": for `fit(method, task,
-        ...)`}.
+        ...)`, "evaluation": name of a protocol, or None for the data set's own, "selection": "best" or "last",
+        "source": str, "differs": list of sentences}.
 
     Raises:
         S4Error: nothing is known for this data set.
     """
-    shared = PAPER | KIT
-    own = getattr(method, "recipes", {})
+    own = method.recipes
+    shared = COMMON | KIT
     if dataset not in shared and dataset not in own:
         raise S4Error(f"There is no recipe for {dataset!r}. {closest(dataset, sorted(shared.keys() | own.keys()))}")
-    sources = (shared.get(dataset, {}), own.get(dataset, {}))
-    merged = {part: {k: v for s in sources for k, v in s.get(part, {}).items()} for part in ("task", "method", "fit")}
-    if "steps" in own.get(dataset, {}).get("fit", {}):
-        merged["fit"].pop("epochs", None)  # one length, the method's
+    place = read_split(dataset, split)
+    layers = [own[key] for key in _keys(dataset, place) if key in own]
+    complete = "fit" in own.get(dataset, {})
+    if dataset in KIT:
+        layers = [KIT[dataset], *layers]
+    else:
+        layers = [{"fit": USUAL}, *([] if complete else [COMMON[dataset]]), *layers]
+    found: Recipe = {part: {k: v for layer in layers for k, v in layer.get(part, {}).items()} for part in PARTS}
+    _set_length(found["fit"], layers, place)
+    found |= {"evaluation": _last(layers, "evaluation", None), "selection": _last(layers, "selection", "best")}
+    found["source"] = _last(layers, "source", _source(method, dataset, complete))
+    found["differs"] = [sentence for layer in layers for sentence in layer.get("differs", ())]
     if dataset not in KIT:
-        merged["fit"]["reference_batch"] = merged["fit"]["batch"]  # another batch scales the published rate
-    return merged
+        if not complete and not any("source" in layer for layer in layers):
+            found["differs"].insert(0, STANDS_IN.format(dataset=dataset))
+        found["fit"]["reference_batch"] = found["fit"]["batch"]  # another batch scales the published rate
+    return found
+
+
+def _keys(dataset: str, place: Split) -> list[str]:
+    """Where an entry for this list may stand, from wide to narrow."""
+    keys = [dataset]
+    if place.family in ("cps", "u2pl") and dataset == "voc":
+        keys.append("voc/blended")
+    if place.family:
+        keys.append(f"{dataset}/{place.family}")
+    if place.count:
+        keys.append(f"{keys[-1]}/{place.count}")
+    return keys
+
+
+def _set_length(fit: dict[str, Any], layers: list[Recipe], place: Split) -> None:
+    """Keep one length, the narrowest: steps, or epochs, for this share of labels where the paper says so."""
+    said = [next(k for k in ("steps", "epochs") if k in part) for part in (x.get("fit", {}) for x in layers)
+            if part.keys() & {"steps", "epochs"}]  # fmt: skip
+    by_share, labelled = _last(layers, "epochs", {}), _last(layers, "labelled_epochs", None)
+    if said[-1] == "epochs" and place.share in by_share:
+        fit["epochs"] = by_share[place.share]
+    if labelled and place.count:
+        fit["steps"], said = labelled * max(1, place.count // fit["batch"]), ["steps"]
+    fit.pop("epochs" if said[-1] == "steps" else "steps", None)
+
+
+def _last(layers: list[Recipe], key: str, default: Any) -> Any:
+    return next((layer[key] for layer in reversed(layers) if key in layer), default)
+
+
+def _source(method: type[Method], dataset: str, complete: bool) -> str:
+    if dataset in KIT:
+        return "the kit's own figures for its small data sets"
+    if not complete:
+        return "UniMatch's supervised baseline (LiheYoung/UniMatch: configs, README)"
+    card = method.card
+    return f"official code, {card.code}" if card.code else f"paper ({card.venue} {card.year}), no official code"

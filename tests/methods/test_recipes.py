@@ -1,4 +1,4 @@
-"""Recipes fit the functions that they are for."""
+"""Recipes fit the functions that they are for, and say what they are."""
 
 from __future__ import annotations
 
@@ -7,21 +7,25 @@ import inspect
 import json
 
 import pytest
+import torch
 
 from s4kit import data, engine, methods, nets
+from s4kit.engine.protocols import PROTOCOLS
 from s4kit.errors import S4Error
 from s4kit.methods.parts.losses import criterion
 from s4kit.methods.parts.schedules import schedule
+from s4kit.methods.recipes import COMMON, KIT, read_split
 
 EVERY = pytest.mark.parametrize("name", methods.names())
-DATASETS = ("scenes", "camvid", "folder", "voc", "cityscapes", "coco")
+PUBLISHED = [(n, key) for n in methods.names() for key in methods.get(n).recipes if key.split("/")[0] in COMMON]
+CLASSES = {"voc": 21, "cityscapes": 19, "coco": 81, "ade20k": 150}
 
 
 @EVERY
-@pytest.mark.parametrize("dataset", DATASETS)
+@pytest.mark.parametrize("dataset", [*KIT, *COMMON])
 def test_a_recipe_can_be_used(name, dataset):
     recipe = methods.recipe(name, dataset)
-    assert set(recipe) == {"task", "method", "fit"}
+    assert set(recipe) == {"task", "method", "fit", "evaluation", "selection", "source", "differs"}
     json.dumps(recipe)  # runs are reopened from such text
     for part, known in (
         ("task", inspect.signature(data.load).parameters),
@@ -35,6 +39,43 @@ def test_a_recipe_can_be_used(name, dataset):
     schedule(fit.get("schedule", "poly"))
     criterion(recipe["method"].get("supervised", "ce"))
     assert nets.parse(recipe["method"].get("net", "efficientnet_lite0"))[0] in nets.names()
+    assert recipe["source"] and all(sentence.strip() == sentence for sentence in recipe["differs"])
+    assert recipe["evaluation"] in (PROTOCOLS if dataset in COMMON else (None,))
+    assert recipe["selection"] in ("best", "last")
+
+
+@pytest.fixture
+def short_resnets(monkeypatch):
+    """ResNets with one block in each of their first three stages: their options apply all the same."""
+    whole = nets.backbones._timm
+    less = {"resnet50s": [1, 1, 1, 3], "resnet101s": [1, 1, 1, 3]}
+    monkeypatch.setattr(
+        nets.backbones,
+        "_timm",
+        lambda name, *a, **k: whole(name, *a, **k, **({"layers": less[name]} if name in less else {})),
+    )
+
+
+@pytest.mark.parametrize(("name", "key"), PUBLISHED)
+def test_a_published_recipe_is_complete_and_builds(name, key, short_resnets):
+    """An entry stands for itself: nothing of it is left to figures that other papers share."""
+    dataset, _, split = key.partition("/")
+    recipe = methods.recipe(name, dataset, split if "/" in split or split == "" else f"{split}/1_8")
+    entry = methods.get(name).recipes[dataset]
+    if "fit" in entry:
+        assert entry["fit"].keys() >= {"batch", "lr", "head"} and entry["evaluation"], key
+        assert {"crop"} <= entry["task"].keys() and {"net"} <= entry["method"].keys(), key
+    else:
+        assert "stand in" in recipe["differs"][0], key
+    spec, options = nets.parse(recipe["method"]["net"])
+    options = "".join(f"{k}={v!r}, " for k, v in options.items())
+    task = data.Task(
+        name=dataset, classes=tuple(map(str, range(CLASSES[dataset]))), palette=((0, 0, 0),) * CLASSES[dataset],
+        train=None, labelled=(0,), unlabelled=(1,), val=None, crop=recipe["task"]["crop"],
+    )  # fmt: skip
+    with torch.device("meta"):
+        made = methods.create(name, task, **recipe["method"] | {"net": f"{spec}({options}weights='none')"})
+    assert any(p.requires_grad for p in made.parameters())
 
 
 def test_figures_of_the_papers():
@@ -42,8 +83,52 @@ def test_figures_of_the_papers():
         recipe = methods.recipe("unimatch", dataset)
         fit = recipe["fit"]
         assert (recipe["task"]["crop"], recipe["method"]["tau"], fit["lr"], fit["head"], fit["batch"]) == figures
-    cutmix = methods.recipe("cutmix", "voc")["fit"]
-    assert (cutmix["steps"], cutmix["optimiser"], cutmix["schedule"]) == (40_000, "adam", "constant")
+    cutmix = methods.recipe("cutmix", "voc")
+    assert (cutmix["fit"]["steps"], cutmix["fit"]["optimiser"], cutmix["selection"]) == (40_000, "adam", "last")
+    assert "epochs" not in cutmix["fit"]
+
+
+def test_what_a_paper_varies_with_the_list():
+    def fit(name, dataset, split):
+        return methods.get(name).recipe(dataset, split)["fit"]
+
+    epochs = [fit("cps", "voc", f"cps/{n}")["epochs"] for n in (662, 1323, 2646, 5291)]
+    assert epochs == [32, 34, 40, 60] == [fit("cps", "voc", f"voc/blended/1_{n}")["epochs"] for n in (16, 8, 4, 2)]
+    assert [fit("cps", "cityscapes", f"1_{n}")["epochs"] for n in (16, 8, 4, 2)] == [128, 137, 160, 240]
+    classic = methods.recipe("cps", "voc", "classic/183")
+    assert classic["fit"]["steps"] == 39_682 and "resnet101c" in classic["method"]["net"]
+    assert methods.recipe("psmt", "voc", "voc/classic/92")["method"]["weight"] == 0.06
+    assert methods.recipe("psmt", "voc", "classic/183")["method"]["weight"] == 0.6
+    assert methods.recipe("unimatch", "voc", "u2pl/662")["task"]["crop"] == 513  # the published runs
+    # a published supervised baseline counts epochs of the labelled images: 80 of 183 at batch 16
+    assert fit("supervised", "voc", "classic/183")["steps"] == 80 * (183 // 16)
+    assert fit("supervised", "voc", None)["epochs"] == 160  # as long as the semi-supervised methods
+
+
+@pytest.mark.parametrize(
+    ("dataset", "split", "read"),
+    [
+        ("voc", "voc/classic/183", ("classic", "", 183)),
+        ("voc", "classic/732_pseudoseg", ("classic", "", 732)),
+        ("voc", "u2pl/1323", ("u2pl", "1_8", 1323)),
+        ("cityscapes", "1_8", ("", "1_8", 372)),
+        ("cityscapes", "cityscapes/u2pl/372", ("u2pl", "1_8", 372)),
+        ("voc", "1/16", ("", "", None)),
+        ("voc", "/data/lists/classic/92.txt", ("", "", None)),
+        ("scenes", "16", ("", "", None)),
+        ("voc", None, ("", "", None)),
+    ],
+)
+def test_names_of_lists(dataset, split, read):
+    assert read_split(dataset, split) == read
+
+
+def test_shared_figures_never_stand_in_silently():
+    for name in methods.names():
+        for dataset in COMMON:
+            recipe, entry = methods.recipe(name, dataset), methods.get(name).recipes.get(dataset, {})
+            said = any("stand in" in sentence for sentence in recipe["differs"])
+            assert ("fit" in entry) != said, (name, dataset)
 
 
 def test_an_unknown_data_set_names_the_known_ones():

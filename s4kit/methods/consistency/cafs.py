@@ -85,16 +85,26 @@ class CAFS(Method):
     recipes: ClassVar = {
         "camvid": {"method": {"background": False}},
         "voc": {
+            "task": {"crop": 321},
             "method": {"net": "resnet101c", "thresholds": VOC_TAU, "class_iou": VOC_IOU},
             "fit": {"epochs": 80, "batch": 8, "lr": 1e-3, "head": 10.0, "schedule": "poly_after"},
+            "evaluation": "voc",
+            "differs": [
+                "an epoch there is a pass over its enlarged labelled list, so its trainings are longer",
+            ],
         },
         "cityscapes": {
+            "task": {"crop": 801},
             "method": {
                 "net": "resnet101c",
                 "background": False,
                 "supervised": "ohem(thresh=0.7, per_image=100000)",
             },
             "fit": {"epochs": 240, "batch": 8, "lr": 5e-3, "head": 1.0, "schedule": "poly_after"},
+            "evaluation": "cityscapes",
+            "differs": [
+                "the release has no set-up for Cityscapes: UniMatch's",
+            ],
         },
     }
 

@@ -18,6 +18,7 @@ from ..parts.schedules import sigmoid_ramp
 
 COLOURS = Strong(0.25, 0.25, 0.25, 0.25, jitter=0.8, grey=0.0, blur=0.5, sigma=(0.15, 1.15))
 FIT = {"steps": 40_000, "lr": 2.5e-4, "head": 10.0, "weight_decay": 5e-4}
+COCO_DEEPLABV2 = "the network is DeepLabV2 there, pretrained on COCO; DeepLabV3+ with ImageNet weights here"
 SCALES = (0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.1, 1.2, 1.3, 1.4, 1.5, 1.6)
 
 # what a pixel counts, from (B, H, W) sure = 1[c >= tau] and the clock
@@ -82,11 +83,19 @@ class ClassMix(Method):
             "task": {"crop": 321, "scale": SCALES},
             "method": {"net": "resnet101c(freeze_bn=True)", "colour": False},
             "fit": {**FIT, "batch": 10},
+            "evaluation": "voc",
+            "selection": "last",
+            "differs": [COCO_DEEPLABV2, "its lists are its own, none of the published ones"],
         },
-        "cityscapes": {  # whole images at half resolution in the paper, without flips
+        "cityscapes": {
             "task": {"crop": 512, "size": 0.5, "scale": (1.0, 1.0)},
             "method": {"net": "resnet101c(freeze_bn=True)", "supervised": "ce"},
             "fit": {**FIT, "batch": 2},
+            "evaluation": "cityscapes/whole",
+            "differs": [
+                COCO_DEEPLABV2,
+                "it trains on whole images of 512 x 1024 without flips, here on square crops of 512",
+            ],
         },
     }
 

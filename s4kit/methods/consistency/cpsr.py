@@ -109,10 +109,16 @@ class CPSR(Method):
     )
     recipes: ClassVar = {
         "voc": {
+            "task": {"crop": 321},
             "method": {"net": "resnet50c", "tau": 0.95, "intended": False},
             "fit": {"epochs": 80, "batch": 16, "lr": 1e-3, "head": 10.0, "schedule": "poly_after"},
+            "evaluation": "voc",
+            "differs": [
+                "unsure: a comment of the released yaml has 4 images per GPU, on four GPUs",
+            ],
         },
         "cityscapes": {
+            "task": {"crop": 801},
             "method": {
                 "net": "resnet50c",
                 "tau": 0.0,
@@ -120,6 +126,10 @@ class CPSR(Method):
                 "supervised": "ohem(thresh=0.7, per_image=100000)",
             },
             "fit": {"epochs": 240, "batch": 8, "lr": 5e-3, "head": 1.0, "schedule": "poly_after"},
+            "evaluation": "cityscapes",
+            "differs": [
+                "while it trains, the release scores centre crops, sliding windows in its last 20 epochs alone",
+            ],
         },
     }
 

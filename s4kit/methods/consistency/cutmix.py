@@ -67,11 +67,20 @@ class CutMix(Method):
             "task": {"crop": 321, "scale": (0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.1, 1.2, 1.3, 1.4, 1.5)},
             "method": {"net": "resnet101c(freeze_bn=True)"},
             "fit": {"steps": 40_000, "batch": 10, "lr": 1e-6, **ADAM},
+            "evaluation": "voc",
+            "selection": "last",
+            "differs": [
+                "the paper's main network is DeepLabV2 (head at 3e-5); this is its DeepLabV3+ run (head at 1e-5)",
+                "the paper's labelled images are the start of one permutation of its own, none of the published lists",
+            ],
         },
-        "cityscapes": {  # images at half resolution, crops of 256 x 512 in the paper
+        "cityscapes": {  # images at half resolution
             "task": {"crop": 256, "size": 0.5, "scale": (1.0, 1.0)},
             "method": {"net": "resnet101c(freeze_bn=True)", "supervised": "ce"},
             "fit": {"steps": 40_000, "batch": 4, "lr": 3e-6, **ADAM},
+            "evaluation": "cityscapes/whole",
+            "selection": "last",
+            "differs": ["crops are 256 x 512 there and square here", "the paper's network is DeepLabV2"],
         },
     }
 

@@ -76,6 +76,11 @@ class DDFP(Method):
             "task": {"crop": 513},
             "method": {"net": "resnet101c(dropout=0.1)"},
             "fit": {"epochs": 80, "batch": 16, "lr": 1e-3, "head": 10.0},
+            "evaluation": "voc",
+            "differs": [
+                "its ASPP ends in a 3x3 convolution, and perturbed features have batch norms of their own",
+                "the better of student and teacher is reported there, the teacher here",
+            ],
         },
     }
 

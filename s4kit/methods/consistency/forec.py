@@ -76,8 +76,20 @@ class FOrec(Method):
         "scenes": {"method": {"width": 64, "background": (0,)}},  # the ground
         "camvid": {"method": {"width": 64}},
         "folder": {"method": {"width": 64}},
-        "voc": {"method": {"background": (0,)}, "fit": {"epochs": 80, "batch": 8, "schedule": "poly_after"}},
-        "cityscapes": {"method": {"tau": 0.0}, "fit": {"epochs": 240, "batch": 8, "schedule": "poly_after"}},
+        "voc": {
+            "task": {"crop": 321},
+            "method": {"net": "resnet101c", "background": (0,)},
+            "fit": {"epochs": 80, "batch": 8, "lr": 1e-3, "head": 10.0, "schedule": "poly_after"},
+            "evaluation": "voc",
+            "differs": ["its host is UniMatch's FixMatch here; neither code nor set-up of the paper is known"],
+        },
+        "cityscapes": {
+            "task": {"crop": 801},
+            "method": {"net": "resnet101c", "tau": 0.0, "supervised": "ohem(thresh=0.7, per_image=100000)"},
+            "fit": {"epochs": 240, "batch": 8, "lr": 5e-3, "head": 1.0, "schedule": "poly_after"},
+            "evaluation": "cityscapes",
+            "differs": ["its host is UniMatch's FixMatch here; neither code nor set-up of the paper is known"],
+        },
     }
 
     def __init__(

@@ -67,6 +67,8 @@ class FPL(Method):
             "task": {"crop": 512, "scale": SCALES},
             "method": {"net": PAPER_NET},
             "fit": {"epochs": 40, "batch": 8, "lr": 2e-2, "head": 1.0, "decay_norms": False},
+            "evaluation": "voc/cps",
+            "differs": ["its second host, AEL, is not in the kit's version"],
         },
         "cityscapes": {
             "task": {"crop": 800, "scale": SCALES},
@@ -77,6 +79,8 @@ class FPL(Method):
                 "supervised": "ohem(thresh=0.7, per_image=50000)",
             },
             "fit": {"epochs": 140, "batch": 8, "lr": 2e-2, "head": 1.0, "decay_norms": False},
+            "evaluation": "cityscapes/cps",
+            "differs": ["its second host, AEL, is not in the kit's version"],
         },
     }
 

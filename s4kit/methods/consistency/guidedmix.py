@@ -17,6 +17,7 @@ from ..parts.losses import Criterion, ce, criterion, pixel_mean
 from ..parts.precision import float32
 
 DISTORT = Strong(0.125, 0.5, 0.5, 0.07, jitter=0.5, grey=0.0, blur=0.0)
+DECODER = "its decoder is an ASPP of 512 channels without low-level features; DeepLabV3+ here"
 PAPER_NET = "resnet101c(output_stride=8, aspp_rates=(12, 24, 36))"
 
 
@@ -102,11 +103,16 @@ class GuidedMix(Method):
             "task": {"crop": 512},
             "method": {"net": PAPER_NET},
             "fit": {"steps": 20_000, "batch": 16, "lr": 1e-2, "head": 1.0, "weight_decay": 5e-4},
+            "evaluation": "voc",
+            "differs": [DECODER, "unsure: the number of GPUs, 4 images on each of 4 here"],
         },
+        "voc/classic": {"method": {"net": PAPER_NET.replace("resnet101c", "resnet50c")}},
         "cityscapes": {
             "task": {"crop": 769},
             "method": {"net": PAPER_NET, "supervised": "ce"},
             "fit": {"steps": 40_000, "batch": 8, "lr": 1e-2, "head": 1.0, "weight_decay": 5e-4},
+            "evaluation": "cityscapes/whole",
+            "differs": [DECODER, "unsure: the number of GPUs, 2 images on each of 4 here", "its lists are its own"],
         },
     }
 

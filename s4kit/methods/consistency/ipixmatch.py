@@ -62,12 +62,22 @@ class IPixMatch(Method):
     recipes: ClassVar = {  # those of the host
         "scenes": {"method": {"tau": 0.98}},
         "voc": {
+            "task": {"crop": 321},
             "method": {"net": "resnet101c", "tau": 0.95},
             "fit": {"epochs": 80, "batch": 8, "lr": 1e-3, "head": 10.0, "schedule": "poly_after"},
+            "evaluation": "voc",
+            "differs": [
+                "its host is UniMatch's FixMatch here; the paper's hosts are not known",
+            ],
         },
         "cityscapes": {
+            "task": {"crop": 801},
             "method": {"net": "resnet101c", "tau": 0.0, "supervised": "ohem(thresh=0.7, per_image=100000)"},
             "fit": {"epochs": 240, "batch": 8, "lr": 5e-3, "head": 1.0, "schedule": "poly_after"},
+            "evaluation": "cityscapes",
+            "differs": [
+                "its host is UniMatch's FixMatch here; the paper's hosts are not known",
+            ],
         },
     }
 

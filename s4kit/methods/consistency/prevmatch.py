@@ -76,10 +76,16 @@ class PrevMatch(Method):
     )
     recipes: ClassVar = {
         "voc": {
+            "task": {"crop": 321},
             "method": {"net": "resnet101c", "tau": 0.95},
             "fit": {"epochs": 80, "batch": 8, "lr": 1e-3, "head": 10.0, "schedule": "poly_after"},
+            "evaluation": "voc",
+            "differs": [
+                "the list of previous models follows the mIoU on val: evaluate once an epoch, as the paper does",
+            ],
         },
         "cityscapes": {
+            "task": {"crop": 801},
             "method": {
                 "net": "resnet101c",
                 "tau": 0.0,
@@ -88,10 +94,22 @@ class PrevMatch(Method):
                 "supervised": "ohem(thresh=0.7, per_image=100000)",
             },
             "fit": {"epochs": 240, "batch": 8, "lr": 5e-3, "head": 1.0, "schedule": "poly_after"},
+            "evaluation": "cityscapes",
+            "differs": [
+                "the list of previous models follows the mIoU on val: evaluate once an epoch, as the paper does",
+                "while it trains, the release scores centre crops, sliding windows in its last 20 epochs alone",
+            ],
         },
+        "voc/u2pl": {"task": {"crop": 513}},  # the published runs on these lists
         "coco": {
+            "task": {"crop": 513},
             "method": {"net": "resnet101c", "tau": 0.95, "models": 5, "start": 1 / 6},
             "fit": {"epochs": 30, "batch": 8, "lr": 4e-3, "head": 10.0, "schedule": "poly_after"},
+            "evaluation": "coco",
+            "differs": [
+                "unsure: crop and batch are UniMatch's",
+                "the paper's backbone is Xception-65: its numbers are not for this one",
+            ],
         },
     }
 

@@ -14,6 +14,7 @@ from ..parts.adversary import adversarial_noise, length
 from ..parts.losses import Criterion, ce, criterion, pixel_ce
 from ..parts.schedules import cosine_ramp
 
+PRETRAINED = "there only the backbone of the student starts from ImageNet, here all three do"
 FIT = {"head": 1.0, "decay_norms": False}
 
 
@@ -81,8 +82,13 @@ class PSMT(Method):
         "voc": {
             "task": {"crop": 512, "scale": (0.6, 2.4)},  # 0.5 to 2 times 600, of longer sides of 500
             "method": {"net": "resnet101c(multi_grid=(2, 4, 8))"},
-            "fit": {"epochs": 85, "batch": 32, "lr": 1e-2, **FIT},  # 80 for 1/16 and 1/8, 200 for 1/4, 300 for 1/2
+            "fit": {"epochs": 80, "batch": 32, "lr": 1e-2, **FIT},
+            "epochs": {"1_16": 80, "1_8": 80, "1_4": 200, "1_2": 300},
+            "evaluation": "voc",
+            "differs": [PRETRAINED],
         },
+        "voc/classic": {"method": {"weight": 0.6}},
+        "voc/classic/92": {"method": {"weight": 0.06}},
         "cityscapes": {
             "task": {"crop": 720},
             "method": {
@@ -92,7 +98,10 @@ class PSMT(Method):
                 "warm_up": 5 / 320,
                 "supervised": "ce",
             },
-            "fit": {"epochs": 325, "batch": 8, "lr": 4.5e-3, **FIT},  # 320 for 1/8, 450 for 1/4, 550 for 1/2
+            "fit": {"epochs": 320, "batch": 8, "lr": 4.5e-3, **FIT},
+            "epochs": {"1_8": 320, "1_4": 450, "1_2": 550},
+            "evaluation": "cityscapes/cps",
+            "differs": [PRETRAINED],
         },
     }
 

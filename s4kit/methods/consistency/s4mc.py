@@ -126,12 +126,16 @@ class S4MC(Method):
         "voc": {
             "task": {"crop": 513},
             "method": {"net": PAPER_NET.format(""), "joint": VOC_JOINT},
-            "fit": {"epochs": 80, "batch": 16, "lr": 1e-3, "head": 10.0},  # batch of U2PL
+            "fit": {"epochs": 80, "batch": 16, "lr": 1e-3, "head": 10.0},
+            "evaluation": "voc/u2pl",
+            "differs": ["unsure: the batch is U2PL's, on which the release builds; its yaml has 1 image per GPU"],
         },
-        "cityscapes": {  # U2PL's, on which the release builds
+        "cityscapes": {
             "task": {"crop": 769},
             "method": {"net": PAPER_NET.format(", aux=True"), "warmup": 0.005, "supervised": OHEM},
             "fit": {"epochs": 200, "batch": 16, "lr": 1e-2, "head": 1.0, "weight_decay": 5e-4},
+            "evaluation": "cityscapes/u2pl",
+            "differs": ["unsure: U2PL's figures, on which the release builds"],
         },
         "scenes": {"method": {"warmup": 0.4, "decay": 0.98}},  # as U2PL: percentiles keep most pixels from the start
         "camvid": {"method": {"warmup": 0.1}},

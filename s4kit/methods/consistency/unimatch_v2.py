@@ -12,6 +12,8 @@ from ...views import STRONG, Batch, Stream, ViewPlan, Views, paste, unimatch_box
 from ..base import Card, Clock, Losses, Method, PseudoLabels
 from ..parts.losses import Criterion, ce, criterion, pixel_ce
 
+ADAMW = {"optimiser": "adamw", "lr": 5e-6, "head": 40.0, "weight_decay": 0.01, "schedule": "poly_after"}
+
 
 class UniMatchV2(Method):
     """UniMatch V2: pushing the limit of semi-supervised semantic segmentation (Yang et al., 2024, arXiv 2410.10777).
@@ -64,41 +66,27 @@ class UniMatchV2(Method):
         "voc": {
             "task": {"crop": 518},
             "method": {"net": "dinov2_base"},
-            "fit": {
-                "epochs": 60,
-                "batch": 16,
-                "optimiser": "adamw",
-                "lr": 5e-6,
-                "head": 40.0,
-                "weight_decay": 0.01,
-                "schedule": "poly_after",
-            },
+            "fit": {"epochs": 60, "batch": 16, **ADAMW},
+            "evaluation": "voc/unimatch_v2",
         },
         "cityscapes": {
             "task": {"crop": 798},
             "method": {"net": "dinov2_base", "supervised": "ohem(thresh=0.7, per_image=100000)"},
-            "fit": {
-                "epochs": 180,
-                "batch": 8,
-                "optimiser": "adamw",
-                "lr": 5e-6,
-                "head": 40.0,
-                "weight_decay": 0.01,
-                "schedule": "poly_after",
-            },
+            "fit": {"epochs": 180, "batch": 8, **ADAMW},
+            "evaluation": "cityscapes/unimatch_v2",
         },
         "coco": {
             "task": {"crop": 518},
             "method": {"net": "dinov2_base"},
-            "fit": {
-                "epochs": 20,
-                "batch": 16,
-                "optimiser": "adamw",
-                "lr": 5e-6,
-                "head": 40.0,
-                "weight_decay": 0.01,
-                "schedule": "poly_after",
-            },
+            "fit": {"epochs": 20, "batch": 16, **ADAMW},
+            "evaluation": "coco/unimatch_v2",
+        },
+        "ade20k": {
+            "task": {"crop": 518},
+            "method": {"net": "dinov2_base"},
+            "fit": {"epochs": 60, "batch": 8, **ADAMW},
+            "evaluation": "ade20k/unimatch_v2",
+            "differs": ["the encoder can be frozen there (an option of its configuration); it is trained here"],
         },
     }
 
