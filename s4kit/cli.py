@@ -111,7 +111,10 @@ def parser() -> argparse.ArgumentParser:
     _training_flags(train)
 
     compare = command("compare", commands.compare, "Train several methods under one protocol and write a report.")
-    compare.add_argument("methods", nargs="+", metavar="METHOD", help="see `s4kit methods`")
+    compare.add_argument("methods", nargs="*", metavar="METHOD", help="see `s4kit methods`")
+    compare.add_argument(
+        "--family", action="append", default=[], metavar="NAME", help="all methods of a family: consistency, ..."
+    )
     compare.add_argument("--seeds", default="0", metavar="0,1,2", help="seeds of the training, the split stays")
     compare.add_argument("--out", metavar="DIR", default="runs/compare", help="folder of the comparison")
     compare.add_argument("--jobs", type=int, default=1, help="trainings at a time, each with its share of the cores")

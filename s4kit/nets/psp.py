@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..errors import S4Error
 from .layers import conv_block, fresh, make_norm
 from .segnet import Features, Fused, SegNet, resize
 
@@ -113,3 +114,17 @@ def psp(backbone: nn.Module, classes: int, stride: int, norm: str = "batch", **o
     return SegNet(
         backbone, PSPShuffle(backbone.channels[-1], classes, stride.bit_length() - 1, norm=norm, **options), classes
     )
+
+
+def without_psp(net: SegNet, method: str) -> SegNet:
+    """The network, for a method that classifies the embedding pixel by pixel.
+
+    Raises:
+        S4Error: its decoder is a `PSPShuffle`, whose classes and embedding have different sizes.
+    """
+    if isinstance(net.decoder, PSPShuffle):
+        raise S4Error(
+            f"{method} compares pixels by the features from which the decoder classifies them; decoder='psp' has such "
+            "features for blocks of pixels only. Leave decoder='psp' out of its network."
+        )
+    return net

@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
 import sys
-import threading
-import time
 from collections.abc import Sequence
-from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
-from multiprocessing import active_children, get_context, parent_process
 from pathlib import Path
 from typing import Any
 
 from ..errors import S4Error
-from . import setup, text
+from . import setup
 from .figures import collect, table
+from .selection import buildable, choose, remarks
 from .setup import BASELINES, HARDWARE, Plan
+from .trainings import train_all
 
 
 def compare(
@@ -31,10 +27,12 @@ def compare(
     jobs: int = 1,
     baselines: bool = True,
     command: Sequence[str] = (),
+    families: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Train methods x seeds under one protocol and write compare.json, curves.png, grid.png and report.html.
 
     Runs in `out` with the same set-up are kept, unfinished ones are continued: start it again after an interruption.
+    A training that fails does not stop the others: the report names it and why, `out/failed` has its traceback.
 
     Args:
         methods: names; "supervised" and "supervised_strong" are added unless `baselines` is False.
@@ -44,13 +42,15 @@ def compare(
         task, options, fit: over the recipe's; `options` go to every method that has them.
         jobs: trainings at a time in processes of their own.
         command: shown in the report, so that it can be made again.
+        families: all their methods are added; one that cannot be built with the shared network is left out and named.
 
     Returns:
         {"methods": [one dict per method], "runs": [one per method and seed: miou_last, miou_best, seconds,
-        peak_memory, ...], "protocol", "table", ...}.
+        peak_memory, ...], "failed": [method, seed, error], "left_out": [method, reason], "ok": none failed,
+        "protocol", "table", ...}.
 
     Raises:
-        S4Error: unknown names, or a folder that holds a run with another set-up.
+        S4Error: unknown names, a folder that holds a run with another set-up, or no training came to its end.
     """
     from ..methods.own import OWN
 
@@ -59,19 +59,24 @@ def compare(
         raise S4Error("Give at least one seed and one job.")
     if jobs > 1 and (own := sorted(set(methods) & set(OWN))):
         raise S4Error(f"{own[0]} is registered in this process alone: use jobs=1, or make it a file of the kit.")
-    names = list(dict.fromkeys([*(BASELINES if baselines else ()), *methods]))
+    named = [*(BASELINES if baselines else ()), *methods]
+    names = choose(named, families)
     plans = setup.match([setup.plan(n, data, task, _own(n, options or {}, names), fit) for n in names])
-    _prepare(plans)
+    plans, left_out, said = _prepare(plans, named)
     work = [(p, seed, out / "runs" / f"{p.method}-seed{seed}") for seed in dict.fromkeys(seeds) for p in plans]
     todo = _missing(work)
-    interrupted = _train_all(todo, len(work), jobs)
+    interrupted, failed = train_all(todo, len(work), jobs, out / "failed")
     if interrupted:
         print(f"Stopped; the same command continues in {out}.", file=sys.stderr)
         return {"out": str(out), "interrupted": True}
+    without = {(f["method"], f["seed"]) for f in failed}
+    work = [job for job in work if (job[0].method, job[1]) not in without]
+    if not work:
+        raise S4Error(f"Every training failed; {failed[0]['method']}: {failed[0]['error']}")
     _measure_memory(work)
     from .page import write_report
 
-    result = collect(work)
+    result = collect(work) | {"failed": failed, "left_out": left_out, "remarks": said, "ok": not failed}
     result |= {"out": str(out), "command": "s4kit " + " ".join(command) if command else "", "interrupted": False}
     (out / "compare.json").write_text(json.dumps(result, indent=2))
     write_report(out, result, work)
@@ -100,16 +105,28 @@ def _own(name: str, options: dict[str, Any], names: Sequence[str]) -> dict[str, 
 # ---- training ----
 
 
-def _prepare(plans: Sequence[Plan]) -> None:
-    """Resolve the settings; build every method once, so that a mistake shows before the first training."""
+def _prepare(plans: Sequence[Plan], named: Sequence[str]) -> tuple[list[Plan], list[dict[str, str]], list[str]]:
+    """Resolve the settings; build every method once, so that a mistake shows before the first training.
+
+    Returns:
+        The plans that can be trained; {"method", "reason"} of those of a family that cannot; what to say of the others.
+    """
     from ..data import load
-    from ..methods import create
 
     task = load(**plans[0].task)
     settings = setup.settle(plans[0], task).fit
+    kept, left_out, said = [], [], []
     for plan in plans:
-        create(plan.method, task, **plan.options)
-        plan.task, plan.fit = task.config, dict(settings)
+        found, method = buildable(plan, task, plan.method in named)
+        if isinstance(method, str):
+            left_out.append({"method": plan.method, "reason": method})
+            print(f"{plan.method} is left out: {method}", file=sys.stderr)
+            continue
+        said += remarks(plan, found, method)
+        kept.append(Plan(plan.method, task.config, found.options, dict(settings)))
+    if not kept:
+        raise S4Error(f"None of the methods can be trained; {left_out[0]['method']}: {left_out[0]['reason']}")
+    return kept, left_out, said
 
 
 def _missing(work: Sequence[tuple[Plan, int, Path]]) -> list[tuple[Plan, int, Path, bool]]:
@@ -161,85 +178,6 @@ def finished(folder: Path) -> bool:
     except S4Error:  # damaged: trained again from the start
         (folder / "last.pt").unlink()
         return False
-
-
-def _train_all(todo: Sequence[tuple[Plan, int, Path, bool]], total: int, jobs: int) -> bool:
-    """Train one after the other, or `jobs` at a time; True if the user has stopped it."""
-    before = total - len(todo)
-    if jobs == 1 or len(todo) < 2:
-        for number, job in enumerate(todo, before + 1):
-            print(f"[{number}/{total}] {job[0].method}, seed {job[1]}", file=sys.stderr)
-            found = _train_one(*job, progress=True)
-            _say(found)
-            if found["interrupted"]:
-                return True
-        return False
-    return _train_parallel(todo, total, min(jobs, len(todo)))
-
-
-def _train_parallel(todo: Sequence[tuple[Plan, int, Path, bool]], total: int, jobs: int) -> bool:
-    threads = max(1, (os.cpu_count() or 1) // jobs)
-    print(f"{len(todo)} trainings, {jobs} at a time with {threads} thread(s) each", file=sys.stderr)
-    done, began = total - len(todo), time.perf_counter()
-    # spawn: a fork of a process that has used PyTorch's threads may hang
-    with ProcessPoolExecutor(jobs, get_context("spawn"), _worker, (threads,)) as pool:
-        waiting = {pool.submit(_train_one, *job, progress=False) for job in todo}
-        try:
-            while waiting:
-                ready, waiting = wait(waiting, return_when=FIRST_COMPLETED)
-                for found in (future.result() for future in ready):
-                    done += 1
-                    left = (time.perf_counter() - began) / max(1, done - total + len(todo)) * len(waiting)
-                    head = f"[{done}/{total}] {found['method']}, seed {found['seed']}: "
-                    _say(found, head, f"; about {text.duration(left)} to go" if waiting else "")
-                    if found["interrupted"]:
-                        raise KeyboardInterrupt
-        except KeyboardInterrupt:
-            _stop(pool)
-            return True
-        except BaseException:
-            print("A training failed; the others save and stop, the same command continues them.", file=sys.stderr)
-            _stop(pool)
-            raise
-    return False
-
-
-def _worker(threads: int) -> None:
-    """Prepare a process: its share of the threads; Ctrl-C goes to the parent alone, which asks each one to stop."""
-    import torch
-
-    torch.set_num_threads(threads)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # `fit` listens while it trains
-    if hasattr(os, "setpgrp"):
-        os.setpgrp()
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-
-
-def _end_with_parent() -> None:
-    """A killed comparison must not leave trainings behind that write into the folders of the next one."""
-    parent_process().join()
-    os._exit(1)
-
-
-def _stop(pool: ProcessPoolExecutor) -> None:
-    """Ask the running trainings to save and end, again until they have: one may not have begun to listen yet."""
-    pool.shutdown(wait=False, cancel_futures=True)
-    while running := active_children():
-        for process in running:
-            if hasattr(os, "setpgrp") and process.pid:
-                os.kill(process.pid, signal.SIGINT)
-        time.sleep(0.5)
-
-
-def _train_one(plan: Plan, seed: int, folder: Path, resume: bool, progress: bool) -> dict[str, Any]:
-    run = setup.train(Plan(plan.method, plan.task, plan.options, plan.fit | {"seed": seed}), folder, resume, progress)
-    return setup.summary(run)
-
-
-def _say(found: dict[str, Any], head: str = "  ", tail: str = "") -> None:
-    if not found["interrupted"]:
-        scores = f"val mIoU {text.percent(found['miou_last'])} (best {text.percent(found['miou_best'])})"
-        print(f"{head}{scores}, {text.duration(found['seconds'])}{tail}", file=sys.stderr)
 
 
 def _measure_memory(work: Sequence[tuple[Plan, int, Path]]) -> None:

@@ -94,8 +94,14 @@ def table(result: dict[str, Any]) -> str:
 
 
 def notes(result: dict[str, Any]) -> list[str]:
-    """What the cards of the compared methods want every table to say, such as "steered by the validation mIoU"."""
+    """What a table must say: which trainings failed and which methods were left out, in what some differ from the
+    others, and what their cards want to be said, such as "steered by the validation mIoU"."""
     from ..methods import table as cards
 
     compared = {m["method"] for m in result["methods"]}
-    return [f"{card['name']}: {card['note']}." for card in cards() if card["note"] and card["name"] in compared]
+    return [
+        *(f"{f['method']}, seed {f['seed']}: the training FAILED: {f['error']}" for f in result.get("failed", ())),
+        *(f"{x['method']} is left out: {x['reason']}" for x in result.get("left_out", ())),
+        *result.get("remarks", ()),
+        *(f"{card['name']}: {card['note']}." for card in cards() if card["note"] and card["name"] in compared),
+    ]

@@ -24,7 +24,7 @@ def compare(lesson: Lesson, methods: Sequence[str], seeds: Sequence[int], option
         What `report.compare` returns, and "opened": the first seed's `Run` of each method by name.
 
     Raises:
-        S4Error: it was stopped, or a run is there with other options.
+        S4Error: it was stopped, a training failed, or a run is there with other options.
     """
     from ..engine import open_run
     from ..report.compare import compare as compared
@@ -40,6 +40,8 @@ def compare(lesson: Lesson, methods: Sequence[str], seeds: Sequence[int], option
         )
     if found["interrupted"]:
         raise S4Error("The comparison was stopped; run the cell again, it goes on where it was.")
+    if found["failed"]:
+        raise S4Error(f"{found['failed'][0]['method']} failed: {found['failed'][0]['error']}")
     table = found["table"].replace(str(out), shown(out))
     return found | {"table": table, "opened": {name: open_run(of[0]) for name, of in folders.items()}}
 

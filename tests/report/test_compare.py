@@ -2,17 +2,21 @@
 
 import json
 from concurrent.futures import ThreadPoolExecutor
-from importlib import import_module
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from PIL import Image
+from toy import toy_task
 from toy_folder import flags
 
 from s4kit.cli import main
 from s4kit.errors import S4Error
-from s4kit.report import figures, html, plots, text
+from s4kit.methods import files, get
+from s4kit.report import figures, html, plots, text, trainings
 from s4kit.report.figures import collect
+from s4kit.report.selection import buildable, choose, families, remarks
 from s4kit.report.setup import Plan, match
 
 
@@ -132,18 +136,97 @@ def test_text_tables_align_wide_letters():
     assert text.duration(3725) == "1 h 02 min" and text.size(1.5e9) == "1.5 GB" and text.percent(float("nan")) == "—"
 
 
-def test_a_failed_training_stops_the_others(monkeypatch):
-    module, stopped = import_module("s4kit.report.compare"), []
+@pytest.fixture()
+def broken(monkeypatch):
+    """`fixmatch` fails in its second step."""
+    from s4kit.methods import get
 
-    def one(plan, *rest, progress):
-        raise S4Error("broken") if plan.method == "bad" else KeyboardInterrupt
+    def fail(self, batch, clock):
+        if clock.step:
+            raise RuntimeError("no <such> thing")
+        return whole(self, batch, clock)
 
-    monkeypatch.setattr(module, "ProcessPoolExecutor", lambda jobs, *rest: ThreadPoolExecutor(1))
-    monkeypatch.setattr(module, "_train_one", one)
-    monkeypatch.setattr(module, "_stop", lambda pool: stopped.append(pool.shutdown(wait=False, cancel_futures=True)))
-    with pytest.raises(S4Error, match="broken"):
-        module._train_parallel([(Plan(name, {}), 0, None, False) for name in ("bad", "good")], 2, 2)
+    whole = get("fixmatch").losses
+    monkeypatch.setattr(get("fixmatch"), "losses", fail)
+    return monkeypatch
+
+
+@pytest.mark.parametrize("jobs", (1, 2))
+def test_a_failed_training_does_not_stop_the_others(broken, squares, tmp_path, capsys, jobs):
+    if jobs == 2:  # in threads, so that the processes know the broken method, too
+        broken.setattr(trainings, "ProcessPoolExecutor", lambda jobs, *rest: ThreadPoolExecutor(1))
+    argv = ["compare", "fixmatch", *flags(squares, 2), "--out", str(tmp_path), "--jobs", str(jobs)]
+    assert main([*argv, "--json"]) == 1
+    found = json.loads(capsys.readouterr().out)
+    assert [m["method"] for m in found["methods"]] == ["supervised", "supervised_strong"] and not found["ok"]
+    assert [(f["method"], f["error"]) for f in found["failed"]] == [("fixmatch", "RuntimeError: no <such> thing")]
+    assert "in fail" in (tmp_path / "failed" / "fixmatch-seed0.txt").read_text()
+    assert "FAILED: RuntimeError: no &lt;such&gt; thing" in (tmp_path / "report.html").read_text()
+    broken.undo()
+    assert main([*argv, "--json", "--jobs", "1"]) == 0  # the same command trains what failed
+    assert [m["method"] for m in json.loads(capsys.readouterr().out)["methods"]][-1] == "fixmatch"
+    assert not list((tmp_path / "failed").iterdir())
+
+
+def test_where_every_training_fails_the_command_does(broken, squares, tmp_path, capsys):
+    assert main(["compare", "fixmatch", "--no-baselines", *flags(squares, 2), "--out", str(tmp_path)]) == 2
+    assert "no <such> thing" in capsys.readouterr().err
+
+
+def test_a_killed_process_ends_the_comparison(monkeypatch, tmp_path):
+    stopped = []
+
+    def one(plan, *rest, **more):
+        raise BrokenProcessPool("killed")
+
+    monkeypatch.setattr(trainings, "ProcessPoolExecutor", lambda jobs, *rest: ThreadPoolExecutor(1))
+    monkeypatch.setattr(trainings, "_train_one", one)
+    monkeypatch.setattr(trainings, "_stop", lambda pool: stopped.append(pool.shutdown(wait=False, cancel_futures=True)))
+    with pytest.raises(BrokenProcessPool):
+        trainings.train_all([(Plan(name, {}), 0, None, False) for name in ("bad", "good")], 2, 2, tmp_path)
     assert stopped
+
+
+# ---- families ----
+
+
+def test_a_family_is_all_its_methods_once():
+    found = choose(["supervised", "unimatch"], ["consistency"])
+    of = [name for name, path in files().items() if ".consistency." in path]
+    assert found[:2] == ["supervised", "unimatch"] and sorted(found[1:]) == sorted(of) and len(of) >= 28
+    years = [get(name).card.year for name in found[2:]]
+    assert years == sorted(years)
+
+
+@pytest.mark.parametrize("argv, said", ((["--family", "consistancy"], "consistency"), ([], "--family")))
+def test_a_family_that_is_none(argv, said, capsys):
+    assert main(["compare", *argv, "--data", "scenes"]) == 2
+    assert said in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_a_whole_family_trains(squares, tmp_path, capsys):
+    argv = ["compare", "--family", "consistency", "--no-baselines", *flags(squares, 2), "--data-option"]
+    assert main([*argv, "cover=1", "--evaluate-every", "2", "--out", str(tmp_path), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert {m["method"] for m in found["methods"]} == set(families()["consistency"])
+    assert found["failed"] == [] and found["left_out"] == []
+    assert any(said.startswith("uscs: draws 2 times") for said in found["remarks"])
+    assert all(said in (tmp_path / "report.html").read_text() for said in found["remarks"] if "'" not in said)
+
+
+def test_what_the_shared_network_does_not_fit_is_named():
+    task = toy_task()
+    aux = Plan("fixmatch", {}, {"net": "tiny(aux=True)"})
+    found, method = buildable(aux, task, named=True)
+    assert found.options == {"net": "tiny"} and method.student.aux is None
+    assert remarks(aux, found, method) == ["fixmatch: trains no auxiliary head, so its network has none."]
+    kept, method = buildable(replace(aux, method="ael"), task, named=False)
+    assert kept.options == aux.options and method.student.aux is not None
+    cannot = replace(aux, method="cac", options={"net": "tiny(decoder='psp')"})
+    assert "psp" in buildable(cannot, task, named=False)[1]
+    with pytest.raises(S4Error, match="psp"):
+        buildable(cannot, task, named=True)
 
 
 def test_a_method_that_looks_at_the_validation_set_is_marked():
