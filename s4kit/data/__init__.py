@@ -1,11 +1,13 @@
 """What an image and a label are: data sets by name, splits, reading. Everything is uint8 from here to the views."""
 
 from .checks import Report, check
+from .coco_masks import make_coco_masks
 from .decode import convert_labels
 from .load import load, load_arrays
 from .registry import dataset, get, names, table
 from .sources import Cached, FileSource, MemorySource
 from .task import VOID, Evaluation, Sample, Source, Task
+from .voc_merge import Merged, merge_sbd
 
 __all__ = [
     "VOID",
@@ -13,6 +15,7 @@ __all__ = [
     "Evaluation",
     "FileSource",
     "MemorySource",
+    "Merged",
     "Report",
     "Sample",
     "Source",
@@ -23,6 +26,8 @@ __all__ = [
     "get",
     "load",
     "load_arrays",
+    "make_coco_masks",
+    "merge_sbd",
     "names",
     "table",
 ]

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
 from ..errors import S4Error
 from .catalog import Catalog, need_folder
-from .download import fetch, manifest
+from .download import Progress, fetch, manifest
 from .palettes import CAMVID
 from .sources import FileSource, cached, id_table
 
@@ -92,7 +92,7 @@ def get_camvid(
     root: str | os.PathLike,
     test: bool = False,
     mirrors: Sequence[str] = MIRRORS,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> Path:
     """Download CamVid (about 240 MB) to `root`; files that are there stay, so that a second call goes on.
 
@@ -100,7 +100,7 @@ def get_camvid(
         root: the folder to fill.
         test: the 233 test images too.
         mirrors: addresses of the folder CamVid of the tutorial's repository.
-        progress: called with (files done, files in all).
+        progress: called with (done, of how many, "files").
 
     Raises:
         S4Error: no mirror works, or the files are not those of the pinned commit.
@@ -134,7 +134,7 @@ def _fetch_all(
     names: Sequence[str],
     mirrors: Sequence[str],
     manual: str,
-    progress: Callable[[int, int], None] | None,
+    progress: Progress | None,
 ) -> None:
     with ThreadPoolExecutor(8) as pool:
         jobs = [pool.submit(fetch, folder / n, [f"{m}/{n}" for m in mirrors], None, manual) for n in names]
@@ -142,7 +142,7 @@ def _fetch_all(
             for done, job in enumerate(as_completed(jobs), 1):
                 job.result()
                 if progress:
-                    progress(done, len(jobs))
+                    progress(done, len(jobs), "files")
         except BaseException:  # one failure, or Ctrl-C, ends all
             pool.shutdown(cancel_futures=True)
             raise

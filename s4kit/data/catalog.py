@@ -51,6 +51,7 @@ class DataSet:
         manual: how to come by it by hand.
         images: "367 train, 101 val", for tables.
         marker: a path below the root by which it is recognised; None for embedded sets.
+        expected: how many images "train" and "val" have when nothing is missing.
     """
 
     name: str
@@ -61,6 +62,7 @@ class DataSet:
     marker: tuple[str, ...] | None = None
     get: Callable[..., Path] | None = None
     manual: str = ""
+    expected: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
 
     def default_root(self) -> Path:
         """Where it lies unless told: $S4KIT_DATA/NAME, by default ./data/NAME."""

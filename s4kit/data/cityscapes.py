@@ -3,18 +3,29 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from ..errors import S4Error
+from .archives import CITYSCAPES, Archive, obtain
 from .catalog import Catalog, need_folder
 from .decode import decode_label, map_ids
-from .palettes import CITYSCAPES
+from .download import Progress
+from .palettes import CITYSCAPES as CLASSES
 from .sources import FileSource, cached, id_table
 from .task import VOID, Evaluation
 
 EXPECTED = "ROOT/leftImg8bit/{train,val}/CITY/*_leftImg8bit.png and ROOT/gtFine/{train,val}/CITY/*_gtFine_labelIds.png"
+MANUAL = (
+    "Cityscapes needs a free account:\n"
+    "  1. register at https://www.cityscapes-dataset.com/register/ (confirmed by hand: it may take days)\n"
+    "  2. pip install cityscapesscripts\n"
+    "  3. mkdir -p {root}; csDownload -d {root} gtFine_trainvaltest.zip leftImg8bit_trainvaltest.zip (11.5 GB; it asks "
+    "for the account and checks the md5; after a cut: the same with -r, one file at a time)\n"
+    "  4. s4kit data get cityscapes --root {root} unpacks both (train and val) there"
+)
 _TRAIN_IDS, _LABEL_IDS = "_gtFine_labelTrainIds.png", "_gtFine_labelIds.png"
 
 
@@ -22,14 +33,14 @@ class CityscapesSource(FileSource):
     """Label maps are train ids, or label ids that are mapped to train ids on reading."""
 
     def _stored(self, path: str) -> np.ndarray:
-        table = id_table(len(CITYSCAPES)) if path.endswith(_TRAIN_IDS) else label_id_table()
+        table = id_table(len(CLASSES)) if path.endswith(_TRAIN_IDS) else label_id_table()
         return map_ids(decode_label(path), table, path)
 
 
 def label_id_table() -> np.ndarray:
     """(256,) from Cityscapes' label id (0..33, and -1 stored as 255) to train id; void where it is not scored."""
     ids = dict.fromkeys(range(34), VOID)
-    ids.update({stored: train for train, (stored, _) in enumerate(CITYSCAPES.values())})
+    ids.update({stored: train for train, (stored, _) in enumerate(CLASSES.values())})
     return id_table(ids)
 
 
@@ -49,8 +60,8 @@ def open_cityscapes(root: str | os.PathLike, size: float | int | None = None, ca
         raise S4Error(f"Cityscapes: {len(unmasked)} val images have no label in gtFine/val (first: {unmasked[0]}).")
     return Catalog(
         name="cityscapes",
-        classes=tuple(CITYSCAPES),
-        palette=tuple(colour for _, colour in CITYSCAPES.values()),
+        classes=tuple(CLASSES),
+        palette=tuple(colour for _, colour in CLASSES.values()),
         train=cached(train, cache),
         val=cached(val, cache),
         crop=801,
@@ -75,4 +86,20 @@ def _source(folder: Path, split: str, size: float | int | None) -> CityscapesSou
             labels.append(f"gtFine/{split}/{city}/{frame}{kind}" if kind else None)
     if not ids:
         raise S4Error(f"Cityscapes: {pictures} holds no *_leftImg8bit.png. Expected: {EXPECTED}.")
-    return CityscapesSource(ids, images, labels, str(folder), len(CITYSCAPES), size)
+    return CityscapesSource(ids, images, labels, str(folder), len(CLASSES), size)
+
+
+def get_cityscapes(
+    root: str | os.PathLike, archives: Sequence[Archive] = CITYSCAPES, progress: Progress | None = None
+) -> Path:
+    """Unpack the two archives of Cityscapes that lie in `root`; they cannot be fetched without an account.
+
+    Raises:
+        S4Error: they are not there (says how to come by them), or are damaged.
+    """
+    folder = Path(root)
+    for archive in archives:
+        if not archive.there(folder) and not (folder / archive.name).is_file():
+            raise S4Error(f"{folder / archive.name} is not there. {MANUAL.format(root=folder)}")
+    obtain(folder, archives, progress)
+    return folder

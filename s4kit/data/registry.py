@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from pathlib import Path
 
 from ..errors import S4Error, closest
+from .ade20k import get_ade20k, open_ade20k
 from .camvid import get_camvid, open_camvid
 from .catalog import DataSet
-from .cityscapes import open_cityscapes
+from .cityscapes import MANUAL, get_cityscapes, open_cityscapes
+from .coco import get_coco, open_coco
+from .download import Progress
 from .folder import open_folder
 from .scenes import open_scenes
-from .voc import open_voc
+from .voc import get_voc, open_voc
 
 DATASETS: dict[str, DataSet] = {
     d.name: d
@@ -32,6 +34,7 @@ DATASETS: dict[str, DataSet] = {
             "367 train, 101 val, 233 test, 480 x 360",
             marker=("train.txt", "CamVid/train.txt"),
             get=get_camvid,
+            expected={"train": (367,), "val": (101, 233)},
         ),
         DataSet(
             "voc",
@@ -40,11 +43,8 @@ DATASETS: dict[str, DataSet] = {
             21,
             "1464 train (10582 with SBD), 1449 val, about 500 x 375",
             marker=("JPEGImages", "VOC2012/JPEGImages", "VOCdevkit/VOC2012/JPEGImages"),
-            manual=(
-                "Unpack VOCtrainval_11-May-2012.tar (the original host, host.robots.ox.ac.uk, is often down; "
-                "mirrors carry the same file) there; for 10582 training images add the folder SegmentationClassAug "
-                "and ImageSets/Segmentation/trainaug.txt"
-            ),
+            get=get_voc,
+            expected={"train": (1464, 10582), "val": (1449,)},
         ),
         DataSet(
             "cityscapes",
@@ -53,10 +53,29 @@ DATASETS: dict[str, DataSet] = {
             19,
             "2975 train, 500 val, 2048 x 1024",
             marker=("leftImg8bit",),
-            manual=(
-                "Cityscapes needs a free account: download leftImg8bit_trainvaltest.zip and gtFine_trainvaltest.zip "
-                "from https://www.cityscapes-dataset.com and unpack both there"
-            ),
+            get=get_cityscapes,
+            manual=MANUAL,
+            expected={"train": (2975,), "val": (500,)},
+        ),
+        DataSet(
+            "coco",
+            "COCO 2017, background and its 80 things, drawn from the instances",
+            open_coco,
+            81,
+            "118287 train, 5000 val, about 640 x 480",
+            marker=("train2017", "images/train2017"),
+            get=get_coco,
+            expected={"train": (118287,), "val": (5000,)},
+        ),
+        DataSet(
+            "ade20k",
+            "scenes in- and outdoors, the 150 classes of the scene parsing challenge",
+            open_ade20k,
+            150,
+            "20210 train, 2000 val",
+            marker=("ADEChallengeData2016/images", "annotations/training"),
+            get=get_ade20k,
+            expected={"train": (20210,), "val": (2000,)},
         ),
         DataSet(
             "folder",
@@ -93,6 +112,7 @@ def table() -> list[dict]:
     for entry in DATASETS.values():
         found = entry.found() if entry.marker else None
         how = f"s4kit data get {entry.name}" if entry.get else entry.manual or "embedded: nothing to get"
+        how += " (says what to do: it needs an account)" if entry.get and entry.manual else ""
         rows.append(
             {
                 "name": entry.name,
@@ -106,21 +126,19 @@ def table() -> list[dict]:
     return rows
 
 
-def get(
-    name: str, root: str | os.PathLike | None = None, progress: Callable[[int, int], None] | None = None, **options
-) -> Path:
+def get(name: str, root: str | os.PathLike | None = None, progress: Progress | None = None, **options) -> Path:
     """Download a data set to `root` (by default $S4KIT_DATA/NAME or ./data/NAME) and return that folder.
 
     Args:
-        name: the data set.
+        name: the data set; "sbd" is the second half of voc.
         root: the folder to fill.
-        progress: called with (files done, files in all).
+        progress: called with (done, of how many, of what).
         options: of the data set, such as `test=True` of camvid.
 
     Raises:
         S4Error: it cannot be downloaded; says how to come by it.
     """
-    entry = dataset(name)
+    entry = dataset("voc" if name == "sbd" else name)
     folder = Path(root) if root is not None else entry.default_root()
     if entry.get is None:
         what = f"{entry.manual} ({folder})." if entry.manual else "It is embedded: nothing to get."

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from typing import Any
 
 from .text import table
@@ -41,13 +42,41 @@ def fetch(name: str, root: str | None) -> dict[str, Any]:
     """Download a data set with a counter on stderr."""
     from ..data import registry
 
-    def counter(done: int, total: int) -> None:
-        end = "\n" if done == total else ""
-        print(f"\r{name}: {done} of {total} files", end=end, file=sys.stderr, flush=True)
-
-    folder = registry.get(name, root, progress=counter)
-    print(f"{name} lies in {folder}. Check it: s4kit data check {name} --root {folder}")
+    counter = _Counter(name)
+    try:
+        folder = registry.get(name, root, progress=counter)
+    finally:
+        counter.end()
+    known = "voc" if name == "sbd" else name
+    print(f"{name} lies in {folder}. Check it: s4kit data check {known} --root {folder}")
     return {"name": name, "root": str(folder)}
+
+
+class _Counter:
+    """One line on stderr, rewritten; a new line for each kind of thing that is counted."""
+
+    def __init__(self, name: str) -> None:
+        self.name, self.what, self.begun, self.first = name, "", 0.0, 0
+
+    def __call__(self, done: int, total: int, what: str) -> None:
+        if what != self.what:
+            self.end()
+            self.what, self.begun, self.first = what, time.monotonic(), done
+        passed = time.monotonic() - self.begun
+        speed = (done - self.first) / passed if passed > 2 else 0.0
+        left = f", {speed:.1f} a second, {_minutes((total - done) / speed)} left" if speed and done < total else ""
+        of = f" of {total}" if total else ""
+        print(f"\r\033[K{self.name}: {done}{of} {what}{left}", end="", file=sys.stderr, flush=True)
+
+    def end(self) -> None:
+        """Leave the line as it stands."""
+        if self.what:
+            print(file=sys.stderr, flush=True)
+        self.what = ""
+
+
+def _minutes(seconds: float) -> str:
+    return f"{seconds / 60:.0f} min" if seconds > 90 else f"{seconds:.0f} s"
 
 
 def check(name: str, root: str | None, labelled: str | None) -> dict[str, Any]:
