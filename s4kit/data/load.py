@@ -14,6 +14,7 @@ from torch import Tensor
 from ..errors import S4Error
 from .catalog import Catalog, DataSet, public
 from .palettes import distinct
+from .published import is_name, rows_under
 from .registry import dataset
 from .sources import MemorySource, parse_size
 from .splits import Labelled, count_of, draw, is_list, read_list, rows_of
@@ -39,9 +40,11 @@ def load(
     Args:
         name: see `names()` and `table()`.
         root: where it lies; by default $S4KIT_DATA/NAME or ./data/NAME. Embedded sets have none.
-        labelled: a fraction ("1/16", 0.0625; rounds up: 1/16 of 367 is 23), a count (23), "all", a list of ids, or the
-            path of a text file of ids. By default what suits the data set (scenes 16, others 1/16).
-        unlabelled: a list or file of ids; by default every other training image.
+        labelled: a fraction ("1/16", 0.0625; rounds up: 1/16 of 367 is 23), a count (23), "all", a list of ids, the
+            path of a text file of ids, or a published split ("voc/classic/183"; `s4.splits.table()` lists them). By
+            default what suits the data set (scenes 16, others 1/16).
+        unlabelled: a list or file of ids; by default every other training image, under a published split those of its
+            protocol.
         crop: side of the square training crop in pixels; by default what suits the data set.
         size: resize every image once at reading, train and val alike: a factor (0.5) or a short side in pixels (180).
             Scores are then scores at that resolution, and `Task.protocol` says so.
@@ -140,8 +143,11 @@ def _split(
     """The task of a catalog; its own `config` is the given one and the split's, {} where nothing can be reopened."""
     labelled = catalog.labelled if labelled is None else labelled
     cover = catalog.cover if cover is None else cover
-    rows, words = _labelled_rows(catalog, labelled, seed, cover)
-    rest, more = _unlabelled_rows(catalog, rows, unlabelled, overlap)
+    if is_name(labelled):
+        labelled, rows, rest, words, more = _published_rows(catalog, labelled, unlabelled, overlap, config.get("root"))
+    else:
+        rows, words = _labelled_rows(catalog, labelled, seed, cover)
+        rest, more = _unlabelled_rows(catalog, rows, unlabelled, overlap)
     scale = catalog.scale if scale is None else tuple(float(s) for s in scale)
     resized = f"resized by {size}" if isinstance(size, float) else f"short side {size}"
     at = f"{resized}, scored at that size" if size is not None else ""
@@ -188,14 +194,32 @@ def _scale(scale: Sequence[float]) -> tuple[float, ...]:
     return tuple(float(factor) for factor in scale)
 
 
+def _published_rows(
+    catalog: Catalog, name: str, unlabelled: Labelled | None, overlap: bool, root: str | None
+) -> tuple[str, list[int], list[int], str, str]:
+    """The canonical name, rows of labelled and of unlabelled images, and the words that describe both."""
+    split, rows, rest, every = rows_under(name, catalog.name, catalog.train, root)
+    _need_labels(catalog, rows, split.name)
+    if unlabelled is not None:
+        rest, more = _unlabelled_rows(catalog, rows, unlabelled, overlap)
+        return split.name, rows, rest, f"{split.name} ({split.count} labelled)", more
+    if overlap:
+        return split.name, rows, every, split.protocol, f"all {len(every)} used unlabelled"
+    return split.name, rows, rest, split.protocol, ""
+
+
+def _need_labels(catalog: Catalog, rows: Sequence[int], where: str) -> None:
+    without = [row for row in rows if row in catalog.maskless]
+    if without:
+        raise S4Error(f"{where}: {catalog.train.ids[without[0]]} is listed as labelled but has no label map.")
+
+
 def _labelled_rows(catalog: Catalog, labelled: Labelled, seed: int, cover: int) -> tuple[list[int], str]:
     """Rows of the labelled images and the words that describe the draw."""
     if is_list(labelled):
         ids, where = read_list(labelled)
         rows = rows_of(ids, catalog.train, catalog.val, where)
-        bare_rows = [row for row in rows if row in catalog.maskless]
-        if bare_rows:
-            raise S4Error(f"{where}: {catalog.train.ids[bare_rows[0]]} is listed as labelled but has no label map.")
+        _need_labels(catalog, rows, where)
         return rows, f"{len(rows)} labelled of {os.path.basename(where)}"
     able = [row for row in range(len(catalog.train)) if row not in catalog.maskless]
     if not able:
