@@ -265,7 +265,7 @@ def _queue(rng: Generator, held: int, new: int, size: int) -> dict[str, Any]:
 
 PUSH = Exercise(
     key="u2pl.push",
-    asks="The bank of a class after new keys (n, D) are appended: first in, first out, at most `size` rows, no gradient.",
+    asks="The bank of a class after new keys (n, D) are appended: first in, first out, at most `size` rows.",
     prototype="push(bank, keys, size)",
     reference=_push,
     cases=lambda rng: [
@@ -324,8 +324,8 @@ def _contrast(rng: Generator, anchors: int = 3, negatives: int = 5, temperature:
 
 INFO_NCE = Exercise(
     key="u2pl.info_nce",
-    asks="InfoNCE of anchors (n, D), one positive (D,) and negatives (n, k, D) each: cosine similarities / temperature, the "
-    "positive among positive and negatives, mean over anchors.",
+    asks="InfoNCE of anchors (n, D), one positive (D,) and negatives (n, k, D) each: cosine similarities / temperature, "
+    "the positive among positive and negatives, mean over anchors.",
     prototype="info_nce(anchor, positive, negative, temperature)",
     reference=_info_nce,
     cases=lambda rng: [
