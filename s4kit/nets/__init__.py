@@ -14,21 +14,22 @@ from torch import nn
 
 from ..errors import S4Error, closest
 from .backbones import KINDS, build, kind_of
+from .critic import Critic
 from .deeplab import DeepLabV3Plus, deeplabv3plus
 from .dpt import DPT, dpt
 from .ema import copy_of, ema, warm
 from .ensemble import Ensemble
 from .heads import CorrelationHead, ProjectionHead
 from .modes import bn_untouched, evaluating, frozen, set_training, sync_bn
-from .perturb import complementary_dropout, feature_dropout
+from .perturb import complementary_dropout, draw_statistics, feature_dropout
 from .psp import PSPShuffle, psp
 from .segnet import Decoded, Features, Fused, SegNet
 from .sgc import AttentionCam, grad_cam
 
 __all__ = [
-    "DPT", "AttentionCam", "CorrelationHead", "Decoded", "DeepLabV3Plus", "Ensemble", "Features", "Fused",
-    "ProjectionHead", "SegNet", "bn_untouched", "complementary_dropout", "copy_of", "deeplabv3plus", "ema",
-    "evaluating", "feature_dropout", "frozen", "grad_cam", "make", "names", "set_training", "sync_bn", "warm",
+    "DPT", "AttentionCam", "CorrelationHead", "Critic", "Decoded", "DeepLabV3Plus", "Ensemble", "Features", "Fused",
+    "ProjectionHead", "SegNet", "bn_untouched", "complementary_dropout", "copy_of", "deeplabv3plus", "draw_statistics",
+    "ema", "evaluating", "feature_dropout", "frozen", "grad_cam", "make", "names", "set_training", "sync_bn", "warm",
 ]  # fmt: skip
 
 DECODER_OPTIONS = {"aux", *signature(DeepLabV3Plus).parameters} - {"low", "high", "classes"}

@@ -48,11 +48,23 @@ class Backbone(nn.Module):
                     m.own_mode = True  # see modes.set_training
                     m.eval().requires_grad_(False)
 
-    def forward(self, x: Tensor | None, levels: tuple[Tensor, ...] = ()) -> tuple[Tensor, ...]:
-        """All levels of a normalised image; with `levels`, the image is not read and only those after are computed."""
+    def parts(self) -> list[nn.Module]:
+        """What is called as a whole, see `compiled`."""
+        return list(self.stages)
+
+    def forward(
+        self,
+        x: Tensor | None,
+        levels: tuple[Tensor, ...] = (),
+        after: Callable[[Tensor], Tensor] | None = None,
+    ) -> tuple[Tensor, ...]:
+        """All levels of a normalised image; with `levels`, the image is not read and only those after are computed.
+
+        `after` changes each level that is computed, and the next stage reads what it gives.
+        """
         for stage in self.stages[len(levels) :]:
             x = stage(levels[-1] if levels else x)
-            levels = (*levels, x)
+            levels = (*levels, after(x) if after else x)
         return levels
 
 

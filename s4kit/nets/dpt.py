@@ -33,13 +33,20 @@ class ViT(nn.Module):
         self.patch, self.channels = vit.patch_embed.patch_size[0], (vit.embed_dim,) * len(blocks)
         self.mean, self.std = tuple(mean), tuple(std)
 
-    def forward(self, x: Tensor | None, levels: tuple[Tensor, ...] = ()) -> tuple[Tensor, ...]:
+    def parts(self) -> list[nn.Module]:
+        """What is called as a whole, see `compiled`."""
+        return list(self.vit.blocks)
+
+    def forward(
+        self, x: Tensor | None, levels: tuple[Tensor, ...] = (), after: Callable[[Tensor], Tensor] | None = None
+    ) -> tuple[Tensor, ...]:
         """Maps (B, D, H / patch, W / patch) of a normalised image.
 
         Raises:
-            S4Error: `levels` are given; a level is normalised for the decoder, the next block cannot go on from it.
+            S4Error: `levels` or `after` are given; a level is normalised for the decoder, the next block cannot go on
+                from it.
         """
-        if levels:
+        if levels or after:
             raise S4Error("A DINOv2 encoder cannot resume after a level. Take a convolutional network for this method.")
         sides = [max(1, int(side / self.patch + 0.5)) * self.patch for side in x.shape[-2:]]
         if sides != list(x.shape[-2:]):

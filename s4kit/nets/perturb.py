@@ -59,3 +59,31 @@ def scale_noise(map: Tensor, noise: Tensor) -> Tensor:
 def hide(map: Tensor, keep: Tensor) -> Tensor:
     """(B, F, h, w) with zeros where `keep` (B, H, W) bool, brought to its size by nearest neighbour, is False."""
     return map * F.interpolate(keep[:, None].to(map.dtype), map.shape[-2:], mode="nearest")
+
+
+def shift_statistics(map: Tensor, noise: Tensor, strength: Tensor) -> Tensor:
+    """(B, F, h, w) whose channels get another mean and spread, as uncertain as these are over the batch.
+
+    With m and s the mean and standard deviation of a channel over an image, S_m and S_s the deviations of these over
+    the batch, n the noise and r the strength:   map + r n_s S_s / s (map - m) + r n_m S_m.
+    Its channels have the mean m + r n_m S_m and the deviation s + r n_s S_s. S_m and S_s are constants to the gradient,
+    and 0 where the batch is one image, which then stays as it is, as with r = 0, to the last bit (Li et al.,
+    "Uncertainty modeling for out-of-distribution generalization", ICLR 2022, arXiv 2202.03958).
+
+    Args:
+        noise: (2, B, F) normal draws n_m, n_s. strength: (B,) r of each image.
+    """
+    x = map.float()
+    m = x.mean((2, 3), keepdim=True)
+    s = (x.var((2, 3), correction=0, keepdim=True) + 1e-6).sqrt()
+    with torch.no_grad():
+        n_m, n_s = (noise.float() * strength[:, None])[..., None, None]
+        by, to = n_s * s.std(0, correction=0), n_m * m.std(0, correction=0)
+    return (x + by / s * (x - m) + to).to(map.dtype)
+
+
+def draw_statistics(map: Tensor, strength: float, chance: float) -> Tensor:
+    """`shift_statistics` with fresh draws; each image is left alone with probability 1 - `chance`."""
+    batch, width = map.shape[:2]
+    chosen = torch.rand(batch, device=map.device) < chance
+    return shift_statistics(map, torch.randn(2, batch, width, device=map.device), strength * chosen)

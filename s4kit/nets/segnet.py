@@ -99,7 +99,8 @@ class SegNet(nn.Module):
 
     Args:
         backbone: module with `mean`, `std` (per input channel, of images in [0, 1]) and
-            `forward(x, levels=()) -> tuple of levels`, which resumes after the levels given.
+            `forward(x, levels=(), after=None) -> tuple of levels`, which resumes after the levels given and changes
+            every level by `after`.
         decoder: module with `fuse(features) -> Fused`, `classify(map) -> (logits, embedding)`, `branch() -> module`
             (a new classifier of the same shape, for auxiliary decoders), `align_corners` and `fused_channels`.
         aux: module from `features.mid` to logits, or None.
@@ -122,11 +123,14 @@ class SegNet(nn.Module):
         """(B, C, H, W) in [0, 1] to what the backbone's weights expect. `encode` does this, and nothing else may."""
         return (image - self.mean) / self.std
 
-    def encode(self, image: Tensor, start: Features | None = None) -> Features:
-        """Features of an image (B, C, H, W) in [0, 1]; with `start`, only the levels after those of `start`."""
+    def encode(
+        self, image: Tensor, start: Features | None = None, after: Callable[[Tensor], Tensor] | None = None
+    ) -> Features:
+        """Features of an image (B, C, H, W) in [0, 1]; with `start`, only the levels after those of `start`; with
+        `after`, a perturbation behind every stage."""
         if start is None:
-            return Features(self.backbone(self.normalise(image)))
-        return Features(self.backbone(None, start.levels), start.extra)
+            return Features(self.backbone(self.normalise(image), after=after))
+        return Features(self.backbone(None, start.levels, after), start.extra)
 
     def fuse(self, features: Features) -> Fused:
         """Context and low-level features joined at stride 4."""
