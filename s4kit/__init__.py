@@ -31,6 +31,7 @@ _HOME = {
 }
 _MODULES = {m: m for m in ("data", "views", "nets", "methods", "engine", "report", "explore")}
 _MODULES["plots"] = "explore.plots"
+_MODULES["splits"] = "report.splits"
 
 __all__ = ["__version__", *_HOME, *_MODULES]
 
