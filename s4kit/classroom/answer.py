@@ -20,7 +20,8 @@ from torch import Tensor
 
 from .exercise import Case, Function
 
-KIT = str(Path(__file__).parents[1] / "methods")
+HERE = Path(__file__).parent
+KIT = (str(HERE.parent / "methods"), str(HERE / "exercises"))
 
 
 @dataclass
@@ -34,7 +35,7 @@ class Answer:
         error: what was raised, in words, "" if nothing; `unanswered` for the placeholder of a cut cell.
         gradients: of the sum of all values by input; None where none arrived.
         damaged: inputs that the call has changed.
-        calls: functions of the kit's methods that it went through.
+        calls: functions of the kit's methods and exercises that it went through.
         foreign: what happened with tensors of another device: "" (well), or in words.
     """
 
@@ -171,7 +172,7 @@ def _words(error: Exception, function: Function) -> str:
 
 
 class _Calls:
-    """Notes which functions of the kit's methods are entered."""
+    """Notes which functions of the kit's methods and exercises are entered."""
 
     def __init__(self, into: list[str]) -> None:
         self.into = into

@@ -23,7 +23,7 @@ class Case:
     Attributes:
         when: completes "it goes wrong when ...": "some pixels are void".
         inputs: arguments by name.
-        edge: half of the points are for the plain cases, half for the edges and the gradients.
+        edge: a mistake that shows only here costs half of the points.
     """
 
     when: str

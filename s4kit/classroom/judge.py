@@ -12,6 +12,7 @@ from .answer import Answer, answer
 from .exercise import Case, Exercise, Mistake
 
 DRAWS = 3  # of the cases
+COST = {"damage": 0.5, "gradient": 0.5, "stop": 0.5, "dtype": 0.1, "device": 0.1}  # else: all, at an edge the half
 
 
 @dataclass(frozen=True)
@@ -59,14 +60,18 @@ def calls(exercise: Exercise, seed: int = 0) -> list[Case]:
 
 
 def verdict(exercise: Exercise, cases: list[Case], answers: list[Answer]) -> Verdict:
-    """Judge the answers to `calls`, one per case; answers must be asked for with the exercise's learns and stops."""
+    """Judge the answers to `calls`, one per case; answers must be asked for with the exercise's learns and stops.
+
+    The share of the points falls by the dearest mistake: all for a wrong result, half at an edge, half for damaged
+    inputs and wrong gradients, a tenth for a wrong type or device.
+    """
     right = [answer(exercise.reference, case, exercise.learns, exercise.stops) for case in cases]
     findings: dict[str, Finding] = {}
-    failed = {False: False, True: False}
+    cost = 0.0
     for case, given, wanted in zip(cases, answers, right):
         found = _judge(exercise, case, given, wanted)
         if found:
-            failed[case.edge or found.kind in ("damage", "gradient", "stop", "dtype", "device")] = True
+            cost = max(cost, COST.get(found.kind, 0.5 if case.edge else 1.0))
             findings.setdefault(found.kind, found)
             if found.kind == "unanswered":
                 return Verdict([found], 0.0)
@@ -76,7 +81,7 @@ def verdict(exercise: Exercise, cases: list[Case], answers: list[Answer]) -> Ver
         findings[kind] = Finding(kind, known.words, findings[kind].case, known.name)
     ordered = [findings[k] for k in _ORDER if k in findings]
     used = sorted({name for given in answers for name in given.calls})
-    return Verdict(ordered, 0.0 if failed[False] else 0.5 if failed[True] else 1.0, used)
+    return Verdict(ordered, 1.0 - cost, used)
 
 
 _ORDER = ("raises", "form", "shape", "finite", "value", "damage", "gradient", "stop", "dtype", "device")

@@ -324,8 +324,8 @@ def _contrast(rng: Generator, anchors: int = 3, negatives: int = 5, temperature:
 
 INFO_NCE = Exercise(
     key="u2pl.info_nce",
-    asks="InfoNCE of anchors (n, D), one positive (D,) and negatives (n, k, D) each: cosine similarities / temperature, "
-    "the positive among positive and negatives, mean over anchors.",
+    asks="InfoNCE of anchors (n, D), one positive (D,) and negatives (n, k, D): cosine similarities / temperature, the "
+    "positive among positive and negatives, mean over anchors.",
     prototype="info_nce(anchor, positive, negative, temperature)",
     reference=_info_nce,
     cases=lambda rng: [

@@ -191,8 +191,8 @@ def _drop(features: Tensor, keep: Tensor, p: float) -> Tensor:
 
 DROP = Exercise(
     key="unimatch.drop_channels",
-    asks="Channel dropout of features (B, D, H, W) with drawn `keep` (B, D) of 0 and 1 and drop probability p, scaled so "
-    "that the expected value stays.",
+    asks="Channel dropout of features (B, D, H, W) with drawn `keep` (B, D) of 0 and 1 and drop probability p, scaled "
+    "so that the expected value stays.",
     prototype="drop_channels(features, keep, p)",
     reference=_drop,
     cases=lambda rng: [
@@ -279,8 +279,8 @@ def _agree(weak_logits: Tensor, strong_logits: Tensor, tau: float) -> Tensor:
 
 CONSISTENT = Exercise(
     key="unimatch.consistency",
-    asks="Design a number that tells how far weak-to-strong training has come: the share of the confident pixels of the "
-    "weak view (largest probability at least tau) on which the strong view gives the same class; 0 if there are none.",
+    asks="Design a number that tells how far weak-to-strong training has come: the share of the confident pixels of "
+    "the weak view (largest probability at least tau) on which the strong view has the same class; 0 if there are none.",
     prototype="consistency(weak_logits, strong_logits, tau)",
     reference=_agree,
     cases=lambda rng: [

@@ -1,0 +1,177 @@
+"""Hostile code gets nothing, and who comes after it is served."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+
+import pytest
+
+from s4kit.classroom import Exercise, find
+from s4kit.classroom.confine import Limits
+from s4kit.classroom.judge import calls, verdict
+from s4kit.classroom.sandbox import Sandbox, Stopped
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the confinement of other systems is weaker")
+
+QUICK = Limits(seconds=4, call=3, memory=1 << 30, file=1 << 20)
+ANSWER = """
+def confidence(teacher_logits, tau):
+    print("score: 100 of 100")
+    return (teacher_logits.softmax(1).max(1).values >= tau).to(teacher_logits.dtype).mean().detach()
+"""
+
+
+@pytest.fixture
+def box():
+    with Sandbox(QUICK) as made:
+        yield made
+
+
+def marks(box, name="confidence", key="cutmix.confidence"):
+    exercise = find(key)
+    assert isinstance(exercise, Exercise)
+    cases = calls(exercise, seed=5)
+    return verdict(
+        exercise, cases, [box.call(name, c, exercise.learns, exercise.stops, i == 0) for i, c in enumerate(cases)]
+    )
+
+
+def test_an_honest_answer_is_right(box):
+    assert box.cell(ANSWER) == ""
+    assert marks(box).passed
+    assert "score: 100" in box.output()
+
+
+def test_every_exercise_travels(box):
+    """Inputs of all kinds, generators included, reach the other process as they are."""
+    box.cell(
+        "from s4kit.classroom import find\nasked = find('cutmix.box').reference\nother = find('u2pl.percent').reference"
+    )
+    found = marks(box, "asked", "cutmix.box")
+    assert found.passed
+    assert marks(box, "other", "u2pl.percent").passed
+
+
+def test_an_error_is_told_with_its_line(box):
+    box.cell("def confidence(teacher_logits, tau):\n    return teacher_logits @ tau.T")
+    words = marks(box).findings[0].words
+    assert "AttributeError" in words and "return teacher_logits @ tau.T" in words
+
+
+def test_a_missing_function(box):
+    assert "not defined" in marks(box).findings[0].words
+
+
+def denied(box, what):
+    if what not in box.denied:
+        pytest.skip(f"this system does not deny {what}")
+
+
+def test_no_network(box):
+    denied(box, "network")
+    said = box.cell("import socket\ns = socket.socket()\ns.settimeout(2)\ns.connect(('198.51.100.1', 80))")
+    assert "unreachable" in said
+
+
+def test_no_foreign_files(box, tmp_path):
+    denied(box, "files outside its folder")
+    secret = tmp_path / "answers.txt"
+    secret.write_text("42")
+    os.chmod(secret, 0o666)
+    os.chmod(tmp_path, 0o777)
+    for source in (
+        f"open({str(secret)!r}).read()",
+        f"open({str(secret)!r}, 'w')",
+        f"import os; os.remove({str(secret)!r})",
+        f"import shutil; shutil.rmtree({str(tmp_path)!r})",
+        "open('/proc/1/environ').read()",
+    ):
+        assert box.cell(source) != ""
+    assert secret.read_text() == "42"
+    assert box.cell("open('mine.txt', 'w').write('fine')") == ""
+
+
+def test_endless_loops_end(box):
+    began = time.monotonic()
+    with pytest.raises(Stopped, match="longer than 4 s"):
+        box.cell("while True: pass")
+    assert time.monotonic() - began < 10
+
+
+def test_a_call_that_hangs_ends(box):
+    box.cell("import time\ndef confidence(teacher_logits, tau): time.sleep(1000)")
+    with pytest.raises(Stopped, match="longer than 3 s"):
+        marks(box)
+
+
+def test_too_much_memory(box):
+    assert "allocate" in box.cell("import torch\nheld = torch.ones(1 << 30)")
+    assert box.cell("held = bytearray(3 << 30)").startswith("MemoryError")
+
+
+def test_a_large_file(box):
+    assert "OSError" in box.cell("open('big', 'wb').write(bytes(8 << 20))")
+
+
+def test_forks_are_few_and_die_with_it(box):
+    denied(box, "other processes")
+    said = box.cell(
+        "import os, time\nfor _ in range(500):\n    if os.fork() == 0:\n        os.setsid(); time.sleep(1000)"
+    )
+    assert "BlockingIOError" in said
+    inner = [int(pid) for pid in os.listdir("/proc") if pid.isdigit() and _cwd(pid) == str(box.folder)]
+    assert inner
+    box.kill()
+    for _ in range(100):
+        if not (alive := [pid for pid in inner if _cwd(pid) == str(box.folder)]):
+            break
+        time.sleep(0.1)
+    assert not alive
+
+
+def _cwd(pid):
+    try:
+        return os.readlink(f"/proc/{pid}/cwd")
+    except OSError:
+        return ""
+
+
+@pytest.mark.parametrize("source", ["import os; os._exit(0)", "import ctypes; ctypes.string_at(0)"])
+def test_a_process_that_ends_itself(box, source):
+    with pytest.raises(Stopped):
+        box.cell(source)
+        box.cell("1 + 1")
+
+
+def test_sys_exit_is_only_an_error(box):
+    assert "SystemExit" in box.cell("import sys; sys.exit(0)")
+    assert box.cell("x = 1") == ""
+
+
+def test_patching_the_checker_changes_nothing(box):
+    box.cell(
+        "import s4kit.classroom.judge as judge, s4kit.classroom.check as check, torch\n"
+        "judge.verdict = lambda *a: judge.Verdict()\ncheck.check = lambda *a, **k: True\n"
+        "torch.allclose = torch.equal = lambda *a, **k: True\n"
+        "def confidence(teacher_logits, tau): return torch.tensor(0.5)"
+    )
+    assert not marks(box).passed
+
+
+def test_a_forged_message_is_no_answer(box):
+    box.cell(
+        "import gc\nfrom multiprocessing.connection import Connection\n"
+        "def confidence(teacher_logits, tau):\n"
+        "    for one in gc.get_objects():\n"
+        "        if isinstance(one, Connection): one.send_bytes(b'full points')\n"
+        "    raise SystemExit"
+    )
+    with pytest.raises(Stopped, match="no answer"):
+        marks(box)
+
+
+def test_borrowed_answers_are_noticed(box):
+    box.cell("from s4kit.classroom import find\nconfidence = find('cutmix.confidence').reference")
+    assert marks(box).calls
