@@ -280,7 +280,7 @@ def _agree(weak_logits: Tensor, strong_logits: Tensor, tau: float) -> Tensor:
 CONSISTENT = Exercise(
     key="unimatch.consistency",
     asks="Design a number that tells how far weak-to-strong training has come: the share of the confident pixels of "
-    "the weak view (largest probability at least tau) on which the strong view has the same class; 0 if there are none.",
+    "the weak view (largest probability at least tau) on which the strong view has the same class; 0 if none.",
     prototype="consistency(weak_logits, strong_logits, tau)",
     reference=_agree,
     cases=lambda rng: [
