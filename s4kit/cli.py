@@ -138,9 +138,10 @@ def parser() -> argparse.ArgumentParser:
 
     command("methods", commands.methods, "List the methods.")
 
-    data = command("data", commands.data, "List, fetch or check data sets.")
-    data.add_argument("action", choices=("list", "get", "check"))
-    data.add_argument("name", nargs="?", metavar="NAME")
+    data = command("data", commands.data, "List, fetch or check data sets; list and compare published splits.")
+    data.add_argument("action", choices=("list", "get", "check", "splits"))
+    data.add_argument("name", nargs="?", metavar="NAME", help="a data set; of splits: a data set or a published split")
+    data.add_argument("other", nargs="?", metavar="NAME2", help="splits: compare it with this one")
     data.add_argument("--root", metavar="DIR", help="where it lies, or is to lie")
     data.add_argument("--labelled", help="check this split, too")
 
@@ -175,6 +176,7 @@ def _training_flags(new: argparse.ArgumentParser) -> None:
     data.add_argument("--data", metavar="NAME", help="see `s4kit data list`")
     data.add_argument("--root", metavar="DIR", help="where the data set lies")
     data.add_argument("--labelled", metavar="1/16", help="share, count or list file of labelled images")
+    data.add_argument("--split", metavar="LIST", help="a published split: classic/183, 1_8 (`s4kit data splits`)")
     data.add_argument("--split-seed", type=int, metavar="S", help="of the labelled / unlabelled split (default 0)")
     data.add_argument("--size", metavar="S", help="resize images once: a factor (0.5) or a short side in pixels (180)")
     data.add_argument(

@@ -21,12 +21,14 @@ _FIT = (
 
 def _given(a: argparse.Namespace, anew: bool = True) -> tuple[dict, dict, dict]:
     """What the user asked for: of the task, of the method, of `fit`; what begins anew needs a data set."""
+    from .data.split_names import flagged
     from .report.setup import parse_options
 
     if anew and not a.data:
         raise S4Error("Say which data set: --data NAME (`s4kit data list` lists them; scenes needs no download).")
     task = {name: getattr(a, flag) for flag, name in _TASK.items() if getattr(a, flag) is not None}
-    task |= parse_options(a.data_option)
+    labelled = flagged(a.split, a.labelled, a.data, a.split_seed)
+    task |= ({} if labelled is None else {"labelled": labelled}) | parse_options(a.data_option)
     options = ({"net": a.backbone} if a.backbone else {}) | parse_options(a.option)
     fit = {name: getattr(a, name) for name in _FIT if getattr(a, name, None) is not None}
     if {"steps", "epochs"} <= fit.keys():
@@ -104,6 +106,10 @@ def methods(a: argparse.Namespace) -> list[dict[str, Any]]:
 def data(a: argparse.Namespace) -> Any:
     from .report import listing
 
+    if a.other and a.action != "splits":
+        raise S4Error(f"s4kit data {a.action} takes one name, not {a.name} and {a.other}.")
+    if a.action == "splits":
+        return listing.splits(a.name, a.other, a.root)
     if a.action == "list":
         return listing.datasets()
     if not a.name:

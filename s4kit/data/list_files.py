@@ -87,20 +87,39 @@ def read(wanted: ListFile, source: str | os.PathLike | None = None, beside: str 
     Raises:
         S4Error: not to be had, or what is there is not the published list; says what to do by hand.
     """
-    source = source if source is not None else os.environ.get(STAND_IN) or None
-    if source is not None and not str(source).startswith(("http://", "https://")):
+    source = _stand_in(source)
+    if source is not None and not _is_address(source):
         return _from_folder(wanted, Path(source).expanduser())
-    kept = splits_folder() / wanted.file
-    spare = cache_folder()
-    folders = [splits_folder(), *([Path(beside)] if beside else []), *([spare / "splits"] if spare else [])]
-    for path in dict.fromkeys(folder / wanted.file for folder in folders):
-        if path.is_file() and _why_not(path, wanted) is None:
-            return _ids(path, wanted)
+    here = kept(wanted, source, beside)
+    if here is not None:
+        return _ids(here, wanted)
     urls = wanted.urls(MIRRORS if source is None else [f"{str(source).rstrip('/')}/{{repo}}/{{commit}}/{{path}}"])
-    ids = _fetched(wanted, urls, kept)
-    for path in [kept, *([spare / "splits" / wanted.file] if spare else [])]:  # the second is found from any folder
-        _keep(path, ids)
+    ids = _fetched(wanted, urls)
+    for folder in _places()[:2]:  # the second is found from any folder
+        _keep(folder / wanted.file, ids)
     return ids
+
+
+def kept(wanted: ListFile, source: str | os.PathLike | None = None, beside: str | None = None) -> Path | None:
+    """The file on this machine that holds a list, and rightly; None where there is none. Arguments as in `read`."""
+    source = _stand_in(source)
+    folders = [Path(source).expanduser()] if source is not None and not _is_address(source) else _places(beside)
+    paths = (folder / wanted.file for folder in folders)
+    return next((path for path in paths if path.is_file() and _why_not(path, wanted) is None), None)
+
+
+def _stand_in(source: str | os.PathLike | None) -> str | os.PathLike | None:
+    return source if source is not None else os.environ.get(STAND_IN) or None
+
+
+def _is_address(source: str | os.PathLike) -> bool:
+    return str(source).startswith(("http://", "https://"))
+
+
+def _places(beside: str | None = None) -> list[Path]:
+    """Folders where fetched lists may be: that of the data, the user's cache, and one more."""
+    spare = cache_folder()
+    return [splits_folder(), *([spare / "splits"] if spare else []), *([Path(beside)] if beside else [])]
 
 
 def _from_folder(wanted: ListFile, folder: Path) -> tuple[str, ...]:
@@ -128,9 +147,10 @@ def _why_not(path: Path, wanted: ListFile) -> str | None:
     return None if found == wanted.sha256 else f"sha256 of its ids {found[:12]}..., published {wanted.sha256[:12]}..."
 
 
-def _fetched(wanted: ListFile, urls: Sequence[str], kept: Path) -> tuple[str, ...]:
+def _fetched(wanted: ListFile, urls: Sequence[str]) -> tuple[str, ...]:
     """The ids from the first address whose file is the published list."""
-    told = []
+    places = (folder / wanted.file for folder in _places())
+    told = [f"  {path}: not the published list ({_why_not(path, wanted)})" for path in places if path.is_file()]
     with tempfile.TemporaryDirectory() as folder:
         for number, url in enumerate(urls):
             path = Path(folder) / f"{number}.txt"
@@ -145,8 +165,8 @@ def _fetched(wanted: ListFile, urls: Sequence[str], kept: Path) -> tuple[str, ..
             told.append(f"  {url}: not the published list ({wrong})")
     raise S4Error(
         "\n".join([f"The published list {wanted.name} could not be fetched:", *told])
-        + f"\nBy hand: save {wanted.urls()[0]} as {kept} (as it is: its form is read), or set {STAND_IN} to a folder "
-        f"that holds it as {wanted.file}."
+        + f"\nBy hand: save {wanted.urls()[0]} as {splits_folder() / wanted.file} (as it is: its form is read), or set "
+        f"{STAND_IN} to a folder that holds it as {wanted.file}."
     )
 
 

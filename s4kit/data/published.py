@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import S4Error, closest
-from .list_files import ListFile, read
+from .list_files import ListFile, kept, read
 from .split_names import flagged, index, is_name, names, resolve
 from .task import Source
 
@@ -98,6 +98,11 @@ class Split:
         """For `Task.protocol`: the name and the counts."""
         both = f", {len(self.shared)} in both as published" if self.shared else ""
         return f"{self.name} ({self.count} labelled, {self.unlabelled_count} unlabelled of {self.trains_on}{both})"
+
+    def where(self) -> str | None:
+        """The file that holds the labelled list on this machine; None where it has not been fetched yet."""
+        path = kept(self.file, self.source, self.beside)
+        return None if path is None else str(path)
 
     def facts(self) -> dict[str, Any]:
         """All that is known without the list, for tables and JSON."""

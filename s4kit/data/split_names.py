@@ -110,19 +110,22 @@ def _say_family(asked: str, canonical: str) -> None:
         )
 
 
-def flagged(split: str | None, labelled: Any = None, dataset: str | None = None) -> Any:
+def flagged(split: str | None, labelled: Any = None, dataset: str | None = None, seed: int | None = None) -> Any:
     """What `labelled` is when the shell was given `--split` or `--labelled`; None where neither.
 
     Args:
         split: `--split`: a published name, its data set may be left out.
         labelled: `--labelled`: a share, a count, a list, or a published name.
         dataset: `--data`.
+        seed: `--split-seed`, which a published split has no use for.
 
     Raises:
         S4Error: both are given, or no such split.
     """
     if split is not None and labelled is not None:
         raise S4Error(f"--split {split} and --labelled {labelled} both say who is labelled; give one of them.")
+    if split is not None and seed is not None:
+        raise S4Error(f"--split-seed {seed} draws a split, --split {split} is a published one; leave one of them out.")
     if split is not None:
         return resolve(split, dataset)
     return resolve(labelled, dataset) if is_name(labelled) else labelled

@@ -38,6 +38,22 @@ def datasets() -> list[dict[str, Any]]:
     return rows
 
 
+def splits(name: str | None, other: str | None, root: str | None) -> Any:
+    """Print and return the published splits (of a data set), the facts of one, or two side by side."""
+    from . import splits
+
+    if other:
+        found = splits.compare(name, other, root)
+        print(found)
+        return found.to_dict()
+    if name is None or name in splits.datasets():
+        print(splits.table(name))
+        return [splits.get(each).facts() for each in splits.names(name)]
+    split = splits.get(name)
+    print(f"{split}\nlist       {split.where() or 'not here yet: fetched when it is used'}")
+    return split.facts() | {"kept": split.where()}
+
+
 def fetch(name: str, root: str | None) -> dict[str, Any]:
     """Download a data set with a counter on stderr."""
     from ..data import registry

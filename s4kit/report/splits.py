@@ -21,7 +21,7 @@ from ..data.task import Source, Task
 from ..errors import S4Error
 from .tables import Table
 
-__all__ = ["Comparison", "Split", "compare", "get", "is_name", "names", "read_list", "resolve", "table"]
+__all__ = ["Comparison", "Split", "compare", "datasets", "get", "is_name", "names", "read_list", "resolve", "table"]
 
 MANY = 30  # classes: of more, those that differ most are shown
 COUNTED = "counted on the 12031 masks of SegmentationClassAug"
@@ -35,7 +35,7 @@ def table(dataset: str | None = None) -> Table:
     """All published splits, or those of one data set: who is labelled and unlabelled, and from where the list comes."""
     facts = index()["splits"]
     if not names(dataset):
-        raise S4Error(f"There is no published split for {dataset!r}; there are some for {', '.join(_datasets())}.")
+        raise S4Error(f"There is no published split for {dataset!r}; there are some for {', '.join(datasets())}.")
     rows = []
     for name in names(dataset):
         split = get(name)
@@ -47,7 +47,8 @@ def table(dataset: str | None = None) -> Table:
     return Table(head, rows, NEVER)
 
 
-def _datasets() -> list[str]:
+def datasets() -> list[str]:
+    """Data sets with published splits."""
     return list(dict.fromkeys(name.split("/")[0] for name in names()))
 
 
