@@ -99,14 +99,14 @@ def stems(folder: Path, suffixes: Sequence[str]) -> dict[str, str]:
         S4Error: two files differ in their suffix only.
     """
     found: dict[str, str] = {}
-    for entry in os.scandir(folder):
-        stem, suffix = os.path.splitext(entry.name)
-        if suffix.lower() not in suffixes or stem.startswith("."):
+    for name in os.listdir(folder):
+        stem, _, suffix = name.rpartition(".")
+        if not stem or stem[0] == "." or f".{suffix}".lower() not in suffixes:
             continue
         if stem in found:
-            raise S4Error(f"{folder} holds {found[stem]} and {entry.name}: which of the two is meant? Remove one.")
-        found[stem] = entry.name
-    return dict(sorted(found.items()))
+            raise S4Error(f"{folder} holds {found[stem]} and {name}: which of the two is meant? Remove one.")
+        found[stem] = name
+    return {stem: found[stem] for stem in sorted(found)}
 
 
 def public(config: dict[str, Any]) -> dict[str, Any]:

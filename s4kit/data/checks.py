@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from hashlib import blake2b
 
-import torch
+import numpy as np
 
 from ..errors import S4Error
+from .parallel import each
 from .task import VOID, Source, Task
+
+KEPT = 1000  # problems and duplicates that a report keeps; it counts all
+SHOWN = 20  # that it prints
+ROWS = 40  # classes that it prints; of more, the most frequent and the rarest
 
 
 @dataclass
@@ -21,18 +26,20 @@ class Report:
     Attributes:
         name: of the data set.
         images: images read, by part: labelled, unlabelled, val.
-        problems: one dict (part, id, message) per broken file; training on them would fail.
+        broken: how many files are broken; training on them would fail.
+        problems: one dict (part, id, message) for each of them, at most KEPT.
         warnings: things that are legal but rarely meant.
         class_pixels: pixels of each class by part (labelled, val).
         void_share: share of void pixels by part.
         sizes: (height, width) of the smallest and the largest image, by area.
         overlap: labelled images that are also unlabelled.
-        duplicates: lists of images ("part:id") with the same pixels.
+        duplicates: lists of images ("part:id") with the same pixels, at most KEPT.
     """
 
     name: str
     classes: tuple[str, ...]
     images: dict[str, int] = field(default_factory=dict)
+    broken: int = 0
     problems: list[dict[str, str]] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     class_pixels: dict[str, list[int]] = field(default_factory=dict)
@@ -44,7 +51,7 @@ class Report:
     @property
     def ok(self) -> bool:
         """No file is broken."""
-        return not self.problems
+        return not self.broken
 
     def to_dict(self) -> dict:
         """For JSON."""
@@ -52,18 +59,32 @@ class Report:
 
     def __str__(self) -> str:
         parts = ", ".join(f"{count} {part}" for part, count in self.images.items())
-        lines = [f"{self.name}: {parts}; {len(self.problems)} broken, {len(self.warnings)} warnings"]
-        lines += [f"  BROKEN {p['part']} {p['id']}: {p['message']}" for p in self.problems]
+        lines = [f"{self.name}: {parts}; {self.broken} broken, {len(self.warnings)} warnings"]
+        lines += [f"  BROKEN {p['part']} {p['id']}: {p['message']}" for p in self.problems[:SHOWN]]
+        if self.broken > SHOWN:
+            lines.append(f"  ... and {self.broken - SHOWN} more (--json lists up to {KEPT})")
         lines += [f"  warning: {text}" for text in self.warnings]
+        if self.sizes:
+            (h, w), (height, width) = self.sizes
+            lines.append(f"  images from {w} x {h} to {width} x {height} pixels (width x height)")
+        void = ", ".join(f"{share:.1%} of {part}" for part, share in self.void_share.items())
+        return "\n".join([*lines, f"  void: {void}", *self._table()])
+
+    def _table(self) -> list[str]:
+        """The share of each class among the labelled pixels."""
         width = max(map(len, self.classes))
         shares = {part: _shares(pixels) for part, pixels in self.class_pixels.items()}
-        lines.append(f"  {'class'.ljust(width)} " + " ".join(f"{part:>10}" for part in shares))
-        for index, name in enumerate(self.classes):
-            lines.append(f"  {name.ljust(width)} " + " ".join(f"{share[index]:10.2%}" for share in shares.values()))
-        return "\n".join(lines)
+        order = list(range(len(self.classes)))
+        head = f"  {'class'.ljust(width)} " + " ".join(f"{part:>10}" for part in shares)
+        if len(order) > ROWS:
+            order.sort(key=lambda c: -shares["labelled"][c])
+            order = [*order[: ROWS // 2], *order[-ROWS // 2 :]]
+            head += f"   (of {len(self.classes)} classes the {ROWS // 2} most frequent and the {ROWS // 2} rarest)"
+        rows = (" ".join(f"{share[c]:10.2%}" for share in shares.values()) for c in order)
+        return [head, *(f"  {self.classes[c].ljust(width)} {row}" for c, row in zip(order, rows))]
 
 
-def _shares(pixels: list[int]) -> list[float]:
+def _shares(pixels: Sequence[int]) -> list[float]:
     total = max(1, sum(pixels))
     return [count / total for count in pixels]
 
@@ -77,32 +98,32 @@ class _Read:
     problem: str = ""
     shape: tuple[int, int] = (0, 0)
     digest: bytes = b""
-    pixels: torch.Tensor | None = None
+    pixels: np.ndarray | None = None  # (256,) of each stored class
 
 
-def check(task: Task, workers: int = 2, progress: Callable[[int, int], None] | None = None) -> Report:
-    """Read all images and labels of a task, in `workers` threads; broken files are collected, not raised.
+def check(
+    task: Task,
+    workers: int | None = None,
+    progress: Callable[[int, int], None] | None = None,
+    expected: Mapping[str, Sequence[int]] | None = None,
+) -> Report:
+    """Read all images and labels of a task, in processes; broken files are collected, not raised.
 
     Args:
         task: what to read. Labels of unlabelled images are read too where there are any: another split may need them.
-        workers: decoding threads.
+        workers: decoding processes; by default one per core (at most 8), none for a few images.
         progress: called with (images done, images in all).
+        expected: how many images "train" and "val" have when nothing is missing, such as {"train": (1464, 10582)}.
     """
     parts = _parts(task)
-    jobs = [(part, source, row) for part, (source, rows) in parts.items() for row in rows]
-    reads = []
-    with ThreadPoolExecutor(max(1, workers)) as pool:
-        for done, read in enumerate(pool.map(lambda job: _read(*job), jobs), 1):
-            reads.append(read)
-            if progress:
-                progress(done, len(jobs))
-    report = Report(task.name, task.classes, {part: len(rows) for part, (_, rows) in parts.items()})
-    report.overlap = task.overlap
-    report.problems = [{"part": r.part, "id": r.id, "message": r.problem} for r in reads if r.problem]
-    _count(report, reads)
-    _compare(report, reads)
-    _warn(report, task, reads)
-    return report
+    jobs = [(part, row) for part, (_, rows) in parts.items() for row in rows]
+    sources = {part: source for part, (source, _) in parts.items()}
+    tally = _Tally(Report(task.name, task.classes, {part: len(rows) for part, (_, rows) in parts.items()}))
+    for read in each(partial(_read, sources), jobs, workers, progress):
+        tally.add(read, task.crop)
+    tally.report.overlap = task.overlap
+    tally.finish(task, expected or {})
+    return tally.report
 
 
 def _parts(task: Task) -> dict[str, tuple[Source, list[int]]]:
@@ -114,56 +135,92 @@ def _parts(task: Task) -> dict[str, tuple[Source, list[int]]]:
     }
 
 
-def _read(part: str, source: Source, row: int) -> _Read:
-    name = source.ids[row]
+def _read(sources: Mapping[str, Source], job: tuple[str, int]) -> _Read:
+    part, row = job
+    name = sources[part].ids[row]
     try:
-        sample = source.read(row)
+        sample = sources[part].read(row)
     except S4Error as why:
         return _Read(part, name, str(why))
     if sample.label is None and part != "unlabelled":
         return _Read(part, name, f"{name} has no label map; {part} images need one.")
     pixels = None
     if sample.label is not None:
-        pixels = torch.bincount(sample.label.flatten().long(), minlength=VOID + 1)
-    digest = blake2b(sample.image.numpy().tobytes(), digest_size=12).digest()
-    return _Read(part, name, "", tuple(sample.image.shape[1:]), digest, pixels)
+        pixels = np.bincount(sample.label.numpy().ravel(), minlength=VOID + 1)
+    image = np.ascontiguousarray(sample.image.permute(1, 2, 0).numpy())
+    digest = blake2b(repr(image.shape).encode(), digest_size=12)
+    digest.update(image)
+    return _Read(part, name, "", image.shape[:2], digest.digest(), pixels)
 
 
-def _count(report: Report, reads: list[_Read]) -> None:
-    for part in ("labelled", "val"):
-        pixels = sum((r.pixels for r in reads if r.part == part and r.pixels is not None), torch.zeros(256).long())
-        report.class_pixels[part] = pixels[: len(report.classes)].tolist()
-        report.void_share[part] = round(int(pixels[VOID]) / max(1, int(pixels.sum())), 4)
-    shapes = sorted((r.shape for r in reads if r.digest), key=lambda s: s[0] * s[1])
-    report.sizes = [shapes[0], shapes[-1]] if shapes else []
+class _Tally:
+    """Adds up what was read; keeps names only of what is wrong, and 12 bytes of every image."""
+
+    def __init__(self, report: Report) -> None:
+        self.report = report
+        self.pixels = {part: np.zeros(VOID + 1, np.int64) for part in ("labelled", "val")}
+        self.first: dict[bytes, str] = {}  # digest -> the first image that has it
+        self.twins: dict[str, list[str]] = {}
+        self.blank: dict[str, list[str]] = {"labelled": [], "val": []}
+        self.small, self.bare = 0, []
+        self.shapes: set[tuple[int, int]] = set()
+
+    def add(self, read: _Read, crop: int) -> None:
+        if read.problem:
+            self.report.broken += 1
+            if len(self.report.problems) < KEPT:
+                self.report.problems.append({"part": read.part, "id": read.id, "message": read.problem})
+            return
+        self.shapes.add(read.shape)
+        self.small += read.part != "val" and min(read.shape) < crop
+        here = f"{read.part}:{read.id}"
+        first = self.first.setdefault(read.digest, here)
+        if first != here:
+            self.twins.setdefault(first, [first]).append(here)
+        if read.pixels is None:
+            self.bare.append(read.id)
+        elif read.part in self.pixels:
+            self.pixels[read.part] += read.pixels
+            if not read.pixels[:VOID].any():
+                self.blank[read.part].append(read.id)
+
+    def finish(self, task: Task, expected: Mapping[str, Sequence[int]]) -> None:
+        report, say = self.report, self.report.warnings.append
+        for part, pixels in self.pixels.items():
+            report.class_pixels[part] = pixels[: len(report.classes)].tolist()
+            report.void_share[part] = round(int(pixels[VOID]) / max(1, int(pixels.sum())), 4)
+        by_area = sorted(self.shapes, key=lambda s: s[0] * s[1])
+        report.sizes = [by_area[0], by_area[-1]] if by_area else []
+        for part, source in (("train", task.train), ("val", task.val)):
+            if part in expected and len(source) not in expected[part]:
+                whole = " or ".join(map(str, expected[part]))
+                say(f"{len(source)} {part} images, where the whole {task.name} has {whole}: scores do not compare")
+        self._twice()
+        for part, pixels in report.class_pixels.items():
+            if absent := [name for name, count in zip(task.classes, pixels) if not count]:
+                say(f"no {part} image shows {_some(absent)}")
+        for part, blank in self.blank.items():
+            if blank:
+                say(f"{len(blank)} {part} label maps are void everywhere (first: {blank[0]})")
+        if self.bare:
+            say(f"{len(self.bare)} training images have no label map and can only be unlabelled ({_some(self.bare)})")
+        if self.small:
+            say(f"{self.small} training images are smaller than the crop {task.crop}: they are padded")
+        repeated = [name for name, n in Counter(task.train.ids[row] for row in task.unlabelled).items() if n > 1]
+        if repeated:
+            say(f"{len(repeated)} ids are listed twice as unlabelled (first: {repeated[0]})")
+
+    def _twice(self) -> None:
+        groups = list(self.twins.values())
+        self.report.duplicates = groups[:KEPT]
+        leaks = [group for group in groups if len({one.startswith("val:") for one in group}) == 2]
+        if leaks:
+            first = leaks[0][0].partition(":")[2]
+            self.report.warnings.append(f"{len(leaks)} val images are also training images, such as {first}")
+        if len(groups) > len(leaks):
+            more = len(groups) - len(leaks)
+            self.report.warnings.append(f"{more} images occur twice within training or val (`duplicates`)")
 
 
-def _compare(report: Report, reads: list[_Read]) -> None:
-    same = defaultdict(list)
-    for read in reads:
-        if read.digest:
-            same[(read.shape, read.digest)].append(read)
-    twins = [group for group in same.values() if len(group) > 1]
-    report.duplicates = [[f"{r.part}:{r.id}" for r in group] for group in twins]
-    leaks = [group for group in twins if len({r.part == "val" for r in group}) == 2]
-    if leaks:
-        report.warnings.append(f"{len(leaks)} val images are also training images, such as {leaks[0][0].id}")
-    if len(twins) > len(leaks):
-        report.warnings.append(f"{len(twins) - len(leaks)} images occur twice within training or val (`duplicates`)")
-
-
-def _warn(report: Report, task: Task, reads: list[_Read]) -> None:
-    for part, pixels in report.class_pixels.items():
-        absent = [name for name, count in zip(task.classes, pixels) if not count]
-        if absent:
-            report.warnings.append(f"no {part} image shows {', '.join(absent)}")
-    for part in ("labelled", "val"):
-        blank = [r.id for r in reads if r.part == part and r.pixels is not None and r.pixels[:VOID].sum() == 0]
-        if blank:
-            report.warnings.append(f"{len(blank)} {part} label maps are void everywhere (first: {blank[0]})")
-    small = [r.id for r in reads if r.digest and r.part != "val" and min(r.shape) < task.crop]
-    if small:
-        report.warnings.append(f"{len(small)} training images are smaller than the crop {task.crop}: they are padded")
-    repeated = [name for name, n in Counter(task.train.ids[row] for row in task.unlabelled).items() if n > 1]
-    if repeated:
-        report.warnings.append(f"{len(repeated)} ids are listed twice as unlabelled (first: {repeated[0]})")
+def _some(names: Sequence[str], most: int = 8) -> str:
+    return ", ".join(names[:most]) + (f", ... ({len(names)} in all)" if len(names) > most else "")

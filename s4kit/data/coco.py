@@ -36,7 +36,8 @@ def open_coco(
     """
     folder = Path(root)
     base = "" if (folder / "train2017").is_dir() or not (folder / "images").is_dir() else "images/"
-    train, val = (_source(folder, base, part, masks, size) for part in PARTS)
+    flat = _maps(folder, masks)
+    train, val = (_source(folder, base, part, _maps(folder, f"{masks}/{part}") or flat, size) for part in PARTS)
     unmasked = [name for name, label in zip(val.ids, val.labels) if label is None]
     if unmasked or not any(train.labels):
         what = f"{len(unmasked)} of {len(val)} val" if unmasked else "all training"
@@ -56,14 +57,19 @@ def open_coco(
     )
 
 
-def _source(folder: Path, base: str, part: str, masks: str, size: float | int | None) -> FileSource:
+def _maps(folder: Path, masks: str) -> dict[str, str]:
+    """{id: path} of the maps in a folder, {} where there is none."""
+    if not (folder / masks).is_dir():
+        return {}
+    return {name: f"{masks}/{file}" for name, file in stems(folder / masks, (".png",)).items()}
+
+
+def _source(folder: Path, base: str, part: str, maps: dict[str, str], size: float | int | None) -> FileSource:
     images = stems(need_folder(folder / base / part, "COCO", EXPECTED), IMAGE_SUFFIXES)
     if not images:
         raise S4Error(f"COCO: {folder / base / part} holds no image. Expected: {EXPECTED}.")
-    where = f"{masks}/{part}" if (folder / masks / part).is_dir() else masks
-    maps = stems(folder / where, (".png",)) if (folder / where).is_dir() else {}
-    labels = [f"{where}/{maps[name]}" if name in maps else None for name in images]
-    return FileSource(list(images), [f"{base}{part}/{file}" for file in images.values()], labels, str(folder), 81, size)
+    paths = [f"{base}{part}/{file}" for file in images.values()]
+    return FileSource(list(images), paths, [maps.get(name) for name in images], str(folder), 81, size)
 
 
 def get_coco(

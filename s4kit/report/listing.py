@@ -97,7 +97,7 @@ def _minutes(seconds: float) -> str:
 
 def check(name: str, root: str | None, labelled: str | None) -> dict[str, Any]:
     """Read every file of a data set and print what is wrong; `ok` is False when a file is broken."""
-    from ..data import checks, load
+    from ..data import checks, load, registry
 
     task = load(name, root=root, **({"labelled": labelled} if labelled else {}))
 
@@ -105,6 +105,6 @@ def check(name: str, root: str | None, labelled: str | None) -> dict[str, Any]:
         if done % 50 == 0 or done == total:
             print(f"\rread {done} of {total}", end="\n" if done == total else "", file=sys.stderr, flush=True)
 
-    report = checks.check(task, progress=counter)
+    report = checks.check(task, progress=counter, expected=registry.dataset(name).expected)
     print(report)
     return report.to_dict()
