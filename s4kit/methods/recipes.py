@@ -20,6 +20,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from ..data import published
 from ..errors import S4Error, closest
 
 if TYPE_CHECKING:
@@ -71,39 +72,28 @@ KIT: dict[str, Recipe] = {
     "folder": {"task": {}, "method": {}, "fit": {**LIGHT_FIT, "steps": 2400, "batch": 4}},
 }
 
-# Labelled images of a published list by its share.
-COUNTS = {
-    "voc": {"1_16": 662, "1_8": 1323, "1_4": 2646, "1_2": 5291},
-    "cityscapes": {"1_30": 100, "1_16": 186, "1_8": 372, "1_4": 744, "1_2": 1488},
-    "coco": {"1_512": 232, "1_256": 463, "1_128": 925, "1_64": 1849, "1_32": 3697},
-    "ade20k": {"1_64": 316, "1_32": 631, "1_16": 1263, "1_8": 2526, "1_4": 5052, "1_2": 10105},
-}
-FAMILIES = {"voc": ("classic", "blended", "cps", "u2pl"), "cityscapes": ("cps", "u2pl")}
 
+class Place(NamedTuple):
+    """Where a recipe is asked for: "voc/cps/1323" has family "cps", share "1_8", 1323 labelled.
 
-class Split(NamedTuple):
-    """What the name of a published list says: "voc/classic/183" has family "classic", share "" and 183 labelled.
-
-    `family` is "" where the name gives none; `count` is None where it is unknown.
+    `family` and `share` are "" and `count` is None where no published list was named; classic lists have no share.
     """
 
-    family: str
-    share: str
-    count: int | None
+    family: str = ""
+    share: str = ""
+    count: int | None = None
 
 
-def read_split(dataset: str, split: str | None) -> Split:
-    """A name such as "classic/183", "voc/cps/1_8" or "1_8" taken apart; empty where it names no published list."""
-    words = str(split or "").removeprefix(f"{dataset}/").split("/")
-    family, last = ("", words[0]) if len(words) == 1 else (words[0], words[-1])
-    known = COUNTS.get(dataset, {})
-    if len(words) > 2 or (family and family not in FAMILIES.get(dataset, ())):
-        return Split("", "", None)
-    if family == "classic":
-        number = last.split("_")[0]
-        return Split(family, "", int(number) if number.isdecimal() else None)
-    share = next((s for s, n in known.items() if last in (s, str(n))), "")
-    return Split(family, share, known.get(share))
+def place_of(dataset: str, split: Any) -> Place:
+    """What the name of a published list says; an empty place for a share, a count, a file or nothing.
+
+    Raises:
+        S4Error: it is meant as such a name, and there is none.
+    """
+    if dataset in KIT or not published.is_name(split):
+        return Place()
+    found = published.get(split, dataset=dataset)
+    return Place(found.family, found.fraction.replace("/", "_"), found.count)
 
 
 def recipe_for(method: type[Method], dataset: str, split: str | None = None) -> Recipe:
@@ -112,7 +102,7 @@ def recipe_for(method: type[Method], dataset: str, split: str | None = None) -> 
     Args:
         method: the class.
         dataset: "voc", "cityscapes", "coco", "ade20k", or one of the kit's own.
-        split: "classic/183", "cps/1323", "u2pl/1_8", "1_16"; anything else (a share, a file) counts as none.
+        split: name of a published list, "classic/183", "cps/1323", "1_16"; anything else (a share, a file) is none.
 
     Returns:
         {"task": for `load(dataset, ...)`, "method": for `create(name, task, ...)`, "fit": for `fit(method, task,
@@ -120,13 +110,13 @@ def recipe_for(method: type[Method], dataset: str, split: str | None = None) -> 
         "source": str, "differs": list of sentences}.
 
     Raises:
-        S4Error: nothing is known for this data set.
+        S4Error: nothing is known for this data set, or there is no such list.
     """
     own = method.recipes
     shared = COMMON | KIT
     if dataset not in shared and dataset not in own:
         raise S4Error(f"There is no recipe for {dataset!r}. {closest(dataset, sorted(shared.keys() | own.keys()))}")
-    place = read_split(dataset, split)
+    place = place_of(dataset, split)
     layers = [own[key] for key in _keys(dataset, place) if key in own]
     complete = "fit" in own.get(dataset, {})
     if dataset in KIT:
@@ -145,7 +135,7 @@ def recipe_for(method: type[Method], dataset: str, split: str | None = None) -> 
     return found
 
 
-def _keys(dataset: str, place: Split) -> list[str]:
+def _keys(dataset: str, place: Place) -> list[str]:
     """Where an entry for this list may stand, from wide to narrow."""
     keys = [dataset]
     if place.family in ("cps", "u2pl") and dataset == "voc":
@@ -157,7 +147,7 @@ def _keys(dataset: str, place: Split) -> list[str]:
     return keys
 
 
-def _set_length(fit: dict[str, Any], layers: list[Recipe], place: Split) -> None:
+def _set_length(fit: dict[str, Any], layers: list[Recipe], place: Place) -> None:
     """Keep one length, the narrowest: steps, or epochs, for this share of labels where the paper says so."""
     said = [next(k for k in ("steps", "epochs") if k in part) for part in (x.get("fit", {}) for x in layers)
             if part.keys() & {"steps", "epochs"}]  # fmt: skip

@@ -79,8 +79,7 @@ class CPS(Method):
             "differs": [
                 "no script for the classic lists is released: that of the blended ones, with ResNet-101 as in the "
                 "paper's table, at the 39.7k steps to which it holds all its trainings",
-                "unlabelled are only the rest of the 1464 images there, and 732 is another list there "
-                "(732_pseudoseg); here all of the 10582 that are not labelled",
+                "the paper's unlabelled images are the rest of the 1464: those are the lists .._pseudoseg",
             ],
         },
         "cityscapes": {
