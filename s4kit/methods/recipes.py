@@ -84,7 +84,7 @@ class Place(NamedTuple):
     count: int | None = None
 
 
-def place_of(dataset: str, split: Any) -> Place:
+def read_split(dataset: str, split: Any) -> Place:
     """What the name of a published list says; an empty place for a share, a count, a file or nothing.
 
     Raises:
@@ -116,7 +116,7 @@ def recipe_for(method: type[Method], dataset: str, split: str | None = None) -> 
     shared = COMMON | KIT
     if dataset not in shared and dataset not in own:
         raise S4Error(f"There is no recipe for {dataset!r}. {closest(dataset, sorted(shared.keys() | own.keys()))}")
-    place = place_of(dataset, split)
+    place = read_split(dataset, split)
     layers = [own[key] for key in _keys(dataset, place) if key in own]
     complete = "fit" in own.get(dataset, {})
     if dataset in KIT:

@@ -14,7 +14,7 @@ from s4kit.engine.protocols import PROTOCOLS
 from s4kit.errors import S4Error
 from s4kit.methods.parts.losses import criterion
 from s4kit.methods.parts.schedules import schedule
-from s4kit.methods.recipes import COMMON, KIT, place_of
+from s4kit.methods.recipes import COMMON, KIT, read_split
 
 EVERY = pytest.mark.parametrize("name", methods.names())
 PUBLISHED = [(n, key) for n in methods.names() for key in methods.get(n).recipes if key.split("/")[0] in COMMON]
@@ -61,7 +61,7 @@ def test_a_published_recipe_is_complete_and_builds(name, key, short_resnets):
     """An entry stands for itself: nothing of it is left to figures that other papers share."""
     dataset, _, split = key.partition("/")
     some = {"": None, "classic": "classic/183", "classic/92": "classic/92"}
-    recipe = methods.recipe(name, dataset, some[split] if split in some else f"{split}/1_8")
+    recipe = methods.recipe(name, dataset, some.get(split, f"{split}/1_8"))
     entry = methods.get(name).recipes[dataset]
     if "fit" in entry:
         assert entry["fit"].keys() >= {"batch", "lr", "head"} and entry["evaluation"], key
@@ -122,7 +122,7 @@ def test_what_a_paper_varies_with_the_list():
     ],
 )
 def test_names_of_lists(dataset, split, place):
-    assert place_of(dataset, split) == place
+    assert read_split(dataset, split) == place
 
 
 def test_shared_figures_never_stand_in_silently():
