@@ -1,0 +1,320 @@
+"""`grade`: a folder of handed-in notebooks to a table and a page of feedback for each student.
+
+Every notebook runs in a confined process of its own. What it must answer with, inputs and right results, never leaves
+this one: the process is asked to call a function with inputs, and what it sends back is judged here.
+"""
+
+from __future__ import annotations
+
+import csv
+import secrets
+import sys
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ..errors import S4Error
+from . import sheet
+from .check import judge_reading
+from .confine import Limits
+from .exercise import Exercise, Reading, find
+from .judge import Finding, Verdict, calls, verdict
+from .sandbox import Sandbox, Stopped
+from .sheet import Item, Notebook
+
+
+@dataclass
+class Mark:
+    """What one item got.
+
+    Attributes:
+        points: None for a free text that a person still has to read.
+        words: the reasons, for the student.
+        mistake: the name of a known one. flags: for the instructor.
+    """
+
+    item: Item
+    points: float | None
+    words: list[str] = field(default_factory=list)
+    mistake: str = ""
+    flags: list[str] = field(default_factory=list)
+    answer: str = ""
+
+
+@dataclass
+class Graded:
+    """One handed-in notebook.
+
+    Attributes:
+        error: why it could not be graded at all, in words.
+        noticed: what was restored or found elsewhere.
+        denied: what its process was really denied.
+    """
+
+    student: str
+    assignment: str
+    marks: list[Mark]
+    error: str = ""
+    noticed: list[str] = field(default_factory=list)
+    denied: list[str] = field(default_factory=list)
+
+    @property
+    def points(self) -> float:
+        return sum(mark.points or 0.0 for mark in self.marks)
+
+    @property
+    def reachable(self) -> float:
+        return sum(mark.item.points for mark in self.marks if not mark.item.text)
+
+
+def grade(
+    submissions: str | Path,
+    out: str | Path,
+    assignments: str | Path | None = None,
+    seed: int | None = None,
+    jobs: int = 1,
+    limits: Limits | None = None,
+) -> dict[str, Any]:
+    """Grade all notebooks below `submissions`; write grades.csv and feedback/<student>-<assignment>.html to `out`.
+
+    Which assignment a notebook answers is read from its cells' marks, else from its name. The student is the folder
+    that it lies in, else the name of the file.
+
+    Args:
+        assignments: folder of the source notebooks; by default notebooks/assignments here or of this checkout.
+        seed: of the hidden inputs; by default drawn anew and written into the table.
+        jobs: notebooks at a time.
+
+    Returns:
+        {"ok", "csv", "feedback", "seed", "rows": [{"student", "assignment", "points", "of", "to_read", "flags"}]}.
+
+    Raises:
+        S4Error: no such folders, or no notebook in them.
+    """
+    sources = load_sources(assignments)
+    files = handed_in(Path(submissions))
+    seed = secrets.randbelow(2**31) if seed is None else seed
+    limits = limits or Limits()
+    with ThreadPoolExecutor(jobs) as pool:
+        graded = list(pool.map(lambda file: _counted(file, sources, seed, limits, len(files)), files))
+    return write(graded, Path(out), seed)
+
+
+def load_sources(folder: str | Path | None = None) -> dict[str, Notebook]:
+    """The assignments' source notebooks by name, such as "3_cutmix".
+
+    Raises:
+        S4Error: there are none.
+    """
+    root = Path(__file__).parents[2]
+    tried = [Path(folder)] if folder else [Path("notebooks/assignments"), root / "notebooks" / "assignments"]
+    for place in tried:
+        files = sorted(place.glob("[0-9]_*.ipynb"))
+        if files:
+            return {file.stem: sheet.read(file) for file in files}
+    raise S4Error(f"No assignments (such as 3_cutmix.ipynb) in {tried[0]}; say where they are: --assignments DIR.")
+
+
+def handed_in(folder: Path) -> list[tuple[str, Path]]:
+    """(student, file) of all notebooks below a folder.
+
+    Raises:
+        S4Error: there are none.
+    """
+    if not folder.is_dir():
+        raise S4Error(f"{folder} is not a folder of handed-in notebooks.")
+    files = sorted(f for f in folder.rglob("*.ipynb") if ".ipynb_checkpoints" not in f.parts and not f.is_symlink())
+    if not files:
+        raise S4Error(f"There is no notebook (*.ipynb) in {folder}.")
+    return [(file.relative_to(folder).parts[0] if file.parent != folder else file.stem, file) for file in files]
+
+
+def _counted(who: tuple[str, Path], sources: dict[str, Notebook], seed: int, limits: Limits, total: int) -> Graded:
+    found = grade_one(*who, sources, seed, limits)
+    said = found.error or f"{found.points:g} of {found.reachable:g}"
+    print(f"{found.student} · {found.assignment or who[1].name}: {said}", file=sys.stderr)
+    return found
+
+
+def grade_one(student: str, file: Path, sources: dict[str, Notebook], seed: int, limits: Limits) -> Graded:
+    """Grade one file; what is wrong with it is in the result, nothing is raised."""
+    try:
+        given = sheet.read(file)
+        name = _assignment(given, file, sources)
+    except S4Error as error:
+        return Graded(student, "", [], error=str(error))
+    source = sources[name]
+    try:
+        parts, texts, noticed = sheet.restored(source, given)
+    except (TypeError, ValueError, AttributeError, KeyError, RecursionError):
+        blank = [Mark(item, None if item.text else 0.0, ["The notebook is damaged."]) for item in sheet.items(source)]
+        return Graded(student, name, blank, error="its cells are damaged and cannot be read")
+    session = _Session(parts, limits)
+    found = Graded(student, name, [], noticed=noticed)
+    try:
+        for item in sheet.items(source):
+            found.marks.append(_text(item, texts) if item.text else _mark(item, session, seed))
+        found.denied = session.denied
+    finally:
+        session.close()
+    found.noticed += session.noticed
+    return found
+
+
+def _assignment(given: Notebook, file: Path, sources: dict[str, Notebook]) -> str:
+    """Which assignment: the one with the most cells in common, else by the file's name."""
+    marks = {sheet.role(cell).get("grade_id") for cell in given["cells"]} - {None}
+    shared = {n: len(marks & {sheet.role(cell).get("grade_id") for cell in s["cells"]}) for n, s in sources.items()}
+    best = max(shared, key=shared.get)
+    if shared[best]:
+        return best
+    for name in sources:
+        if name in file.stem or name.split("_", 1)[1] in file.stem:
+            return name
+    raise S4Error(
+        f"{file.name} answers no assignment: none of its cells is marked, and its name is none of {', '.join(sources)}."
+    )
+
+
+def _text(item: Item, texts: dict[str, str]) -> Mark:
+    said = texts.get(item.key, "").strip()
+    if not said or said == "*Write here.*":
+        return Mark(item, 0.0, ["Nothing was written."])
+    return Mark(item, None, ["A person reads this."], answer=said)
+
+
+def _mark(item: Item, session: _Session, seed: int) -> Mark:
+    """Points of one exercise; whatever the student's code does, the next one is asked as well."""
+    exercise = find(item.key)
+    code = session.code(item.key)
+    mark = Mark(item, 0.0, flags=[f"uses {name}" for name in sheet.borrowed(code)], answer=code)
+    if not code:
+        mark.words = ["The answer's cell is missing."]
+        return mark
+    try:
+        session.begin(item.key)
+        found = _ask(exercise, session, seed)
+    except Stopped as stopped:
+        session.restart()
+        mark.words = [f"It was stopped: {stopped}."]
+        return mark
+    mark.points = round(item.points * found.share, 2)
+    mark.words = [finding.words for finding in found.findings] or ["Right."]
+    mark.mistake = next((finding.mistake for finding in found.findings if finding.mistake), "")
+    mark.flags += [f"calls the kit's {name}" for name in found.calls]
+    return mark
+
+
+def _ask(exercise: Exercise | Reading, session: _Session, seed: int) -> Verdict:
+    error = session.errors.get(exercise.key, "")
+    if isinstance(exercise, Reading):
+        from .runs import small_run
+
+        number = session.box.value(exercise.key.partition(".")[2])
+        if number is None:
+            return Verdict([Finding("unanswered", error or "Not answered yet.")], 0.0)
+        return judge_reading(number, exercise, small_run())
+    name = exercise.prototype.partition("(")[0]
+    cases = calls(exercise, seed)
+    answers = []
+    for at, case in enumerate(cases):
+        answers.append(session.box.call(name, case, exercise.learns, exercise.stops, at == 0))
+        if answers[-1].error and at == 0:  # it will not get better
+            reason = f" ({error})" if error else ""
+            words = "Not answered yet." if answers[0].unanswered else f"It stops with {answers[0].error}{reason}."
+            return Verdict([Finding("unanswered" if answers[0].unanswered else "raises", words)], 0.0)
+    return verdict(exercise, cases, answers)
+
+
+class _Session:
+    """A sandbox with the notebook's cells run in it; begun again, without the guilty cell, when one was stopped."""
+
+    def __init__(self, parts: list[sheet.Part], limits: Limits) -> None:
+        self.parts, self.limits = parts, limits
+        self.errors: dict[str, str] = {}
+        self.noticed: list[str] = []
+        self.denied: list[str] = []
+        self.left_out: dict[int, str] = {}
+        self.box: Any = None
+
+    def code(self, key: str) -> str:
+        return "\n".join(part.code for part in self.parts if part.key == key)
+
+    def begin(self, key: str) -> None:
+        """See that the sandbox is there and the answer's cell was not what broke it.
+
+        Raises:
+            Stopped: it was.
+        """
+        while self.box is None:
+            self._run()
+        guilty = next((words for at, words in self.left_out.items() if self.parts[at].key == key), None)
+        if guilty:
+            raise Stopped(guilty)
+
+    def restart(self) -> None:
+        if self.box is not None and self.box._process is None:
+            self.close()
+
+    def close(self) -> None:
+        if self.box is not None:
+            self.box.__exit__()
+            self.box = None
+
+    def _run(self) -> None:
+        """Run all cells; one that ends the process is left out from then on."""
+        self.box = Sandbox(self.limits).__enter__()
+        self.denied = self.box.denied
+        for at, part in enumerate(self.parts):
+            if at in self.left_out:
+                continue
+            try:
+                self.errors[part.key or part.place] = self.box.cell(part.code, part.place)
+            except Stopped as stopped:
+                self.left_out[at] = str(stopped)
+                self.noticed.append(f"{part.place} was stopped: {stopped}")
+                self.close()
+                return
+
+
+# ---- what is left on disk ----
+
+
+def write(graded: Sequence[Graded], out: Path, seed: int) -> dict[str, Any]:
+    """grades.csv, one row per notebook, and a page per student."""
+    from .feedback import page
+
+    pages = out / "feedback"
+    pages.mkdir(parents=True, exist_ok=True)
+    keys = list(dict.fromkeys(mark.item.key for one in graded for mark in one.marks))
+    rows = []
+    with (out / "grades.csv").open("w", newline="", encoding="utf-8") as file:
+        table = csv.writer(file)
+        table.writerow(
+            ["student", "assignment", "points", "of", "to_read", *keys, "mistakes", "flags", "noticed", "error", "seed"]
+        )
+        for one in graded:
+            got = {mark.item.key: mark for mark in one.marks}
+            to_read = sum(mark.item.points for mark in one.marks if mark.points is None)
+            flags = [f"{m.item.key}: {flag}" for m in one.marks for flag in m.flags]
+            mistakes = [f"{m.item.key}: {m.mistake}" for m in one.marks if m.mistake]
+            points = ["" if key not in got or got[key].points is None else f"{got[key].points:g}" for key in keys]
+            cells = [one.student, one.assignment, f"{one.points:g}", f"{one.reachable:g}", f"{to_read:g}", *points]
+            cells += ["; ".join(mistakes), "; ".join(flags), "; ".join(one.noticed), one.error, seed]
+            table.writerow([_harmless(str(cell)) for cell in cells])
+            name = _file_name(f"{one.student}-{one.assignment or 'not-graded'}")
+            (pages / f"{name}.html").write_text(page(one), encoding="utf-8")
+            row = {"student": one.student, "assignment": one.assignment, "points": one.points, "of": one.reachable}
+            rows.append(row | {"to_read": to_read, "flags": flags, "error": one.error, "page": f"{name}.html"})
+    return {"ok": True, "csv": str(out / "grades.csv"), "feedback": str(pages), "seed": seed, "rows": rows}
+
+
+def _harmless(cell: str) -> str:
+    """A cell that a spreadsheet takes for a formula gets an apostrophe: names of files and folders are not trusted."""
+    return f"'{cell}" if cell[:1] in ("=", "+", "-", "@", "\t", "\r") else cell
+
+
+def _file_name(name: str) -> str:
+    return "".join(c if c.isalnum() or c in "-_." else "_" for c in name).strip(".")[:120] or "student"
