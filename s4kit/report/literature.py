@@ -28,7 +28,7 @@ def literature(methods: Sequence[str] | str | None = None, data: str = "voc") ->
 
     Args:
         methods: names as in the kit; None = all that the list has.
-        data: "voc" (both protocols), "voc_classic", "voc_blended" or "cityscapes".
+        data: "voc" (both protocols), "voc_classic", "voc_blended", "cityscapes", "coco" or "ade20k".
 
     Raises:
         S4Error: nothing is listed for this data set.
@@ -36,7 +36,10 @@ def literature(methods: Sequence[str] | str | None = None, data: str = "voc") ->
     names = [methods] if isinstance(methods, str) else methods
     on_data = [row for row in entries() if row["dataset"] == data or row["dataset"].split("_")[0] == data]
     if not on_data:
-        raise S4Error(f"The list of reported results has voc, voc_classic, voc_blended and cityscapes, not {data!r}.")
+        raise S4Error(
+            "The list of reported results has voc, voc_classic, voc_blended, cityscapes, coco and ade20k, not "
+            f"{data!r}."
+        )
     rows = [row for row in on_data if names is None or row["name"] in names]
     head = ("method", "protocol", "labelled", "network", "crop", "mIoU", "source")
     shown = [
