@@ -13,7 +13,7 @@ from ..data.seeding import mix_seed
 from ..data.task import Task
 from ..engine import optimise
 from ..engine.device import autocast, pick_device, pick_precision
-from ..methods.base import Clock, Losses, Method, Optim
+from ..methods.base import Clock, Losses, Method, Optim, Stage
 from ..views import Batch, HostStep, draw_step, render
 
 CPU = torch.profiler.ProfilerActivity.CPU
@@ -67,6 +67,9 @@ class Stepper:
 
     Args:
         progress: where in the training the clock stands, in [0, 1): late enough for every term to be on.
+
+    Attributes:
+        clock, stage: of the next step; may be set. The optimisers are those of `specs`, not of the stage.
     """
 
     def __init__(self, method: Method, task: Task, recipe: Optim, device: str = "cpu", progress: float = 0.5) -> None:
@@ -76,10 +79,11 @@ class Stepper:
         self.specs = method.optimisers(recipe)
         self.optimisers = optimise.build(self.specs)
         self.clock = Clock(step=int(1000 * progress), steps=1000, epoch_steps=10, overall=progress)
+        self.stage = Stage("train")
 
     def batch(self, drawn: HostStep) -> Batch:
         """Drawn views on the device, as `fit` has them."""
-        batch = render(drawn, self.method.views, self.device)
+        batch = render(drawn, self.stage.views or self.method.views, self.device)
         return batch.map(lambda t: t.contiguous(memory_format=torch.channels_last) if t.dim() == 4 else t)
 
     def __call__(self, batch: Batch) -> None:
@@ -98,7 +102,11 @@ class Stepper:
                 if only in (None, name):
                     optimiser.step()
 
-        self.method.step(update, self.clock)
+        if self.stage.losses:
+            update(self.stage.losses)
+            self.method.after_step(self.clock)
+        else:
+            self.method.step(update, self.clock)
 
 
 def step_peak(build: Callable[[], Method], task: Task, batch: int, recipe: Optim, device: str = "cpu") -> int:
