@@ -145,8 +145,12 @@ def parser() -> argparse.ArgumentParser:
     data.add_argument("--root", metavar="DIR", help="where it lies, or is to lie")
     data.add_argument("--labelled", help="check this split, too")
 
-    bench = command("bench", commands.bench, "Measure the kit against plain code, side by side.")
-    bench.add_argument("what", nargs="?", default="all", choices=("host", "step", "eval", "u2pl", "all"))
+    bench = command(
+        "bench", commands.bench, "Measure the kit against plain code, or (price) what a step of each method costs."
+    )
+    parts = ("host", "step", "eval", "u2pl", "all", "price")
+    bench.add_argument("what", nargs="?", default="all", choices=parts, help="all: the four before it")
+    bench.add_argument("--out", metavar="FILE", help="write the result as JSON, too")
     bench.add_argument("--quick", action="store_true", help="small sizes and few repeats: is everything in order?")
 
     diagnose = command("diagnose", commands.diagnose, "Look at a run's health and say what to do.")

@@ -9,6 +9,7 @@ import argparse
 import os
 import sys
 from typing import Any
+from pathlib import Path
 
 from .errors import S4Error
 
@@ -122,7 +123,12 @@ def data(a: argparse.Namespace) -> Any:
 def bench(a: argparse.Namespace) -> dict[str, Any]:
     from .report.bench import bench
 
-    return bench(a.what, quick=a.quick)
+    if a.what == "price":
+        return price(a.quick, a.out, command=sys.argv[1:])
+    result = bench(a.what, quick=a.quick)
+    if a.out:
+        Path(a.out).write_text(json.dumps(result, indent=1) + "\n")
+    return result
 
 
 def diagnose(a: argparse.Namespace) -> dict[str, Any]:
@@ -132,6 +138,7 @@ def diagnose(a: argparse.Namespace) -> dict[str, Any]:
     print(show(result))
     return result
 
+    from .report.bench_price import price
 
 def doctor(a: argparse.Namespace) -> dict[str, Any]:
     from .report.doctor import doctor, show
