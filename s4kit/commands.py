@@ -6,10 +6,11 @@ A function prints what people read and returns what `--json` prints. Imports are
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import sys
-from typing import Any
 from pathlib import Path
+from typing import Any
 
 from .errors import S4Error
 
