@@ -49,3 +49,64 @@ def test_the_plain_loop_has_the_losses_of_the_method():
         assert (ours.grad is None) == (plain.grad is None)
         if ours.grad is not None:
             torch.testing.assert_close(ours.grad, plain.grad, rtol=1e-3, atol=1e-5)
+
+
+# ---- price ----
+
+
+@pytest.fixture()
+def few(monkeypatch):
+    """Only some methods, one of them broken: of a kind each, with stages, with evaluations, plain."""
+    from s4kit.methods import get
+    from s4kit.report import bench_price
+
+    def broken(self, batch, clock):
+        raise RuntimeError("does not fit")
+
+    monkeypatch.setattr(get("cps"), "losses", broken)
+    monkeypatch.setattr(bench_price, "files", lambda: dict.fromkeys(("cps", "psmt", "prevmatch", "supervised")))
+
+
+def test_price_of_each_method(few, tmp_path, capsys):
+    assert main(["bench", "price", "--quick", "--json", "--out", str(tmp_path / "price.json")]) == 1  # one has failed
+    told = capsys.readouterr()
+    found = json.loads((tmp_path / "price.json").read_text())
+    assert json.loads(told.out.strip().splitlines()[-1]) == found
+    rows = {row["method"]: row for row in found["rows"]}
+    assert set(rows) == {"fixmatch", "psmt", "prevmatch", "supervised"}
+    assert rows["fixmatch"]["time"] == rows["fixmatch"]["memory"] == 1 and 0 <= found["exactness"] < 1
+    assert rows["supervised"]["time"] < 1 and rows["supervised"]["memory"] < 1
+    assert rows["prevmatch"]["memory"] > 1  # the stored networks
+    assert [f["error"] for f in found["failed"]] == ["RuntimeError: does not fit"] and "cps FAILED" in told.err
+    assert {"command", "date", "commit", "machine", "reference"} <= found.keys()
+
+
+def test_a_walk_comes_through_all_stages_and_has_their_losses():
+    import torch
+    from toy import toy_task
+
+    from s4kit.methods import create
+    from s4kit.report.bench_price import Walk
+
+    torch.manual_seed(0)
+    task = toy_task()
+    walk = Walk(create("cafs", task, net="tiny", calibrate=0.5), task, 2, "cpu")
+    moved = []
+    for moment in range(4):
+        walk.go(moment, 4)
+        before = {name: p.detach().clone() for name, p in walk.method.named_parameters()}
+        assert walk.step() > 0
+        moved.append({n.split(".")[0] for n, p in walk.method.named_parameters() if not torch.equal(p, before[n])})
+    assert moved == [{"scout"}, {"scout"}, {"student"}, {"student"}]
+    assert [walk.clock.overall, walk.clock.stage] == [0.875, 1]
+
+
+def test_the_stored_prices_are_of_all_methods_of_their_commit():
+    from s4kit.methods import names
+    from s4kit.report.bench_price import measured
+
+    found = measured()
+    rows = {row["method"]: row for row in found["rows"]}
+    assert rows["fixmatch"] == {"method": "fixmatch", "time": 1.0, "memory": 1.0} and not found["quick"]
+    assert rows.keys() <= set(names()) and len(rows) >= 35
+    assert all(0.1 < row[key] < 20 for row in rows.values() for key in ("time", "memory"))
