@@ -123,6 +123,7 @@ def data(a: argparse.Namespace) -> Any:
 
 def bench(a: argparse.Namespace) -> dict[str, Any]:
     from .report.bench import bench
+    from .report.bench_price import price
 
     if a.what == "price":
         return price(a.quick, a.out, command=sys.argv[1:])
@@ -139,7 +140,6 @@ def diagnose(a: argparse.Namespace) -> dict[str, Any]:
     print(show(result))
     return result
 
-    from .report.bench_price import price
 
 def doctor(a: argparse.Namespace) -> dict[str, Any]:
     from .report.doctor import doctor, show
