@@ -35,12 +35,21 @@ def main(argv: list[str] | None = None) -> int:
     status, answer = _answer(argv, as_json)
     if as_json and answer is not None and _leads():
         print(json.dumps(finite(answer), default=str), flush=True)
+    if "torch.distributed" in sys.modules:
+        from .engine import distributed
+
+        distributed.leave(status)
     return status
 
 
 def _leads() -> bool:
     """Whether this process is the one that speaks: the first of those that torchrun has started, or the only one."""
     return int(os.environ.get("WORLD_SIZE", 1)) == 1 or os.environ.get("RANK", "0") == "0"
+
+
+def _which() -> str:
+    """Which process speaks, where it is not the first of several."""
+    return "" if _leads() else f" (process {os.environ.get('RANK')})"
 
 
 def _answer(argv: list[str], as_json: bool) -> tuple[int, Any]:
@@ -54,7 +63,7 @@ def _answer(argv: list[str], as_json: bool) -> tuple[int, Any]:
             with redirect_stdout(told):
                 answer = arguments.call(arguments)
     except S4Error as error:
-        print(f"s4kit: {error}", file=sys.stderr)
+        print(f"s4kit{_which()}: {error}", file=sys.stderr)
         return 2, {"error": str(error)}
     except KeyboardInterrupt:
         print("s4kit: interrupted", file=sys.stderr)
@@ -77,8 +86,15 @@ def _unforeseen(error: Exception) -> dict[str, str]:
 
     if type(error).__name__ == "OutOfMemoryError":
         mend = "Use a smaller --batch with --accumulate, a smaller --crop, or --precision bf16 / fp16."
-        print(f"s4kit: the GPU's memory is too small for this training. {mend}", file=sys.stderr)
+        print(f"s4kit{_which()}: the GPU's memory is too small for this training. {mend}", file=sys.stderr)
         return {"error": f"out of GPU memory. {mend}"}
+    if "torch.distributed" in sys.modules:
+        from .engine import distributed
+
+        if distributed.lost(error):
+            words = "another process of this training is gone; what it said before tells why"
+            print(f"s4kit{_which()}: {words}.", file=sys.stderr)
+            return {"error": words}
     traceback.print_exc()
     return {"error": f"{type(error).__name__}: {error}"}
 
@@ -202,4 +218,5 @@ def _training_flags(new: argparse.ArgumentParser) -> None:
     loop.add_argument("--evaluate-every", type=int, metavar="K", help="steps between evaluations (default a tenth)")
     loop.add_argument("--precision", choices=("auto", "float32", "bf16", "fp16"))
     loop.add_argument("--device", metavar="auto|cpu|cuda")
+    loop.add_argument("--compile", action="store_true", default=None, help="translate the networks with torch.compile")
     loop.add_argument("--workers", metavar="N", help="decode processes (default: chosen)")

@@ -17,7 +17,7 @@ from .errors import S4Error
 _TASK = {"root": "root", "labelled": "labelled", "split_seed": "seed", "size": "size", "crop": "crop"}
 _FIT = (
     "steps", "epochs", "batch", "unlabelled_batch", "accumulate", "lr", "clip", "checkpoint_every",
-    "evaluate_every", "precision", "device", "workers", "seed",
+    "evaluate_every", "precision", "device", "workers", "compile", "seed",
 )  # fmt: skip
 
 

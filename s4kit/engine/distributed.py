@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import sys
 from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from ..errors import S4Error
 from ..methods.base import Losses
 
 
@@ -83,6 +85,38 @@ def same(value: Any) -> Any:
     box = [value]
     dist.broadcast_object_list(box, 0)
     return box[0]
+
+
+def agreed(value: int, words: str) -> None:
+    """Make sure that all processes have the same value; a meeting of all of them.
+
+    Raises:
+        S4Error: with `words`, in the processes whose value differs from that of process 0.
+    """
+    if same(value) != value:
+        raise S4Error(words)
+
+
+def leave(status: int) -> None:
+    """End this process's part of the world; does nothing without one.
+
+    After a failure the process ends here and now, without waiting for answers that will not come: torchrun then ends
+    the others, so that nothing hangs.
+    """
+    if world() == 1:
+        return
+    if status == 0:
+        dist.destroy_process_group()
+        return
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)
+
+
+def lost(error: BaseException) -> bool:
+    """Whether an error only says that another process is gone."""
+    said = isinstance(error, dist.DistError) or (isinstance(error, RuntimeError) and "by peer" in str(error))
+    return world() > 1 and said
 
 
 def meet() -> None:

@@ -40,7 +40,8 @@ def fit(
             schedule ("poly", "poly_after": the rate is set after the step, "quarter_cosine",
             "constant"), warmup (steps), clip
             (gradient norm), seed, checkpoint_every, evaluate_every, probes (images that the explorer shows), probe_size
-            (longest side, in pixels, at which it does), device, precision, workers.
+            (longest side, in pixels, at which it does), device, precision, workers, compile (the networks, with
+            `torch.compile`: minutes at the first steps, then faster on a GPU).
 
     Returns:
         The run; after Ctrl-C too, with `interrupted` set and a checkpoint written.

@@ -38,6 +38,7 @@ class Settings:
     device: str = "auto"
     precision: str = "auto"
     workers: int | str = "auto"
+    compile: bool = False
 
 
 def resolve(task: Task, steps: int | None, epochs: float | None, reference: int | None, given: dict) -> Settings:

@@ -19,6 +19,7 @@ from ..errors import S4Error
 from ..methods.base import Clock, Losses, Method, Optim, Stage
 from ..methods.parts import schedules
 from ..nets import sync_bn
+from ..nets.compiled import compile_nets
 from ..views import Batch, Steps, ViewPlan, render
 from ..views.sampling import HostStep, pick, stream_size
 from . import distributed, guards, optimise, trace
@@ -44,6 +45,8 @@ class Training:
         if distributed.world() > 1 and self.device.type == "cuda":
             method = self.method = sync_bn(method)
         method.to(self.device, memory_format=torch.channels_last)
+        if chosen.compile:
+            compile_nets(method)
         distributed.share_state(method)
         self.call, self.inner = distributed.wrap(method)
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.precision == "fp16")
@@ -289,4 +292,8 @@ class Training:
             if state["scaler"] and self.scaler.is_enabled():
                 self.scaler.load_state_dict(state["scaler"])
             self.done, self.score, self.best = state["step"], state["score"], state["best"]
+        distributed.agreed(
+            self.done,
+            f"This process finds step {self.done} in {self.record.folder}, the first one another; all must see it.",
+        )
         return state

@@ -14,7 +14,7 @@ from ..errors import S4Error
 
 BASELINES = ("supervised", "supervised_strong")
 EXTRA = "summary.json"  # wall time and peak memory of a run: no part of its deterministic files
-HARDWARE = ("device", "workers", "checkpoint_every")  # of `fit`: may differ between equal runs
+HARDWARE = ("device", "workers", "checkpoint_every", "compile")  # of `fit`: may differ between equal runs
 
 
 @dataclass

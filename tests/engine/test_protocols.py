@@ -150,11 +150,12 @@ def reference(name: str, image: np.ndarray, window: int, scales: tuple[float, ..
         corners = False
     total = np.zeros((CLASSES, h, w))
     for scale in scales:
+        by_14 = "unimatch_v2" in name and not name.startswith("city")
         new = (round(h * scale), round(w * scale))
-        if name in ("voc/unimatch_v2", "coco/unimatch_v2", "ade20k/unimatch_v2"):
+        if by_14:
             new = tuple(max(1, int(scale * side / 14 + 0.5)) * 14 for side in (h, w))
         seen = bilinear(image, *new, corners)
-        if name in ("voc", "coco", "ade20k") or ("unimatch_v2" in name and not name.startswith("city")):
+        if by_14 or name in ("voc", "coco", "ade20k", "cityscapes/whole"):
             scores = both(seen, flip, same)
         elif name == "cityscapes":
             scores = unimatch(seen, window, flip)

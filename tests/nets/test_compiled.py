@@ -1,0 +1,80 @@
+"""torch.compile of the networks, in place: one graph a part, the same numbers, the same names."""
+
+from __future__ import annotations
+
+import copy
+import shutil
+
+import pytest
+import torch
+
+from s4kit import nets
+from s4kit.errors import S4Error
+from s4kit.nets import compiled
+from s4kit.nets.compiled import compile_nets, parts_of
+
+IMAGE = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+
+
+@pytest.fixture(autouse=True)
+def fresh_compiler():
+    torch._dynamo.reset()
+    yield
+    torch._dynamo.reset()
+
+
+def forwards(net, image=IMAGE):
+    """All ways into a network: as a whole, joint, cut with a perturbation between the stages; and a backward."""
+    torch.manual_seed(0)
+    z = net(image)
+    first, second = net.joint(image, image.flip(-1))
+    features = net.encode(image, after=lambda x: x * 0.9)
+    cut = net.decode(features.map(torch.nn.functional.dropout2d), image.shape[-2:]).logits
+    (z.square().mean() + first.logits.mean() + second.logits.square().mean() + cut.mean()).backward()
+    return [z, first.logits, second.logits, cut], [p.grad for p in net.parameters()]
+
+
+@pytest.mark.parametrize("name", ["tiny", "efficientnet_lite0(weights='none')", "resnet50c(weights='none')"])
+def test_no_graph_break_inside_the_networks_of_the_walk(name):
+    torch.manual_seed(0)
+    net = nets.make(name, classes=3, aux=True)
+    names = list(net.state_dict())
+    made = compile_nets(net, backend="eager", fullgraph=True)  # raises where a part is no single graph
+    assert made == len(list(parts_of(net))) >= 6
+    covered = {id(p) for part in parts_of(net) for p in part.parameters()}
+    missing = [name for name, p in net.named_parameters() if id(p) not in covered]
+    assert all("classifier" in name for name in missing)  # a single convolution gains nothing
+    net.train()(IMAGE).mean().backward()
+    with torch.no_grad():
+        net.eval()(IMAGE[:1])
+    assert list(net.state_dict()) == names
+
+
+def test_a_compiled_network_can_be_copied_and_saved(tmp_path):
+    net = nets.make("tiny", classes=3)
+    compile_nets(net, backend="eager")
+    twin = copy.deepcopy(net)
+    twin.load_state_dict(net.state_dict())
+    torch.save(net.state_dict(), tmp_path / "net.pt")
+    assert "_orig_mod" not in " ".join(torch.load(tmp_path / "net.pt", weights_only=True))
+    torch.testing.assert_close(twin.eval()(IMAGE), net.eval()(IMAGE))
+
+
+@pytest.mark.slow
+def test_translated_for_the_cpu_numbers_and_gradients_stay():
+    if not shutil.which("g++"):
+        pytest.skip("no C++ compiler: what torch.compile translates for a CPU was not run")
+    torch.manual_seed(0)
+    net = nets.make("tiny", classes=3)
+    plain = copy.deepcopy(net)
+    compile_nets(net)
+    for a, b in zip(forwards(net.train()), forwards(plain.train())):
+        for left, right in zip(a, b):
+            torch.testing.assert_close(left, right, rtol=1e-3, atol=1e-5)
+    torch.testing.assert_close(net.state_dict(), plain.state_dict(), rtol=1e-3, atol=1e-5)
+
+
+def test_without_a_compiler_the_mend_is_named(monkeypatch):
+    monkeypatch.setattr(compiled.shutil, "which", lambda name: None)
+    with pytest.raises(S4Error, match="g\\+\\+"):
+        compile_nets(nets.make("tiny", classes=3))
