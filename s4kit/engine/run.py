@@ -54,6 +54,14 @@ class Run:
         return records.numbers(records.read(self.path / "timing.csv"))
 
     @property
+    def split(self) -> str:
+        """The published split that it was trained on, by its canonical name; "" where it was another one."""
+        from ..data.published import is_name
+
+        labelled = (self.config.get("task") or {}).get("labelled")
+        return labelled if is_name(labelled) else ""
+
+    @property
     def headline(self) -> list[dict[str, Any]]:
         """The evaluations of the paper's headline predictor (the first one of the method)."""
         rows = self.evaluations()

@@ -244,8 +244,9 @@ def _index(text: str) -> int:
 
 
 def _titles(runs: Sequence[Run]) -> list[str]:
-    """Method and seed; with the folder where that does not tell the runs apart."""
+    """Method, seed and published split; with the folder where that does not tell the runs apart."""
     plain = [f"{run.config['method']} · seed {run.config.get('fit', {}).get('seed', 0)}" for run in runs]
+    plain = [f"{title} · {run.split}" if run.split else title for title, run in zip(plain, runs)]
     return [
         f"{title} · {run.path.resolve().name}" if plain.count(title) > 1 else title for title, run in zip(plain, runs)
     ]

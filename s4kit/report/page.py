@@ -37,8 +37,9 @@ def _curves(light: Path, dark: Path, work: Sequence[tuple[Any, int, Path]]) -> N
         scores.setdefault(plan.method, []).append([(row["step"], row["miou"]) for row in run.headline])
         if plan.method not in kept and (shares := kept_shares(run.metrics())):
             kept[plan.method] = shares
+    split = open_run(work[0][2]).split
     for path in (light, dark):
-        plots.save(plots.curves(scores, kept, dark=path is dark), path)
+        plots.save(plots.curves(scores, kept, path is dark, split), path)
 
 
 def kept_shares(rows: Sequence[dict[str, Any]], points: int = 60) -> list[tuple[int, float]]:

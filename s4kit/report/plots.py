@@ -67,13 +67,17 @@ def band(runs: Sequence[Sequence[tuple[int, float]]]) -> tuple[np.ndarray, np.nd
 
 
 def curves(
-    scores: dict[str, list[list[tuple[int, float]]]], kept: dict[str, list[tuple[int, float]]], dark: bool = False
+    scores: dict[str, list[list[tuple[int, float]]]],
+    kept: dict[str, list[tuple[int, float]]],
+    dark: bool = False,
+    split: str = "",
 ) -> Picture:
     """Validation mIoU over steps with a band of one standard deviation over seeds; beside it, the kept share.
 
     Args:
         scores: by method, for each seed [(step, mIoU in [0, 1]), ...].
         kept: by method, [(step, share of pseudo-labels that is trained on), ...]; left out where empty.
+        split: name of the published split, above the panels.
     """
     panels = 2 if kept else 1
     fig = figure((7.5 if panels == 1 else 11.5, 4.4), dark)
@@ -100,6 +104,8 @@ def curves(
     order = [name for _, name in sorted(ends, reverse=True)]
     handles = dict(zip(*reversed(axes[0].get_legend_handles_labels()), strict=True))
     axes[0].legend([handles[n] for n in order], order, frameon=False, labelcolor=ink(dark), fontsize=10)
+    if split:
+        fig.suptitle(split, color=ink(dark), fontsize=11)
     return fig
 
 

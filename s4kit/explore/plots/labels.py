@@ -13,7 +13,7 @@ from ...data.task import VOID
 from ...errors import S4Error
 from ...methods import PseudoLabels
 from ...report.plots import Picture, dress, figure, style
-from .training import named
+from .training import named, split_of
 
 
 def quality(runs: Any) -> Picture:
@@ -22,8 +22,11 @@ def quality(runs: Any) -> Picture:
     Args:
         runs: as in `curves`; of several seeds the first is drawn, of several pseudo-labels each.
     """
-    found = {name: of[0].pseudo() for name, of in named(runs).items()}
+    by_name = named(runs)
+    found = {name: of[0].pseudo() for name, of in by_name.items()}
     fig = figure((10.5, 3.7))
+    if split := split_of(by_name):
+        fig.suptitle(split, fontsize=11)
     axes = fig.subplots(1, 2)
     for axis, column, title in zip(axes, ("precision", "coverage"), ("precision: right among kept", "coverage: kept")):
         for name, rows in found.items():

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ...engine.progress import NOT_TERMS, running_means
+from ...errors import S4Error
 from ...report import plots as shared
 from ...report.page import kept_shares
 from ...report.plots import Picture, dress, figure, style
@@ -14,13 +15,35 @@ FEW = 12  # points: so many are drawn as dots, too
 
 
 def named(runs: Any) -> dict[str, list[Any]]:
-    """{name: runs}: of one run, a list (by method: its seeds), or a dict {name: run or list of runs}."""
+    """{name: runs}: of one run, a list (by method: its seeds), or a dict {name: run or list of runs}.
+
+    Runs on different published splits are no seeds of one another: in a list each split is a name of its own.
+
+    Raises:
+        S4Error: one name of a dict has runs on different splits.
+    """
     if isinstance(runs, Mapping):
-        return {name: list(of) if isinstance(of, Sequence) else [of] for name, of in runs.items()}
-    found: dict[str, list[Any]] = {}
-    for run in runs if isinstance(runs, Sequence) else [runs]:
-        found.setdefault(run.config["method"], []).append(run)
+        found = {name: list(of) if isinstance(of, Sequence) else [of] for name, of in runs.items()}
+        for name, of in found.items():
+            if len(splits := _splits(of)) > 1:
+                raise S4Error(f"{name!r} has runs on {' and '.join(splits)}: draw them under a name each.")
+        return found
+    every = list(runs) if isinstance(runs, Sequence) else [runs]
+    several = len(_splits(every)) > 1
+    found = {}
+    for run in every:
+        method = run.config["method"]
+        found.setdefault(f"{method}, {run.split or 'own split'}" if several else method, []).append(run)
     return found
+
+
+def _splits(runs: Sequence[Any]) -> list[str]:
+    return list(dict.fromkeys(run.split or "a split of one's own" for run in runs))
+
+
+def split_of(found: Mapping[str, Sequence[Any]]) -> str:
+    """The published splits of all runs, for a title; "" where there is none."""
+    return " and ".join(dict.fromkeys(run.split for of in found.values() for run in of if run.split))
 
 
 def curves(runs: Any, kept: bool = True) -> Picture:
@@ -33,7 +56,7 @@ def curves(runs: Any, kept: bool = True) -> Picture:
     found = named(runs)
     scores = {name: [[(row["step"], row["miou"]) for row in run.headline] for run in of] for name, of in found.items()}
     shares = {name: kept_shares(of[0].metrics()) for name, of in found.items()} if kept else {}
-    return shared.curves(scores, {name: rows for name, rows in shares.items() if rows})
+    return shared.curves(scores, {name: rows for name, rows in shares.items() if rows}, split=split_of(found))
 
 
 def losses(runs: Any, terms: Sequence[str] | None = None) -> Picture:
@@ -43,13 +66,16 @@ def losses(runs: Any, terms: Sequence[str] | None = None) -> Picture:
         runs: as in `curves`; of several seeds the first one is drawn.
         terms: names of the terms; by default all that occur.
     """
-    found = {name: of[0].metrics() for name, of in named(runs).items()}
+    by_name = named(runs)
+    found = {name: of[0].metrics() for name, of in by_name.items()}
     skip = (*NOT_TERMS, "loss")
     every = dict.fromkeys(key for rows in found.values() for key in (rows[-1] if rows else {}))
     wanted = list(terms or [key for key in every if key not in skip and not key.startswith("kept_")])
     columns = min(3, len(wanted))
     lines = -(-len(wanted) // columns)
     fig = figure((3.7 * columns, 2.7 * lines + (0.3 if len(found) > 1 else 0)))
+    if split := split_of(by_name):
+        fig.suptitle(split, fontsize=11)
     axes = fig.subplots(lines, columns, squeeze=False).ravel()
     for axis, term in zip(axes, wanted):
         for name, rows in found.items():
