@@ -137,6 +137,27 @@ def parser() -> argparse.ArgumentParser:
     compare.add_argument("--no-baselines", action="store_true", help="without supervised and supervised_strong")
     _training_flags(compare)
 
+    reproduce = command(
+        "reproduce",
+        commands.reproduce,
+        "A line of a paper's table: its set-up, the reported number, the plan, the training, and what was obtained.",
+    )
+    reproduce.add_argument("method", metavar="METHOD", help="see `s4kit methods`")
+    reproduce.add_argument("--data", required=True, metavar="NAME", help="voc, cityscapes, coco or ade20k")
+    reproduce.add_argument("--split", metavar="LIST", help="classic/183, cps/1323, 1_8, ... of the data set")
+    reproduce.add_argument("--dry-run", action="store_true", help="no training: needs no data, no GPU, no network")
+    reproduce.add_argument("--gpu", metavar="NAME", help="plan for this one (default: the one here, else T4)")
+    reproduce.add_argument("--root", metavar="DIR", help="where the data set lies")
+    reproduce.add_argument("--out", metavar="DIR", help="folder of the run; one that is there goes on")
+    reproduce.add_argument("--seed", type=int, help="of the training (default 0)")
+    reproduce.add_argument("--accumulate", type=int, metavar="K", help="micro-batches of the paper's batch (default: plan)")
+    for flag, help in (("steps", "a trial of so many"), ("crop", "another crop"), ("batch", "another batch, in all")):
+        reproduce.add_argument(f"--{flag}", type=int, metavar="N", help=f"{help}; no longer comparable")
+    reproduce.add_argument("--backbone", metavar="B", help="another network; compared with that network's numbers")
+    reproduce.add_argument("--precision", choices=("auto", "float32", "bf16", "fp16"))
+    reproduce.add_argument("--device", metavar="auto|cpu|cuda")
+    reproduce.add_argument("--workers", metavar="N", help="decode processes (default: chosen)")
+
     evaluate = command("eval", commands.evaluate, "Score a run on the validation set.")
     evaluate.add_argument("run", metavar="RUN")
     evaluate.add_argument("--which", choices=("last", "best"), default="last", help="which checkpoint")

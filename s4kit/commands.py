@@ -76,6 +76,16 @@ def compare(a: argparse.Namespace) -> dict[str, Any]:
     return result
 
 
+def reproduce(a: argparse.Namespace) -> dict[str, Any]:
+    from .report.reproduce import reproduce
+
+    fit = {name: getattr(a, name) for name in ("seed", "precision", "device", "workers") if getattr(a, name) is not None}
+    return reproduce(
+        a.method, a.data, a.split, a.dry_run, a.gpu, a.root, a.out, a.backbone, a.crop, a.steps, a.batch, a.accumulate,
+        fit,
+    )  # fmt: skip
+
+
 def evaluate(a: argparse.Namespace) -> dict[str, Any]:
     from .engine import open_run
     from .engine.protocols import Protocol, scored_by

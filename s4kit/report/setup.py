@@ -8,9 +8,12 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..errors import S4Error
+
+if TYPE_CHECKING:
+    from ..data import Evaluation
 
 BASELINES = ("supervised", "supervised_strong")
 EXTRA = "summary.json"  # wall time and peak memory of a run: no part of its deterministic files
@@ -89,8 +92,18 @@ def settle(plan: Plan, task: Any) -> Plan:
     return Plan(plan.method, task.config, plan.options, vars(resolve(task, *lengths, fit)))
 
 
-def train(plan: Plan, out: str | Path | None = None, resume: bool = False, progress: bool = True) -> Any:
-    """Run a plan; writes the wall time (see `spent`) and the peak memory beside the run's files. Returns the `Run`."""
+def train(
+    plan: Plan,
+    out: str | Path | None = None,
+    resume: bool = False,
+    progress: bool = True,
+    evaluation: Evaluation | None = None,
+) -> Any:
+    """Run a plan; writes the wall time (see `spent`) and the peak memory beside the run's files. Returns the `Run`.
+
+    Args:
+        evaluation: how val is scored on the way; default as the data set is.
+    """
     from ..data import load
     from ..engine import fit
     from ..engine.device import pick_device
@@ -100,6 +113,8 @@ def train(plan: Plan, out: str | Path | None = None, resume: bool = False, progr
     before = spent(out) if resume and out else 0.0  # `fit` drops the rows after the checkpoint
     peak_memory = watch_memory(pick_device(plan.fit.get("device", "auto")))
     task = load(**plan.task)
+    if evaluation:
+        task = task.with_(evaluation=evaluation)
     seed_everything(plan.fit.get("seed", 0))
     method = create(plan.method, task, **plan.options)
     run = fit(method, task, out=out, resume=resume, progress=progress, **plan.fit)
