@@ -67,7 +67,7 @@ def instructor(sources: dict[str, Notebook]) -> str:
         "<!doctype html><html lang=en><head><meta charset=utf-8>"
         "<meta http-equiv=Content-Security-Policy content=\"default-src 'none'; style-src 'unsafe-inline'\">"
         f"<title>s4kit: assignments, for instructors</title><style>{STYLE}</style></head>"
-        f"<body><h1>Assignments, for instructors</h1><p class=asks>Solutions: do not hand out.</p>{body}</body></html>\n"
+        f"<body><h1>Assignments, for instructors</h1><p>Solutions: do not hand out.</p>{body}</body></html>\n"
     )
 
 
