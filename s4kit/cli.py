@@ -137,6 +137,18 @@ def parser() -> argparse.ArgumentParser:
     compare.add_argument("--no-baselines", action="store_true", help="without supervised and supervised_strong")
     _training_flags(compare)
 
+    plan = command("plan", commands.plan, "Memory, time and the batch that fits, on GPUs that need not be here.")
+    plan.add_argument("method", metavar="METHOD", help="see `s4kit methods`")
+    plan.add_argument("--data", required=True, metavar="NAME", help="its files need not be here")
+    plan.add_argument("--split", metavar="LIST", help="classic/183, cps/1323, 1_8, ... of the data set")
+    plan.add_argument("--gpu", default="T4,L4,A100,H100", metavar="NAMES", help="T4,A100-80GB,24GB; auto = the one here")
+    plan.add_argument("--root", metavar="DIR", help="plan for the images that lie here")
+    plan.add_argument("--batch", type=int, metavar="L", help="labelled images per step (default: the recipe's)")
+    plan.add_argument("--crop", type=int, metavar="C", help="side of the training crop in pixels")
+    plan.add_argument("--backbone", metavar="B", help="resnet50c, efficientnet_lite0, ... or name(option=value)")
+    plan.add_argument("--option", action="append", default=[], metavar="NAME=VALUE", help="option of the method")
+    plan.add_argument("--precision", default="auto", choices=("auto", "float32", "bf16", "fp16"))
+
     reproduce = command(
         "reproduce",
         commands.reproduce,
@@ -150,7 +162,7 @@ def parser() -> argparse.ArgumentParser:
     reproduce.add_argument("--root", metavar="DIR", help="where the data set lies")
     reproduce.add_argument("--out", metavar="DIR", help="folder of the run; one that is there goes on")
     reproduce.add_argument("--seed", type=int, help="of the training (default 0)")
-    reproduce.add_argument("--accumulate", type=int, metavar="K", help="micro-batches of the paper's batch (default: plan)")
+    reproduce.add_argument("--accumulate", type=int, metavar="K", help="micro-batches of the batch (default: plan's)")
     for flag, help in (("steps", "a trial of so many"), ("crop", "another crop"), ("batch", "another batch, in all")):
         reproduce.add_argument(f"--{flag}", type=int, metavar="N", help=f"{help}; no longer comparable")
     reproduce.add_argument("--backbone", metavar="B", help="another network; compared with that network's numbers")

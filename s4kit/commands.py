@@ -76,10 +76,27 @@ def compare(a: argparse.Namespace) -> dict[str, Any]:
     return result
 
 
+def plan(a: argparse.Namespace) -> dict[str, Any]:
+    from .data.outline import OUTLINES
+    from .report.planner import plan
+    from .report.setup import parse_options
+
+    options = ({"net": a.backbone} if a.backbone else {}) | parse_options(a.option)
+    task: Any = a.data
+    if a.root or a.data not in OUTLINES:
+        from .data import load
+
+        task = load(a.data, root=a.root)
+    found = plan(a.method, task, a.gpu, a.split, a.batch, a.crop, a.precision, options)
+    print(found)
+    return found.to_dict()
+
+
 def reproduce(a: argparse.Namespace) -> dict[str, Any]:
     from .report.reproduce import reproduce
 
-    fit = {name: getattr(a, name) for name in ("seed", "precision", "device", "workers") if getattr(a, name) is not None}
+    given = {name: getattr(a, name) for name in ("seed", "precision", "device", "workers")}
+    fit = {name: value for name, value in given.items() if value is not None}
     return reproduce(
         a.method, a.data, a.split, a.dry_run, a.gpu, a.root, a.out, a.backbone, a.crop, a.steps, a.batch, a.accumulate,
         fit,
