@@ -27,6 +27,7 @@ _HOME = {
     "show": "explore.source",
     "show_diff": "explore.diff",
     "literature": "report.literature",
+    "plan": "report.planner",
     "check": "classroom.check",
 }
 _MODULES = {m: m for m in ("data", "views", "nets", "methods", "engine", "report", "explore")}

@@ -141,7 +141,9 @@ def parser() -> argparse.ArgumentParser:
     plan.add_argument("method", metavar="METHOD", help="see `s4kit methods`")
     plan.add_argument("--data", required=True, metavar="NAME", help="its files need not be here")
     plan.add_argument("--split", metavar="LIST", help="classic/183, cps/1323, 1_8, ... of the data set")
-    plan.add_argument("--gpu", default="T4,L4,A100,H100", metavar="NAMES", help="T4,A100-80GB,24GB; auto = the one here")
+    plan.add_argument(
+        "--gpu", default="T4,L4,A100,H100", metavar="NAMES", help="T4,A100-80GB,24GB; auto = the one here"
+    )
     plan.add_argument("--root", metavar="DIR", help="plan for the images that lie here")
     plan.add_argument("--batch", type=int, metavar="L", help="labelled images per step (default: the recipe's)")
     plan.add_argument("--crop", type=int, metavar="C", help="side of the training crop in pixels")

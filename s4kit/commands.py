@@ -85,8 +85,10 @@ def plan(a: argparse.Namespace) -> dict[str, Any]:
     task: Any = a.data
     if a.root or a.data not in OUTLINES:
         from .data import load
+        from .methods import recipe
 
-        task = load(a.data, root=a.root)
+        listed = {"labelled": f"{a.data}/{a.split.removeprefix(a.data + '/')}"} if a.split else {}
+        task = load(a.data, root=a.root, **recipe(a.method, a.data)["task"] | listed)
     found = plan(a.method, task, a.gpu, a.split, a.batch, a.crop, a.precision, options)
     print(found)
     return found.to_dict()

@@ -1,0 +1,392 @@
+"""Before a GPU hour is spent: what a training needs, on which GPU it fits, how long it may take.
+
+    s4.plan("unimatch", "cityscapes", split="1_8", gpu="T4,A100")
+
+Nothing is computed and no data need be there. The memory is PyTorch's own account of a full-size step (`rehearsal`).
+The time is an estimate by a roofline, kernel by kernel: the larger of
+
+    operations / (FLOPS_SHARE x peak),    bytes moved / (BANDWIDTH_SHARE x bandwidth),    LAUNCH
+
+and no measurement of this kit on a GPU: take it for the order of magnitude. The same sum for training ResNet-50 (224
+px, 256 images) says, in images/s, 1202 for a V100 in mixed precision and 254 in float32, where NVIDIA reported 893 and
+380 (DeepLearningExamples, resnet50v1.5, container 19.10), and 2356 for an A100 with 40 GB, 2817 with 80 GB, where a
+user of timm reported 2600 (pytorch-image-models, issue 1491: AMP, channels_last).
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from ..data.outline import known, outline
+from ..data.task import Task
+from ..engine.device import pick_workers
+from ..engine.settings import Settings, epoch_steps
+from ..errors import S4Error
+from ..methods import create, get
+from ..methods.base import Method, Optim
+from ..methods.recipes import read_split, recipe_for
+from ..nets import parse
+from ..views.sampling import stream_size
+from .feeding import seconds_per_image
+from .gpus import GPU, gpus
+from .planner_text import html, show
+from .rehearsal import Cost, rehearse, scaled, stand_in
+
+FLOPS_SHARE = 0.5
+BANDWIDTH_SHARE = 0.75
+LAUNCH = 6e-6
+CONTEXT = 0.6e9  # bytes of a GPU that CUDA and its libraries take
+CLEAR = 1.3  # so much above the line needs no rehearsal
+SLACK = 0.06  # of what is predicted: workspaces of cuDNN, gaps between allocations
+
+
+@dataclass(frozen=True)
+class OnGpu:
+    """A training on one GPU.
+
+    Attributes:
+        gpu, memory: its name and bytes. precision: "bf16", "fp16" or "float32".
+        peak: predicted bytes with the wanted batch at once. fits: whether that goes.
+        largest_batch: most labelled images at a time; 0 = not even one.
+        batch, accumulate: micro-batch and how many of them make the wanted batch, None where none fits.
+        held: predicted bytes in that set-up.
+        step_seconds, hours: estimate of a step and of all of them; None where unknown.
+        cores: of a machine like this one that keep the GPU fed.
+        images_per_second: that it takes, the host's share.
+    """
+
+    gpu: str
+    memory: float
+    precision: str
+    peak: int
+    fits: bool
+    largest_batch: int
+    batch: int | None
+    accumulate: int | None
+    held: int | None
+    step_seconds: float | None
+    hours: float | None
+    cores: float | None
+    images_per_second: float | None
+
+
+@dataclass(frozen=True)
+class Planned:
+    """What a training needs; prints as a table.
+
+    Attributes:
+        method, data, protocol, network, crop: what is trained on what.
+        batch, images: labelled images of a step, and images of all streams.
+        optimiser, steps: its kind; how many steps the recipe has, None where unknown.
+        parameters, trained: of all networks (EMA copies count), and of those that learn.
+        flops: of a step, as PyTorch's flop counter counts (a multiply-add is two).
+        memory: bytes at the peak of a step with the wanted batch, on the first GPU.
+        parts: bytes of weights, optimiser, gradients, views, and the rest (activations).
+        host_seconds: CPU seconds of this machine to decode and crop one image; None = not measured.
+        workers: decode processes that `fit` starts on a machine like this with a GPU.
+        gpus: one entry per GPU.
+    """
+
+    method: str
+    data: str
+    protocol: str
+    network: str
+    crop: int
+    batch: int
+    images: int
+    optimiser: str
+    steps: int | None
+    parameters: int
+    trained: int
+    flops: float
+    memory: int
+    parts: dict[str, int]
+    host_seconds: float | None
+    workers: int
+    gpus: tuple[OnGpu, ...]
+
+    @property
+    def fits(self) -> dict[str, bool]:
+        """By GPU: whether the wanted batch fits at once."""
+        return {on.gpu: on.fits for on in self.gpus}
+
+    @property
+    def largest_batch(self) -> dict[str, int]:
+        """By GPU: the most labelled images at a time."""
+        return {on.gpu: on.largest_batch for on in self.gpus}
+
+    @property
+    def accumulate(self) -> dict[str, int | None]:
+        """By GPU: micro-batches that make the wanted batch."""
+        return {on.gpu: on.accumulate for on in self.gpus}
+
+    @property
+    def hours(self) -> dict[str, float | None]:
+        """By GPU: estimated hours of training, evaluations not counted."""
+        return {on.gpu: on.hours for on in self.gpus}
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything, for JSON."""
+        return asdict(self)
+
+    def __str__(self) -> str:
+        return show(self)
+
+    __repr__ = __str__
+
+    def _repr_html_(self) -> str:
+        return html(self)
+
+
+def plan(
+    method: str | Method,
+    task: str | Task,
+    gpu: str | Sequence[str] = "T4",
+    split: str | None = None,
+    batch: int | None = None,
+    crop: int | None = None,
+    precision: str = "auto",
+    options: dict[str, Any] | None = None,
+    fit: dict[str, Any] | None = None,
+    host: bool = True,
+) -> Planned:
+    """Memory, operations, time, and the batch that fits, of a training that need not be possible here.
+
+    Args:
+        method: a name, which is planned as its recipe for the data set says; or a built method, as it is.
+        task: a `Task`, or the name of a data set that is planned for without its files ("voc", "cityscapes", ...).
+        gpu: names, see `gpus.gpus`: "T4", "T4,L4,A100", "24GB", "auto".
+        split: name of a published list ("classic/183", "1_8"), which says how many images are labelled.
+        batch: labelled images a step; by default the recipe's. crop: side of the crop.
+        precision: "auto" is bf16 where the GPU has it, else fp16; or "float32", "fp16", "bf16".
+        options: of the method, over the recipe's, such as {"net": "resnet50c"}.
+        fit: settings over the recipe's: optimiser, steps, epochs, unlabelled_batch, ...
+        host: also measure what it takes here to decode and crop an image.
+
+    Raises:
+        S4Error: unknown names, or no recipe for the data set.
+    """
+    found = gpus(gpu if isinstance(gpu, str) else list(gpu))
+    kind = get(method) if isinstance(method, str) else type(method)
+    recipe = _recipe(kind, task if isinstance(task, str) else task.name, split, named=isinstance(method, str))
+    task = _task(task, split, recipe["task"], crop)
+    settings = _settings(recipe["fit"] | (fit or {}), batch, task)
+    if isinstance(method, str):
+        built, network = _build(kind, method, task, recipe["method"] | (options or {}))
+    else:
+        built, network = method, "as built"
+    scene = _Scene(stand_in(built), task, settings)
+    wanted = settings.batch
+    feed = seconds_per_image(task, scene.views) if host else None
+    rows = tuple(_on(gpu, scene, precision, feed) for gpu in found)
+    first = scene.cost(wanted, rows[0].precision != "float32")
+    return Planned(
+        method=getattr(built, "name", kind.__name__),
+        data=task.name,
+        protocol=task.protocol,
+        network=network,
+        crop=task.crop,
+        batch=wanted,
+        images=scene.images(wanted),
+        optimiser=settings.optimiser,
+        steps=settings.steps or None,
+        parameters=sum(p.numel() for p in built.parameters()),
+        trained=sum(p.numel() for p in built.parameters() if p.requires_grad),
+        flops=float(first.flops.sum()),
+        memory=first.memory,
+        parts=first.parts | {"activations": max(0, first.memory - sum(first.parts.values()))},
+        host_seconds=feed,
+        workers=pick_workers("auto", torch.device("cuda")),
+        gpus=rows,
+    )
+
+
+def _recipe(kind: type[Method], data: str, split: str | None, named: bool) -> dict[str, Any]:
+    """The recipe, or the kit's usual settings where a built method is planned for data that has none."""
+    try:
+        return recipe_for(kind, data, split)
+    except S4Error:
+        if named:
+            raise
+        return {"task": {}, "method": {}, "fit": {}}
+
+
+def _task(task: str | Task, split: str | None, asked: dict[str, Any], crop: int | None) -> Task:
+    """The stand-in for a name, or the task at the wanted crop."""
+    if isinstance(task, Task):
+        return task.with_(crop=crop) if crop else task
+    asked = asked | ({"crop": crop} if crop else {})
+    if not split:
+        return outline(task, **asked)
+    count = read_split(task, split).count
+    if count is None:
+        raise S4Error(f"No published list of {task} is called {split!r}: `s4.splits.table()` has their names.")
+    train = 1464 if split.endswith("_pseudoseg") else known(task).train
+    words = f"{split.removeprefix(task + '/')}: {count} of {train:,} labelled; planned without its files"
+    return outline(task, **(asked | {"labelled": count, "train": train, "protocol": words}))
+
+
+def _settings(given: dict[str, Any], batch: int | None, task: Task) -> Settings:
+    """What `fit` would be told, with epochs as steps."""
+    given = {k: v for k, v in given.items() if k != "reference_batch"} | ({"batch": batch} if batch else {})
+    epochs, steps = given.pop("epochs", None), given.pop("steps", None)
+    if given.get("batch", 1) < 1:
+        raise S4Error(f"batch must be at least 1, not {given['batch']}.")
+    settings = Settings(steps=steps or 0, **given)
+    if epochs and not steps:
+        settings.steps = max(1, round(epochs * epoch_steps(task, settings)))
+    return settings
+
+
+def _build(kind: type[Method], name: str, task: Task, options: dict[str, Any]) -> tuple[Method, str]:
+    """The method with networks that load no weights, and the network's spec."""
+    spec = options.get("net", inspect.signature(kind.__init__).parameters["net"].default)
+    if not isinstance(spec, str):
+        return create(name, task, **options), getattr(spec, "__name__", "own")
+    base, own = parse(spec)
+    bare = ", ".join(f"{key}={value!r}" for key, value in {**own, "weights": "none"}.items())
+    shown = spec if "weights" not in own else base
+    try:
+        return create(name, task, **options | {"net": f"{base}({bare})"}), shown
+    except S4Error:  # a network without weights to leave out
+        return create(name, task, **options | {"net": spec}), shown
+
+
+class _Scene:
+    """One method on one task; remembers what it has rehearsed.
+
+    Args:
+        method: from `stand_in`.
+    """
+
+    def __init__(self, method: Method, task: Task, settings: Settings) -> None:
+        self.method, self.task, self.settings = method, task, settings
+        self.optim = Optim(
+            [], settings.lr, settings.head, settings.optimiser, settings.weight_decay, clip=settings.clip
+        )
+        self.share = (settings.unlabelled_batch or settings.batch) / settings.batch
+        self.stages = method.stages()
+        self._costs: dict[tuple[int, bool, int, float], Cost] = {}
+        self.most = min(len(task.labelled), 4 * settings.batch)  # beyond it nobody asks
+        self.views = scaled(self.stages[-1].views or method.views, self.share)
+
+    def _rehearse(self, batch: int, half: bool, stage: int, progress: float) -> Cost:
+        key = (batch, half, stage, progress)
+        if key not in self._costs:
+            ledger = batch == self.settings.batch
+            self._costs[key] = rehearse(
+                self.method, self.task, batch, self.optim, half, stage, progress, self.share, ledger
+            )
+        return self._costs[key]
+
+    def _small(self) -> int:
+        return 2 if self.settings.batch != 2 else 1
+
+    def moment(self, half: bool) -> tuple[int, float]:
+        """The stage, and its first or last step, that takes most memory; told from a small batch."""
+        moments = [(stage, progress) for stage in range(len(self.stages)) for progress in (0.999, 0.0)]
+        return max(moments, key=lambda moment: self._rehearse(self._small(), half, *moment).memory)
+
+    def cost(self, batch: int, half: bool) -> Cost:
+        """Of the moment that takes most memory."""
+        return self._rehearse(batch, half, *self.moment(half))
+
+    def line(self, half: bool) -> tuple[float, float]:
+        """(offset, slope) of the memory in the batch, through the two largest batches rehearsed."""
+        for batch in (self._small(), self.settings.batch):
+            self.cost(batch, half)
+        known = sorted(key[0] for key in self._costs if key[1] == half and key[2:] == self.moment(half))[-2:]
+        low, high = (self.cost(batch, half).memory for batch in known)
+        slope = (high - low) / (known[1] - known[0])
+        return low - slope * known[0], slope
+
+    def largest(self, room: float, half: bool) -> int:
+        """The most labelled images whose step needs at most `room` bytes: by the line, then rehearsed itself.
+
+        Not more than the split has, nor than four times the wanted batch; where that has plenty of room, the line does.
+        """
+        offset, slope = self.line(half)
+        most = self.most
+        if offset + CLEAR * slope * most <= room:
+            return most
+        batch = max(0, min(most, int((room - offset) / slope)))
+        while batch and self.cost(batch, half).memory > room:
+            batch -= 1
+        return batch
+
+    def split(self, largest: int, room: float, half: bool) -> tuple[int, int, int] | None:
+        """(micro-batch, how many, bytes) that keep the wanted batch; the fewest micro-batches that fit.
+
+        The engine has the views of all micro-batches of a step on the device, and gradients stay between them.
+        """
+        wanted, (offset, slope) = self.settings.batch, self.line(half)
+        for count in range(1, wanted + 1):
+            micro = wanted // count
+            if wanted % count or micro > largest:
+                continue
+            parts = self.cost(wanted, half).parts
+            more = (count - 1) * parts["views"] * micro / wanted + (parts["gradients"] if count > 1 else 0)
+            held = offset + slope * micro + more
+            if held <= room:
+                return micro, count, round(held)
+        return None
+
+    def seconds(self, gpu: GPU, count: int, half: bool) -> float:
+        """A step of the wanted batch in `count` micro-batches, the stages by their shares; see the module's words."""
+        whole = sum(stage.share for stage in self.stages)
+        total = 0.0
+        for index, stage in enumerate(self.stages):
+            cost = self._rehearse(self.settings.batch, half, index, 0.999)
+            total += stage.share / whole * roofline(cost, gpu, count)
+        return total
+
+    def images(self, batch: int) -> int:
+        """Images of all streams in a step of the last stage."""
+        return sum(stream_size(stream, batch) for stream in self.views.values())
+
+
+def roofline(cost: Cost, gpu: GPU, count: int = 1) -> float:
+    """Seconds of a step on a GPU when it runs as `count` smaller ones; see the words at the top of the module."""
+    peak = np.where(cost.half, gpu.half, gpu.single)
+    work = cost.flops / (FLOPS_SHARE * peak * count)
+    moved = cost.traffic / (BANDWIDTH_SHARE * gpu.bandwidth * count)
+    return count * float(np.maximum(np.maximum(work, moved), LAUNCH * cost.launched).sum())
+
+
+def _precision(gpu: GPU, asked: str) -> str:
+    if asked not in ("auto", "float32", "bf16", "fp16"):
+        raise S4Error(f"precision is 'auto', 'float32', 'bf16' or 'fp16', not {asked!r}.")
+    return asked if asked != "auto" else "bf16" if gpu.bf16 else "fp16"
+
+
+def _on(gpu: GPU, scene: _Scene, precision: str, feed: float | None) -> OnGpu:
+    """One row of the table."""
+    chosen, wanted = _precision(gpu, precision), scene.settings.batch
+    half, room = chosen != "float32", (gpu.memory - CONTEXT) / (1 + SLACK)
+    largest = scene.largest(room, half)
+    held = scene.split(largest, room, half)
+    micro, count, bytes_held = held or (None, None, None)
+    seconds = scene.seconds(gpu, count, half) if count and gpu.timed else None
+    steps, images = scene.settings.steps, scene.images(wanted)
+    peak = scene.cost(wanted, half).memory
+    return OnGpu(
+        gpu=gpu.name,
+        memory=gpu.memory,
+        precision=chosen,
+        peak=peak,
+        fits=peak <= room,
+        largest_batch=largest,
+        batch=micro,
+        accumulate=count,
+        held=bytes_held,
+        step_seconds=seconds,
+        hours=seconds * steps / 3600 if seconds and steps else None,
+        images_per_second=images / seconds if seconds else None,
+        cores=feed * images / seconds if seconds and feed is not None else None,
+    )

@@ -1,0 +1,84 @@
+"""The planner's answer as text of at most 100 columns, and as HTML."""
+
+from __future__ import annotations
+
+from html import escape
+from typing import TYPE_CHECKING
+
+from . import text
+
+if TYPE_CHECKING:
+    from .planner import OnGpu, Planned
+
+HEAD = ("GPU", "memory", "type", "needs", "fits", "largest", "run as", "then", "a step", "training", "cores")
+NOTES = (
+    "needs: predicted peak of the wanted batch at once. run as: micro-batch x accumulate; then: what that needs.",
+    "Batch norm sees the micro-batch alone: accumulating is not quite the paper's larger batch.",
+    "a step, training: estimates by a roofline, not measured on any GPU; evaluations are not counted.",
+    "cores: of a machine like this one, to read and crop as fast as the GPU trains.",
+)
+
+
+def show(plan: Planned) -> str:
+    """What a terminal shows."""
+    lines = [f"{name:<9}{words}" for name, words in _facts(plan)]
+    table = text.table(HEAD, [_row(on) for on in plan.gpus], right="lrlrlrlrrrr")
+    return "\n".join([f"{plan.method} on {plan.data} ({plan.protocol})", *lines, "", table, "", *NOTES])
+
+
+def html(plan: Planned) -> str:
+    """What a notebook shows."""
+    facts = "".join(f"<tr><th style='text-align:left'>{n}</th><td style='text-align:left'>{escape(w)}</td></tr>"
+                    for n, w in _facts(plan))  # fmt: skip
+    head = "".join(f"<th>{name}</th>" for name in HEAD)
+    rows = "".join("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in _row(on)) + "</tr>" for on in plan.gpus)
+    notes = "<br>".join(NOTES)
+    title = f"<b>{escape(plan.method)}</b> on {escape(plan.data)} ({escape(plan.protocol)})"
+    return f"<p>{title}</p><table>{facts}</table><table><tr>{head}</tr>{rows}</table><p><small>{notes}</small></p>"
+
+
+def _facts(plan: Planned) -> list[tuple[str, str]]:
+    parts = plan.parts
+    held = ", ".join(f"{name} {text.size(parts[name])}" for name in ("weights", "optimiser", "gradients", "views"))
+    learn = f"{plan.trained / 1e6:.1f} M of {plan.parameters / 1e6:.1f} M parameters learn"
+    length = f"; {plan.steps:,} steps" if plan.steps else ""
+    found = [
+        ("network", f"{plan.network}; {learn}; {plan.optimiser}"),
+        ("a step", f"{plan.batch} labelled, {plan.images} images in all, crop {plan.crop}: "
+                   f"{plan.flops / 1e12:.3g} TFLOP{length}"),
+        ("memory", f"{text.size(plan.memory)} on {plan.gpus[0].gpu}: {held},"),
+        ("", f"activations {text.size(parts['activations'])}"),
+    ]  # fmt: skip
+    if plan.host_seconds is not None:
+        found.append(("host", f"{1000 * plan.host_seconds:.0f} ms of a core per image, measured here; "
+                              f"fit would start {plan.workers} workers on a machine like this"))  # fmt: skip
+    return found
+
+
+def _row(on: OnGpu) -> tuple[str, ...]:
+    run = f"{on.batch} x {on.accumulate}" if on.batch else "not even 1"
+    return (
+        on.gpu,
+        f"{on.memory / 1e9:.0f} GB",
+        on.precision,
+        text.size(on.peak),
+        "yes" if on.fits else "no",
+        str(on.largest_batch),
+        run,
+        text.size(on.held),
+        _seconds(on.step_seconds),
+        _hours(on.hours),
+        text.MISSING if on.cores is None else f"{on.cores:.1f}",
+    )
+
+
+def _seconds(value: float | None) -> str:
+    if value is None:
+        return text.MISSING
+    return f"{1000 * value:.0f} ms" if value < 1 else f"{value:.1f} s"
+
+
+def _hours(value: float | None) -> str:
+    if value is None:
+        return text.MISSING
+    return f"{value:.0f} h" if value >= 10 else f"{value:.1f} h" if value >= 1 else f"{60 * value:.0f} min"
