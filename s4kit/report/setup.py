@@ -48,11 +48,13 @@ def plan(
     the kit's light one, whose weights need no download, unless another was asked for; the paper's is named on stderr.
     """
     from ..data import dataset
+    from ..data.published import is_name
     from ..methods import get, recipe
 
     dataset(data)  # an unknown name is an error here, with the closest names
     get(method)
-    known = recipe(method, data)
+    labelled = (task or {}).get("labelled")
+    known = recipe(method, data, labelled if is_name(labelled) else None)
     fit = dict(fit or {})
     shared = dict(known["fit"])
     if fit.keys() & {"steps", "epochs"}:
