@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from inspect import signature
 from typing import Any
 
 import torch
@@ -51,8 +52,10 @@ def wrap(method: nn.Module) -> tuple[nn.Module, Whole]:
     inner = Whole(method)
     if world() == 1:
         return inner, inner
-    ddp = nn.parallel.DistributedDataParallel(inner, find_unused_parameters=True, broadcast_buffers=False)
-    return ddp, inner
+    kind = nn.parallel.DistributedDataParallel
+    new = "forward_sync_buffers" in signature(kind.__init__).parameters  # the option's name in newer PyTorch
+    each_its_own = {"forward_sync_buffers" if new else "broadcast_buffers": False}
+    return kind(inner, find_unused_parameters=True, **each_its_own), inner
 
 
 def share_buffers(module: nn.Module) -> None:

@@ -12,12 +12,13 @@ import torch.multiprocessing as mp
 from toy import toy_task
 
 import s4kit as s4
-from s4kit.engine import checkpoint
+from s4kit.engine import checkpoint, distributed
 
 NET = "tiny(norm='group')"  # batch statistics differ by construction, group norm makes the comparison exact
 SETTINGS = dict(
     steps=5, batch=2, lr=1e-2, optimiser="sgd", evaluate_every=5, checkpoint_every=5, probes=2, progress=False
 )
+VAL = (3, 1)  # validation images: not the same number for both ranks, and none for one of them
 # Banks: both ranks write before either reads, so the paths differ by little, not by nothing.
 BANKS = {"u2pl", "daw", "cac", "ael"}
 
@@ -46,8 +47,28 @@ def two(rank: int, names: list[str], folder: str, port: int) -> None:
     torch.distributed.barrier()
     assert run.config["fit"]["steps"] == 4  # 16 unlabelled images, two ranks of two
     assert run.config["fit"]["lr"] == pytest.approx(SETTINGS["lr"] * 4 / 8)
-    torch.distributed.barrier()
-    torch.distributed.destroy_process_group()
+    for images in VAL:
+        scores = s4.engine.evaluate(build("fixmatch")[0].student, toy_task(n_val=images))
+        torch.save(scores.confusion, Path(folder) / f"confusion_{images}_{rank}.pt")
+    stumble(rank, Path(folder))
+
+
+def stumble(rank: int, folder: Path) -> None:
+    """One process fails in the middle of a step, while the other waits for its gradients."""
+    method, task = build("fixmatch")
+    losses = method.losses
+
+    def stumbling(batch, clock):
+        if rank == 1 and clock.step == 2:
+            raise RuntimeError("process 1 stumbles")
+        return losses(batch, clock)
+
+    method.losses = stumbling
+    try:
+        s4.fit(method, task, out=folder / "two" / "stumbles", device="cpu", **SETTINGS)
+    except RuntimeError as error:
+        (folder / f"error_{rank}.txt").write_text(f"{distributed.lost(error)} {error}")
+        raise
 
 
 @pytest.fixture(scope="module")
@@ -56,8 +77,27 @@ def both(tmp_path_factory):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    mp.spawn(two, (names, str(folder), port), 2)
+    try:
+        mp.spawn(two, (names, str(folder), port), 2)
+    except (mp.ProcessRaisedException, mp.ProcessExitedException):
+        if not (folder / "error_1.txt").exists():
+            raise
     return folder
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("images", VAL)
+def test_two_ranks_score_every_image_once(images, both):
+    alone = s4.engine.evaluate(build("fixmatch")[0].student, toy_task(n_val=images)).confusion
+    for rank in range(2):
+        assert torch.equal(torch.load(both / f"confusion_{images}_{rank}.pt", weights_only=True), alone)
+
+
+@pytest.mark.slow
+def test_a_rank_that_fails_in_the_middle_of_a_step_ends_the_other(both):
+    assert (both / "error_1.txt").read_text() == "False process 1 stumbles"
+    other = both / "error_0.txt"  # it was ended while it waited, or noticed and says so
+    assert not other.exists() or other.read_text().startswith("True ")
 
 
 @pytest.mark.slow
