@@ -16,6 +16,7 @@ from .task import VOID, Source, Task
 
 KEPT = 1000  # problems and duplicates that a report keeps; it counts all
 SHOWN = 20  # that it prints
+TWINS = 10  # images of a group of equal ones that it names
 ROWS = 40  # classes that it prints; of more, the most frequent and the rarest
 
 
@@ -33,7 +34,7 @@ class Report:
         void_share: share of void pixels by part.
         sizes: (height, width) of the smallest and the largest image, by area.
         overlap: labelled images that are also unlabelled.
-        duplicates: lists of images ("part:id") with the same pixels, at most KEPT.
+        duplicates: lists of images ("part:id") with the same pixels, at most KEPT lists of at most TWINS.
     """
 
     name: str
@@ -161,6 +162,7 @@ class _Tally:
         self.pixels = {part: np.zeros(VOID + 1, np.int64) for part in ("labelled", "val")}
         self.first: dict[bytes, str] = {}  # digest -> the first image that has it
         self.twins: dict[str, list[str]] = {}
+        self.leaked: dict[str, str] = {}  # val image -> the same image in training
         self.blank: dict[str, list[str]] = {"labelled": [], "val": []}
         self.small, self.bare = 0, []
         self.shapes: set[tuple[int, int]] = set()
@@ -176,7 +178,11 @@ class _Tally:
         here = f"{read.part}:{read.id}"
         first = self.first.setdefault(read.digest, here)
         if first != here:
-            self.twins.setdefault(first, [first]).append(here)
+            same = self.twins.setdefault(first, [first])
+            if len(same) < TWINS:
+                same.append(here)
+            if read.part == "val" and not first.startswith("val:"):  # val comes last
+                self.leaked[read.id] = first
         if read.pixels is None:
             self.bare.append(read.id)
         elif read.part in self.pixels:
@@ -213,12 +219,10 @@ class _Tally:
     def _twice(self) -> None:
         groups = list(self.twins.values())
         self.report.duplicates = groups[:KEPT]
-        leaks = [group for group in groups if len({one.startswith("val:") for one in group}) == 2]
-        if leaks:
-            first = leaks[0][0].partition(":")[2]
-            self.report.warnings.append(f"{len(leaks)} val images are also training images, such as {first}")
-        if len(groups) > len(leaks):
-            more = len(groups) - len(leaks)
+        if self.leaked:
+            first = next(iter(self.leaked))
+            self.report.warnings.append(f"{len(self.leaked)} val images are also training images, such as {first}")
+        if more := len(groups) - len(set(self.leaked.values())):
             self.report.warnings.append(f"{more} images occur twice within training or val (`duplicates`)")
 
 

@@ -61,7 +61,7 @@ def make_coco_masks(
         broken = [why for why in each(partial(_draw, str(target), crowd), jobs, workers, told) if why]
         if broken:
             raise S4Error(
-                f"{len(broken)} instances maps of {path} could not be drawn (first: {broken[0]}). Fetch it again."
+                f"{len(broken)} instance maps of {path} could not be drawn (first: {broken[0]}). Fetch it again."
             )
         written += len(jobs)
     return written

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gzip
+import lzma
 import os
 import shutil
 import tarfile
@@ -14,7 +16,10 @@ from typing import IO
 from ..errors import S4Error
 from .download import Progress, refused
 
-_DAMAGED = (zipfile.BadZipFile, tarfile.TarError, EOFError, zlib.error, NotImplementedError, RuntimeError)
+_DAMAGED = (
+    zipfile.BadZipFile, tarfile.TarError, gzip.BadGzipFile, lzma.LZMAError, zlib.error, EOFError, NotImplementedError,
+    RuntimeError,
+)  # fmt: skip
 
 
 def unpack(
@@ -64,7 +69,8 @@ def unpack(
             if progress and count % 500 == 0:
                 progress(count, 0, f"files of {archive.name}")
     except _DAMAGED as why:
-        raise S4Error(f"{archive} is damaged ({why}). Remove it and run the command again.") from None
+        reason = (str(why) or type(why).__name__).splitlines()[0].rstrip(":")
+        raise S4Error(f"{archive} is damaged ({reason}). Remove it and run the command again.") from None
     except OSError as why:
         raise refused(folder, why) from None
     if progress:

@@ -6,12 +6,22 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from .server import Server
+
 
 @pytest.fixture(autouse=True)
 def own_places(tmp_path, monkeypatch):
     """Neither the user's cache nor the user's data is touched."""
     monkeypatch.setenv("S4KIT_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("S4KIT_DATA", str(tmp_path / "nowhere"))
+
+
+@pytest.fixture
+def server():
+    one = Server()
+    yield one
+    one.shutdown()
+    one.server_close()
 
 
 def picture(path: Path, height: int = 24, width: int = 32, seed: int = 0) -> Path:

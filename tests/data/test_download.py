@@ -1,66 +1,18 @@
 """Downloads from a local server that misbehaves on demand."""
 
 import hashlib
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 import pytest
 
 import s4kit.data as data
-from s4kit.data import camvid
+from s4kit.data import camvid, download
 from s4kit.data.download import fetch, manifest, sha256_of
 from s4kit.errors import S4Error
 
-BODY = bytes(range(256)) * 4000
+from .server import BODY
+
 SHA = hashlib.sha256(BODY).hexdigest()
-
-
-class Server(ThreadingHTTPServer):
-    """Serves BODY (or `files`); `cuts` = after how many bytes the next answers break off."""
-
-    def __init__(self):
-        super().__init__(("127.0.0.1", 0), Handler)
-        self.ranges, self.cuts, self.log, self.files = True, [], [], {}
-        threading.Thread(target=self.serve_forever, daemon=True).start()
-
-    @property
-    def url(self):
-        return f"http://127.0.0.1:{self.server_port}"
-
-
-class Handler(BaseHTTPRequestHandler):
-    def do_GET(self):
-        server = self.server
-        wanted = self.headers.get("Range")
-        server.log.append((self.path, wanted))
-        body = server.files.get(self.path, BODY if self.path.startswith("/file") else None)
-        if body is None:
-            return self.send_error(404)
-        start = int(wanted[6:-1]) if wanted and server.ranges else 0
-        if start and start >= len(body):
-            self.send_response(416)
-            self.send_header("Content-Range", f"bytes */{len(body)}")
-            self.send_header("Content-Length", "0")
-            return self.end_headers()
-        self.send_response(206 if start else 200)
-        if start:
-            self.send_header("Content-Range", f"bytes {start}-{len(body) - 1}/{len(body)}")
-        self.send_header("Content-Length", str(len(body) - start))
-        self.end_headers()
-        until = start + server.cuts.pop(0) if server.cuts else len(body)
-        self.wfile.write(body[start:until])
-        return None
-
-    def log_message(self, *args):
-        pass
-
-
-@pytest.fixture
-def server():
-    one = Server()
-    yield one
-    one.shutdown()
-    one.server_close()
 
 
 def get(path, *urls, sha=SHA):
@@ -166,7 +118,46 @@ def test_camvid(served_camvid, tmp_path):
 
 
 def test_what_cannot_be_downloaded():
-    with pytest.raises(S4Error, match="free account"):
+    with pytest.raises(S4Error, match=r"(?s)is not there.*free account.*csDownload -d .*s4kit data get cityscapes"):
         data.get("cityscapes")
     with pytest.raises(S4Error, match="embedded"):
         data.get("scenes")
+
+
+@pytest.mark.parametrize("kind", ["md5", "sha1", "sha256"])
+def test_the_length_of_a_checksum_says_its_kind(server, tmp_path, kind):
+    right = hashlib.new(kind, BODY).hexdigest()
+    assert fetch(tmp_path / "a", [f"{server.url}/file"], right).read_bytes() == BODY
+    with pytest.raises(S4Error, match=rf"wrong checksum \({kind} {right[:12]}"):
+        fetch(tmp_path / "b", [f"{server.url}/file"], "0" * len(right))
+
+
+def test_a_page_instead_of_the_file_is_known_by_its_size(server, tmp_path):
+    server.files["/login"] = b"<html>please log in</html>"
+    mirrors = [f"{server.url}/login", f"{server.url}/file"]
+    path = fetch(tmp_path / "a", mirrors, size=len(BODY), pause=0)
+    assert path.read_bytes() == BODY
+    with pytest.raises(S4Error, match=r"another file \(26 bytes, expected 1024000\)"):
+        fetch(tmp_path / "b", mirrors[:1], size=len(BODY), pause=0)
+
+
+def test_many_cuts_are_survived_as_long_as_each_attempt_brings_something(server, tmp_path, monkeypatch):
+    monkeypatch.setattr(download, "WORTH", 50_000)
+    server.cuts = [60_000] * 12
+    told = []
+    path = fetch(tmp_path / "a", [f"{server.url}/file"], SHA, pause=0, progress=lambda *t: told.append(t))
+    assert path.read_bytes() == BODY and len(server.log) == 13 and told[-1] == (1, 2, "MB of a")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full to play a full disk")
+def test_a_full_disk(server, tmp_path):
+    (tmp_path / "a.part").symlink_to("/dev/full")
+    with pytest.raises(S4Error, match=r"The disk is full: .*/a cannot be written. Free space"):
+        get(tmp_path / "a", f"{server.url}/file")
+    assert len(server.log) == 1  # no other mirror helps
+
+
+def test_room_is_asked_for_before(tmp_path):
+    download.room(tmp_path / "not/yet", 1000, "x.tar")
+    with pytest.raises(S4Error, match=r"x.tar needs 1000000000.0 GB below .*not/yet, where .* GB are free"):
+        download.room(tmp_path / "not/yet", 10**18, "x.tar")
