@@ -60,9 +60,7 @@ COMMON: dict[str, Recipe] = {
         "evaluation": "ade20k",
     },
 }
-STANDS_IN = (
-    "its sources give no set-up for {dataset}: the field's usual figures stand in (UniMatch's supervised baseline)"
-)
+STANDS_IN = "its sources give no set-up for {dataset}: the field's usual figures stand in"
 
 # The light network on small images: AdamW, with a short warm-up for the new layers beside pretrained ones.
 LIGHT_FIT = {"optimiser": "adamw", "lr": 6e-4, "head": 5.0, "weight_decay": 1e-3, "warmup": 50}
@@ -166,6 +164,8 @@ def _last(layers: list[Recipe], key: str, default: Any) -> Any:
 def _source(method: type[Method], dataset: str, complete: bool) -> str:
     if dataset in KIT:
         return "the kit's own figures for its small data sets"
+    if not complete and dataset == "ade20k":
+        return "PrevMatch's length and rate (wooseok-shin/PrevMatch), UniMatch's batch"
     if not complete:
         return "UniMatch's supervised baseline (LiheYoung/UniMatch: configs, README)"
     card = method.card

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 RESULT = "reproduce.json"
 MOST_EVALUATIONS = 80  # on the way, one an epoch in most papers
+FIXED_EVALUATIONS = 40  # of a training whose length is a number of steps
 TRIAL_EVALUATIONS = 4
 
 
@@ -31,7 +32,7 @@ class Reproduction:
         method, data: names. split: the list's full name ("voc/classic/183").
         recipe: see `methods.recipe`, with what the user changed.
         counts: images: labelled, unlabelled, val.
-        steps: optimiser steps. evaluations: how often val is scored on the way.
+        steps: optimiser steps. passes: how the paper counts them. evaluations: how often val is scored on the way.
         rows: reported numbers, the nearest first.
         changed: what the user changed, in words; the numbers are then not comparable.
         chosen: another network or crop of the user's for which there are reported numbers, in words.
@@ -44,6 +45,7 @@ class Reproduction:
     recipe: dict[str, Any]
     counts: dict[str, int]
     steps: int
+    passes: str
     evaluations: int
     rows: list[Reported]
     changed: list[str] = field(default_factory=list)
@@ -62,7 +64,7 @@ class Reproduction:
 
     def to_dict(self) -> dict[str, Any]:
         """For `--json`."""
-        fields = ("method", "data", "split", "counts", "steps", "evaluations", "changed", "chosen", "notes")
+        fields = ("method", "data", "split", "counts", "steps", "passes", "evaluations", "changed", "chosen", "notes")
         found = {name: getattr(self, name) for name in fields}
         found["setup"] = self.recipe | {"network": words.network_facts(self.recipe["method"]["net"])}
         found["protocol"] = str(self.protocol)
@@ -100,22 +102,23 @@ def prepare(
     known = recipe(method, data, entry.name)
     known["published_crop"] = known["task"]["crop"]
     counts = {"labelled": entry.count, "unlabelled": entry.unlabelled_count, "val": outlines.known(data).val}
-    length = known["fit"].pop("epochs", None)
-    known["epochs"] = length
+    length, ours = known["fit"].pop("epochs", None), get(method).recipes.get(data, {}).get("labelled_epochs")
+    passes = f"{length:g} passes over the unlabelled images" if length else ""
+    passes = f"{ours:g} passes over the labelled images" if ours else passes
     whole = known["fit"].pop("steps", None) or length * math.ceil(counts["unlabelled"] / known["fit"]["batch"])
     chosen = _change(known, "method", "net", backbone and _with_options(backbone, known["method"]["net"]))
     chosen += _change(known, "task", "crop", crop)
-    changed = _change(known, "fit", "batch", batch)
+    changed = [f"{change}, the learning rate in proportion" for change in _change(known, "fit", "batch", batch)]
     if steps and steps != whole:
         changed.append(f"{steps} steps instead of {whole:,}")
-    often = min(MOST_EVALUATIONS, round(length) if length else 40)
+    often = min(MOST_EVALUATIONS, round(length or ours or FIXED_EVALUATIONS))
     if steps and steps < whole:
         often = min(often, TRIAL_EVALUATIONS, steps)
     rows = reported(method, data, entry.name, known["method"]["net"], known["task"]["crop"])
     if not rows or rows[0].other or rows[0].unsaid:
         changed, chosen = chosen + changed, []
     return Reproduction(
-        method, data, entry.name, known, counts, steps or whole, often, rows, changed, chosen, [entry.note]
+        method, data, entry.name, known, counts, steps or whole, passes, often, rows, changed, chosen, [entry.note]
     )
 
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Sequence
+from statistics import median
 from textwrap import wrap
 from typing import TYPE_CHECKING, Any
 
 from . import text
+from .literature import entries
 from .reported import Reported, network
 
 if TYPE_CHECKING:
@@ -23,6 +25,7 @@ SCHEDULES = {
     "quarter_cosine": "quarter cosine",
     "constant": "constant",
 }
+SELECTIONS = {"best": "the evaluation that is best on val", "last": "the end of the training"}
 OPTIMISERS = {"sgd": "SGD, momentum 0.9", "adam": "Adam", "adamw": "AdamW"}
 
 
@@ -97,19 +100,20 @@ def setup(asked: Reproduction) -> str:
     half = f", images resized by {task['size']:g}" if "size" in task else ""
     rate = f"{fit['lr']:g} backbone, {fit['lr'] * fit['head']:g} the rest; {OPTIMISERS[fit['optimiser']]}, "
     norms = "" if fit.get("decay_norms", True) else " (none on norms and biases)"
-    passes = f", {recipe['epochs']:g} passes over the unlabelled images" if recipe["epochs"] else ""
+    passes = f", {asked.passes}" if asked.passes and not any("steps" in c for c in asked.changed) else ""
     options = {k: v for k, v in recipe["method"].items() if k not in ("net", "supervised")}
     shown = ", ".join(f"{k}={_short(v)}" for k, v in options.items())
     rows = [
         ("network", _network(recipe["method"]["net"])),
         ("images", f"{counts['labelled']:,} labelled, {counts['unlabelled']:,} unlabelled, {counts['val']:,} val"),
         ("views", f"crop {task['crop']}, {scales}{half}"),
-        ("batch", f"{fit['batch']} labelled and as many unlabelled a step, over all GPUs"),
+        ("batch", f"{fit['batch']} labelled{_streams(asked.method)} a step, over all GPUs"),
         ("rate", f"{rate}decay {fit['weight_decay']:g}{norms}, {SCHEDULES[fit['schedule']]}"),
-        ("length", f"{asked.steps:,} steps{passes if not any('steps' in c for c in asked.changed) else ''}"),
+        ("length", f"{asked.steps:,} steps{passes}"),
         ("loss", _loss(recipe["method"].get("supervised", "ce"))),
         *([("options", shown)] if shown else []),
-        ("scored", f"{recipe['evaluation']}: {asked.protocol}"),
+        ("scored", f"{recipe['evaluation']}: {asked.protocol}; {asked.evaluations} times on the way"),
+        ("reported is", SELECTIONS[recipe["selection"]]),
         ("source", recipe["source"]),
         *[("the list" if i == 0 else "", s) for i, s in enumerate(asked.notes)],
         *[("not as there" if i == 0 else "", f"· {s}") for i, s in enumerate(recipe["differs"])],
@@ -117,6 +121,14 @@ def setup(asked: Reproduction) -> str:
         *[("changed" if i == 0 else "", f"· {s}") for i, s in enumerate(asked.changed)],
     ]
     return block("Set-up of the paper" + (", changed" if asked.changed else ""), rows)
+
+
+def _streams(method: str) -> str:
+    """The unlabelled images beside each labelled one."""
+    from ..methods import get
+
+    plan = get(method).views
+    return " and as many unlabelled" if any(s.source != "labelled" for s in plan.values()) else ""
 
 
 def _short(value: Any) -> str:
@@ -169,7 +181,8 @@ def _about(group: Sequence[Reported]) -> str:
     lasts = [f"{row.row['last']:.1f}" for row in group if row.row.get("last") is not None]
     if len(group) > 1:
         best = ", ".join(f"{row.row['miou']:.1f}" for row in group)
-        source = f"{len(group)} of {_repository(first)} ({first.kind}): {best}"
+        kind = first.kind.replace("training log", "training logs").replace("table", "tables")
+        source = f"{kind}, {len(group)} of {_repository(first)}: {best}"
     else:
         note = f" ({first.row['note']})" if first.row.get("note") else ""
         source = f"{first.kind}, {first.row['source']}{note}"
@@ -245,15 +258,22 @@ def _plain(value: float | None) -> str:
 
 def _verdict(asked: Reproduction, found: dict[str, Any]) -> str:
     got = found["obtained"]
-    which = (
-        "The paper reports the evaluation that is best on val: compare the best; it is optimistic by what is chosen."
-        if found["selection"] == "best"
-        else "The paper reports the network at the end of the training: compare that one."
-    )
-    spread = f"Here best and last are {got['best'] - got['last']:.1f} points apart."
+    if found["selection"] == "best":
+        which = "The paper reports the evaluation that is best on val, so the best compares; it is optimistic."
+    else:
+        which = "The paper reports the end of the training, so that compares."
+    middle, most = gaps()
+    usual = f"in the logs of papers the median is {middle:.1f}, the most {most:.1f}"
+    spread = f"Best and last are {got['best'] - got['last']:.1f} points apart here; {usual}."
     if asked.changed:
         return f"Not comparable with the reported number: {'; '.join(asked.changed)}. {which} {spread}"
     if not found["comparable"]:
-        near = asked.rows[0].words if asked.rows else "there is none"
+        near = asked.rows[0].words.removeprefix("but ") if asked.rows else "there is none"
         return f"The reported number is not for this set-up: {near}. {which} {spread}"
     return f"{which} {spread}"
+
+
+def gaps() -> tuple[float, float]:
+    """(median, largest) of best minus last over the training logs of the literature, in points of mIoU."""
+    found = [row["miou"] - row["last"] for row in entries() if row.get("last") is not None]
+    return median(found), max(found)
