@@ -165,6 +165,7 @@ class Optim:
         kind: "sgd" (momentum 0.9) or "adamw" or "adam".
         weight_decay: not applied to biases and norms when `decay_norms` is False.
         clip: largest gradient norm, or None.
+        betas: decays of the two moments of "adam" and "adamw".
         schedule: clock -> factor of the learning rate.
     """
 
@@ -175,6 +176,7 @@ class Optim:
     weight_decay: float = 1e-4
     decay_norms: bool = True
     clip: float | None = None
+    betas: tuple[float, float] = (0.9, 0.999)
     schedule: Callable[[Clock], float] = field(default_factory=lambda: poly(0.9))
 
 

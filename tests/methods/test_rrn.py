@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from s4kit.engine import optimise
 from s4kit.methods import Clock, Optim
 from s4kit.methods.consistency.rrn import NAMES, OWN, accepted, human, sharpening
 from s4kit.nets import Critic
@@ -163,6 +164,8 @@ def test_critics_have_adam_of_their_own(build):
     for name in CRITICS:
         spec = specs[name]
         assert (spec.kind, spec.lr, spec.head, spec.weight_decay) == ("adam", 1e-4, 1.0, 0.0)
+        (group,) = optimise.build({name: spec})[name].param_groups
+        assert group["betas"] == (0.9, 0.99) and group["lr"] == 1e-4
         assert spec.schedule(FIRST) == spec.schedule(LATER) == 1.0
     assert specs["net1"].kind == "sgd" and specs["net1"].schedule(LATER) < 1
 

@@ -65,8 +65,8 @@ class RRN(Method):
 
     From the release: its critic pools 20 x 20 cells of the 32 x 32 that a crop of 512 has, so the right and lower parts
     of an image are never looked at (the layer was made for crops of 320); here the mean is over all cells. It stretches
-    the images of a batch to [0, 1] by their own minimum and maximum, here they are in [0, 1] from the start. The second
-    decay of its Adam is 0.99, here 0.999. Its warm-up ends with a jump down to the polynomial decay, here as well.
+    the images of a batch to [0, 1] by their own minimum and maximum, here they are in [0, 1] from the start. Its
+    warm-up ends with a jump down to the polynomial decay, here as well.
 
     Args:
         task: the data, or anything with `num_classes`.
@@ -197,7 +197,9 @@ class RRN(Method):
         return (F.softplus(of_fake).mean() + F.softplus(-of_real).mean()) / 2
 
     def optimisers(self, recipe: Optim) -> dict[str, Optim]:
-        adam = replace(recipe, lr=self.critic_lr, head=1.0, kind="adam", weight_decay=0.0, schedule=constant)
+        adam = replace(
+            recipe, lr=self.critic_lr, head=1.0, kind="adam", weight_decay=0.0, betas=(0.9, 0.99), schedule=constant
+        )
         nets, critics = {"net1": self.net1, "net2": self.net2}, {"critic1": self.critic1, "critic2": self.critic2}
         found = {name: replace(recipe, nets=[net]) for name, net in nets.items()}
         return found | {name: replace(adam, nets=[critic]) for name, critic in critics.items()}
