@@ -54,7 +54,8 @@ def plan(
     dataset(data)  # an unknown name is an error here, with the closest names
     get(method)
     labelled = (task or {}).get("labelled")
-    known = recipe(method, data, labelled if is_name(labelled) else None)
+    short = "labelled_epochs" in get(method).recipes.get(data, {})  # a baseline is compared at equal steps instead
+    known = recipe(method, data, labelled if is_name(labelled) and not short else None)
     fit = dict(fit or {})
     shared = dict(known["fit"])
     if fit.keys() & {"steps", "epochs"}:

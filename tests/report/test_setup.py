@@ -20,6 +20,12 @@ def test_what_was_asked_for_goes_over_the_recipe():
     assert plan.fit["steps"] == 30 and plan.fit["reference_batch"] == 8 and plan.fit["warmup"] == 3
 
 
+def test_the_list_says_what_the_paper_varies_but_baselines_train_as_long_as_the_others():
+    assert setup.plan("cps", "voc", {"labelled": "voc/cps/662"}).fit["epochs"] == 32
+    baseline = setup.plan("supervised", "voc", {"labelled": "voc/classic/183"}).fit
+    assert baseline["epochs"] == 160 and "steps" not in baseline  # the published one has 80 of the labelled images
+
+
 def test_only_the_first_process_writes(tmp_path, monkeypatch):
     setup.note(tmp_path, seconds=1.0)
     setup.note(tmp_path, peak_memory=5)
