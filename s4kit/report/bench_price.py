@@ -11,6 +11,7 @@ CPU they are CPU seconds of one thread, on CUDA wall seconds. The views are part
 
 from __future__ import annotations
 
+import gc
 import json
 import platform
 import random
@@ -153,6 +154,7 @@ def _prepared(name: str, task: Task, net: str, batch: int, moments: int, device:
     """A method that has gone through all moments once, and the peak bytes of that, its networks included."""
     torch.manual_seed(mix_seed("price", "init"))
     options = recipe(name, "scenes")["method"] | {"net": net}
+    gc.collect()  # what is released in the block would be taken from what it allocates
     with tracked(device) as peak:
         walk = Walk(create(name, task, **options), task, batch, device)
         for moment in range(moments):
