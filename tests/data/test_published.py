@@ -10,8 +10,10 @@ from served import Served, normal, raw, sha256
 
 import s4kit as s4
 import s4kit.data as data
+from s4kit.cli import main
 from s4kit.data import list_files, published, split_names
 from s4kit.errors import S4Error
+from s4kit.explore import pack
 from s4kit.report import splits
 
 VOC = [f"2007_{i:06d}" for i in range(8)]  # as in `voc_root`: 4 with masks of VOC, 2 of SBD, 2 val
@@ -394,3 +396,67 @@ def test_the_index_counts_need_no_masks(tmp_path, monkeypatch):
     assert (found.shared, found.only, found.hidden) == (1, (2, 1), (2, 1))
     assert found.images == (a.images_showing, b.images_showing) and found.counted == splits.COUNTED
     assert len(found.classes) == 21 and 0.02 < found.distance < 0.03
+
+
+# ---- the shell and runs ----
+
+
+def answer(capsys, *argv, status=0):
+    assert main([*argv, "--json"]) == status
+    told = capsys.readouterr()
+    return json.loads(told.out.strip().splitlines()[-1]), told.err
+
+
+def test_shell_lists_one_and_two(server, voc_root, capsys):
+    found, shown = answer(capsys, "data", "splits")
+    assert [row["name"] for row in found] == list(SPLITS) and "voc/u2pl/3" in shown
+    assert len(answer(capsys, "data", "splits", "cityscapes")[0]) == 2
+    one, shown = answer(capsys, "data", "splits", "voc/blended/3")
+    assert one["name"] == "voc/cps/3" and one["kept"] is None and "not here yet" in shown and "voc/u2pl/3" in shown
+    two, shown = answer(capsys, "data", "splits", "cps/3", "u2pl/3", "--root", str(voc_root))
+    assert (two["shared"], two["names"]) == (1, ["voc/cps/3", "voc/u2pl/3"]) and "images A" in shown
+    assert "voc_cps_3.txt" in answer(capsys, "data", "splits", "voc/cps/3")[0]["kept"]
+    assert "takes one name" in answer(capsys, "data", "check", "voc", "cps/3", status=2)[0]["error"]
+    assert "Did you mean" in answer(capsys, "data", "splits", "voc/cps/4", status=2)[0]["error"]
+
+
+def test_a_run_names_its_list_and_goes_on_without_network(server, voc_root, tmp_path, capsys):
+    small = ["--backbone", "tiny", "--crop", "32", "--batch", "2", "--device", "cpu", "--workers", "0"]
+    asked = ["--data", "voc", "--root", str(voc_root), *small, "--steps", "2", "--out", str(tmp_path / "run")]
+    found, _ = answer(capsys, "train", "supervised", "--split", "cps/1_2", *asked)
+    assert found["protocol"].startswith("voc/cps/3 (3 labelled, 3 unlabelled of voc/train_aug)")
+    server.close()
+    run = s4.open_run(tmp_path / "run")
+    assert run.split == run.config["task"]["labelled"] == "voc/cps/3" and len(run.task().labelled) == 3
+    assert s4.plots.curves(run).get_suptitle() == s4.plots.losses(run).get_suptitle() == "voc/cps/3"
+    assert pack._titles([run]) == ["supervised · seed 0 · voc/cps/3"]  # of the explorer
+    again = ["train", "--resume", str(tmp_path / "run"), "--data", "voc"]
+    assert answer(capsys, *again, "--split", "blended/1_2")[0]["steps"] == 2  # the same list by another name
+    said, _ = answer(capsys, *again, "--split", "u2pl/3", status=2)
+    assert "--labelled voc/u2pl/3 is asked for" in said["error"] and "has voc/cps/3" in said["error"]
+
+
+class Trained:
+    """A run as far as a curve goes."""
+
+    def __init__(self, method, split):
+        self.config, self.split, self.headline = {"method": method}, split, [{"step": 1, "miou": 0.5}]
+
+
+def test_runs_on_two_lists_are_not_seeds_of_one_method():
+    one, other, own = (Trained("cps", split) for split in ("voc/cps/662", "voc/u2pl/662", ""))
+    assert list(s4.explore.plots.training.named([one, Trained("cps", one.split)])) == ["cps"]
+    shown = s4.plots.curves([one, other, own], kept=False)
+    assert shown.get_suptitle() == "voc/cps/662 and voc/u2pl/662"
+    lines = [text.get_text() for text in shown.axes[0].get_legend().get_texts()]
+    assert sorted(lines) == ["cps, own split", "cps, voc/cps/662", "cps, voc/u2pl/662"]
+    with pytest.raises(S4Error, match="'mine' has runs on voc/cps/662 and voc/u2pl/662"):
+        s4.plots.curves({"mine": [one, other]}, kept=False)
+
+
+def test_a_comparison_names_its_list(server, voc_root, tmp_path, capsys):
+    small = ["--backbone", "tiny", "--crop", "32", "--batch", "2", "--device", "cpu", "--workers", "0"]
+    where = ["--data", "voc", "--root", str(voc_root), "--split", "classic/2", "--out", str(tmp_path / "c")]
+    found, shown = answer(capsys, "compare", "supervised", "--no-baselines", *where, *small, "--steps", "2")
+    assert found["protocol"].startswith("voc/classic/2 (2 labelled") and "voc/classic/2" in shown
+    assert "voc/classic/2 (2 labelled" in (tmp_path / "c/report.html").read_text()
