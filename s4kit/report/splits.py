@@ -108,11 +108,13 @@ class Comparison:
             found.append(f"Class balance unknown: {self.counted}.")
         return found
 
+    def by_difference(self) -> list[int]:
+        """Classes by how much their shares of the pixels differ, the most different one first."""
+        return sorted(range(len(self.classes)), key=lambda c: -abs(self.pixels[0][c] - self.pixels[1][c]))
+
     def balance(self) -> Table:
         """Images and pixels per class, side by side."""
-        order = list(range(len(self.classes)))
-        if len(order) > MANY:
-            order.sort(key=lambda c: -abs(self.pixels[0][c] - self.pixels[1][c]))
+        order = self.by_difference() if len(self.classes) > MANY else list(range(len(self.classes)))
         a, b = self.names
         rows = [
             (

@@ -8,6 +8,7 @@ from .features import embeddings, project
 from .images import blend, boxes, grid, overlay, pseudo, views
 from .labels import class_share, histogram, quality, recorded, reliability
 from .scores import bars, class_frequency, confusion, iou_bars
+from .splits import presence
 from .training import curves, lines, losses
 
 __all__ = [
@@ -25,6 +26,7 @@ __all__ = [
     "lines",
     "losses",
     "overlay",
+    "presence",
     "project",
     "pseudo",
     "quality",
