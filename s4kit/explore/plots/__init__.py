@@ -5,6 +5,7 @@ with stripes. Confidence is shown from dark to light in "cividis", readable with
 """
 
 from .features import embeddings, project
+from .ideas import idea
 from .images import blend, boxes, grid, overlay, pseudo, views
 from .labels import class_share, histogram, quality, recorded, reliability
 from .scores import bars, class_frequency, confusion, iou_bars
@@ -22,6 +23,7 @@ __all__ = [
     "embeddings",
     "grid",
     "histogram",
+    "idea",
     "iou_bars",
     "lines",
     "losses",
