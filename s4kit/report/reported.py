@@ -96,7 +96,8 @@ def _beside(row: dict[str, Any], method: str, place: published.Split, net: str, 
     for aspect in (_list(row, method, place), _network(row["backbone"], net), _crop(row.get("crop"), crop)):
         other += aspect[0]
         unsaid += aspect[1]
-    own = bool(code) and code.removeprefix("https://github.com/").lower() in row["source"].lower()
+    owner = code.removeprefix("https://github.com/").split("/")[0].lower()  # its repositories may have been renamed
+    own = bool(owner) and row["source"].lower().startswith(f"{owner}/")
     return Reported(row, tuple(other), tuple(unsaid), own)
 
 

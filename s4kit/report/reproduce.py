@@ -30,7 +30,8 @@ class Reproduction:
 
     Attributes:
         method, data: names. split: the list's full name ("voc/classic/183").
-        recipe: see `methods.recipe`, with what the user changed.
+        recipe: see `methods.recipe`, with what the user changed, and: "published_crop"; "stands_in", whether the shared
+            figures stand in for the paper's.
         counts: images: labelled, unlabelled, val.
         steps: optimiser steps. passes: how the paper counts them. evaluations: how often val is scored on the way.
         rows: reported numbers, the nearest first.
@@ -91,7 +92,7 @@ def prepare(
     from ..data import outline as outlines
     from ..data import published
     from ..methods import get, recipe
-    from ..methods.recipes import COMMON
+    from ..methods.recipes import COMMON, STANDS_IN
 
     get(method)
     if data not in COMMON:
@@ -101,6 +102,7 @@ def prepare(
     entry = published.get(split, dataset=data)
     known = recipe(method, data, entry.name)
     known["published_crop"] = known["task"]["crop"]
+    known["stands_in"] = STANDS_IN.format(dataset=data) in known["differs"]
     counts = {"labelled": entry.count, "unlabelled": entry.unlabelled_count, "val": outlines.known(data).val}
     length, ours = known["fit"].pop("epochs", None), get(method).recipes.get(data, {}).get("labelled_epochs")
     passes = f"{length:g} passes over the unlabelled images" if length else ""

@@ -99,6 +99,7 @@ def setup(asked: Reproduction) -> str:
     scales = "scale 1" if scale in ((1.0, 1.0), [1.0, 1.0]) else f"scales {scales}"
     half = f", images resized by {task['size']:g}" if "size" in task else ""
     rate = f"{fit['lr']:g} backbone, {fit['lr'] * fit['head']:g} the rest; {OPTIMISERS[fit['optimiser']]}, "
+    warm = f", warm-up of {fit['warmup']:,} steps" if fit.get("warmup") else ""
     norms = "" if fit.get("decay_norms", True) else " (none on norms and biases)"
     passes = f", {asked.passes}" if asked.passes and not any("steps" in c for c in asked.changed) else ""
     options = {k: v for k, v in recipe["method"].items() if k not in ("net", "supervised")}
@@ -108,7 +109,7 @@ def setup(asked: Reproduction) -> str:
         ("images", f"{counts['labelled']:,} labelled, {counts['unlabelled']:,} unlabelled, {counts['val']:,} val"),
         ("views", f"crop {task['crop']}, {scales}{half}"),
         ("batch", f"{fit['batch']} labelled{_streams(asked.method)} a step, over all GPUs"),
-        ("rate", f"{rate}decay {fit['weight_decay']:g}{norms}, {SCHEDULES[fit['schedule']]}"),
+        ("rate", f"{rate}decay {fit['weight_decay']:g}{norms}, {SCHEDULES[fit['schedule']]}{warm}"),
         ("length", f"{asked.steps:,} steps{passes}"),
         ("loss", _loss(recipe["method"].get("supervised", "ce"))),
         *([("options", shown)] if shown else []),
@@ -120,7 +121,8 @@ def setup(asked: Reproduction) -> str:
         *[("chosen" if i == 0 else "", f"· {s}") for i, s in enumerate(asked.chosen)],
         *[("changed" if i == 0 else "", f"· {s}") for i, s in enumerate(asked.changed)],
     ]
-    return block("Set-up of the paper" + (", changed" if asked.changed else ""), rows)
+    title = "Set-up that stands in for the paper's" if recipe["stands_in"] else "Set-up of the paper"
+    return block(title + (", changed" if asked.changed else ""), rows)
 
 
 def _streams(method: str) -> str:

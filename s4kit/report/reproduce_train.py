@@ -45,6 +45,8 @@ def train(
     wanted = accumulate or (wanted_parts(planned) if on_gpu(fit) else 1)
     batch, parts = micro_batches(recipe["fit"]["batch"], wanted, world)
     settings = recipe["fit"] | {"batch": batch, "accumulate": parts, "steps": asked.steps}
+    if asked.changed and "warmup" in settings:
+        settings["warmup"] = min(settings["warmup"], asked.steps // 10)  # a short trial would spend itself on it
     settings |= {"evaluate_every": max(1, asked.steps // asked.evaluations)} | fit
     task = {"name": asked.data, **recipe["task"], "labelled": asked.split} | ({"root": root} if root else {})
     options = recipe["method"] | {"net": _with_weights(recipe["method"]["net"])}
