@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..errors import S4Error
-from .download import Progress, fetch, room
+from .download import KINDS, Progress, fetch, room
 from .unpack import unpack
 
 
@@ -63,7 +63,14 @@ def obtain(folder: Path, archives: Sequence[Archive], progress: Progress | None 
         part = path.with_name(path.name + ".part")
         have = part.stat().st_size if part.exists() else 0
         room(folder, archive.unpacked + (0 if brought else (archive.size or archive.unpacked) - have), archive.name)
-        fetch(path, archive.mirrors, archive.checksum, _by_hand(path), size=archive.size, progress=progress)
+        fetch(
+            path,
+            archive.mirrors,
+            archive.checksum,
+            _by_hand(path, archive.checksum),
+            size=archive.size,
+            progress=progress,
+        )
         unpack(path, folder, archive.wanted, 2 * archive.unpacked, progress=progress)
         if not archive.there(folder):
             raise S4Error(_incomplete(folder, archive))
@@ -71,10 +78,11 @@ def obtain(folder: Path, archives: Sequence[Archive], progress: Progress | None 
             path.unlink()
 
 
-def _by_hand(path: Path) -> str:
+def _by_hand(path: Path, checksum: str | None) -> str:
+    told = f" ({KINDS[len(checksum)]} {checksum})" if checksum else ""
     return (
-        f"get {path.name} with a browser, from one of these addresses or from somebody who has it, save it as {path} "
-        "and run the command again: it then checks and unpacks that file"
+        f"get {path.name}{told} with a browser, from one of these addresses or from somebody who has it, save it "
+        f"as {path} and run the command again: it then checks and unpacks that file"
     )
 
 

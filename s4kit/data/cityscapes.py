@@ -22,9 +22,10 @@ MANUAL = (
     "Cityscapes needs a free account:\n"
     "  1. register at https://www.cityscapes-dataset.com/register/ (confirmed by hand: it may take days)\n"
     "  2. pip install cityscapesscripts\n"
-    "  3. mkdir -p {root}; csDownload -d {root} gtFine_trainvaltest.zip leftImg8bit_trainvaltest.zip (11.5 GB; it asks "
-    "for the account and checks the md5; after a cut: the same with -r, one file at a time)\n"
-    "  4. s4kit data get cityscapes --root {root} unpacks both (train and val) there"
+    "  3. mkdir -p {root}; csDownload -d {root} gtFine_trainvaltest.zip leftImg8bit_trainvaltest.zip (about "
+    "11 GB; it asks for the account and checks the md5; after a cut: the same with -r, one file at a time)\n"
+    "  4. s4kit data get cityscapes --root {root} unpacks train and val of both there (the kit itself knows no "
+    "checksum of them), then s4kit data check cityscapes --root {root}"
 )
 _TRAIN_IDS, _LABEL_IDS = "_gtFine_labelTrainIds.png", "_gtFine_labelIds.png"
 

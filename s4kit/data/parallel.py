@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import sys
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -47,7 +48,7 @@ def each(
 
 def _in_processes(work: Callable[[Any], Any], jobs: Sequence[Any], workers: int) -> Iterator[Any]:
     # Forked processes inherit `work` and what it holds, such as images in memory; spawned ones get a pickled copy.
-    how = "fork" if "fork" in multiprocessing.get_all_start_methods() else "spawn"
+    how = "fork" if sys.platform == "linux" else "spawn"  # elsewhere forks are absent or unsafe
     context = multiprocessing.get_context(how)
     pool = ProcessPoolExecutor(workers, context, initializer=_begin, initargs=(work,))
     waiting: deque[Future] = deque()
