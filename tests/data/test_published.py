@@ -373,6 +373,8 @@ def test_compare_counts_the_masks_at_hand(server, voc_root):
 def test_compare_without_masks_says_so(server):
     found = s4.splits.compare("voc/classic/2", "voc/cps/3")
     assert found.classes == () and found.distance is None and "no masks at hand (voc is not at" in str(found)
+    with pytest.raises(S4Error, match="class balance of voc/classic/2 and voc/cps/3 is unknown"):
+        s4.plots.presence(found)
     assert s4.splits.compare("voc/cps/3", "voc/cps/1_2").jaccard == 1
     with pytest.raises(S4Error, match="compare splits of one data set"):
         s4.splits.compare("voc/classic/2", "cityscapes/cps/1_2")
@@ -396,6 +398,16 @@ def test_the_index_counts_need_no_masks(tmp_path, monkeypatch):
     assert (found.shared, found.only, found.hidden) == (1, (2, 1), (2, 1))
     assert found.images == (a.images_showing, b.images_showing) and found.counted == splits.COUNTED
     assert len(found.classes) == 21 and 0.02 < found.distance < 0.03
+    wide, log = s4.plots.presence(found).axes
+    drawn = [bar.get_width() for bar in wide.patches]
+    assert (
+        len(drawn) == 42
+        and drawn[7] == 100 * a.images_showing[7] / 3
+        and drawn[21 + 8] == 100 * b.images_showing[8] / 2
+    )
+    assert [bar.get_width() for bar in log.patches][:21] == [100 * share for share in a.pixel_share]
+    names = [text.get_text() for text in wide.figure.legends[0].get_texts()]
+    assert names == ["voc/classic/732 (3 labelled)", "voc/classic/732_pseudoseg (2 labelled)"]
 
 
 # ---- the shell and runs ----
