@@ -79,7 +79,7 @@ class CPS(Method):
             "differs": [
                 "no script for the classic lists is released: that of the blended ones, with ResNet-101 as in the "
                 "paper's table, at the 39.7k steps to which it holds all its trainings",
-                "the paper's unlabelled images are the rest of the 1464: those are the lists .._pseudoseg",
+                "its numbers are for the lists .._pseudoseg, where only the rest of the 1464 images is unlabelled",
             ],
         },
         "cityscapes": {
