@@ -64,7 +64,7 @@ def open_ade20k(
 
 def label_table(stored: str) -> np.ndarray:
     """(256,) from the stored id to the class: raw 1..150 become 0..149 and 0 void; 255 is then an error, as is 150 of
-    shifted maps, so that the wrong choice does not train."""
+    shifted ones: most wrong choices end before the training."""
     if stored == "shifted":
         return id_table(150)
     table = id_table({0: VOID, **{number + 1: number for number in range(150)}})
