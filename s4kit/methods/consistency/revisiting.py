@@ -102,6 +102,7 @@ class Revisiting(Method):
                 "the network is SwiftNet there, DeepLabV3+ on the same ResNet-18 here",
                 "pretrained weights have a decay of 2.5e-5 there, as all others here",
                 "scales are drawn log-uniformly there, uniformly here",
+                "unsure: that the end of the training is reported, not the best evaluation",
             ],
         },
     }
