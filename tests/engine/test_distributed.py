@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from toy import toy_task
 
 import s4kit as s4
 from s4kit.engine import checkpoint, distributed
+from s4kit.errors import S4Error
 
 NET = "tiny(norm='group')"  # batch statistics differ by construction, group norm makes the comparison exact
 SETTINGS = dict(
@@ -50,6 +52,9 @@ def two(rank: int, names: list[str], folder: str, port: int) -> None:
     for images in VAL:
         scores = s4.engine.evaluate(build("fixmatch")[0].student, toy_task(n_val=images))
         torch.save(scores.confusion, Path(folder) / f"confusion_{images}_{rank}.pt")
+    distributed.agreed(7, "all have the same")
+    with pytest.raises(S4Error, match="another step") if rank else nullcontext():
+        distributed.agreed(rank, "another step")
     stumble(rank, Path(folder))
 
 
