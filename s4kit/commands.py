@@ -193,6 +193,12 @@ def walk(a: argparse.Namespace) -> dict[str, Any]:
     return walk(a.profile, a.data, a.out, a.only.replace(",", " ").split(), a.notebooks)
 
 
+def classroom(a: argparse.Namespace) -> dict[str, Any]:
+    from .classroom import shell
+
+    return shell.run(a.action, a.paths, a.assignments, a.seed, a.images, a.jobs)
+
+
 def _numbers(flag: str, text: str, kind: type = int) -> list[Any]:
     try:
         return [kind(word) for word in text.replace(",", " ").split()]

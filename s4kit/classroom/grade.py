@@ -88,7 +88,8 @@ def grade(
         jobs: notebooks at a time.
 
     Returns:
-        {"ok", "csv", "feedback", "seed", "rows": [{"student", "assignment", "points", "of", "to_read", "flags"}]}.
+        {"ok", "csv", "feedback", "seed", "denied", "rows"}; a row has student, assignment, points, of, to_read, flags,
+        error, page.
 
     Raises:
         S4Error: no such folders, or no notebook in them.
@@ -98,7 +99,7 @@ def grade(
     seed = secrets.randbelow(2**31) if seed is None else seed
     limits = limits or Limits()
     with ThreadPoolExecutor(jobs) as pool:
-        graded = list(pool.map(lambda file: _counted(file, sources, seed, limits, len(files)), files))
+        graded = list(pool.map(lambda one: _told(one, sources, seed, limits), files))
     return write(graded, Path(out), seed)
 
 
@@ -131,10 +132,12 @@ def handed_in(folder: Path) -> list[tuple[str, Path]]:
     return [(file.relative_to(folder).parts[0] if file.parent != folder else file.stem, file) for file in files]
 
 
-def _counted(who: tuple[str, Path], sources: dict[str, Notebook], seed: int, limits: Limits, total: int) -> Graded:
+def _told(who: tuple[str, Path], sources: dict[str, Notebook], seed: int, limits: Limits) -> Graded:
     found = grade_one(*who, sources, seed, limits)
-    said = found.error or f"{found.points:g} of {found.reachable:g}"
-    print(f"{found.student} · {found.assignment or who[1].name}: {said}", file=sys.stderr)
+    later = sum(mark.item.points for mark in found.marks if mark.points is None)
+    said = found.error or f"{found.points:g} of {found.reachable:g}" + (f", {later:g} to read" if later else "")
+    flags = " · look at it" if any(mark.flags for mark in found.marks) else ""
+    print(f"{found.student:<24} {found.assignment or who[1].name:<18} {said}{flags}", file=sys.stderr)
     return found
 
 
@@ -303,15 +306,17 @@ def write(graded: Sequence[Graded], out: Path, seed: int) -> dict[str, Any]:
             points = ["" if key not in got or got[key].points is None else f"{got[key].points:g}" for key in keys]
             cells = [one.student, one.assignment, f"{one.points:g}", f"{one.reachable:g}", f"{to_read:g}", *points]
             cells += ["; ".join(mistakes), "; ".join(flags), "; ".join(one.noticed), one.error, seed]
-            table.writerow([_harmless(str(cell)) for cell in cells])
+            table.writerow([harmless(str(cell)) for cell in cells])
             name = _file_name(f"{one.student}-{one.assignment or 'not-graded'}")
             (pages / f"{name}.html").write_text(page(one), encoding="utf-8")
             row = {"student": one.student, "assignment": one.assignment, "points": one.points, "of": one.reachable}
             rows.append(row | {"to_read": to_read, "flags": flags, "error": one.error, "page": f"{name}.html"})
-    return {"ok": True, "csv": str(out / "grades.csv"), "feedback": str(pages), "seed": seed, "rows": rows}
+    denied = list(dict.fromkeys(what for one in graded for what in one.denied))
+    where = {"csv": str(out / "grades.csv"), "feedback": str(pages)}
+    return {"ok": True, **where, "seed": seed, "denied": denied, "rows": rows}
 
 
-def _harmless(cell: str) -> str:
+def harmless(cell: str) -> str:
     """A cell that a spreadsheet takes for a formula gets an apostrophe: names of files and folders are not trusted."""
     return f"'{cell}" if cell[:1] in ("=", "+", "-", "@", "\t", "\r") else cell
 
