@@ -129,11 +129,17 @@ def _difference(value: float | None) -> str:
 def _classes(result: dict[str, Any]) -> str:
     methods = result["methods"]
     names = list(dict.fromkeys(name for m in methods for name in m["iou_last"]))
-    rows = []
-    for name in names:
-        values = [m["iou_last"].get(name) for m in methods]
-        rows.append(("", [html.cell(name), *(html.cell(text.percent(v), style=html.heat(v)) for v in values)]))
-    return html.table(("class", *(m["method"] for m in methods)), rows)
+    if len(methods) > len(names):  # the longer list goes down the page
+        lines = [(m["method"], [m["iou_last"].get(name) for name in names]) for m in methods]
+        head = ("method", *names)
+    else:
+        lines = [(name, [m["iou_last"].get(name) for m in methods]) for name in names]
+        head = ("class", *(m["method"] for m in methods))
+    rows = [
+        ("", [html.cell(name), *(html.cell(text.percent(v), style=html.heat(v)) for v in values)])
+        for name, values in lines
+    ]
+    return html.table(head, rows)
 
 
 def _runs(result: dict[str, Any]) -> str:

@@ -66,30 +66,40 @@ def picture_iou(prediction: np.ndarray, truth: np.ndarray, classes: int) -> floa
     return float((hit[union > 0] / union[union > 0]).mean()) if union.any() else float("nan")
 
 
-def grid(task: Task, rows: Sequence[int], found: dict[str, list[np.ndarray]], dark: bool = False) -> Any:
-    """The picture grid as a figure: one line per image; image, truth, then each method's prediction with its mIoU."""
+def grid(
+    task: Task, rows: Sequence[int], found: dict[str, list[np.ndarray]], dark: bool = False, most: int = 10
+) -> Any:
+    """The picture grid as a figure: image, truth, then each method's prediction with its mIoU.
+
+    Args:
+        most: pictures beside each other; what an image has more goes on below.
+    """
     from .plots import figure, ink
 
     samples = [task.val.read(row) for row in rows]
     height, width = samples[0].image.shape[1:]
-    columns = 2 + len(found)
+    shown = ("image", "truth", *found)
+    columns = len(shown) if len(shown) <= most else min(most, -(-len(shown) // -(-len(shown) // most)))
+    lines = -(-len(shown) // columns)  # per image
     wide = min(2.0, 12.5 / columns)
     legend_lines = -(-(task.num_classes + 1) // max(3, int(columns * wide / 1.35)))
-    tall = wide * height / width + 0.22
-    fig = figure((columns * wide, len(rows) * tall + 0.35 + 0.26 * legend_lines), dark)
-    axes = fig.subplots(len(rows), columns, squeeze=False)
-    for line, sample in zip(range(len(rows)), samples):
+    tall = wide * height / width + (0.22 if lines == 1 else 0.42)
+    fig = figure((columns * wide, len(rows) * lines * tall + 0.35 + 0.26 * legend_lines), dark)
+    axes = fig.subplots(len(rows) * lines, columns, squeeze=False).reshape(len(rows), lines * columns)
+    for line, sample in enumerate(samples):
         truth = sample.label.numpy()
-        shown = [sample.image.permute(1, 2, 0).numpy(), colour(truth, task.palette)]
-        shown += [colour(maps[line], task.palette) for maps in found.values()]
+        maps = [sample.image.permute(1, 2, 0).numpy(), colour(truth, task.palette)]
+        maps += [colour(of[line], task.palette) for of in found.values()]
         notes = [sample.id, ""] + [f"{100 * picture_iou(m[line], truth, task.num_classes):.0f}" for m in found.values()]
-        for axis, pixels, name, note in zip(axes[line], shown, ("image", "truth", *found), notes):
+        for axis, pixels, name, note in zip(axes[line], maps, shown, notes):
             axis.imshow(pixels, interpolation="nearest")
             axis.set(xticks=[], yticks=[])
             axis.set_frame_on(False)
             axis.set_xlabel(note, fontsize=8, color=ink(dark), labelpad=2)
-            if line == 0:
-                axis.set_title(name, fontsize=10, color=ink(dark))
+            if line == 0 or lines > 1:
+                axis.set_title(name, fontsize=10 if lines == 1 else 8, color=ink(dark))
+        for axis in axes[line][len(shown) :]:
+            axis.set_visible(False)
     legend(fig, task, legend_lines, dark)
     return fig
 

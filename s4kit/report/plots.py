@@ -15,6 +15,7 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 MARKS = ("o", "s", "^", "D", "v", "P")
 FIXED = {"unimatch": 0, "fixmatch": 1, "cutmix": 2, "cps": 3, "u2pl": 4, "mean_teacher": 5}
 GREYS = ("supervised", "supervised_strong")
+MANY = 2 * len(COLOURS)  # methods that looks can tell apart; more get a panel each
 DARK, LIGHT = "#16181d", "#ffffff"
 
 
@@ -74,14 +75,18 @@ def curves(
 ) -> Picture:
     """Validation mIoU over steps with a band of one standard deviation over seeds; beside it, the kept share.
 
+    More than `MANY` methods have a panel each, without the kept share; see `panels`.
+
     Args:
         scores: by method, for each seed [(step, mIoU in [0, 1]), ...].
         kept: by method, [(step, share of pseudo-labels that is trained on), ...]; left out where empty.
         split: name of the published split, above the panels.
     """
-    panels = 2 if kept else 1
-    fig = figure((7.5 if panels == 1 else 11.5, 4.4), dark)
-    axes = fig.subplots(1, panels, squeeze=False, width_ratios=[1.7, 1][:panels])[0]
+    if len(set(scores) - set(GREYS)) > MANY:
+        return panels(scores, dark, split=split)
+    parts = 2 if kept else 1
+    fig = figure((7.5 if parts == 1 else 11.5, 4.4), dark)
+    axes = fig.subplots(1, parts, squeeze=False, width_ratios=[1.7, 1][:parts])[0]
     ends = []
     for name, runs in scores.items():
         steps, mean, sd = band(runs)
@@ -106,6 +111,39 @@ def curves(
     axes[0].legend([handles[n] for n in order], order, frameon=False, labelcolor=ink(dark), fontsize=10)
     if split:
         fig.suptitle(split, color=ink(dark), fontsize=11)
+    return fig
+
+
+def panels(
+    scores: dict[str, list[list[tuple[int, float]]]], dark: bool = False, columns: int = 6, split: str = ""
+) -> Picture:
+    """One small panel per method, the best at the end first: its curve over those of all others, which are grey.
+
+    Args:
+        scores: see `curves`; the baselines have no panel, they are dashed in every one.
+    """
+    bands = {name: found for name, runs in scores.items() if len((found := band(runs))[0])}
+    own = sorted((name for name in bands if name not in GREYS), key=lambda name: -bands[name][1][-1])
+    rows = -(-len(own) // columns)
+    fig = figure((12.5, 0.5 + 1.75 * rows), dark)
+    grid = fig.subplots(rows, columns, squeeze=False, sharex=True, sharey=True)
+    for axis, name in zip(grid.flat, own):
+        for other in own:
+            axis.plot(bands[other][0] + 1, 100 * bands[other][1], color=ink(dark), alpha=0.16, lw=0.7)
+        for base in (b for b in GREYS if b in bands):
+            axis.plot(bands[base][0] + 1, 100 * bands[base][1], lw=1.3, **{**style(base, GREYS, dark), "marker": ""})
+        steps, mean, sd = bands[name]
+        line = {"color": "#56B4E9" if dark else COLOURS[0]}
+        axis.plot(steps + 1, 100 * mean, lw=2, **line)
+        axis.fill_between(steps + 1, 100 * (mean - sd), 100 * (mean + sd), alpha=0.2, lw=0, **line)
+        axis.set_title(f"{name}  {100 * mean[-1]:.1f}", fontsize=9)
+        dress(axis, dark)
+        axis.tick_params(labelsize=8)
+    for axis in list(grid.flat)[len(own) :]:
+        axis.set_visible(False)
+    dashed = [f"{words}: {b}" for b, words in zip(GREYS, ("short dashes", "long dashes")) if b in bands]
+    title = "; ".join(["validation mIoU, %, over steps, with the last value, best first; grey: the others", *dashed])
+    fig.suptitle(f"{split}: {title}" if split else title, fontsize=10, color=ink(dark))
     return fig
 
 

@@ -4,6 +4,7 @@ import json
 from concurrent.futures import ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import replace
+from importlib import import_module
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from toy_folder import flags
 from s4kit.cli import main
 from s4kit.errors import S4Error
 from s4kit.methods import files, get
-from s4kit.report import figures, html, plots, text, trainings
+from s4kit.report import figures, html, pictures, plots, setup, text, trainings
 from s4kit.report.figures import collect
 from s4kit.report.selection import buildable, choose, families, remarks
 from s4kit.report.setup import Plan, match
@@ -151,20 +152,19 @@ def broken(monkeypatch):
     return monkeypatch
 
 
-@pytest.mark.parametrize("jobs", (1, 2))
-def test_a_failed_training_does_not_stop_the_others(broken, squares, tmp_path, capsys, jobs):
-    if jobs == 2:  # in threads, so that the processes know the broken method, too
-        broken.setattr(trainings, "ProcessPoolExecutor", lambda jobs, *rest: ThreadPoolExecutor(1))
-    argv = ["compare", "fixmatch", *flags(squares, 2), "--out", str(tmp_path), "--jobs", str(jobs)]
-    assert main([*argv, "--json"]) == 1
+def test_a_failed_training_does_not_stop_the_others(broken, squares, tmp_path, capsys):
+    # several at a time, in threads, so that they know the broken method, too
+    broken.setattr(trainings, "ProcessPoolExecutor", lambda jobs, *rest: ThreadPoolExecutor(1))
+    argv = ["compare", "fixmatch", "--no-baselines", "supervised", *flags(squares, 2), "--out", str(tmp_path)]
+    assert main([*argv, "--json", "--jobs", "2"]) == 1
     found = json.loads(capsys.readouterr().out)
-    assert [m["method"] for m in found["methods"]] == ["supervised", "supervised_strong"] and not found["ok"]
+    assert [m["method"] for m in found["methods"]] == ["supervised"] and not found["ok"]
     assert [(f["method"], f["error"]) for f in found["failed"]] == [("fixmatch", "RuntimeError: no <such> thing")]
     assert "in fail" in (tmp_path / "failed" / "fixmatch-seed0.txt").read_text()
     assert "FAILED: RuntimeError: no &lt;such&gt; thing" in (tmp_path / "report.html").read_text()
     broken.undo()
     assert main([*argv, "--json", "--jobs", "1"]) == 0  # the same command trains what failed
-    assert [m["method"] for m in json.loads(capsys.readouterr().out)["methods"]][-1] == "fixmatch"
+    assert [m["method"] for m in json.loads(capsys.readouterr().out)["methods"]] == ["fixmatch", "supervised"]
     assert not list((tmp_path / "failed").iterdir())
 
 
@@ -204,15 +204,35 @@ def test_a_family_that_is_none(argv, said, capsys):
     assert said in capsys.readouterr().err
 
 
-@pytest.mark.slow
-def test_a_whole_family_trains(squares, tmp_path, capsys):
-    argv = ["compare", "--family", "consistency", "--no-baselines", *flags(squares, 2), "--data-option"]
-    assert main([*argv, "cover=1", "--evaluate-every", "2", "--out", str(tmp_path), "--json"]) == 0
+def test_a_whole_family_is_built_and_what_differs_said(squares):
+    """That each trains is in tests/methods; `--family` on the shell leads to the same function."""
+    names = families()["consistency"]
+    task = {"root": str(squares), "labelled": 4, "crop": 32}
+    plans = setup.match([setup.plan(n, "folder", task, {"net": "tiny"}, {"steps": 2, "batch": 2}) for n in names])
+    kept, left_out, said = import_module("s4kit.report.compare")._prepare(plans, [])
+    assert [plan.method for plan in kept] == names and left_out == []
+    assert {plan.options["net"] for plan in kept} == {"tiny"}
+    assert any(words.startswith("uscs: draws 2 times") for words in said)
+    assert any(words.startswith("cct: published with") for words in said)
+
+
+def test_a_family_from_the_shell(squares, tmp_path, capsys):
+    argv = ["compare", "supervised", "--family", "baselines", "--no-baselines", *flags(squares, 2)]
+    assert main([*argv, "--out", str(tmp_path), "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
-    assert {m["method"] for m in found["methods"]} == set(families()["consistency"])
-    assert found["failed"] == [] and found["left_out"] == []
-    assert any(said.startswith("uscs: draws 2 times") for said in found["remarks"])
-    assert all(said in (tmp_path / "report.html").read_text() for said in found["remarks"] if "'" not in said)
+    assert sorted(m["method"] for m in found["methods"]) == families()["baselines"] and found["ok"]
+
+
+def test_many_methods_have_a_panel_each_and_more_lines():
+    many = {f"method {i}": [[(1, 0.2), (2, i / 100)]] for i in range(20)} | {"supervised": [[(1, 0.1), (2, 0.2)]]}
+    shown = [axis for axis in plots.curves(many, {}).axes if axis.get_visible()]
+    assert [axis.get_title() for axis in shown] == [f"method {i}  {i}.0" for i in range(19, -1, -1)]
+    assert len(plots.curves({"a": many["method 1"]}, {}).axes) == 1
+    task = toy_task()
+    truth = [task.val.read(0).label.numpy()]
+    axes = pictures.grid(task, [0], dict.fromkeys(many, truth)).axes
+    assert [axis.get_title() for axis in axes if axis.get_visible()] == ["image", "truth", *many]
+    assert len({round(axis.get_subplotspec().rowspan.start) for axis in axes}) == 3
 
 
 def test_what_the_shared_network_does_not_fit_is_named():
