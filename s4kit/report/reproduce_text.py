@@ -196,7 +196,11 @@ def _about(group: Sequence[Reported]) -> str:
 
 def planned(asked: Reproduction, planned: Planned) -> str:
     """Memory, the batch that fits and the time, by GPU; what accumulation changes."""
-    rows = [(on.gpu, _on(on, planned.batch)) for on in planned.gpus]
+    whole = asked.recipe["fit"]["batch"]
+    batch = (
+        f"the batch of {whole}" if planned.batch == whole else f"its share of the batch, {planned.batch} of {whole},"
+    )
+    rows = [(on.gpu, _on(on, batch)) for on in planned.gpus]
     frozen = planned.parameters - planned.trained
     copies = f", {frozen / 1e6:.1f} M of them copies or frozen" if frozen else ""
     networks = f"{planned.parameters / 1e6:.1f} M parameters{copies}; {planned.flops / 1e12:.1f} TFLOP a step"
@@ -211,8 +215,8 @@ KEEPS = (
 )
 
 
-def _on(on: Any, batch: int) -> str:
-    words = f"{text.size(on.memory)}, {on.precision}: the paper's batch of {batch} takes {text.size(on.peak)}"
+def _on(on: Any, batch: str) -> str:
+    words = f"{text.size(on.memory)}, {on.precision}: {batch} takes {text.size(on.peak)}"
     if on.fits:
         words += " and fits"
     elif on.accumulate is None:
@@ -228,7 +232,7 @@ def _on(on: Any, batch: int) -> str:
 def accumulated(whole: int, batch: int, parts: int, world: int) -> str:
     """What accumulation keeps and what it changes."""
     at_once = batch * world
-    each = f"{parts} micro-batches of {batch}" + (f" on each of {world} GPUs" if world > 1 else "")
+    each = f"{parts} micro-batches of {batch}" + (f" on each of {world} processes" if world > 1 else "")
     words = (
         f"The batch of {whole} comes as {each}: a step sees as many images, so the learning rate stays. Batch norms, "
         f"and whatever a method takes over a batch (percentiles, means, partners), see {at_once} at a time."
