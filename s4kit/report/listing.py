@@ -69,10 +69,10 @@ def fetch(name: str, root: str | None) -> dict[str, Any]:
 
 
 class _Counter:
-    """One line on stderr, rewritten; a new line for each kind of thing that is counted."""
+    """One line on stderr for each kind of thing counted: rewritten on a terminal, else printed when it is over."""
 
     def __init__(self, name: str) -> None:
-        self.name, self.what, self.begun, self.first = name, "", 0.0, 0
+        self.name, self.what, self.line, self.begun, self.first = name, "", "", 0.0, 0
 
     def __call__(self, done: int, total: int, what: str) -> None:
         if what != self.what:
@@ -82,12 +82,14 @@ class _Counter:
         speed = (done - self.first) / passed if passed > 2 else 0.0
         left = f", {speed:.1f} a second, {_minutes((total - done) / speed)} left" if speed and done < total else ""
         of = f" of {total}" if total else ""
-        print(f"\r\033[K{self.name}: {done}{of} {what}{left}", end="", file=sys.stderr, flush=True)
+        self.line = f"{self.name}: {done}{of} {what}{left}"
+        if sys.stderr.isatty():
+            print(f"\r\033[K{self.line}", end="", file=sys.stderr, flush=True)
 
     def end(self) -> None:
         """Leave the line as it stands."""
         if self.what:
-            print(file=sys.stderr, flush=True)
+            print("" if sys.stderr.isatty() else self.line, file=sys.stderr, flush=True)
         self.what = ""
 
 

@@ -6,6 +6,7 @@ import json
 import tarfile
 import zipfile
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -110,6 +111,18 @@ def test_a_damaged_archive_is_told(tmp_path, name):
         with pytest.raises(S4Error, match=rf"{name} is damaged .*Remove it"):
             unpack.unpack(path, tmp_path / "out")
     assert all(noise[name] == content for name, content in tree(tmp_path / "out").items() if not name.endswith(".part"))
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full to play a full disk")
+def test_a_full_disk_while_unpacking(tmp_path):
+    archive = zip_of(tmp_path / "a.zip", {"x/1": bytes(100_000)})
+    (tmp_path / "out/x").mkdir(parents=True)
+    (tmp_path / "out/x/1.part").symlink_to("/dev/full")
+    with pytest.raises(
+        S4Error, match=r"The disk is full: .*/out cannot be written. Free space.*goes on where it stopped"
+    ):
+        unpack.unpack(archive, tmp_path / "out")
+    assert not (tmp_path / "out/x/1").exists()
 
 
 def served(server, path, **fields):
