@@ -14,7 +14,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -191,8 +190,3 @@ def _ids(path: Path) -> list[str]:
     if not path.is_file():
         raise S4Error(f"VOC: the list {path} is missing. Unpack VOCtrainval_11-May-2012.tar again.")
     return [line.split()[0] for line in path.read_text().splitlines() if line.strip()]
-
-
-def as_dict(merged: Merged) -> dict[str, Any]:
-    """For JSON."""
-    return dict(vars(merged))
