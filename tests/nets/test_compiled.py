@@ -23,17 +23,6 @@ def fresh_compiler():
     torch._dynamo.reset()
 
 
-def forwards(net, image=IMAGE):
-    """All ways into a network: as a whole, joint, cut with a perturbation between the stages; and a backward."""
-    torch.manual_seed(0)
-    z = net(image)
-    first, second = net.joint(image, image.flip(-1))
-    features = net.encode(image, after=lambda x: x * 0.9)
-    cut = net.decode(features.map(torch.nn.functional.dropout2d), image.shape[-2:]).logits
-    (z.square().mean() + first.logits.mean() + second.logits.square().mean() + cut.mean()).backward()
-    return [z, first.logits, second.logits, cut], [p.grad for p in net.parameters()]
-
-
 @pytest.mark.parametrize("name", ["tiny", "efficientnet_lite0(weights='none')", "resnet50c(weights='none')"])
 def test_no_graph_break_inside_the_networks_of_the_walk(name):
     torch.manual_seed(0)
@@ -65,13 +54,17 @@ def test_translated_for_the_cpu_numbers_and_gradients_stay():
     if not shutil.which("g++"):
         pytest.skip("no C++ compiler: what torch.compile translates for a CPU was not run")
     torch.manual_seed(0)
-    net = nets.make("tiny", classes=3)
+    net = nets.make("tiny(dropout=0.3)", classes=3)
     plain = copy.deepcopy(net)
     compile_nets(net)
-    for a, b in zip(forwards(net.train()), forwards(plain.train())):
-        for left, right in zip(a, b):
-            torch.testing.assert_close(left, right, rtol=1e-3, atol=1e-5)
-    torch.testing.assert_close(net.state_dict(), plain.state_dict(), rtol=1e-3, atol=1e-5)
+    found = []
+    for one in (net, plain):
+        torch.manual_seed(1)  # the same channels are dropped
+        logits = one.train()(IMAGE)
+        logits.square().mean().backward()
+        found.append([logits, *(p.grad for p in one.parameters()), *one.buffers()])
+    for translated, usual in zip(*found):
+        torch.testing.assert_close(translated, usual, rtol=1e-3, atol=1e-5)
 
 
 def test_without_a_compiler_the_mend_is_named(monkeypatch):
