@@ -5,7 +5,7 @@
 Nothing is computed and no data need be there. The memory is PyTorch's own account of a full-size step (`rehearsal`).
 The time is an estimate by a roofline, kernel by kernel: the larger of
 
-    operations / (FLOPS_SHARE x peak),    bytes moved / (BANDWIDTH_SHARE x bandwidth),    LAUNCH
+    operations / (0.5 x peak),    bytes moved / (0.75 x bandwidth),    6 microseconds
 
 and no measurement of this kit on a GPU: take it for the order of magnitude. The same sum for training ResNet-50 (224
 px, 256 images) says, in images/s, 1202 for a V100 in mixed precision and 254 in float32, where NVIDIA reported 893 and
@@ -20,7 +20,6 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-import numpy as np
 import torch
 
 from ..data.outline import known, outline
@@ -29,20 +28,16 @@ from ..engine.device import pick_workers
 from ..engine.settings import Settings, epoch_steps
 from ..errors import S4Error
 from ..methods import create, get
-from ..methods.base import Method, Optim
+from ..methods.base import Method
 from ..methods.recipes import read_split, recipe_for
 from ..nets import parse
-from ..views.sampling import stream_size
+from .capacity import Scene
 from .feeding import seconds_per_image
 from .gpus import GPU, gpus
 from .planner_text import html, show
-from .rehearsal import Cost, rehearse, scaled, stand_in
+from .rehearsal import stand_in
 
-FLOPS_SHARE = 0.5
-BANDWIDTH_SHARE = 0.75
-LAUNCH = 6e-6
 CONTEXT = 0.6e9  # bytes of a GPU that CUDA and its libraries take
-CLEAR = 1.3  # so much above the line needs no rehearsal
 SLACK = 0.06  # of what is predicted: workspaces of cuDNN, gaps between allocations
 
 
@@ -53,7 +48,7 @@ class OnGpu:
     Attributes:
         gpu, memory: its name and bytes. precision: "bf16", "fp16" or "float32".
         peak: predicted bytes with the wanted batch at once. fits: whether that goes.
-        largest_batch: most labelled images at a time; 0 = not even one.
+        largest_batch: most labelled images at a time, up to four times those wanted and to those there are; 0: none.
         batch, accumulate: micro-batch and how many of them make the wanted batch, None where none fits.
         held: predicted bytes in that set-up.
         step_seconds, hours: estimate of a step and of all of them; None where unknown.
@@ -181,7 +176,7 @@ def plan(
         built, network = _build(kind, method, task, recipe["method"] | (options or {}))
     else:
         built, network = method, "as built"
-    scene = _Scene(stand_in(built), task, settings)
+    scene = Scene(stand_in(built), task, settings)
     wanted = settings.batch
     feed = seconds_per_image(task, scene.views) if host else None
     rows = tuple(_on(gpu, scene, precision, feed) for gpu in found)
@@ -258,114 +253,13 @@ def _build(kind: type[Method], name: str, task: Task, options: dict[str, Any]) -
         return create(name, task, **options | {"net": spec}), shown
 
 
-class _Scene:
-    """One method on one task; remembers what it has rehearsed.
-
-    Args:
-        method: from `stand_in`.
-    """
-
-    def __init__(self, method: Method, task: Task, settings: Settings) -> None:
-        self.method, self.task, self.settings = method, task, settings
-        self.optim = Optim(
-            [], settings.lr, settings.head, settings.optimiser, settings.weight_decay, clip=settings.clip
-        )
-        self.share = (settings.unlabelled_batch or settings.batch) / settings.batch
-        self.stages = method.stages()
-        self._costs: dict[tuple[int, bool, int, float], Cost] = {}
-        self.most = min(len(task.labelled), 4 * settings.batch)  # beyond it nobody asks
-        self.views = scaled(self.stages[-1].views or method.views, self.share)
-
-    def _rehearse(self, batch: int, half: bool, stage: int, progress: float) -> Cost:
-        key = (batch, half, stage, progress)
-        if key not in self._costs:
-            ledger = batch == self.settings.batch
-            self._costs[key] = rehearse(
-                self.method, self.task, batch, self.optim, half, stage, progress, self.share, ledger
-            )
-        return self._costs[key]
-
-    def _small(self) -> int:
-        return 2 if self.settings.batch != 2 else 1
-
-    def moment(self, half: bool) -> tuple[int, float]:
-        """The stage, and its first or last step, that takes most memory; told from a small batch."""
-        moments = [(stage, progress) for stage in range(len(self.stages)) for progress in (0.999, 0.0)]
-        return max(moments, key=lambda moment: self._rehearse(self._small(), half, *moment).memory)
-
-    def cost(self, batch: int, half: bool) -> Cost:
-        """Of the moment that takes most memory."""
-        return self._rehearse(batch, half, *self.moment(half))
-
-    def line(self, half: bool) -> tuple[float, float]:
-        """(offset, slope) of the memory in the batch, through the two largest batches rehearsed."""
-        for batch in (self._small(), self.settings.batch):
-            self.cost(batch, half)
-        known = sorted(key[0] for key in self._costs if key[1] == half and key[2:] == self.moment(half))[-2:]
-        low, high = (self.cost(batch, half).memory for batch in known)
-        slope = (high - low) / (known[1] - known[0])
-        return low - slope * known[0], slope
-
-    def largest(self, room: float, half: bool) -> int:
-        """The most labelled images whose step needs at most `room` bytes: by the line, then rehearsed itself.
-
-        Not more than the split has, nor than four times the wanted batch; where that has plenty of room, the line does.
-        """
-        offset, slope = self.line(half)
-        most = self.most
-        if offset + CLEAR * slope * most <= room:
-            return most
-        batch = max(0, min(most, int((room - offset) / slope)))
-        while batch and self.cost(batch, half).memory > room:
-            batch -= 1
-        return batch
-
-    def split(self, largest: int, room: float, half: bool) -> tuple[int, int, int] | None:
-        """(micro-batch, how many, bytes) that keep the wanted batch; the fewest micro-batches that fit.
-
-        The engine has the views of all micro-batches of a step on the device, and gradients stay between them.
-        """
-        wanted, (offset, slope) = self.settings.batch, self.line(half)
-        for count in range(1, wanted + 1):
-            micro = wanted // count
-            if wanted % count or micro > largest:
-                continue
-            parts = self.cost(wanted, half).parts
-            more = (count - 1) * parts["views"] * micro / wanted + (parts["gradients"] if count > 1 else 0)
-            held = offset + slope * micro + more
-            if held <= room:
-                return micro, count, round(held)
-        return None
-
-    def seconds(self, gpu: GPU, count: int, half: bool) -> float:
-        """A step of the wanted batch in `count` micro-batches, the stages by their shares; see the module's words."""
-        whole = sum(stage.share for stage in self.stages)
-        total = 0.0
-        for index, stage in enumerate(self.stages):
-            cost = self._rehearse(self.settings.batch, half, index, 0.999)
-            total += stage.share / whole * roofline(cost, gpu, count)
-        return total
-
-    def images(self, batch: int) -> int:
-        """Images of all streams in a step of the last stage."""
-        return sum(stream_size(stream, batch) for stream in self.views.values())
-
-
-def roofline(cost: Cost, gpu: GPU, count: int = 1) -> float:
-    """Seconds of a step on a GPU when it runs as `count` smaller ones; see the words at the top of the module."""
-    peak = np.where(cost.half, gpu.half, gpu.single)
-    work = cost.flops / (FLOPS_SHARE * peak * count)
-    moved = cost.traffic / (BANDWIDTH_SHARE * gpu.bandwidth * count)
-    return count * float(np.maximum(np.maximum(work, moved), LAUNCH * cost.launched).sum())
-
-
 def _precision(gpu: GPU, asked: str) -> str:
     if asked not in ("auto", "float32", "bf16", "fp16"):
         raise S4Error(f"precision is 'auto', 'float32', 'bf16' or 'fp16', not {asked!r}.")
     return asked if asked != "auto" else "bf16" if gpu.bf16 else "fp16"
 
 
-def _on(gpu: GPU, scene: _Scene, precision: str, feed: float | None) -> OnGpu:
+def _on(gpu: GPU, scene: Scene, precision: str, feed: float | None) -> OnGpu:
     """One row of the table."""
     chosen, wanted = _precision(gpu, precision), scene.settings.batch
     half, room = chosen != "float32", (gpu.memory - CONTEXT) / (1 + SLACK)

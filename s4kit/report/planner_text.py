@@ -6,6 +6,7 @@ from html import escape
 from typing import TYPE_CHECKING
 
 from . import text
+from .capacity import BEYOND
 
 if TYPE_CHECKING:
     from .planner import OnGpu, Planned
@@ -22,7 +23,7 @@ NOTES = (
 def show(plan: Planned) -> str:
     """What a terminal shows."""
     lines = [f"{name:<9}{words}" for name, words in _facts(plan)]
-    table = text.table(HEAD, [_row(on) for on in plan.gpus], right="lrlrlrlrrrr")
+    table = text.table(HEAD, [_row(on, plan.batch) for on in plan.gpus], right="lrlrlrlrrrr")
     return "\n".join([f"{plan.method} on {plan.data} ({plan.protocol})", *lines, "", table, "", *NOTES])
 
 
@@ -31,7 +32,9 @@ def html(plan: Planned) -> str:
     facts = "".join(f"<tr><th style='text-align:left'>{n}</th><td style='text-align:left'>{escape(w)}</td></tr>"
                     for n, w in _facts(plan))  # fmt: skip
     head = "".join(f"<th>{name}</th>" for name in HEAD)
-    rows = "".join("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in _row(on)) + "</tr>" for on in plan.gpus)
+    rows = "".join(
+        "<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in _row(on, plan.batch)) + "</tr>" for on in plan.gpus
+    )
     notes = "<br>".join(NOTES)
     title = f"<b>{escape(plan.method)}</b> on {escape(plan.data)} ({escape(plan.protocol)})"
     return f"<p>{title}</p><table>{facts}</table><table><tr>{head}</tr>{rows}</table><p><small>{notes}</small></p>"
@@ -46,16 +49,30 @@ def _facts(plan: Planned) -> list[tuple[str, str]]:
         ("network", f"{plan.network}; {learn}; {plan.optimiser}"),
         ("a step", f"{plan.batch} labelled, {plan.images} images in all, crop {plan.crop}: "
                    f"{plan.flops / 1e12:.3g} TFLOP{length}"),
-        ("memory", f"{text.size(plan.memory)} on {plan.gpus[0].gpu}: {held},"),
+        ("memory", f"{text.size(plan.memory)} at the peak ({plan.gpus[0].precision}): {held},"),
         ("", f"activations {text.size(parts['activations'])}"),
     ]  # fmt: skip
     if plan.host_seconds is not None:
-        found.append(("host", f"{1000 * plan.host_seconds:.0f} ms of a core per image, measured here; "
-                              f"fit would start {plan.workers} workers on a machine like this"))  # fmt: skip
+        found += [
+            ("host", f"{1000 * plan.host_seconds:.0f} ms of a core per image, measured here; `fit` would start "
+                     f"{plan.workers} workers here."),
+            ("", _feeds(plan)),
+        ]  # fmt: skip
     return found
 
 
-def _row(on: OnGpu) -> tuple[str, ...]:
+def _feeds(plan: Planned) -> str:
+    """Which of the GPUs a machine like this one keeps busy."""
+    timed = [on for on in plan.gpus if on.cores is not None]
+    fed = [on.gpu for on in timed if on.cores <= plan.workers]
+    hungry = [on.gpu for on in timed if on.cores > plan.workers]
+    words = [f"They feed {', '.join(fed)}."] if fed else []
+    if hungry:
+        words.append(f"{', '.join(hungry)} would wait for them: take --workers, and cores, as in the last column.")
+    return " ".join(words)
+
+
+def _row(on: OnGpu, wanted: int) -> tuple[str, ...]:
     run = f"{on.batch} x {on.accumulate}" if on.batch else "not even 1"
     return (
         on.gpu,
@@ -63,7 +80,7 @@ def _row(on: OnGpu) -> tuple[str, ...]:
         on.precision,
         text.size(on.peak),
         "yes" if on.fits else "no",
-        str(on.largest_batch),
+        f"{on.largest_batch}{'+' if on.largest_batch == BEYOND * wanted else ''}",
         run,
         text.size(on.held),
         _seconds(on.step_seconds),
