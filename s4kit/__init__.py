@@ -32,6 +32,7 @@ _HOME = {
 }
 _MODULES = {m: m for m in ("data", "views", "nets", "methods", "engine", "report", "explore")}
 _MODULES["plots"] = "explore.plots"
+_MODULES["gallery"] = "explore.gallery"
 _MODULES["splits"] = "report.splits"
 
 __all__ = ["__version__", *_HOME, *_MODULES]

@@ -187,7 +187,8 @@ def parser() -> argparse.ArgumentParser:
     predict.add_argument("--which", choices=("last", "best"), default="last", help="which checkpoint")
     predict.add_argument("--device", default="auto")
 
-    command("methods", commands.methods, "List the methods.")
+    methods = command("methods", commands.methods, "List the methods by family, each with its idea.")
+    methods.add_argument("--family", metavar="NAME", help="only these: baselines, consistency, ...")
 
     data = command("data", commands.data, "List, fetch or check data sets; list and compare published splits.")
     data.add_argument("action", choices=("list", "get", "check", "splits"))

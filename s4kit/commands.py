@@ -131,7 +131,7 @@ def predict(a: argparse.Namespace) -> dict[str, Any]:
 def methods(a: argparse.Namespace) -> list[dict[str, Any]]:
     from .report.listing import methods
 
-    return methods()
+    return methods(a.family)
 
 
 def data(a: argparse.Namespace) -> Any:

@@ -1,6 +1,7 @@
 """The shell: every command, its JSON, its exit status, its mistakes."""
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -149,7 +150,11 @@ def test_methods_and_data_list(capsys):
         assert {"name", "family", "title", "venue", "year", "code", "parity"} <= row.keys()
     assert main(["methods"]) == 0
     table = capsys.readouterr().out
-    assert all(row["name"] in table for row in rows)
+    assert all(row["name"] in table and row["idea"].split()[0] in table for row in rows)
+    assert re.search(r"^consistency \(\d+\)$", table, re.M) and "recordings" in table
+    some = answer(capsys, "methods", "--family", "cotraining")
+    assert [row for row in rows if row["family"] == "cotraining"] == some and "cps" in {row["name"] for row in some}
+    assert "cotraining" in answer(capsys, "methods", "--family", "cotrainin", status=2)["error"]
     assert {"scenes", "camvid", "voc", "cityscapes", "folder"} <= {
         row["name"] for row in answer(capsys, "data", "list")
     }

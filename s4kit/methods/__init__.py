@@ -27,6 +27,7 @@ __all__ = [
     "files",
     "fingerprint",
     "get",
+    "idea",
     "names",
     "recipe",
     "register",
@@ -99,8 +100,22 @@ def recipe(name: str, dataset: str, split: str | None = None) -> dict[str, Any]:
     return get(name).recipe(dataset, split)
 
 
+def idea(name: str) -> str:
+    """What a method does in one sentence: the first line of its file, without the name; of a class of a notebook the
+    first line of its docstring."""
+    import inspect
+    import sys
+
+    method = get(name)
+    said = inspect.getdoc(method) if name in OWN else sys.modules[method.__module__].__doc__
+    line = (said or "").strip().split("\n")[0]
+    before, _, rest = line.partition(": ")
+    words = rest if rest and len(before) < 30 else line
+    return words[:1].upper() + words[1:]
+
+
 def table() -> list[dict[str, Any]]:
-    """One row per method: name, family, title, venue, year, authors, arxiv, code, extends, parity, note."""
+    """One row per method: name, idea, family, title, venue, year, authors, arxiv, code, extends, parity, note."""
     from dataclasses import asdict
 
-    return [{"name": name, **asdict(get(name).card)} for name in names()]
+    return [{"name": name, "idea": idea(name), **asdict(get(name).card)} for name in names()]

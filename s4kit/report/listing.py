@@ -2,25 +2,57 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
+import textwrap
 import time
 from typing import Any
 
+from ..errors import S4Error, closest
 from .text import table
 
+PARITY = {
+    "golden": "gives what recordings of the authors' code give",
+    "reference": "gives what an independent slow version gives",
+    "reconstruction": "its sources leave parts open",
+}
 
-def methods() -> list[dict[str, Any]]:
-    """Print and return the methods, baselines first."""
+
+def methods(family: str | None = None) -> list[dict[str, Any]]:
+    """Print and return the methods by family, the baselines first; of each its idea and what its version was checked
+    against.
+
+    Raises:
+        S4Error: there is no such family.
+    """
     from ..methods import table as cards
 
-    rows = cards()
-    head = ("name", "family", "venue", "year", "parity", "title")
-    order = sorted(rows, key=lambda row: (row["family"] != "baselines", row["family"], row["year"], row["name"]))
-    print(table(head, [[row[key] for key in head] for row in order], stretch=5))
-    for row in order:
-        if row["note"]:
-            print(f"{row['name']}: {row['note']}.")
+    rows = sorted(cards(), key=lambda row: (row["family"] != "baselines", row["family"], row["year"], row["name"]))
+    families = list(dict.fromkeys(row["family"] for row in rows))
+    if family is not None and family not in families:
+        raise S4Error(f"There is no family {family!r}. {closest(family, families)}")
+    rows = [row for row in rows if family in (None, row["family"])]
+    lines: list[tuple[str, ...]] = []
+    room = max(30, shutil.get_terminal_size((120, 24)).columns - _width(rows))
+    for name in dict.fromkeys(row["family"] for row in rows):
+        of = [row for row in rows if row["family"] == name]
+        lines += [("", "", "", "")] * bool(lines) + [(f"{name} ({len(of)})", "", "", "")]
+        for row in of:
+            said = row["idea"] + (f" ({row['note']})" if row["note"] else "")
+            first, *more = textwrap.wrap(said, room)
+            lines.append((f"  {row['name']}", f"{row['venue']} {row['year']}", row["parity"], first))
+            lines += [("", "", "", line) for line in more]
+    print(table(("method", "published", "checked", "idea"), lines))
+    print(f"\n{len(rows)} methods, checked as follows.")
+    for parity, words in PARITY.items():
+        print(f"  {parity}: {words}")
     return rows
+
+
+def _width(rows: list[dict[str, Any]]) -> int:
+    """Columns left of the idea."""
+    cells = ((f"  {row['name']}", f"{row['venue']} {row['year']}", row["parity"]) for row in rows)
+    return sum(max(len(cell) for cell in column) + 2 for column in zip(*cells))
 
 
 def datasets() -> list[dict[str, Any]]:

@@ -1,0 +1,134 @@
+"""The gallery: all methods in one table that can be searched, each with its idea as a picture, and their family tree.
+
+ideas = s4.gallery.ideas(lesson, runs)      # a picture of each method from a real step of it
+s4.gallery.page(ideas)                      # the table; .save_html(path) writes it as a page of its own
+s4.gallery.tree()                           # who extends whom
+s4.gallery.measured("price")                # what a step costs; "family_camvid": what the methods reach
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from .. import methods
+from ..errors import S4Error
+from ..nets import SegNet
+from ..report import text
+from ..report.tables import Table
+from .family_tree import Tree
+from .gallery_page import Gallery
+
+MEASURED = Path(__file__).parents[1] / "report" / "measured"
+SEED, IMAGES = 0, 3  # of the batch
+# ---- the pictures ----
+
+
+def borrow(method: Any, runs: Sequence[Any]) -> Any:
+    """Give the networks of a fresh method the weights of trained ones, where they fit; returns the method.
+
+    An untrained network labels nothing but noise. The first network and every teacher get those of the first run,
+    further students those of the next, so that two networks which teach each other differ.
+
+    Args:
+        method: for the same task. runs: of `supervised` and the like: methods with a `student`.
+    """
+    weights = [run.load("last")[0].student.state_dict() for run in runs]
+    students = 0
+    for name, net in method.named_modules():
+        if isinstance(net, SegNet):
+            given = weights[0 if name.startswith("teacher") else students % len(weights)]
+            own = net.state_dict()
+            net.load_state_dict({k: v for k, v in given.items() if k in own and v.shape == own[k].shape}, strict=False)
+            students += not name.startswith("teacher")
+    return method
+
+
+def ideas(lesson: Any, runs: Sequence[Any], names: Sequence[str] | None = None) -> dict[str, Any]:
+    """The idea picture of each method: of a real step on the same images of the lesson, with borrowed networks.
+
+    Args:
+        lesson: of `s4.lesson`. runs: see `borrow`. names: of the methods; None = all of the kit.
+    """
+    from .plots import idea
+
+    found = {}
+    for name in names or sorted(methods.files()):
+        method, batch = lesson.batch(name, n=IMAGES, seed=SEED)
+        found[name] = idea(borrow(method, runs), batch, lesson.task)
+    return found
+
+
+# ---- the tree, the measured tables ----
+
+
+def tree() -> Tree:
+    """The family tree of all methods of the kit."""
+    return Tree([row for row in methods.table() if row["name"] in methods.files()])
+
+
+def measured(name: str) -> Table:
+    """A table of the kit's own measurements, or how to make it where it was not made yet.
+
+    Args:
+        name: "family_camvid", the consistency family on CamVid; or "price", time and memory of a step.
+
+    Raises:
+        S4Error: there is no such table.
+    """
+    if name not in _SHOWN:
+        raise S4Error(f"There is no measured table {name!r}; there are {' and '.join(_SHOWN)}.")
+    command, show = _SHOWN[name]
+    file = MEASURED / f"{name}.json"
+    if not file.is_file():
+        return Table(("not measured yet; it is made by",), [(command,)])
+    found = json.loads(file.read_text(encoding="utf-8"))
+    head, rows = show(found)
+    made = [found.get(key) for key in ("date", "machine", "settings") if found.get(key)]
+    commit = f"commit {found['commit'][:10]}" if found.get("commit") else ""
+    return Table(head, rows, " · ".join([found["command"], *map(_words, made), *([commit] if commit else [])]))
+
+
+def _words(value: Any) -> str:
+    return ", ".join(f"{k} {v}" for k, v in value.items()) if isinstance(value, dict) else str(value)
+
+
+def _family(found: dict[str, Any]) -> tuple[tuple[str, ...], list[tuple]]:
+    """Validation mIoU in percent; the file has shares in [0, 1]."""
+    rows = [
+        (
+            row["method"],
+            text.percent(row["miou_last"]),
+            text.percent(row["miou_best"]),
+            text.difference(row["over_supervised"]),
+            row.get("note", ""),
+        )
+        for row in found["rows"]
+    ]
+    return ("method", "mIoU last", "mIoU best", "vs supervised", "note"), rows
+
+
+def _price(found: dict[str, Any]) -> tuple[tuple[str, ...], list[tuple]]:
+    rows = [(row["method"], f"{row['time']:.2f}", f"{row['memory']:.2f}") for row in found["rows"]]
+    of = found["reference"]
+    return ("method", f"time of a step, {of} = 1", f"memory, {of} = 1"), rows
+
+
+_SHOWN = {
+    "family_camvid": ("s4kit compare --family consistency --data camvid", _family),
+    "price": ("s4kit bench price", _price),
+}
+
+
+# ---- the table ----
+
+
+def page(ideas: Mapping[str, Any] | None = None) -> Gallery:
+    """All methods of the kit in one table.
+
+    Args:
+        ideas: pictures by name, from `ideas`; without them the table has none.
+    """
+    return Gallery([row for row in methods.table() if row["name"] in methods.files()], ideas or {})
