@@ -6,6 +6,7 @@ import shutil
 import sys
 import textwrap
 import time
+from functools import partial
 from typing import Any
 
 from ..errors import S4Error, closest
@@ -104,18 +105,21 @@ class _Counter:
     """One line on stderr for each kind of thing counted: rewritten on a terminal, else printed when it is over."""
 
     def __init__(self, name: str) -> None:
-        self.name, self.what, self.line, self.begun, self.first = name, "", "", 0.0, 0
+        self.name, self.what, self.line = name, "", ""
+        self.begun, self.first, self.shown = 0.0, 0, 0.0
 
     def __call__(self, done: int, total: int, what: str) -> None:
         if what != self.what:
             self.end()
             self.what, self.begun, self.first = what, time.monotonic(), done
-        passed = time.monotonic() - self.begun
+        now = time.monotonic()
+        passed = now - self.begun
         speed = (done - self.first) / passed if passed > 2 else 0.0
         left = f", {speed:.1f} a second, {_minutes((total - done) / speed)} left" if speed and done < total else ""
         of = f" of {total}" if total else ""
         self.line = f"{self.name}: {done}{of} {what}{left}"
-        if sys.stderr.isatty():
+        if sys.stderr.isatty() and (now - self.shown > 0.1 or done == total):
+            self.shown = now
             print(f"\r\033[K{self.line}", end="", file=sys.stderr, flush=True)
 
     def end(self) -> None:
@@ -123,6 +127,10 @@ class _Counter:
         if self.what:
             print("" if sys.stderr.isatty() else self.line, file=sys.stderr, flush=True)
         self.what = ""
+
+
+def _images(counter: _Counter, done: int, total: int) -> None:
+    counter(done, total, "images read")
 
 
 def _minutes(seconds: float) -> str:
@@ -135,10 +143,9 @@ def check(name: str, root: str | None, labelled: str | None) -> dict[str, Any]:
 
     task = load(name, root=root, **({"labelled": labelled} if labelled else {}))
 
-    def counter(done: int, total: int) -> None:
-        if done % 50 == 0 or done == total:
-            print(f"\rread {done} of {total}", end="\n" if done == total else "", file=sys.stderr, flush=True)
-
-    report = checks.check(task, progress=counter, expected=registry.dataset(name).expected)
+    counter = _Counter(name)
+    told = partial(_images, counter)
+    report = checks.check(task, progress=told, expected=registry.dataset(name).expected)
+    counter.end()
     print(report)
     return report.to_dict()

@@ -16,8 +16,8 @@ def test_the_counter_off_a_terminal_is_one_line_for_each_kind(capsys):
 
 
 def test_the_counter_on_a_terminal_rewrites_its_line_and_says_how_long(capsys, monkeypatch):
-    now = iter([0.0, 10.0])
-    monkeypatch.setattr(listing.time, "monotonic", lambda: next(now, 10.0))
+    now = iter([50.0, 50.0, 60.0])
+    monkeypatch.setattr(listing.time, "monotonic", lambda: next(now))
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
     counter = listing._Counter("coco")
     counter(0, 19337, "MB of train2017.zip")
