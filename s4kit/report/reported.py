@@ -22,6 +22,13 @@ KINDS = {
 DINOV2 = {"small": "Small", "base": "Base", "large": "Large"}
 # Papers whose classic lists are not those of the others: their endings in the names of the kit's lists.
 CLASSIC = {"cps": "pseudoseg", "psmt": "psmt", "pseudoseg": "psmt"}
+# What the notes of rows say of other versions than the kit's, and of lists that nobody else has.
+VERSIONS = {
+    "with AEL": "AEL as its host",
+    "on FixMatch": "FixMatch as its host",
+    "no sliding window": "whole images scored",
+}
+OWN_LISTS = re.compile("own lists|random splits|Hung-protocol")
 
 
 @dataclass(frozen=True)
@@ -93,6 +100,8 @@ def _distance(found: Reported) -> tuple[float, ...]:
 
 def _beside(row: dict[str, Any], method: str, place: published.Split, net: str, crop: int) -> Reported:
     other, unsaid, code = [], [], get(method).card.code
+    note = row.get("note") or ""
+    other += [words for said, words in VERSIONS.items() if said in note]
     for aspect in (_list(row, method, place), _network(row["backbone"], net), _crop(row.get("crop"), crop)):
         other += aspect[0]
         unsaid += aspect[1]
@@ -103,6 +112,8 @@ def _beside(row: dict[str, Any], method: str, place: published.Split, net: str, 
 
 def _list(row: dict[str, Any], method: str, place: published.Split) -> tuple[list[str], list[str]]:
     """The list of labelled images, and which images are unlabelled beside it."""
+    if OWN_LISTS.search(row.get("note") or ""):
+        return ["labelled lists of its own"], []
     if place.family == "classic":
         number = str(place.count)
         wanted = "_".join(filter(None, (f"voc/classic/{number}", CLASSIC.get(method))))

@@ -212,6 +212,8 @@ NET = "resnet101c(output_stride=8)"
         ({"split_protocol": "u2pl", "crop": "321 (513)"}, "same as far as its source says: it leaves open the crop"),
         ({"split_protocol": "u2pl", "backbone": "ResNet-101 / PSPNet (ImageNet+COCO pretrained)"},
          "but with PSPNet and pretraining on COCO"),
+        ({"split_protocol": "u2pl", "note": "with AEL"}, "but with AEL as its host"),
+        ({"note": "mean of 3 random splits"}, "but with labelled lists of its own"),
         ({"split_protocol": "u2pl", "backbone": "DINOv2-Base / DPT"}, "but with DINOv2-Base and DPT"),
     ],
 )  # fmt: skip
