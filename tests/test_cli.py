@@ -36,7 +36,7 @@ def test_train_eval_and_resume_to_the_same_figures(squares, tmp_path, capsys, mo
     assert set(scores["predictors"]["student"]["iou"]) == {"ground", "red <b>", "blue", "yellow"}
     other = answer(capsys, "eval", whole, "--protocol", "voc/unimatch_v2", "--scales", "0.5,1", "--flip")
     assert (other["evaluation"]["multiple"], other["evaluation"]["scales"]) == (14, [0.5, 1.0])
-    assert other["evaluation"]["flip"] and other["miou"] != scores["miou"]
+    assert other["evaluation"]["flip"] and other["protocol"] == "voc/unimatch_v2" and 0 <= other["miou"] <= 1
 
     from s4kit.engine.training import Training
 
