@@ -223,13 +223,14 @@ def parser() -> argparse.ArgumentParser:
     walk.add_argument("--notebooks", metavar="DIR", help="where they are (default ./notebooks)")
 
     room = command("classroom", commands.classroom, "Set assignments, grade them, and rank the open project.")
-    room.add_argument("action", choices=("build", "grade", "hidden-set", "rank"))
-    room.add_argument("paths", nargs="+", metavar="PATH", help="build OUT | grade SUBMISSIONS OUT | hidden-set OUT | "
-                      "rank SUBMISSIONS SECRET OUT")  # fmt: skip
+    room.add_argument("action", choices=("build", "bundle", "grade", "hidden-set", "rank"))
+    room.add_argument("paths", nargs="+", metavar="PATH", help="build OUT | bundle OUT | grade SUBMISSIONS OUT | "
+                      "hidden-set OUT | rank SUBMISSIONS SECRET OUT")  # fmt: skip
     room.add_argument("--assignments", metavar="DIR", help="source notebooks (default notebooks/assignments)")
     room.add_argument("--seed", metavar="S", help="of hidden inputs (grade: a number; hidden-set: 32 hex digits)")
     room.add_argument("--images", type=int, default=64, metavar="N", help="of the hidden set (default 64)")
     room.add_argument("--jobs", type=int, default=1, help="notebooks graded at a time")
+    room.add_argument("--no-wheels", action="store_true", help="bundle: without packages, where s4kit is installed")
 
     command("doctor", commands.doctor, "Check the installation: versions, GPU, memory, disk, data sets.")
     return top

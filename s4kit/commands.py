@@ -196,7 +196,7 @@ def walk(a: argparse.Namespace) -> dict[str, Any]:
 def classroom(a: argparse.Namespace) -> dict[str, Any]:
     from .classroom import shell
 
-    return shell.run(a.action, a.paths, a.assignments, a.seed, a.images, a.jobs)
+    return shell.run(a.action, a.paths, a.assignments, a.seed, a.images, a.jobs, not a.no_wheels)
 
 
 def _numbers(flag: str, text: str, kind: type = int) -> list[Any]:

@@ -8,6 +8,7 @@ from ..errors import S4Error
 
 PATHS = {
     "build": ("OUT",),
+    "bundle": ("OUT",),
     "grade": ("SUBMISSIONS", "OUT"),
     "hidden-set": ("OUT",),
     "rank": ("SUBMISSIONS", "SECRET", "OUT"),
@@ -15,7 +16,13 @@ PATHS = {
 
 
 def run(
-    action: str, paths: list[str], assignments: str | None, seed: str | None, images: int, jobs: int
+    action: str,
+    paths: list[str],
+    assignments: str | None = None,
+    seed: str | None = None,
+    images: int = 64,
+    jobs: int = 1,
+    wheels: bool = True,
 ) -> dict[str, Any]:
     """One action; prints what people read and returns what `--json` prints.
 
@@ -24,9 +31,8 @@ def run(
     """
     if len(paths) != len(PATHS[action]):
         raise S4Error(f"s4kit classroom {action} takes {' '.join(PATHS[action])}, not {' '.join(paths)}.")
-    return {"build": _build, "grade": _grade, "hidden-set": _hidden, "rank": _rank}[action](
-        *paths, assignments=assignments, seed=seed, images=images, jobs=jobs
-    )
+    does = {"build": _build, "bundle": _bundle, "grade": _grade, "hidden-set": _hidden, "rank": _rank}[action]
+    return does(*paths, assignments=assignments, seed=seed, images=images, jobs=jobs, wheels=wheels)
 
 
 def _build(out: str, *, assignments: str | None, **_: Any) -> dict[str, Any]:
@@ -36,6 +42,16 @@ def _build(out: str, *, assignments: str | None, **_: Any) -> dict[str, Any]:
     for one in found["assignments"]:
         print(f"{one['name']:<18} {one['exercises']:>2} exercises, {one['points']:g} points")
     print(f"student/ to hand out, solution/ and instructor.html for you, nbgrader/source/ for nbgrader: {found['out']}")
+    return found
+
+
+def _bundle(out: str, *, assignments: str | None, wheels: bool, **_: Any) -> dict[str, Any]:
+    from .bundle import bundle
+
+    found = bundle(out, assignments, wheels)
+    data = f", {' and '.join(found['data'])}" if found["data"] else ""
+    print(f"{found['wheels']} wheels, {found['notebooks']} lessons, {found['assignments']} assignments{data}")
+    print(f"{found['bytes'] / 1e6:.0f} MB in {found['out']}; its README.md says how to install and start.")
     return found
 
 
