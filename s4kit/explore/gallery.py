@@ -17,13 +17,22 @@ from .. import methods
 from ..errors import S4Error
 from ..nets import SegNet
 from ..report import text
+from ..report.setup import BASELINES
 from ..report.tables import Table
 from .family_tree import Tree
 from .gallery_page import Gallery
 
 MEASURED = Path(__file__).parents[1] / "report" / "measured"
 SEED, IMAGES = 0, 3  # of the batch
+BRIEF = 100  # steps: enough for a network to be sure of something
 # ---- the pictures ----
+
+
+def networks(lesson: Any) -> list[Any]:
+    """Two trained runs to borrow from: the lesson's supervised baselines where they are there, else brief ones."""
+    done, steps = lesson.runs(), min(BRIEF, lesson.steps)
+    fit = {"steps": steps, "evaluate_every": steps, "probes": 0}
+    return [done.get(name) or lesson.train(name, f"brief {name}", fit=fit) for name in BASELINES]
 
 
 def borrow(method: Any, runs: Sequence[Any]) -> Any:

@@ -18,6 +18,7 @@ from . import profiles
 from .lesson import BASE
 
 ROOT = Path(__file__).parents[2]
+PAGES = ("gallery",)  # notebooks without a number, after those that have one
 PARAMETERS = "parameters"
 STAMP = "*Outputs:"  # the line of the title cell that says how the outputs came about
 
@@ -35,7 +36,7 @@ def walk(
 
     Args:
         profile, data: of every notebook, see `profiles`.
-        only: numbers of the notebooks, such as ["02", "05"]; empty = all.
+        only: numbers of the notebooks, such as ["02", "05"], or "gallery"; empty = all.
         notebooks: their folder; by default ./notebooks, else the one of this checkout.
 
     Returns:
@@ -68,7 +69,7 @@ def walk(
 
 
 def found(notebooks: str | os.PathLike | None = None, only: Sequence[str] = ()) -> list[Path]:
-    """The notebooks in the order of their numbers.
+    """The notebooks in the order of their numbers, then those without.
 
     Raises:
         S4Error: there are none, or not those asked for.
@@ -78,6 +79,7 @@ def found(notebooks: str | os.PathLike | None = None, only: Sequence[str] = ()) 
     if folder is None:
         raise S4Error(f"There are no notebooks in {places[0]}; say where they are with --notebooks DIR.")
     files = {file.name[:2]: file for file in sorted(folder.glob("[0-9][0-9]_*.ipynb"))}
+    files |= {name: folder / f"{name}.ipynb" for name in PAGES if (folder / f"{name}.ipynb").is_file()}
     for number in only:
         if number not in files:
             raise S4Error(f"There is no notebook {number!r} in {folder}; there are {', '.join(files)}.")
@@ -267,5 +269,5 @@ def page(notebook: Any, path: Path) -> None:
     for url in ("require_js_url", "jquery_url", "mermaid_js_url", "jupyter_widgets_base_url", "widget_renderer_url"):
         setattr(exporter, url, "")
     body, _ = exporter.from_notebook_node(notebook, resources={"metadata": {"name": path.stem}})
-    body = re.sub(r'href="(\d\d_\w+)\.ipynb', r'href="\1.html', body)  # from page to page
+    body = re.sub(rf'href="(\d\d_\w+|{"|".join(PAGES)})\.ipynb', r'href="\1.html', body)  # from page to page
     path.write_text(body, encoding="utf-8")
