@@ -108,6 +108,9 @@ def _check_reading(given: Any, exercise: Reading, run: Any) -> Report:
     return Report(exercise.key, found.findings, found.share, 1)
 
 
+_SHARE = "That is a share of one; it is asked for in percent, such as 42."
+
+
 def judge_reading(number: float, exercise: Reading, run: Any) -> Verdict:
     """Whether a number is what can be read in a run."""
     if abs(number - exercise.reads(run)) <= exercise.tolerance:
@@ -115,6 +118,8 @@ def judge_reading(number: float, exercise: Reading, run: Any) -> Verdict:
     for other, words in exercise.mistakes:
         if abs(number - other(run)) <= exercise.tolerance:
             return Verdict([Finding("value", words, mistake=words)], 0.0)
+    if exercise.unit == "%" and 0 < number <= 1 and abs(100 * number - exercise.reads(run)) <= exercise.tolerance:
+        return Verdict([Finding("value", _SHARE, mistake="a share for percent")], 0.0)
     side = "large" if number > exercise.reads(run) else "small"
     return Verdict(
         [Finding("value", f"{number:g} {exercise.unit}".strip() + f" is too {side}. Read it once more.")], 0.0

@@ -87,6 +87,7 @@ class Reading:
         reads: run -> the number.
         tolerance: absolute; a reading is never exact.
         unit: "", "%", "pixels".
+        run: the method whose `small_run` it is read in.
         mistakes: (function of the run, words) for numbers that are often read instead.
     """
 
@@ -95,6 +96,7 @@ class Reading:
     reads: Callable[[Any], float]
     tolerance: float
     unit: str = ""
+    run: str = "fixmatch"
     mistakes: tuple[tuple[Callable[[Any], float], str], ...] = ()
 
 

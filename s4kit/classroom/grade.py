@@ -218,7 +218,7 @@ def _ask(exercise: Exercise | Reading, session: _Session, seed: int) -> Verdict:
         number = session.box.value(exercise.key.partition(".")[2])
         if number is None:
             return Verdict([Finding("unanswered", error or "Not answered yet.")], 0.0)
-        return judge_reading(number, exercise, small_run())
+        return judge_reading(number, exercise, small_run(exercise.run))
     name = exercise.prototype.partition("(")[0]
     cases = calls(exercise, seed)
     answers = []

@@ -5,6 +5,8 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import Any
 
+import numpy as np
+
 STEPS = 60
 
 
@@ -26,19 +28,41 @@ def small_run(method: str = "fixmatch") -> Any:
     from ..walk.lesson import finished, runs_folder
 
     folder = runs_folder("classroom") / f"small-{method}"
-    if finished(folder):
+    if (folder / "config.json").is_file() and finished(folder):
         return open_run(folder)
     fit = {"steps": STEPS, "batch": 8, "evaluate_every": STEPS // 5, "probes": 8, "device": "cpu", "workers": 0}
     task = {"n_val": 16}
     plans = [setup.plan(name, "scenes", task, {}, fit) for name in ("supervised", method)]
-    return setup.train(setup.match(plans)[1], folder, resume=True)
+    return setup.train(setup.match(plans)[1], folder, resume=(folder / "config.json").is_file())
 
 
-def numbers(run: Any, threshold: float, image: int = 0, track: int = 0) -> dict[str, Any]:
-    """What the explorer shows below a picture of the last snapshot: coverage, precision and the rest, in [0, 1]."""
+def numbers(
+    run: Any, threshold: float, image: int = 0, track: int = 0, policy: str = "fixed", snapshot: int = -1
+) -> dict[str, Any]:
+    """What the explorer says of an image, by default at the last snapshot: coverage, precision and more, in [0, 1]."""
     from ..explore.state import State
+
+    view = _view(run)
+    state = State(image, snapshot % len(view.meta["tracks"][track]["steps"]), threshold, policy, tracks=[track])
+    return view.numbers(track, state)
+
+
+def disagreement(run: Any, image: int = 0, snapshot: int = -1) -> float:
+    """The share of an image's valid pixels to which the tracks of a run give different labels."""
+    from ..explore import policies
+    from ..explore.state import State
+
+    view = _view(run)
+    tracks = list(range(len(view.meta["tracks"])))
+    state = State(image, snapshot % len(view.meta["tracks"][0]["steps"]), tracks=tracks)
+    labels = np.stack([view.maps(track, state)["label"] for track in tracks])
+    return float(
+        (policies.disagreement(labels, view.scene(state)["valid"]) > 0).sum() / (view.scene(state)["valid"] > 0).sum()
+    )
+
+
+@lru_cache(maxsize=8)
+def _view(run: Any) -> Any:
     from ..explore.view import View
 
-    view = View(run)
-    last = len(view.meta["tracks"][0]["steps"]) - 1
-    return view.numbers(track, State(image, last, threshold, "fixed", tracks=[track]))
+    return View(run)

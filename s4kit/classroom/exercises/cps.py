@@ -8,7 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor
 
-from ..exercise import Case, Exercise, Mistake
+from ..exercise import Case, Exercise, Mistake, Reading
+from ..runs import disagreement, numbers
 from ._inputs import VOID, labels, logits, mask
 
 HARD = Exercise(
@@ -279,4 +280,24 @@ def _of_all(logits_1: Tensor, logits_2: Tensor, truth: Tensor) -> Tensor:
     return torch.stack([*hits, 1 - hits[0] - hits[1]])
 
 
-EXERCISES = [HARD, CROSS, SUM, MIXED, DISAGREE, WHO]
+# ---- read in the explorer ----
+
+APART = Reading(
+    key="cps.apart",
+    asks="Where the two networks disagree on a recorded image: which share of its pixels gets different labels, in "
+    "percent?",
+    reads=lambda run: 100 * disagreement(run, image=2),
+    tolerance=4.0,
+    unit="%",
+    run="cps",
+    mistakes=(
+        (lambda run: 100 * (1 - disagreement(run, image=2)), "That is the share on which they agree."),
+        (lambda run: 100 * numbers(run, 0.0, image=2)["precision"],
+         "That is the share that network 1 has right; how often the two differ is asked."),
+        (lambda run: 100 * disagreement(run, image=2, snapshot=0),
+         "That is what the first snapshot says; drag to the last."),
+        (lambda run: 100 * disagreement(run, image=1), "That is another image; they count from 0."),
+    ),
+)  # fmt: skip
+
+EXERCISES = [HARD, CROSS, SUM, MIXED, DISAGREE, WHO, APART]

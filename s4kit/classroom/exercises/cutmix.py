@@ -7,7 +7,8 @@ from typing import Any
 import torch
 from torch import Generator, Tensor
 
-from ..exercise import Case, Exercise, Mistake
+from ..exercise import Case, Exercise, Mistake, Reading
+from ..runs import numbers
 from ._inputs import labels, logits, mask, padding, shares
 
 # ---- paste ----
@@ -284,4 +285,25 @@ LOSS = Exercise(
     picture=("valid",),
 )
 
-EXERCISES = [PASTE, BOX, AVERAGE, WARM, CONFIDENCE, LOSS]
+# ---- read in the explorer ----
+
+SURE = Reading(
+    key="cutmix.sure_and_right",
+    asks="Precision of a recorded image in percent: of the pixels kept at the fixed threshold 0.9, how many are right?",
+    reads=lambda run: 100 * (numbers(run, 0.9)["precision"] or 0.0),
+    tolerance=4.0,
+    unit="%",
+    run="cutmix",
+    mistakes=(
+        (lambda run: 100 * numbers(run, 0.9)["coverage"],
+         "That is the share of the pixels that is kept; how many of these are right is asked."),
+        (lambda run: 100 * numbers(run, 0.0)["precision"],
+         "That is the share of ALL pixels that is right; only those that reach 0.9 are asked for."),
+        (lambda run: 100 * (numbers(run, 0.9, snapshot=0)["precision"] or 0.0),
+         "That is what the first snapshot says; drag to the last."),
+        (lambda run: 100 * (numbers(run, 0.9, image=1)["precision"] or 0.0),
+         "That is another image; they count from 0."),
+    ),
+)  # fmt: skip
+
+EXERCISES = [PASTE, BOX, AVERAGE, WARM, CONFIDENCE, LOSS, SURE]

@@ -8,7 +8,8 @@ from typing import Any
 import torch
 from torch import Generator, Tensor
 
-from ..exercise import Case, Exercise, Mistake
+from ..exercise import Case, Exercise, Mistake, Reading
+from ..runs import numbers
 from ._inputs import VOID, labels
 
 # ---- void ----
@@ -314,4 +315,25 @@ def _rows(rng: Generator, total: int, labelled: int, mixed: bool = False) -> dic
     }
 
 
-EXERCISES = [KNOWN, ACCURACY, CONFUSION, IOU, MIOU, DATASET, COUNT, UNLABELLED]
+# ---- read in the explorer ----
+
+SEEN = Reading(
+    key="metrics.seen",
+    asks="Pixel accuracy of a recorded image in percent: of all its pixels (fixed threshold 0), how many are right?",
+    reads=lambda run: 100 * numbers(run, 0.0, image=1)["precision"],
+    tolerance=4.0,
+    unit="%",
+    run="supervised",
+    mistakes=(
+        (lambda run: 100 * numbers(run, 0.0, image=1)["coverage"],
+         "That is the share of the pixels that is kept, all of them at 0; the share that is right is asked."),
+        (lambda run: 100 * numbers(run, 0.95, image=1)["precision"],
+         "That is the share of the pixels kept at 0.95 that is right; drag the threshold to 0."),
+        (lambda run: 100 * numbers(run, 0.0, image=1, snapshot=0)["precision"],
+         "That is what the first snapshot says; drag to the last."),
+        (lambda run: 100 * run.last["miou"], "That is the mIoU of val, not the pixel accuracy of one image."),
+        (lambda run: 100 * numbers(run, 0.0, image=0)["precision"], "That is another image; they count from 0."),
+    ),
+)  # fmt: skip
+
+EXERCISES = [KNOWN, ACCURACY, CONFUSION, IOU, MIOU, DATASET, COUNT, UNLABELLED, SEEN]

@@ -8,7 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor
 
-from ..exercise import Case, Exercise, Mistake
+from ..exercise import Case, Exercise, Mistake, Reading
+from ..runs import numbers
 from ._inputs import VOID, labels, logits, padding, shares
 
 # ---- from logits to pseudo-labels ----
@@ -304,4 +305,24 @@ THRESHOLD = Exercise(
     picture=("confidence",),
 )
 
-EXERCISES = [PROBABILITIES, PSEUDO, KEEP, COVERAGE, PRECISION, LOSS, THRESHOLD]
+# ---- read in the explorer ----
+
+KEPT = Reading(
+    key="pseudo_labels.kept",
+    asks="Coverage of a recorded image in percent: which share of its pixels is kept at the fixed threshold 0.95?",
+    reads=lambda run: 100 * numbers(run, 0.95, image=3)["coverage"],
+    tolerance=4.0,
+    unit="%",
+    run="fixmatch",
+    mistakes=(
+        (lambda run: 100 * (numbers(run, 0.95, image=3)["precision"] or 0.0),
+         "That is the precision: the share of the kept pixels that is right. How many are kept is asked."),
+        (lambda run: 100 * (1 - numbers(run, 0.95, image=3)["coverage"]), "That is the share that is rejected."),
+        (lambda run: 100 * numbers(run, 0.5, image=3)["coverage"], "That is what is kept at 0.5; go back to 0.95."),
+        (lambda run: 100 * numbers(run, 0.95, image=3, snapshot=0)["coverage"],
+         "That is what the first snapshot says; drag to the last."),
+        (lambda run: 100 * numbers(run, 0.95, image=2)["coverage"], "That is another image; they count from 0."),
+    ),
+)  # fmt: skip
+
+EXERCISES = [PROBABILITIES, PSEUDO, KEEP, COVERAGE, PRECISION, LOSS, THRESHOLD, KEPT]

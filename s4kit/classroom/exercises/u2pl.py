@@ -8,7 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor
 
-from ..exercise import Case, Exercise, Mistake
+from ..exercise import Case, Exercise, Mistake, Reading
+from ..runs import numbers
 from ._inputs import VOID, labels, logits, shares
 
 # ---- entropy partition ----
@@ -349,4 +350,26 @@ INFO_NCE = Exercise(
     stops=("positive", "negative"),
 )
 
-EXERCISES = [ENTROPY, PERCENT, UNRELIABLE, RELIABLE, NEGATIVES, PUSH, INFO_NCE]
+# ---- read in the explorer ----
+
+CERTAIN = Reading(
+    key="u2pl.certain_half",
+    asks="Of the half of a recorded image's pixels with the least entropy (policy entropy share, 0.5), how many are "
+    "right, in percent?",
+    reads=lambda run: 100 * numbers(run, 0.5, image=3, policy="entropy")["precision"],
+    tolerance=4.0,
+    unit="%",
+    run="u2pl",
+    mistakes=(
+        (lambda run: 100 * numbers(run, 0.5, image=3, policy="entropy")["coverage"],
+         "That is the share that is kept: about a half by construction. How many of these are right is asked."),
+        (lambda run: 100 * numbers(run, 0.0, image=3)["precision"],
+         "That is the share of ALL pixels that is right; only the certain half is asked for."),
+        (lambda run: 100 * (numbers(run, 0.5, image=3)["precision"] or 0.0),
+         "That is the policy `fixed` at 0.5, a confidence; choose `entropy share`."),
+        (lambda run: 100 * numbers(run, 0.5, image=3, policy="entropy", snapshot=0)["precision"],
+         "That is what the first snapshot says; drag to the last."),
+    ),
+)  # fmt: skip
+
+EXERCISES = [ENTROPY, PERCENT, UNRELIABLE, RELIABLE, NEGATIVES, PUSH, INFO_NCE, CERTAIN]

@@ -8,7 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor
 
-from ..exercise import Case, Exercise, Mistake
+from ..exercise import Case, Exercise, Mistake, Reading
+from ..runs import numbers
 from ._inputs import labels, logits, mask, padding, shares
 
 # ---- weak to strong ----
@@ -325,4 +326,29 @@ CONSISTENT = Exercise(
     ),
 )
 
-EXERCISES = [ALIGN, STREAM, TARGET, DROP, TOTAL, CONSISTENT]
+# ---- read in the explorer ----
+
+
+def _kept(run: Any, snapshot: int, threshold: float = 0.6) -> float:
+    return 100 * numbers(run, threshold, image=4, snapshot=snapshot)["coverage"]
+
+
+GROWTH = Reading(
+    key="unimatch.growth",
+    asks="By how many percentage points did the share of a recorded image's pixels that is kept at the fixed threshold "
+    "0.6 grow from the first to the last snapshot?",
+    reads=lambda run: _kept(run, -1) - _kept(run, 0),
+    tolerance=5.0,
+    unit="points",
+    run="unimatch",
+    mistakes=(
+        (lambda run: _kept(run, -1), "That is the share at the last snapshot; take off what was kept at the first."),
+        (lambda run: _kept(run, 0), "That is the share at the first snapshot; by how much it grew is asked."),
+        (lambda run: _kept(run, 0) - _kept(run, -1), "The sign is wrong: last minus first."),
+        (lambda run: 100 * (_kept(run, -1) / _kept(run, 0) - 1) if _kept(run, 0) else -1.0,
+         "That is the growth in percent of what was kept; the difference in percentage points is asked."),
+        (lambda run: _kept(run, -1, 0.95) - _kept(run, 0, 0.95), "That is the growth at 0.95; set it to 0.6."),
+    ),
+)  # fmt: skip
+
+EXERCISES = [ALIGN, STREAM, TARGET, DROP, TOTAL, CONSISTENT, GROWTH]
