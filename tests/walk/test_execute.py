@@ -100,3 +100,15 @@ def test_what_cannot_be_walked(tmp_path):
     notebook.cells[0].metadata.tags = ["parameters"]
     with pytest.raises(S4Error, match="no line PROFILE"):
         execute.parametrise(notebook, "a.ipynb", PROFILE="test")
+
+
+def test_pages_without_a_number_come_last_and_can_be_walked_alone(tmp_path):
+    for name in ("gallery.ipynb", "01_b.ipynb", "00_a.ipynb", "notes.ipynb"):
+        write(tmp_path, name, "")
+    assert [file.name for file in execute.found(tmp_path)] == ["00_a.ipynb", "01_b.ipynb", "gallery.ipynb"]
+    assert [file.name for file in execute.found(tmp_path, ["gallery"])] == ["gallery.ipynb"]
+    book = nbformat.read(tmp_path / "00_a.ipynb", 4)
+    book.cells[0].source = "[all](gallery.ipynb) [next](01_b.ipynb) [mine](notes.ipynb)"
+    execute.page(book, tmp_path / "00_a.html")
+    linked = (tmp_path / "00_a.html").read_text()
+    assert all(f'href="{name}"' in linked for name in ("gallery.html", "01_b.html", "notes.ipynb"))
