@@ -30,14 +30,16 @@ def seconds_per_image(task: Task, plan: ViewPlan) -> float:
 
 
 def _on_disk(task: Task, folder: Path) -> Task:
-    """The outline with one real file behind all its names."""
-    write_photos(folder, 2, task.train.size)
-    suffix = known(task.name).suffix
-    if suffix == "png":
+    """The outline with one real file behind all its names, of the stored size: `size` is resized to at reading."""
+    stored = known(task.name)
+    whole = (stored.height, stored.width)
+    write_photos(folder, 2, whole)
+    if stored.suffix == "png":
         with Image.open(folder / "0.jpg") as photo:
             photo.save(folder / "photo.png", compress_level=3)
-    image, ids = "0.jpg" if suffix == "jpg" else "photo.png", task.train.ids
-    source = FileSource(ids, [image] * len(ids), ["0.png"] * len(ids), str(folder), 256)
+    image, ids = "0.jpg" if stored.suffix == "jpg" else "photo.png", task.train.ids
+    size = None if task.train.size == whole else min(task.train.size)
+    source = FileSource(ids, [image] * len(ids), ["0.png"] * len(ids), str(folder), 256, size)
     return task.with_(train=source)
 
 

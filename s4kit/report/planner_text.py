@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from html import escape
 from typing import TYPE_CHECKING
 
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
 
 HEAD = ("GPU", "memory", "type", "needs", "fits", "largest", "run as", "then", "a step", "training", "cores")
 NOTES = (
-    "needs: predicted peak of the wanted batch at once. run as: micro-batch x accumulate; then: what that needs.",
+    "needs: predicted peak with the wanted batch. run as: micro-batch x accumulate; then: its peak.",
     "Batch norm sees the micro-batch alone: accumulating is not quite the paper's larger batch.",
     "a step, training: estimates by a roofline, not measured on any GPU; evaluations are not counted.",
     "cores: of a machine like this one, to read and crop as fast as the GPU trains.",
@@ -22,7 +23,11 @@ NOTES = (
 
 def show(plan: Planned) -> str:
     """What a terminal shows."""
-    lines = [f"{name:<9}{words}" for name, words in _facts(plan)]
+    lines = [
+        line
+        for name, words in _facts(plan)
+        for line in textwrap.wrap(words, 100, initial_indent=f"{name:<9}", subsequent_indent=" " * 9)
+    ]
     table = text.table(HEAD, [_row(on, plan.batch) for on in plan.gpus], right="lrlrlrlrrrr")
     return "\n".join([f"{plan.method} on {plan.data} ({plan.protocol})", *lines, "", table, "", *NOTES])
 
@@ -49,14 +54,13 @@ def _facts(plan: Planned) -> list[tuple[str, str]]:
         ("network", f"{plan.network}; {learn}; {plan.optimiser}"),
         ("a step", f"{plan.batch} labelled, {plan.images} images in all, crop {plan.crop}: "
                    f"{plan.flops / 1e12:.3g} TFLOP{length}"),
-        ("memory", f"{text.size(plan.memory)} at the peak ({plan.gpus[0].precision}): {held},"),
-        ("", f"activations {text.size(parts['activations'])}"),
+        ("memory", f"{text.size(plan.memory)} at the peak ({plan.gpus[0].precision}): {held}, "
+                   f"activations {text.size(parts['activations'])}"),
     ]  # fmt: skip
     if plan.host_seconds is not None:
         found += [
             ("host", f"{1000 * plan.host_seconds:.0f} ms of a core per image, measured here; `fit` would start "
-                     f"{plan.workers} workers here."),
-            ("", _feeds(plan)),
+                     f"{plan.workers} workers here. {_feeds(plan)}"),
         ]  # fmt: skip
     return found
 
