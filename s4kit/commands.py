@@ -155,7 +155,7 @@ def bench(a: argparse.Namespace) -> dict[str, Any]:
     from .report.bench_price import price
 
     if a.what == "price":
-        return price(a.quick, a.out, command=sys.argv[1:])
+        return price(a.quick, a.out)
     result = bench(a.what, quick=a.quick)
     if a.out:
         Path(a.out).write_text(json.dumps(result, indent=1) + "\n")

@@ -84,21 +84,18 @@ class Walk(Stepper):
             torch.cuda.synchronize()
 
 
-def price(
-    quick: bool = False, out: str | Path | None = None, methods: Sequence[str] = (), command: Sequence[str] = ()
-) -> dict[str, Any]:
+def price(quick: bool = False, out: str | Path | None = None, methods: Sequence[str] = ()) -> dict[str, Any]:
     """Measure the methods and print the table.
 
     Args:
         quick: the tiny network and few steps: shows that all is in order, not what a step costs.
         out: file for the result as JSON.
         methods: names; none = all of the kit.
-        command: what was typed, without "s4kit".
 
     Returns:
-        {"command", "date", "commit", "machine", "reference", "rows": [{"method", "time", "memory"}], "exactness",
-        "net", "crop", ...}; time and memory are multiples of the reference's, whose own row is 1. "exactness" is how
-        far the reference, measured against itself, came out from 1. A method that failed is in "failed", not in "rows".
+        {"command", "date", "commit", "machine", "settings", "reference", "rows": [{"method", "time", "memory"}],
+        "exactness", ...}; time and memory are multiples of the reference's, whose own row is 1. "exactness" is how far
+        the reference, measured against itself, came out from 1. A method that failed is in "failed", not in "rows".
     """
     from .bench import one_thread
 
@@ -117,7 +114,7 @@ def price(
                 failed.append({"method": name, "error": f"{type(error).__name__}: {error}"})
                 print(f"[{number}/{len(names)}] {name} FAILED: {failed[-1]['error']}", file=sys.stderr)
                 continue
-            print(f"[{number}/{len(names)}] {name}: {ratio:.2f} x time, {peak / memory:.2f} x memory", file=sys.stderr)
+            print(f"[{number}/{len(names)}] {name}: {ratio:.3f} x time, {peak / memory:.3f} x memory", file=sys.stderr)
             if name == REFERENCE:
                 exactness, own = abs(ratio - 1), seconds
                 ratio, peak = 1.0, memory
@@ -125,20 +122,16 @@ def price(
     if failed and failed[0]["method"] == REFERENCE:
         raise S4Error(f"{REFERENCE}, against which the others are measured, failed: {failed[0]['error']}")
     result = {
-        "command": "s4kit " + " ".join(command or ("bench", "price", *(("--quick",) if quick else ()))),
+        "command": "s4kit bench price" + (" --quick" if quick else ""),
         "date": date.today().isoformat(),
         "commit": _commit(),
         "machine": _machine(device),
+        "settings": {"net": net, "crop": crop, "batch": batch, "moments": moments, "passes": passes},
         "reference": REFERENCE,
         "rows": sorted(rows, key=lambda row: (row["time"], row["method"])),
         "exactness": round(exactness, 3),
         "reference_seconds": own,
         "reference_memory": memory,
-        "net": net,
-        "crop": crop,
-        "batch": batch,
-        "moments": moments,
-        "passes": passes,
         "quick": quick,
         "failed": failed,
         "ok": not failed,
@@ -212,10 +205,11 @@ def measured() -> dict[str, Any]:
 def show(result: dict[str, Any]) -> str:
     """The result for the terminal."""
     rows = [(r["method"], f"{r['time']:.2f}", f"{r['memory']:.2f}") for r in result["rows"]]
+    of = result["settings"]
     head = (
-        f"{result['machine']}; {result['net']}, crop {result['crop']}, {result['batch']} labelled images a step\n"
+        f"{result['machine']}; {of['net']}, crop {of['crop']}, {of['batch']} labelled images a step\n"
         f"a step relative to {result['reference']}: {1000 * result['reference_seconds']:.0f} ms, "
-        f"{text.size(result['reference_memory'])} at peak; mean over {result['moments']} moments of a training; "
+        f"{text.size(result['reference_memory'])} at peak; mean over {of['moments']} moments of a training; "
         f"the reference against itself: ±{100 * result['exactness']:.0f} %"
     )
     notes = [f"{f['method']} FAILED: {f['error']}" for f in result["failed"]]

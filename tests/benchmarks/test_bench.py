@@ -78,7 +78,7 @@ def test_price_of_each_method(few, tmp_path, capsys):
     assert rows["supervised"]["time"] < 1 and rows["supervised"]["memory"] < 1
     assert rows["prevmatch"]["memory"] > 1  # the stored networks
     assert [f["error"] for f in found["failed"]] == ["RuntimeError: does not fit"] and "cps FAILED" in told.err
-    assert {"command", "date", "commit", "machine", "reference"} <= found.keys()
+    assert {"command", "date", "commit", "machine", "reference", "settings"} <= found.keys()
 
 
 def test_a_walk_comes_through_all_stages_and_has_their_losses():
