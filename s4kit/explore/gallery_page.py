@@ -162,13 +162,11 @@ def headline(name: str, data: str) -> tuple[dict[str, Any], str] | None:
 
     Numbers of different methods differ in more than the method: see `s4.literature`.
     """
-    own = ("readme", "table_image", "log")
+    order = {"readme": 0, "table_image": 1, "log": 2}
     for dataset, split, words in HEADLINES[data]:
         rows = [r for r in entries() if (r["name"], r["dataset"], r["split"]) == (name, dataset, split)]
         if rows:
-            return min(
-                rows, key=lambda r: (r["kind"] not in own, own.index(r["kind"]) if r["kind"] in own else 0)
-            ), words
+            return min(rows, key=lambda r: (not r["backbone"].startswith("ResNet"), order.get(r["kind"], 9))), words
     return None
 
 
