@@ -185,7 +185,7 @@ def test_full_points_none_and_the_mistakes_by_name(tmp_path, small, monkeypatch)
     made: dict[str, dict[str, str]] = {}
     for file in FILES:
         source = sheet.read(file)
-        wrong, made[file.stem] = mistaken(source)
+        wrong, made[file.stem] = mistaken(solved(source, small))
         for who, notebook in {"ada": solved(source, small), "blank": sheet.student(source), "bob": wrong}.items():
             place = tmp_path / "handed" / f"{who}-{file.stem}"
             place.mkdir(parents=True)

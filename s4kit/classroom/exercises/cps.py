@@ -292,7 +292,7 @@ APART = Reading(
     run="cps",
     mistakes=(
         (lambda run: 100 * (1 - disagreement(run, image=2)), "That is the share on which they agree."),
-        (lambda run: 100 * numbers(run, 0.0, image=2)["precision"],
+        (lambda run: 100 * (numbers(run, 0.0, image=2)["precision"] or 0.0),
          "That is the share that network 1 has right; how often the two differ is asked."),
         (lambda run: 100 * disagreement(run, image=2, snapshot=0),
          "That is what the first snapshot says; drag to the last."),

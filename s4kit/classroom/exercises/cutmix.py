@@ -297,7 +297,7 @@ SURE = Reading(
     mistakes=(
         (lambda run: 100 * numbers(run, 0.9)["coverage"],
          "That is the share of the pixels that is kept; how many of these are right is asked."),
-        (lambda run: 100 * numbers(run, 0.0)["precision"],
+        (lambda run: 100 * (numbers(run, 0.0)["precision"] or 0.0),
          "That is the share of ALL pixels that is right; only those that reach 0.9 are asked for."),
         (lambda run: 100 * (numbers(run, 0.9, snapshot=0)["precision"] or 0.0),
          "That is what the first snapshot says; drag to the last."),

@@ -320,19 +320,20 @@ def _rows(rng: Generator, total: int, labelled: int, mixed: bool = False) -> dic
 SEEN = Reading(
     key="metrics.seen",
     asks="Pixel accuracy of a recorded image in percent: of all its pixels (fixed threshold 0), how many are right?",
-    reads=lambda run: 100 * numbers(run, 0.0, image=1)["precision"],
+    reads=lambda run: 100 * (numbers(run, 0.0, image=1)["precision"] or 0.0),
     tolerance=4.0,
     unit="%",
     run="supervised",
     mistakes=(
         (lambda run: 100 * numbers(run, 0.0, image=1)["coverage"],
          "That is the share of the pixels that is kept, all of them at 0; the share that is right is asked."),
-        (lambda run: 100 * numbers(run, 0.95, image=1)["precision"],
+        (lambda run: 100 * (numbers(run, 0.95, image=1)["precision"] or 0.0),
          "That is the share of the pixels kept at 0.95 that is right; drag the threshold to 0."),
-        (lambda run: 100 * numbers(run, 0.0, image=1, snapshot=0)["precision"],
+        (lambda run: 100 * (numbers(run, 0.0, image=1, snapshot=0)["precision"] or 0.0),
          "That is what the first snapshot says; drag to the last."),
         (lambda run: 100 * run.last["miou"], "That is the mIoU of val, not the pixel accuracy of one image."),
-        (lambda run: 100 * numbers(run, 0.0, image=0)["precision"], "That is another image; they count from 0."),
+        (lambda run: 100 * (numbers(run, 0.0, image=0)["precision"] or 0.0),
+         "That is another image; they count from 0."),
     ),
 )  # fmt: skip
 
