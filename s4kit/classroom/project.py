@@ -164,7 +164,7 @@ def rank(submissions: str | Path, secret: str | Path, out: str | Path) -> dict[s
             each = [f"{100 * v:.2f}" if v == v else "" for v in entry.scores.iou.tolist()]
             cells = [row["rank"], entry.student, f"{100 * row['miou']:.2f}", *each, "; ".join(entry.problems[:5])]
             table.writerow([harmless(str(cell)) for cell in cells])
-    (out / "ranking.html").write_text(_page(rows, entries), encoding="utf-8")
+    (out / "ranking.html").write_text(_page(rows, entries, images), encoding="utf-8")
     return {"ok": True, "csv": str(out / "ranking.csv"), "page": str(out / "ranking.html"), "rows": rows}
 
 
@@ -176,27 +176,32 @@ def _predictions(student: Path) -> list[Path]:
 RANKING = """
 body { max-width: 70em } table { border-collapse: collapse; font-size: 1.25em; width: 100% }
 td, th { padding: .35em .6em; text-align: right; border-bottom: 1px solid #ddd; white-space: nowrap }
-td:nth-child(2), th:nth-child(2) { text-align: left; width: 100%; white-space: normal }
-th { font-weight: normal; color: #5a5a5e }
-tr.first td { font-weight: 600; background: #eef6f1 } td.miou { font-weight: 600 }
+td { font-variant-numeric: tabular-nums } td:nth-child(2), th:nth-child(2) { text-align: left; width: 100% }
+td:nth-child(2) { white-space: normal; overflow-wrap: anywhere }
+th { font-weight: normal; color: #5a5a5e; position: sticky; top: 0; background: #fff }
+tr.first td { background: #eef6f1 } tr.first td:nth-child(2), td.miou, td.best { font-weight: 600 }
+.bar { height: 4px; margin-top: .15em; background: #1b7f4d; border-radius: 2px }
 .small { font-size: .7em; color: #b3402a }
 """
 
 
-def _page(rows: list[dict[str, Any]], entries: list[Entry]) -> str:
+def _page(rows: list[dict[str, Any]], entries: list[Entry], images: int) -> str:
     head = "".join(f"<th>{escape(name)}" for name in SCENES)
+    best = torch.stack([entry.scores.iou for entry in entries]).nan_to_num(-1).amax(0)
     body = ""
     for row, entry in zip(rows, entries):
-        each = "".join(f"<td>{100 * v:.0f}" if v == v else "<td>–" for v in entry.scores.iou.tolist())
+        cells = zip(entry.scores.iou.tolist(), best.tolist())
+        each = "".join(f"<td{' class=best' * (v == top)}>{100 * v:.0f}" if v == v else "<td>–" for v, top in cells)
         said = f"<div class=small>{len(entry.problems)} predictions missing or wrong</div>" if entry.problems else ""
         first = " class=first" if row["rank"] == 1 else ""
         body += (
-            f"<tr{first}><td>{row['rank']}<td>{escape(entry.student)}{said}<td class=miou>{100 * row['miou']:.1f}{each}"
+            f"<tr{first}><td>{row['rank']}<td>{escape(entry.student)}{said}"
+            f"<div class=bar style='width:{100 * row['miou']:.1f}%'></div><td class=miou>{100 * row['miou']:.1f}{each}"
         )
     return (
         "<!doctype html><html lang=en><head><meta charset=utf-8>"
         "<meta http-equiv=Content-Security-Policy content=\"default-src 'none'; style-src 'unsafe-inline'\">"
         f"<title>Open project: ranking</title><style>{STYLE}{RANKING}</style></head><body><h1>Open project</h1>"
-        "<p class=asks>IoU in % on the hidden test set, predictions of the last checkpoint.</p>"
+        f"<p class=asks>IoU in % on {images} hidden images, last checkpoints; bold: best of a class.</p>"
         f"<table><tr><th><th>student<th>mIoU{head}</tr>{body}</table></body></html>\n"
     )

@@ -238,7 +238,6 @@ PRECISION = Reading(
     tolerance=1.0,
     unit="%",
     mistakes=(
-        (lambda run: _percent(run, "precision") / 100, "In percent, please."),
         (lambda run: _percent(run, "coverage"), "That is the coverage: how many are kept, not how many are right."),
         (lambda run: 100 - _percent(run, "precision"), "That is the share of wrong ones."),
         (lambda run: _percent(run, "precision", 0.0), "That is the precision of all pixels: set the threshold."),
