@@ -223,7 +223,7 @@ WRONG = Exercise(
     picture=("label", "truth", "kept"),
 )  # fmt: skip
 
-IMAGE, LEVEL = 3, 0.7
+IMAGE, LEVEL = 5, 0.5
 
 
 def _percent(run: Any, what: str, threshold: float = LEVEL) -> float:
@@ -235,7 +235,7 @@ PRECISION = Reading(
     asks=f"At the last snapshot, image {IMAGE} (the first is 0), policy `fixed` with threshold {LEVEL}: which share of "
     "the kept pixels has the right label, in percent?",
     reads=lambda run: _percent(run, "precision"),
-    tolerance=1.0,
+    tolerance=3.0,  # two machines round differently, and sixty steps make that a point or two
     unit="%",
     mistakes=(
         (lambda run: _percent(run, "coverage"), "That is the coverage: how many are kept, not how many are right."),
