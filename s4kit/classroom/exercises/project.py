@@ -235,7 +235,7 @@ PRECISION = Reading(
     asks=f"At the last snapshot, image {IMAGE} (the first is 0), policy `fixed` with threshold {LEVEL}: which share of "
     "the kept pixels has the right label, in percent?",
     reads=lambda run: _percent(run, "precision"),
-    tolerance=3.0,  # two machines round differently, and sixty steps make that a point or two
+    tolerance=3.0,  # the run of another machine may differ a little
     unit="%",
     mistakes=(
         (lambda run: _percent(run, "coverage"), "That is the coverage: how many are kept, not how many are right."),
