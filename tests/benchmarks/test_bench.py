@@ -99,3 +99,14 @@ def test_a_walk_comes_through_all_stages_and_has_their_losses():
         moved.append({n.split(".")[0] for n, p in walk.method.named_parameters() if not torch.equal(p, before[n])})
     assert moved == [{"scout"}, {"scout"}, {"student"}, {"student"}]
     assert [walk.clock.overall, walk.clock.stage] == [0.875, 1]
+
+
+def test_the_stored_prices_are_of_methods_of_the_kit():
+    from s4kit.methods import names
+    from s4kit.report.bench_price import measured
+
+    found = measured()
+    rows = {row["method"]: row for row in found["rows"]}
+    assert rows["fixmatch"] == {"method": "fixmatch", "time": 1.0, "memory": 1.0} and not found["quick"]
+    assert rows.keys() <= set(names()) and len(rows) >= 35
+    assert all(0.1 < row[key] < 20 for row in rows.values() for key in ("time", "memory"))
