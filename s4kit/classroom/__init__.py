@@ -4,6 +4,6 @@
 """
 
 from .check import Report, check
-from .exercise import Case, Exercise, Mistake, Reading, exercises, find
+from .exercise import Case, Exercise, Mistake, Reading, all_exercises, find
 
-__all__ = ["Case", "Exercise", "Mistake", "Reading", "Report", "check", "exercises", "find"]
+__all__ = ["Case", "Exercise", "Mistake", "Reading", "Report", "all_exercises", "check", "find"]

@@ -101,7 +101,7 @@ class Reading:
 
 
 @lru_cache(maxsize=1)
-def exercises() -> dict[str, Exercise | Reading]:
+def all_exercises() -> dict[str, Exercise | Reading]:
     """All exercises by key, in the order of the assignments' files."""
     folder = Path(__file__).with_name("exercises")
     found: dict[str, Exercise | Reading] = {}
@@ -117,7 +117,7 @@ def find(key: str) -> Exercise | Reading:
     Raises:
         S4Error: there is none; offers the closest ones.
     """
-    known = exercises()
+    known = all_exercises()
     if key not in known:
         raise S4Error(f"There is no exercise {key!r}. {closest(str(key), list(known))}")
     return known[key]

@@ -39,9 +39,9 @@ def page(graded: Graded) -> str:
 
 
 def _section(mark: Mark) -> str:
-    from .exercise import exercises
+    from .exercise import all_exercises
 
-    known = exercises().get(mark.item.key)
+    known = all_exercises().get(mark.item.key)
     asks = f"<p class=asks>{escape(known.asks)}</p>" if known else ""
     words = "".join(f"<p>{escape(word)}</p>" for word in mark.words)
     code = mark.answer.strip()

@@ -14,7 +14,7 @@ import pytest
 from explored import train_runs
 
 import s4kit as s4
-from s4kit.classroom import Exercise, Reading, exercises, find, runs, sheet
+from s4kit.classroom import Exercise, Reading, all_exercises, find, runs, sheet
 from s4kit.classroom.check import judge_reading
 from s4kit.classroom.confine import Limits
 from s4kit.classroom.grade import grade
@@ -24,7 +24,7 @@ from s4kit.walk import setup_cell
 
 FOLDER = Path(__file__).parents[2] / "notebooks" / "assignments"
 FILES = sorted(FOLDER.glob("[1-6]_*.ipynb"))
-READINGS = [one for one in exercises().values() if isinstance(one, Reading)]
+READINGS = [one for one in all_exercises().values() if isinstance(one, Reading)]
 ITALIC = re.compile(r"\\mathit\{(.*?)\}")
 
 
@@ -62,7 +62,7 @@ def test_all_six_are_there():
 
 
 def test_every_exercise_of_the_topic_is_asked_once(file, source):
-    known = [key for key in exercises() if key.partition(".")[0] == topic(file)]
+    known = [key for key in all_exercises() if key.partition(".")[0] == topic(file)]
     assert sorted(keys_of(source)) == sorted(known)
     items = sheet.items(source)
     assert 6 <= len(items) <= 10 and all(item.points >= 1 for item in items)
@@ -161,7 +161,7 @@ def solved(source: dict[str, Any], small: Any) -> dict[str, Any]:
     new = copy.deepcopy(source)
     for cell in new["cells"]:
         key = sheet.role(cell).get("grade_id", "").replace("-", ".", 1)
-        if key in exercises() and isinstance(find(key), Reading):
+        if key in all_exercises() and isinstance(find(key), Reading):
             one = find(key)
             cell["source"] = f"{key.partition('.')[2]} = {one.reads(small(one.run))}"
     return new
@@ -172,7 +172,7 @@ def mistaken(source: dict[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
     new, made = copy.deepcopy(source), {}
     for cell in new["cells"]:
         key = sheet.role(cell).get("grade_id", "").replace("-", ".", 1)
-        one = exercises().get(key)
+        one = all_exercises().get(key)
         if isinstance(one, Exercise) and one.mistakes:
             name = one.prototype.partition("(")[0]
             cell["source"] = f"from s4kit.classroom import find\n{name} = find({key!r}).mistakes[0].answer"
@@ -223,7 +223,7 @@ def test_a_reading_is_judged(one, small):
             earlier = [w for f, w in one.mistakes if abs(f(run) - value) <= one.tolerance]
             assert said.share == 0 and said.findings[0].mistake in earlier and words in earlier
     far = judge_reading(right + 500, one, run)
-    assert "too large" in far.findings[0].words and f"{right:g}" not in far.findings[0].words
+    assert "too large" in far.findings[0].words and f"{right:.3g} " not in far.findings[0].words
 
 
 def test_a_share_for_percent_is_named(small):

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from s4kit.classroom import Exercise, check, exercises
+from s4kit.classroom import Exercise, all_exercises, check
 from s4kit.errors import S4Error
 
-FUNCTIONS = {key: one for key, one in exercises().items() if isinstance(one, Exercise)}
+FUNCTIONS = {key: one for key, one in all_exercises().items() if isinstance(one, Exercise)}
 MISTAKES = [(key, mistake) for key, one in FUNCTIONS.items() for mistake in one.mistakes]
 
 
