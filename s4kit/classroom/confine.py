@@ -120,7 +120,7 @@ def _resources(limits: Limits) -> None:
         "RLIMIT_NOFILE": 128,
         "RLIMIT_CORE": 0,
         "RLIMIT_AS": _virtual_memory() + limits.memory if _virtual_memory() else None,
-        "RLIMIT_NPROC": _tasks_of_user() + limits.processes,
+        "RLIMIT_NPROC": _tasks_of_user() + limits.processes if sys.platform == "linux" else None,
     }
     for name, value in wanted.items():
         if value is not None and hasattr(resource, name):
