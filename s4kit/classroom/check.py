@@ -115,11 +115,11 @@ def judge_reading(number: float, exercise: Reading, run: Any) -> Verdict:
     """Whether a number is what can be read in a run."""
     if abs(number - exercise.reads(run)) <= exercise.tolerance:
         return Verdict()
+    if exercise.unit == "%" and 0 < number <= 1 and abs(100 * number - exercise.reads(run)) <= exercise.tolerance:
+        return Verdict([Finding("value", _SHARE, mistake="a share for percent")], 0.0)
     for other, words in exercise.mistakes:
         if abs(number - other(run)) <= exercise.tolerance:
             return Verdict([Finding("value", words, mistake=words)], 0.0)
-    if exercise.unit == "%" and 0 < number <= 1 and abs(100 * number - exercise.reads(run)) <= exercise.tolerance:
-        return Verdict([Finding("value", _SHARE, mistake="a share for percent")], 0.0)
     side = "large" if number > exercise.reads(run) else "small"
     return Verdict(
         [Finding("value", f"{number:g} {exercise.unit}".strip() + f" is too {side}. Read it once more.")], 0.0
