@@ -155,7 +155,7 @@ def broken(monkeypatch):
 def test_a_failed_training_does_not_stop_the_others(broken, squares, tmp_path, capsys):
     # several at a time, in threads, so that they know the broken method, too
     broken.setattr(trainings, "ProcessPoolExecutor", lambda jobs, *rest: ThreadPoolExecutor(1))
-    argv = ["compare", "fixmatch", "--no-baselines", "supervised", *flags(squares, 2), "--out", str(tmp_path)]
+    argv = ["compare", "--no-baselines", "fixmatch", "supervised", *flags(squares, 2), "--out", str(tmp_path)]
     assert main([*argv, "--json", "--jobs", "2"]) == 1
     found = json.loads(capsys.readouterr().out)
     assert [m["method"] for m in found["methods"]] == ["supervised"] and not found["ok"]
