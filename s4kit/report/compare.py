@@ -59,8 +59,8 @@ def compare(
         raise S4Error("Give at least one seed and one job.")
     if jobs > 1 and (own := sorted(set(methods) & set(OWN))):
         raise S4Error(f"{own[0]} is registered in this process alone: use jobs=1, or make it a file of the kit.")
-    named = [*(BASELINES if baselines else ()), *methods]
-    names = choose(named, families)
+    first = BASELINES if baselines else ()
+    named, names = [*first, *methods], list(dict.fromkeys([*first, *choose(methods, families)]))
     plans = setup.match([setup.plan(n, data, task, _own(n, options or {}, names), fit) for n in names])
     plans, left_out, said = _prepare(plans, named)
     work = [(p, seed, out / "runs" / f"{p.method}-seed{seed}") for seed in dict.fromkeys(seeds) for p in plans]
