@@ -286,17 +286,17 @@ APART = Reading(
     key="cps.apart",
     asks="Where the two networks disagree on a recorded image: which share of its pixels gets different labels, in "
     "percent?",
-    reads=lambda run: 100 * disagreement(run, image=2),
-    tolerance=4.0,
+    reads=lambda run: 100 * disagreement(run, image=1),
+    tolerance=3.0,
     unit="%",
     run="cps",
     mistakes=(
-        (lambda run: 100 * (1 - disagreement(run, image=2)), "That is the share on which they agree."),
-        (lambda run: 100 * (numbers(run, 0.0, image=2)["precision"] or 0.0),
+        (lambda run: 100 * (1 - disagreement(run, image=1)), "That is the share on which they agree."),
+        (lambda run: 100 * (numbers(run, 0.0, image=1)["precision"] or 0.0),
          "That is the share that network 1 has right; how often the two differ is asked."),
-        (lambda run: 100 * disagreement(run, image=2, snapshot=0),
+        (lambda run: 100 * disagreement(run, image=1, snapshot=0),
          "That is what the first snapshot says; drag to the last."),
-        (lambda run: 100 * disagreement(run, image=1), "That is another image; they count from 0."),
+        (lambda run: 100 * disagreement(run, image=2), "That is another image; they count from 0."),
     ),
 )  # fmt: skip
 

@@ -287,23 +287,27 @@ LOSS = Exercise(
 
 # ---- read in the explorer ----
 
-SURE = Reading(
-    key="cutmix.sure_and_right",
-    asks="Precision of a recorded image in percent: of the pixels kept at the fixed threshold 0.9, how many are right?",
-    reads=lambda run: 100 * (numbers(run, 0.9)["precision"] or 0.0),
+
+def _right(run: Any, snapshot: int, image: int = 0) -> float:
+    return 100 * (numbers(run, 0.0, image, snapshot=snapshot)["precision"] or 0.0)
+
+
+CAUGHT_UP = Reading(
+    key="cutmix.caught_up",
+    asks="By how many percentage points did the teacher's labels of a recorded image get better (share that is right, "
+    "fixed threshold 0) from the first to the last snapshot?",
+    reads=lambda run: _right(run, -1) - _right(run, 0),
     tolerance=4.0,
-    unit="%",
+    unit="points",
     run="cutmix",
     mistakes=(
-        (lambda run: 100 * numbers(run, 0.9)["coverage"],
-         "That is the share of the pixels that is kept; how many of these are right is asked."),
-        (lambda run: 100 * (numbers(run, 0.0)["precision"] or 0.0),
-         "That is the share of ALL pixels that is right; only those that reach 0.9 are asked for."),
-        (lambda run: 100 * (numbers(run, 0.9, snapshot=0)["precision"] or 0.0),
-         "That is what the first snapshot says; drag to the last."),
-        (lambda run: 100 * (numbers(run, 0.9, image=1)["precision"] or 0.0),
-         "That is another image; they count from 0."),
+        (lambda run: _right(run, -1), "That is the share at the last snapshot; take off that of the first."),
+        (lambda run: _right(run, 0), "That is the share at the first snapshot; by how much it grew is asked."),
+        (lambda run: _right(run, 0) - _right(run, -1), "The sign is wrong: last minus first."),
+        (lambda run: 100 * numbers(run, 0.0)["coverage"],
+         "That is the share of the pixels that is kept, all of them at 0; the share that is right is asked."),
+        (lambda run: _right(run, -1, 1) - _right(run, 0, 1), "That is another image; they count from 0."),
     ),
 )  # fmt: skip
 
-EXERCISES = [PASTE, BOX, AVERAGE, WARM, CONFIDENCE, LOSS, SURE]
+EXERCISES = [PASTE, BOX, AVERAGE, WARM, CONFIDENCE, LOSS, CAUGHT_UP]

@@ -353,21 +353,21 @@ INFO_NCE = Exercise(
 # ---- read in the explorer ----
 
 CERTAIN = Reading(
-    key="u2pl.certain_half",
-    asks="Of the half of a recorded image's pixels with the least entropy (policy entropy share, 0.5), how many are "
+    key="u2pl.certain",
+    asks="Of the 70 % of a recorded image's pixels with the least entropy (policy entropy share, 0.7), how many are "
     "right, in percent?",
-    reads=lambda run: 100 * (numbers(run, 0.5, image=3, policy="entropy")["precision"] or 0.0),
+    reads=lambda run: 100 * (numbers(run, 0.7, image=1, policy="entropy")["precision"] or 0.0),
     tolerance=4.0,
     unit="%",
     run="u2pl",
     mistakes=(
-        (lambda run: 100 * numbers(run, 0.5, image=3, policy="entropy")["coverage"],
-         "That is the share that is kept: about a half by construction. How many of these are right is asked."),
-        (lambda run: 100 * (numbers(run, 0.0, image=3)["precision"] or 0.0),
-         "That is the share of ALL pixels that is right; only the certain half is asked for."),
-        (lambda run: 100 * (numbers(run, 0.5, image=3)["precision"] or 0.0),
-         "That is the policy `fixed` at 0.5, a confidence; choose `entropy share`."),
-        (lambda run: 100 * (numbers(run, 0.5, image=3, policy="entropy", snapshot=0)["precision"] or 0.0),
+        (lambda run: 100 * numbers(run, 0.7, image=1, policy="entropy")["coverage"],
+         "That is the share that is kept: about 70 % by construction. How many of these are right is asked."),
+        (lambda run: 100 * (numbers(run, 0.0, image=1)["precision"] or 0.0),
+         "That is the share of ALL pixels that is right; only the certain ones are asked for."),
+        (lambda run: 100 * (numbers(run, 0.7, image=1)["precision"] or 0.0),
+         "That is the policy `fixed` at 0.7, a confidence; choose `entropy share`."),
+        (lambda run: 100 * (numbers(run, 0.7, image=1, policy="entropy", snapshot=0)["precision"] or 0.0),
          "That is what the first snapshot says; drag to the last."),
     ),
 )  # fmt: skip
