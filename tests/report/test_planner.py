@@ -56,14 +56,19 @@ def test_the_predicted_memory_is_that_of_a_real_step(name, net, crop, half):
     assert predicted.parts == real.parts and sum(predicted.parts.values()) < predicted.memory
 
 
-def test_the_predicted_memory_is_what_the_process_allocates():
-    """Another witness than the tracker: the profiler's list of allocations, with AdamW's state."""
+@pytest.mark.parametrize("net", ["tiny", "resnet18(weights='none')"])
+def test_the_predicted_memory_is_what_the_process_allocates(net):
+    """Another witness than the tracker: the profiler's list of allocations, with AdamW's state.
+
+    It also sees the workspace of the CPU's convolutions, which no prediction for a GPU can know: 4 % here, but 16 MB
+    beside the 38 of a light network with depthwise convolutions at this size.
+    """
     task = toy_task(size=80, crop=64)
     recipe = Optim([], lr=1e-3, kind="adamw")
     predicted = rehearse(
-        stand_in(methods.create("supervised", task, net=LITE)), task, 4, recipe, half=False, progress=0.5
+        stand_in(methods.create("supervised", task, net=net)), task, 4, recipe, half=False, progress=0.5
     )
-    real = step_peak(lambda: methods.create("supervised", task, net=LITE), task, 4, recipe)
+    real = step_peak(lambda: methods.create("supervised", task, net=net), task, 4, recipe)
     assert predicted.memory == pytest.approx(real, rel=0.1)
 
 
