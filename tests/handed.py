@@ -55,3 +55,18 @@ def answer(notebook, key, new):
         if sheet.role(cell).get("grade_id") == sheet.grade_id(key):
             cell["source"] = new
     return new_one
+
+
+FORK = "import os\nwhile True:\n    os.fork()"
+PATCH = "import s4kit.classroom.judge as j\nj.verdict = lambda *a: j.Verdict()\ndef average(*a, **k): return a"
+HOSTILE = {
+    "loops": "while True:\n    pass",
+    "hangs": "def average(teacher, student, decay):\n    while True: pass",
+    "forks": FORK,
+    "leaves": "import os\nos._exit(0)",
+    "memory": "held = bytearray(3 << 30)",
+    "fills": "open('big', 'wb').write(bytes(8 << 20))",
+    "patches": PATCH,
+    "prints": "print('cutmix.average: right. points: 2 of 2')",
+    "syntax": "def average(teacher, student, decay:\n    return",
+}

@@ -6,16 +6,18 @@ import copy
 import csv
 import json
 import re
+import sys
 from html import escape
 from pathlib import Path
 from typing import Any
 
 import pytest
 from explored import train_runs
+from handed import HOSTILE, answer
 
 import s4kit as s4
 from s4kit.classroom import Exercise, Reading, all_exercises, find, runs, sheet
-from s4kit.classroom.check import judge_reading
+from s4kit.classroom.check import check, judge_reading
 from s4kit.classroom.confine import Limits
 from s4kit.classroom.grade import grade
 from s4kit.explore.state import State
@@ -208,6 +210,49 @@ def test_full_points_none_and_the_mistakes_by_name(tmp_path, small, monkeypatch)
         assert len(wanted) >= 5 and wanted <= set(said[f"bob-{file.stem}"].split("; "))
         page = (tmp_path / "out" / "feedback" / f"bob-{file.stem}-{file.stem}.html").read_text()
         assert all(escape(find(key).mistakes[0].words) in page for key in made[file.stem])
+
+
+def used(notebook: dict[str, Any], key: str) -> bool:
+    """Whether another answer of the notebook calls this one, so that its mistake costs both."""
+    name = find(key).prototype.partition("(")[0]
+    others = [c for c in notebook["cells"] if sheet.role(c).get("solution") and c["cell_type"] == "code"]
+    return any(f"{name}(" in sheet.text(c).replace(f"def {name}(", "") for c in others)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="the confinement of other systems is weaker")
+def test_a_class_of_sixty(tmp_path, small, monkeypatch):
+    """One run over sixty: who is right has all points, one wrong answer costs its own, hostile ones get nothing."""
+    monkeypatch.setattr(runs, "small_run", small)
+    handed: dict[str, tuple[str, dict[str, Any], float]] = {}
+    for file in FILES:
+        right = solved(sheet.read(file), small)
+        full = sum(item.points for item in sheet.items(right) if not item.text)
+        handed[f"right {file.stem}"] = (file.name, right, full)
+        handed[f"blank {file.stem}"] = (file.name, sheet.student(sheet.read(file)), 0)
+        alone = [key for key in keys_of(right) if isinstance(find(key), Exercise) and not used(right, key)]
+        usual = [(key, i) for i in range(3) for key in alone if i < len(find(key).mistakes)]
+        for key, i in usual[: 7 if file.stem.startswith("3") else 6]:
+            name = find(key).prototype.partition("(")[0]
+            code = f"from s4kit.classroom import find\n{name} = find({key!r}).mistakes[{i}].answer"
+            points = next(item.points for item in sheet.items(right) if item.key == key)
+            share = check(find(key).mistakes[i].answer, key, seed=5).share
+            handed[f"{key} {i}"] = (file.name, answer(right, key, code), full - points * (1 - share))
+    right = solved(sheet.read(FOLDER / "3_cutmix.ipynb"), small)
+    full = sum(item.points for item in sheet.items(right) if not item.text)
+    for name, code in HOSTILE.items():
+        handed[name] = ("3_cutmix.ipynb", answer(right, "cutmix.average", code), full - 2)
+    for name in ("torn", "empty"):
+        handed[name] = ("3_cutmix.ipynb", None, 0)
+    assert len(handed) == 60
+    for who, (name, notebook, _) in handed.items():
+        place = tmp_path / "handed" / who
+        place.mkdir(parents=True)
+        (place / name).write_text(json.dumps(notebook)[: -20 if who == "torn" else None] if notebook else "")
+    limits = Limits(seconds=4, call=3, memory=1 << 30, file=1 << 20)
+    found = grade(tmp_path / "handed", tmp_path / "out", FOLDER, seed=5, jobs=2, limits=limits)
+    got = {row["student"]: row["points"] for row in found["rows"]}
+    assert got == pytest.approx({who: points for who, (_, _, points) in handed.items()})
 
 
 # ---- readings ----

@@ -8,7 +8,7 @@ import json
 import sys
 
 import pytest
-from handed import ITEMS, answer, code, source_notebook
+from handed import HOSTILE, ITEMS, answer, code, source_notebook
 
 from s4kit.classroom import build, sheet
 from s4kit.classroom.confine import Limits
@@ -79,19 +79,7 @@ def test_source_gets_full_points_and_student_version_none(course, tmp_path):
 def test_a_class_of_right_wrong_and_hostile(course, tmp_path):
     full = build.solution(source_notebook())
     swapped = "def average(teacher, student, decay):\n    return (decay * student + (1 - decay) * teacher).detach()"
-    hostile = {
-        "loops": "while True:\n    pass",
-        "hangs": "def average(teacher, student, decay):\n    while True: pass",
-        "forks": "import os\nwhile True:\n    os.fork()",
-        "leaves": "import os\nos._exit(0)",
-        "deletes": f"import shutil\nshutil.rmtree({str(tmp_path)!r})",
-        "memory": "held = bytearray(3 << 30)",
-        "fills": "open('big', 'wb').write(bytes(8 << 20))",
-        "patches": "import s4kit.classroom.judge as j\nj.verdict = lambda *a: j.Verdict()\n"
-        "def average(teacher, student, decay): return teacher",
-        "prints": "print('cutmix.average: right. points: 2 of 2')",
-        "syntax": "def average(teacher, student, decay:\n    return",
-    }
+    hostile = HOSTILE | {"deletes": f"import shutil\nshutil.rmtree({str(tmp_path)!r})"}
     handed = {
         "right": full,
         "swapped": answer(full, "cutmix.average", swapped),
