@@ -310,18 +310,18 @@ THRESHOLD = Exercise(
 KEPT = Reading(
     key="pseudo_labels.kept",
     asks="Coverage of a recorded image in percent: which share of its pixels is kept at the fixed threshold 0.95?",
-    reads=lambda run: 100 * numbers(run, 0.95, image=0)["coverage"],
+    reads=lambda run: 100 * numbers(run, 0.95, image=1)["coverage"],
     tolerance=4.0,
     unit="%",
-    run="fixmatch",
+    run="unimatch",
     mistakes=(
-        (lambda run: 100 * (numbers(run, 0.95, image=0)["precision"] or 0.0),
+        (lambda run: 100 * (numbers(run, 0.95, image=1)["precision"] or 0.0),
          "That is the precision: the share of the kept pixels that is right. How many are kept is asked."),
-        (lambda run: 100 * (1 - numbers(run, 0.95, image=0)["coverage"]), "That is the share that is rejected."),
-        (lambda run: 100 * numbers(run, 0.5, image=0)["coverage"], "That is what is kept at 0.5; go back to 0.95."),
-        (lambda run: 100 * numbers(run, 0.95, image=0, snapshot=0)["coverage"],
+        (lambda run: 100 * (1 - numbers(run, 0.95, image=1)["coverage"]), "That is the share that is rejected."),
+        (lambda run: 100 * numbers(run, 0.5, image=1)["coverage"], "That is what is kept at 0.5; go back to 0.95."),
+        (lambda run: 100 * numbers(run, 0.95, image=1, snapshot=0)["coverage"],
          "That is what the first snapshot says; drag to the last."),
-        (lambda run: 100 * numbers(run, 0.95, image=1)["coverage"], "That is another image; they count from 0."),
+        (lambda run: 100 * numbers(run, 0.95, image=2)["coverage"], "That is another image; they count from 0."),
     ),
 )  # fmt: skip
 

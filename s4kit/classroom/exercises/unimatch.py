@@ -329,14 +329,14 @@ CONSISTENT = Exercise(
 # ---- read in the explorer ----
 
 
-def _kept(run: Any, snapshot: int, threshold: float = 0.6) -> float:
-    return 100 * numbers(run, threshold, image=4, snapshot=snapshot)["coverage"]
+def _kept(run: Any, snapshot: int, threshold: float = 0.5) -> float:
+    return 100 * numbers(run, threshold, image=0, snapshot=snapshot)["coverage"]
 
 
 GROWTH = Reading(
     key="unimatch.growth",
     asks="By how many percentage points did the share of a recorded image's pixels that is kept at the fixed threshold "
-    "0.6 grow from the first to the last snapshot?",
+    "0.5 grow from the first to the last snapshot?",
     reads=lambda run: _kept(run, -1) - _kept(run, 0),
     tolerance=5.0,
     unit="points",
@@ -347,7 +347,7 @@ GROWTH = Reading(
         (lambda run: _kept(run, 0) - _kept(run, -1), "The sign is wrong: last minus first."),
         (lambda run: 100 * (_kept(run, -1) / _kept(run, 0) - 1) if _kept(run, 0) else -1.0,
          "That is the growth in percent of what was kept; the difference in percentage points is asked."),
-        (lambda run: _kept(run, -1, 0.95) - _kept(run, 0, 0.95), "That is the growth at 0.95; set it to 0.6."),
+        (lambda run: _kept(run, -1, 0.95) - _kept(run, 0, 0.95), "That is the growth at 0.95; set it to 0.5."),
     ),
 )  # fmt: skip
 
