@@ -11,6 +11,7 @@ from torch import nn
 from ..errors import S4Error
 from .segnet import SegNet
 
+CHECKED = (2, 14)  # the oldest PyTorch whose translation was seen to keep the numbers; that of 2.6 does not
 EACH = 8  # translations of one part: train and eval mode, with and without gradient, batches and images of other sizes
 
 
@@ -26,7 +27,7 @@ def compile_nets(module: nn.Module, backend: str = "inductor", fullgraph: bool =
         fullgraph: fail where a part cannot be translated in one piece, rather than run the rest as it is.
 
     Raises:
-        S4Error: there is no compiler to translate for the device of the module.
+        S4Error: there is no compiler to translate for the device of the module, or PyTorch is too old for it.
     """
     if backend == "inductor":
         _compiler(next(module.parameters()).device)
@@ -61,6 +62,11 @@ def _allow(parts: int) -> None:
 
 
 def _compiler(device: torch.device) -> None:
+    if tuple(int(n) for n in torch.__version__.split(".")[:2]) < CHECKED:
+        raise S4Error(
+            f"compile was checked with PyTorch {'.'.join(map(str, CHECKED))} and later; with 2.6 the translated network "
+            f"gave other numbers. This is {torch.__version__}: update it, or leave --compile away."
+        )
     if device.type == "cpu" and not any(shutil.which(name) for name in ("g++", "clang++", "c++", "cl")):
         raise S4Error(
             "compile needs a C++ compiler to translate for a CPU and found none: install g++, or leave --compile away."

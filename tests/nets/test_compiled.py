@@ -47,7 +47,12 @@ def test_a_compiled_network_can_be_copied_and_saved(tmp_path):
     torch.testing.assert_close(twin.eval()(IMAGE), net.eval()(IMAGE))
 
 
+OLD = tuple(int(n) for n in torch.__version__.split(".")[:2]) < compiled.CHECKED
+recent = pytest.mark.skipif(OLD, reason="compile refuses this version of PyTorch")
+
+
 @pytest.mark.slow
+@recent
 def test_translated_for_the_cpu_numbers_and_gradients_stay():
     if not shutil.which("g++"):
         pytest.skip("no C++ compiler: what torch.compile translates for a CPU was not run")
@@ -65,6 +70,13 @@ def test_translated_for_the_cpu_numbers_and_gradients_stay():
         torch.testing.assert_close(translated, usual, rtol=1e-3, atol=1e-5)
 
 
+def test_an_old_version_is_refused(monkeypatch):
+    monkeypatch.setattr(torch, "__version__", "2.6.0+cu124")
+    with pytest.raises(S4Error, match=r"This is 2\.6\.0"):
+        compile_nets(nets.make("tiny", classes=3))
+
+
+@recent
 def test_without_a_compiler_the_mend_is_named(monkeypatch):
     monkeypatch.setattr(compiled.shutil, "which", lambda name: None)
     with pytest.raises(S4Error, match="g\\+\\+"):
