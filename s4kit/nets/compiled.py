@@ -64,7 +64,7 @@ def _allow(parts: int) -> None:
 def _compiler(device: torch.device) -> None:
     if tuple(int(n) for n in torch.__version__.split(".")[:2]) < CHECKED:
         raise S4Error(
-            f"compile was checked with PyTorch {'.'.join(map(str, CHECKED))} and later; with 2.6 the translated network "
+            f"compile was checked with PyTorch {'.'.join(map(str, CHECKED))} and later; with 2.6 translated networks "
             f"gave other numbers. This is {torch.__version__}: update it, or leave --compile away."
         )
     if device.type == "cpu" and not any(shutil.which(name) for name in ("g++", "clang++", "c++", "cl")):
