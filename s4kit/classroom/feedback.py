@@ -25,7 +25,7 @@ def page(graded: Graded) -> str:
     to_read = sum(mark.item.points for mark in graded.marks if mark.points is None)
     later = f", and up to {to_read:g} for the texts that a person reads" if to_read else ""
     points = f"<b>{graded.points:g}</b> of {graded.reachable:g} points{later}"
-    body = f"<p>It could not be graded: {escape(graded.error)}.</p>" if graded.error else ""
+    body = f"<p>It could not be graded: {escape(graded.error.rstrip('.'))}.</p>" if graded.error else ""
     body += "".join(_section(mark) for mark in graded.marks)
     notes = "".join(f"<li>{escape(words)}</li>" for words in graded.noticed)
     body += f"<p class=note>Noticed:</p><ul class=note>{notes}</ul>" if notes else ""

@@ -21,7 +21,7 @@ from .check import judge_reading
 from .confine import Limits
 from .exercise import Exercise, Reading, find
 from .judge import Finding, Verdict, calls, verdict
-from .sandbox import Sandbox, Stopped
+from .sandbox import NotStarted, Sandbox, Stopped
 from .sheet import Item, Notebook
 
 
@@ -160,6 +160,8 @@ def grade_one(student: str, file: Path, sources: dict[str, Notebook], seed: int,
         for item in sheet.items(source):
             found.marks.append(_text(item, texts) if item.text else _mark(item, session, seed))
         found.denied = session.denied
+    except NotStarted as error:  # the grader's fault: no points are taken, it has to be graded again
+        return Graded(student, name, [], error=f"{error}; grade it again")
     finally:
         session.close()
     found.noticed += session.noticed

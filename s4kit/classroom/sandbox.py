@@ -23,6 +23,10 @@ class Stopped(Exception):
     """The process is gone; the words say why."""
 
 
+class NotStarted(Exception):
+    """The process could not even begin: no fault of the student's."""
+
+
 class Sandbox:
     """A confined process with a throw-away folder.
 
@@ -49,7 +53,7 @@ class Sandbox:
         try:
             self.denied = list(self._ask(None, 60.0)[0]["denied"])
         except Stopped as error:
-            raise Stopped(f"the grading process did not start ({error})") from None
+            raise NotStarted(f"the process for its code did not start ({error})") from None
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -137,6 +137,14 @@ def test_what_students_write_is_escaped(course, tmp_path):
     assert "<script>" not in page and "&lt;script&gt;" in page and "<b>bold" not in page and len(rows) == 1
 
 
+def test_a_process_that_does_not_start_costs_no_points(course, tmp_path, monkeypatch):
+    from s4kit.classroom import sandbox
+
+    monkeypatch.setattr(sandbox, "serve", print)  # ends at once
+    _, rows = graded(course, tmp_path, {"ada": build.solution(source_notebook())})
+    assert "did not start" in rows["ada"]["error"] and rows["ada"]["of"] == "0"
+
+
 def test_bad_folders(course, tmp_path):
     with pytest.raises(S4Error, match="not a folder"):
         grade(tmp_path / "nowhere", tmp_path / "out", course)
