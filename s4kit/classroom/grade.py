@@ -6,10 +6,8 @@ this one: the process is asked to call a function with inputs, and what it sends
 
 from __future__ import annotations
 
-import csv
 import secrets
 import sys
-from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,6 +18,7 @@ from . import sheet
 from .check import judge_reading
 from .confine import Limits
 from .exercise import Exercise, Reading, find
+from .feedback import write
 from .judge import Finding, Verdict, calls, verdict
 from .sandbox import NotStarted, Sandbox, Stopped
 from .sheet import Item, Notebook
@@ -260,7 +259,7 @@ class _Session:
             raise Stopped(guilty)
 
     def restart(self) -> None:
-        if self.box is not None and self.box._process is None:
+        if self.box is not None and self.box.ended:
             self.close()
 
     def close(self) -> None:
@@ -282,46 +281,3 @@ class _Session:
                 self.noticed.append(f"{part.place} was stopped: {stopped}")
                 self.close()
                 return
-
-
-# ---- what is left on disk ----
-
-
-def write(graded: Sequence[Graded], out: Path, seed: int) -> dict[str, Any]:
-    """grades.csv, one row per notebook, and a page per student."""
-    from .feedback import page
-
-    pages = out / "feedback"
-    pages.mkdir(parents=True, exist_ok=True)
-    keys = list(dict.fromkeys(mark.item.key for one in graded for mark in one.marks))
-    rows = []
-    with (out / "grades.csv").open("w", newline="", encoding="utf-8") as file:
-        table = csv.writer(file)
-        table.writerow(
-            ["student", "assignment", "points", "of", "to_read", *keys, "mistakes", "flags", "noticed", "error", "seed"]
-        )
-        for one in graded:
-            got = {mark.item.key: mark for mark in one.marks}
-            to_read = sum(mark.item.points for mark in one.marks if mark.points is None)
-            flags = [f"{m.item.key}: {flag}" for m in one.marks for flag in m.flags]
-            mistakes = [f"{m.item.key}: {m.mistake}" for m in one.marks if m.mistake]
-            points = ["" if key not in got or got[key].points is None else f"{got[key].points:g}" for key in keys]
-            cells = [one.student, one.assignment, f"{one.points:g}", f"{one.reachable:g}", f"{to_read:g}", *points]
-            cells += ["; ".join(mistakes), "; ".join(flags), "; ".join(one.noticed), one.error, seed]
-            table.writerow([harmless(str(cell)) for cell in cells])
-            name = _file_name(f"{one.student}-{one.assignment or 'not-graded'}")
-            (pages / f"{name}.html").write_text(page(one), encoding="utf-8")
-            row = {"student": one.student, "assignment": one.assignment, "points": one.points, "of": one.reachable}
-            rows.append(row | {"to_read": to_read, "flags": flags, "error": one.error, "page": f"{name}.html"})
-    denied = list(dict.fromkeys(what for one in graded for what in one.denied))
-    where = {"csv": str(out / "grades.csv"), "feedback": str(pages)}
-    return {"ok": True, **where, "seed": seed, "denied": denied, "rows": rows}
-
-
-def harmless(cell: str) -> str:
-    """A cell that a spreadsheet takes for a formula gets an apostrophe: names of files and folders are not trusted."""
-    return f"'{cell}" if cell[:1] in ("=", "+", "-", "@", "\t", "\r") else cell
-
-
-def _file_name(name: str) -> str:
-    return "".join(c if c.isalnum() or c in "-_." else "_" for c in name).strip(".")[:120] or "student"

@@ -19,7 +19,7 @@ from ..data.palettes import SCENES
 from ..data.scenes_paint import paint
 from ..engine.evaluate import Scores, count
 from ..errors import S4Error
-from .feedback import STYLE
+from .feedback import STYLE, harmless
 
 SIDE = 96
 SECRET = "secret.json"
@@ -156,8 +156,6 @@ def rank(submissions: str | Path, secret: str | Path, out: str | Path) -> dict[s
          "miou": e.scores.miou, "problems": e.problems} for e in entries
     ]  # fmt: skip
     with (out / "ranking.csv").open("w", newline="", encoding="utf-8") as file:
-        from .grade import harmless
-
         table = csv.writer(file)
         table.writerow(["rank", "student", "miou", *SCENES, "problems"])
         for row, entry in zip(rows, entries):

@@ -87,6 +87,11 @@ class Sandbox:
             return (self.folder / "output.txt").read_text(errors="replace")[-length:]
         return ""
 
+    @property
+    def ended(self) -> bool:
+        """Whether its process is gone."""
+        return self._process is None
+
     def kill(self) -> None:
         """End the process and all that it has started."""
         if self._process is None:
