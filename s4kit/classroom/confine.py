@@ -9,13 +9,13 @@ import contextlib
 import ctypes
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-NOBODY = 65534
+STRANGERS = range(60000, 65000)  # user numbers that no system gives away by itself
 NEW_USER, NEW_PROCESSES, NEW_NETWORK = 0x10000000, 0x20000000, 0x40000000
-DIES_WITH_PARENT, NO_NEW_RIGHTS = 1, 38  # of prctl
+DIES_WITH_PARENT, KEEP_CAPABILITIES, NO_NEW_RIGHTS = 1, 8, 38  # of prctl
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,8 @@ class Limits:
     """What one submission may use.
 
     Attributes:
-        seconds: for all cells of a notebook together. call: for one call of an answer.
+        seconds: for all cells of a notebook together. call: for one call of an answer. Waiting for a busy machine
+            does not count.
         memory: bytes beyond what the kit itself needs. file: bytes of the largest file it may write.
         processes: threads included.
     """
@@ -38,13 +39,14 @@ class Limits:
 def confine(folder: Path, limits: Limits) -> list[str]:
     """Confine this process to `folder` and `limits`; returns what is denied, in words. There is no way back."""
     done = []
+    user = STRANGERS[os.getpid() % len(STRANGERS)]
     if _separate():
         done.append("network")
     if _own_processes():
         done.append("other processes")
     _resources(limits)
     done.append("memory, time and file size beyond the limits")
-    if os.name == "posix" and os.getuid() == 0 and _become_nobody(folder):
+    if sys.platform == "linux" and os.getuid() == 0 and _become(user, folder):
         done.append("the rights of the administrator")
     if _only_files_of(folder):
         done.append("files outside its folder")
@@ -87,22 +89,55 @@ def _own_processes() -> bool:
     return os.getpid() == 1
 
 
-def _become_nobody(folder: Path) -> bool:
+def _become(user: int, folder: Path) -> bool:
+    """Go on as a user that owns nothing but the folder. Only such a user's processes can be counted and limited.
+
+    Where it could not read the packages, because they lie in the administrator's home, it keeps the right to read all
+    files: then Landlock decides which. Without Landlock it stays the administrator.
+    """
+    everywhere = not _can_read(user, [place for place in _packages() if os.path.exists(place)])
+    if everywhere and not _landlock_version():
+        return False
     for path in (folder, *folder.rglob("*")):
-        os.chown(path, NOBODY, NOBODY)
-    packages = Path(__file__).parents[2]
-    child = os.fork()  # can nobody read the packages? asked in a process that is thrown away
+        os.chown(path, user, user)
+    if everywhere:
+        _libc().prctl(KEEP_CAPABILITIES, 1, 0, 0, 0)
+    os.setgroups([])
+    os.setresgid(user, user, user)
+    os.setresuid(user, user, user)
+    if everywhere:
+        _keep_only(READ_ALL_FILES)
+    return True
+
+
+def _can_read(user: int, places: Iterable[str]) -> bool:
+    """Asked in a process that is thrown away."""
+    child = os.fork()
     if child == 0:
         with contextlib.suppress(OSError):
-            os.setresuid(NOBODY, NOBODY, NOBODY)
-            os._exit(0 if os.access(packages, os.R_OK | os.X_OK) and os.access(sys.prefix, os.R_OK | os.X_OK) else 1)
+            os.setgroups([])
+            os.setresgid(user, user, user)
+            os.setresuid(user, user, user)
+            os._exit(0 if all(os.access(place, os.R_OK | os.X_OK) for place in places) else 1)
         os._exit(1)
-    if os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]):
-        return False
-    os.setgroups([])
-    os.setresgid(NOBODY, NOBODY, NOBODY)
-    os.setresuid(NOBODY, NOBODY, NOBODY)
-    return True
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+READ_ALL_FILES = 2  # a Linux capability, CAP_DAC_READ_SEARCH
+
+
+class _Header(ctypes.Structure):
+    _fields_ = [("version", ctypes.c_uint32), ("process", ctypes.c_int)]
+
+
+class _Capabilities(ctypes.Structure):
+    _fields_ = [(name, ctypes.c_uint32) for name in ("effective", "permitted", "inheritable")]
+
+
+def _keep_only(capability: int) -> None:
+    kept = (_Capabilities * 2)(_Capabilities(1 << capability, 1 << capability, 0))
+    if _libc().capset(ctypes.byref(_Header(0x20080522, 0)), kept) != 0:
+        raise OSError("the administrator's capabilities could not be given up")
 
 
 # ---- resources ----
@@ -162,11 +197,17 @@ class _Beneath(ctypes.Structure):
     _fields_ = [("allowed", ctypes.c_uint64), ("folder", ctypes.c_int32)]
 
 
+def _landlock_version() -> int:
+    """0 where the system has none."""
+    libc = _libc()
+    return max(0, libc.syscall(444, None, 0, 1)) if libc else 0
+
+
 def _only_files_of(folder: Path) -> bool:
     """Read the system, the packages and the folder; write the folder; nothing else exists."""
-    libc = _libc()
-    if libc is None:
+    if not _landlock_version():
         return False
+    libc = _libc()
     handled = _Ruleset(FIRST_VERSION)
     rules = libc.syscall(444, ctypes.byref(handled), ctypes.sizeof(handled), 0)
     if rules < 0:
@@ -183,15 +224,15 @@ def _only_files_of(folder: Path) -> bool:
     return done
 
 
+def _packages() -> set[str]:
+    """Where Python and all that it can import lie."""
+    return {sys.prefix, sys.base_prefix, str(Path(__file__).parents[1]), *(p for p in sys.path if "site-packages" in p)}
+
+
 def _allowed(folder: Path) -> Iterator[tuple[Path, int]]:
-    system = ("/usr", "/lib", "/lib64", "/bin", "/etc", "/sys", "/proc/cpuinfo", "/proc/meminfo", "/proc/self")
-    packages = {
-        sys.prefix,
-        sys.base_prefix,
-        str(Path(__file__).parents[1]),
-        *(p for p in sys.path if "site-packages" in p),
-    }
-    for name in (*system, *packages):
+    system = ("/usr", "/lib", "/lib64", "/bin", "/sys", "/proc/cpuinfo", "/proc/meminfo", "/proc/self")
+    settings = "ld.so.cache localtime timezone passwd group nsswitch.conf mime.types os-release fonts ssl"
+    for name in (*system, *(f"/etc/{one}" for one in settings.split()), *_packages()):
         yield Path(name), READ
     for name in ("/dev/null", "/dev/zero", "/dev/random", "/dev/urandom", "/dev/shm"):
         yield Path(name), READ_FILE | WRITE_FILE if name != "/dev/shm" else READ

@@ -20,7 +20,8 @@ from .confine import Limits
 from .exercise import Exercise, Reading, find
 from .feedback import write
 from .judge import Finding, Verdict, calls, verdict
-from .sandbox import NotStarted, Sandbox, Stopped
+from .sandbox import NotStarted, Stopped
+from .session import Session
 from .sheet import Item, Notebook
 
 
@@ -153,7 +154,7 @@ def grade_one(student: str, file: Path, sources: dict[str, Notebook], seed: int,
     except (TypeError, ValueError, AttributeError, KeyError, RecursionError):
         blank = [Mark(item, None if item.text else 0.0, ["The notebook is damaged."]) for item in sheet.items(source)]
         return Graded(student, name, blank, error="its cells are damaged and cannot be read")
-    session = _Session(parts, limits)
+    session = Session(parts, limits)
     found = Graded(student, name, [], noticed=noticed)
     try:
         for item in sheet.items(source):
@@ -189,7 +190,7 @@ def _text(item: Item, texts: dict[str, str]) -> Mark:
     return Mark(item, None, ["A person reads this."], answer=said)
 
 
-def _mark(item: Item, session: _Session, seed: int) -> Mark:
+def _mark(item: Item, session: Session, seed: int) -> Mark:
     """Points of one exercise; whatever the student's code does, the next one is asked as well."""
     exercise = find(item.key)
     code = session.code(item.key)
@@ -198,10 +199,8 @@ def _mark(item: Item, session: _Session, seed: int) -> Mark:
         mark.words = ["The answer's cell is missing."]
         return mark
     try:
-        session.begin(item.key)
-        found = _ask(exercise, session, seed)
+        found = _twice(exercise, session, seed)
     except Stopped as stopped:
-        session.restart()
         mark.words = [f"It was stopped: {stopped}."]
         return mark
     mark.points = round(item.points * found.share, 2)
@@ -211,7 +210,26 @@ def _mark(item: Item, session: _Session, seed: int) -> Mark:
     return mark
 
 
-def _ask(exercise: Exercise | Reading, session: _Session, seed: int) -> Verdict:
+def _twice(exercise: Exercise | Reading, session: Session, seed: int) -> Verdict:
+    """Ask; where the process was stopped, ask a new one: points are not lost because the machine had a bad moment.
+
+    Raises:
+        Stopped: both times.
+    """
+    try:
+        session.begin(exercise.key)
+        return _ask(exercise, session, seed)
+    except Stopped:
+        session.restart()
+        session.begin(exercise.key)
+    try:
+        return _ask(exercise, session, seed)
+    except Stopped:
+        session.restart()
+        raise
+
+
+def _ask(exercise: Exercise | Reading, session: Session, seed: int) -> Verdict:
     error = session.errors.get(exercise.key, "")
     if isinstance(exercise, Reading):
         from .runs import small_run
@@ -230,54 +248,3 @@ def _ask(exercise: Exercise | Reading, session: _Session, seed: int) -> Verdict:
             words = "Not answered yet." if answers[0].unanswered else f"It stops with {answers[0].error}{reason}."
             return Verdict([Finding("unanswered" if answers[0].unanswered else "raises", words)], 0.0)
     return verdict(exercise, cases, answers)
-
-
-class _Session:
-    """A sandbox with the notebook's cells run in it; begun again, without the guilty cell, when one was stopped."""
-
-    def __init__(self, parts: list[sheet.Part], limits: Limits) -> None:
-        self.parts, self.limits = parts, limits
-        self.errors: dict[str, str] = {}
-        self.noticed: list[str] = []
-        self.denied: list[str] = []
-        self.left_out: dict[int, str] = {}
-        self.box: Any = None
-
-    def code(self, key: str) -> str:
-        return "\n".join(part.code for part in self.parts if part.key == key)
-
-    def begin(self, key: str) -> None:
-        """See that the sandbox is there and the answer's cell was not what broke it.
-
-        Raises:
-            Stopped: it was.
-        """
-        while self.box is None:
-            self._run()
-        guilty = next((words for at, words in self.left_out.items() if self.parts[at].key == key), None)
-        if guilty:
-            raise Stopped(guilty)
-
-    def restart(self) -> None:
-        if self.box is not None and self.box.ended:
-            self.close()
-
-    def close(self) -> None:
-        if self.box is not None:
-            self.box.__exit__()
-            self.box = None
-
-    def _run(self) -> None:
-        """Run all cells; one that ends the process is left out from then on."""
-        self.box = Sandbox(self.limits).__enter__()
-        self.denied = self.box.denied
-        for at, part in enumerate(self.parts):
-            if at in self.left_out:
-                continue
-            try:
-                self.errors[part.key or part.place] = self.box.cell(part.code, part.place)
-            except Stopped as stopped:
-                self.left_out[at] = str(stopped)
-                self.noticed.append(f"{part.place} was stopped: {stopped}")
-                self.close()
-                return

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import os
+import shutil
+import signal
+import subprocess
 import sys
+import tempfile
+import threading
 import time
+from pathlib import Path
 
 import pytest
 
-from s4kit.classroom import Exercise, find
+from s4kit.classroom import Exercise, confine, find, sandbox
 from s4kit.classroom.confine import Limits
 from s4kit.classroom.judge import calls, verdict
-from s4kit.classroom.sandbox import Sandbox, Stopped
+from s4kit.classroom.sandbox import Sandbox, Stopped, _Clock
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the confinement of other systems is weaker")
 
@@ -106,6 +112,65 @@ def test_a_call_that_hangs_ends(box):
         marks(box)
 
 
+STRANGER = """
+import os, sys
+from pathlib import Path
+from s4kit.classroom import confine
+home, folder = Path(sys.argv[1]), Path(sys.argv[2])
+confine._packages = lambda: {str(home)}
+assert confine._become(60001, folder) and os.getresuid() == (60001,) * 3 and os.getgroups() == []
+assert (home / "module.py").read_text() == "1" and (folder / "mine.txt").write_text("fine") == 4
+for forbidden in (lambda: (home / "module.py").write_text("2"), lambda: os.setuid(0), lambda: os.kill(os.getppid(), 0)):
+    try:
+        forbidden()
+    except PermissionError:
+        continue
+    raise SystemExit("allowed")
+"""
+
+
+@pytest.mark.parametrize("mode", [0o755, 0o700])
+def test_the_administrator_becomes_a_stranger_that_can_read_the_packages(mode):
+    """In an administrator's home too, where nobody else may look: else forks could not be counted."""
+    if os.getuid() or not confine._landlock_version():
+        pytest.skip("needs the administrator and Landlock")
+    home = Path(tempfile.mkdtemp())
+    try:
+        (home / "module.py").write_text("1")
+        home.chmod(mode)
+        folder = Path(tempfile.mkdtemp(dir=home.parent))
+        ran = subprocess.run([sys.executable, "-c", STRANGER, home, folder], capture_output=True, text=True)
+        assert ran.returncode == 0, ran.stderr
+    finally:
+        shutil.rmtree(home)
+        shutil.rmtree(folder)
+
+
+def test_the_whole_standard_library_and_the_kit_can_be_imported(box):
+    for name in ("shlex", "secrets", "modulefinder", "s4kit.views"):
+        assert box.cell(f"import {name}") == ""
+
+
+def test_waiting_for_the_machine_does_not_count():
+    """Stopped for twice its limit, as if no core were free, it still gives its answer."""
+    with Sandbox(Limits(seconds=4, call=1)) as box:
+        box.cell(ANSWER)
+        pid = _Clock(box._process.pid).pid
+        os.kill(pid, signal.SIGSTOP)
+        threading.Timer(2.5, os.kill, (pid, signal.SIGCONT)).start()
+        assert marks(box).passed
+
+
+def test_waiting_without_an_end_ends(monkeypatch):
+    monkeypatch.setattr(sandbox, "PATIENCE", 2)
+    with Sandbox(Limits(seconds=1, call=1)) as box:
+        os.kill(_Clock(box._process.pid).pid, signal.SIGSTOP)
+        began = time.monotonic()
+        with pytest.raises(Stopped, match="longer than 1 s"):
+            box.cell("1 + 1")
+        assert 1.9 < time.monotonic() - began < 10
+
+
 def test_too_much_memory(box):
     assert "allocate" in box.cell("import torch\nheld = torch.ones(1 << 30)")
     assert box.cell("held = bytearray(3 << 30)").startswith("MemoryError")
@@ -117,6 +182,8 @@ def test_a_large_file(box):
 
 def test_forks_are_few_and_die_with_it(box):
     denied(box, "other processes")
+    if os.getuid() == 0:
+        denied(box, "the rights of the administrator")  # whose processes are not counted
     said = box.cell(
         "import os, time\nfor _ in range(500):\n    if os.fork() == 0:\n        os.setsid(); time.sleep(1000)"
     )
