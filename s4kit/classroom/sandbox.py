@@ -149,7 +149,7 @@ def _nursery() -> Any:
     if sys.platform != "linux":
         return multiprocessing.get_context("spawn")
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["s4kit.classroom.worker", "torch._subclasses.fake_tensor"])
+    context.set_forkserver_preload(["s4kit.classroom.nursery"])
     return context
 
 

@@ -6,6 +6,7 @@ import contextlib
 import io
 import json
 import os
+import signal
 import sys
 import types
 from dataclasses import asdict
@@ -43,7 +44,18 @@ def serve(channel: Connection, folder: str, limits: Limits) -> None:
             found = {"cell": _cell, "call": _call, "value": _value}[what](notebook.__dict__, *given)
             if os.getpid() != own:  # a fork of the student's that came back: it has no say here
                 os._exit(0)
+            _alone()
             _say(channel, *found)
+
+
+def _alone() -> None:
+    """End what the code has started and left: it would use up the processes that the next one may need."""
+    if os.getpid() == 1:  # of a process space of its own, in which "all" (-1) are those
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.kill(-1, signal.SIGKILL)
+    with contextlib.suppress(ChildProcessError, AttributeError):
+        while os.waitpid(-1, 0 if os.getpid() == 1 else os.WNOHANG)[0]:
+            pass
 
 
 def _cell(names: dict[str, Any], source: str, place: str) -> tuple[dict]:

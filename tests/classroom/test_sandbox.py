@@ -198,6 +198,18 @@ def test_forks_are_few_and_die_with_it(box):
     assert not alive
 
 
+@pytest.mark.parametrize("child", ["time.sleep(1000)", "os._exit(0)"])
+def test_forks_that_are_left_take_no_room_from_the_next(box, child):
+    denied(box, "other processes")
+    forks = "import os, time\nfor _ in range(200):\n    if os.fork() == 0:\n        "
+    assert "BlockingIOError" in box.cell(forks + child)
+    said = box.cell(
+        "import threading\nmany = [threading.Thread(target=time.sleep, args=(0.1,)) for _ in range(4)]\n"
+        "for one in many: one.start()"
+    )
+    assert said == ""
+
+
 def _cwd(pid):
     try:
         return os.readlink(f"/proc/{pid}/cwd")
