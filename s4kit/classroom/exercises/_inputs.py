@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Generator, Tensor
 
@@ -11,6 +13,11 @@ VOID = 255
 def logits(rng: Generator, batch: int = 2, classes: int = 4, side: int = 6, sharp: float = 3.0) -> Tensor:
     """(B, C, H, W) float32 logits; the larger `sharp`, the more pixels are confident."""
     return sharp * torch.randn(batch, classes, side, side, generator=rng)
+
+
+def two_logits(rng: Generator, **how: Any) -> dict[str, Tensor]:
+    """Those of two networks, by the names `logits_1` and `logits_2`."""
+    return {"logits_1": logits(rng, **how), "logits_2": logits(rng, **how)}
 
 
 def labels(rng: Generator, batch: int = 2, classes: int = 4, side: int = 6, void: float = 0.0) -> Tensor:
