@@ -44,10 +44,10 @@ def confine(folder: Path, limits: Limits) -> list[str]:
         done.append("network")
     if _own_processes():
         done.append("other processes")
-    _resources(limits)
-    done.append("memory, time and file size beyond the limits")
     if sys.platform == "linux" and os.getuid() == 0 and _become(user, folder):
         done.append("the rights of the administrator")
+    _resources(limits)
+    done.append("memory, time and file size beyond the limits")
     if _only_files_of(folder):
         done.append("files outside its folder")
     return done
@@ -95,32 +95,36 @@ def _become(user: int, folder: Path) -> bool:
     Where it could not read the packages, because they lie in the administrator's home, it keeps the right to read all
     files: then Landlock decides which. Without Landlock it stays the administrator.
     """
-    everywhere = not _can_read(user, [place for place in _packages() if os.path.exists(place)])
-    if everywhere and not _landlock_version():
+    sight = _sight(user, [place for place in _packages() if os.path.exists(place)])
+    if sight == "none" or (sight == "some" and not _landlock_version()):
         return False
     for path in (folder, *folder.rglob("*")):
         os.chown(path, user, user)
-    if everywhere:
+    if sight == "some":
         _libc().prctl(KEEP_CAPABILITIES, 1, 0, 0, 0)
-    os.setgroups([])
-    os.setresgid(user, user, user)
-    os.setresuid(user, user, user)
-    if everywhere:
+    _change_user(user)
+    if sight == "some":
         _keep_only(READ_ALL_FILES)
     return True
 
 
-def _can_read(user: int, places: Iterable[str]) -> bool:
-    """Asked in a process that is thrown away."""
+def _change_user(user: int) -> None:
+    os.setgroups([])
+    os.setresgid(user, user, user)
+    os.setresuid(user, user, user)
+
+
+def _sight(user: int, places: Iterable[str]) -> str:
+    """What a user can read, asked in a process that is thrown away: "all" of the places, "some", or "none", because
+    this process may not become another user.
+    """
     child = os.fork()
     if child == 0:
         with contextlib.suppress(OSError):
-            os.setgroups([])
-            os.setresgid(user, user, user)
-            os.setresuid(user, user, user)
+            _change_user(user)
             os._exit(0 if all(os.access(place, os.R_OK | os.X_OK) for place in places) else 1)
-        os._exit(1)
-    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+        os._exit(2)
+    return {0: "all", 1: "some"}.get(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), "none")
 
 
 READ_ALL_FILES = 2  # a Linux capability, CAP_DAC_READ_SEARCH
@@ -170,9 +174,7 @@ def _virtual_memory() -> int:
 
 
 def _tasks_of_user() -> int:
-    """Threads that the user runs now; the limit counts them all. A new user (`nobody`) has none."""
-    if os.getuid() == 0:
-        return 0
+    """Threads that the user runs now; the limit counts them all."""
     total = 0
     for entry in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):

@@ -144,6 +144,28 @@ def test_the_administrator_becomes_a_stranger_that_can_read_the_packages(mode):
         shutil.rmtree(folder)
 
 
+ALONE = """
+import ctypes, sys
+from pathlib import Path
+if ctypes.CDLL(None).unshare(0x10000000) != 0:  # before there are threads
+    raise SystemExit(77)
+for name, words in (("setgroups", "deny"), ("uid_map", "0 0 1"), ("gid_map", "0 0 1")):
+    Path("/proc/self", name).write_text(words)
+from s4kit.classroom import confine
+assert confine._become(60001, Path(sys.argv[1])) is False
+"""
+
+
+def test_an_administrator_who_may_not_change_users_stays_one(tmp_path):
+    """As in a container whose only user is its administrator."""
+    if os.getuid():
+        pytest.skip("needs the administrator")
+    ran = subprocess.run([sys.executable, "-c", ALONE, tmp_path], capture_output=True, text=True)
+    if ran.returncode == 77:
+        pytest.skip("this system makes no user namespaces")
+    assert ran.returncode == 0, ran.stderr
+
+
 def test_the_whole_standard_library_and_the_kit_can_be_imported(box):
     for name in ("shlex", "secrets", "modulefinder", "s4kit.views"):
         assert box.cell(f"import {name}") == ""
