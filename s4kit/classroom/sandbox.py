@@ -137,6 +137,8 @@ class Sandbox:
             if self._channel.poll(TICK):
                 return min(used + clock.tick(), seconds - 1e-3)
             used += clock.tick()
+            if len(_children(clock.pid)) > self.limits.processes:  # where the system does not count an administrator's
+                raise self._end("it started too many processes")
         return seconds
 
     def _end(self, words: str) -> Stopped:

@@ -10,6 +10,7 @@ import sys
 import tempfile
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -216,6 +217,14 @@ def test_forks_are_few_and_die_with_it(box):
             break
         time.sleep(0.1)
     assert not alive
+
+
+def test_too_many_processes_are_seen_from_outside(box):
+    box.limits = replace(box.limits, processes=8)
+    with pytest.raises(Stopped, match="too many processes"):
+        box.cell(
+            "import os, time\nfor _ in range(20):\n    if os.fork() == 0:\n        time.sleep(1000)\ntime.sleep(1000)"
+        )
 
 
 @pytest.mark.parametrize("child", ["time.sleep(1000)", "os._exit(0)"])
