@@ -249,7 +249,7 @@ def test_a_class_of_sixty(tmp_path, small, monkeypatch):
         place = tmp_path / "handed" / who
         place.mkdir(parents=True)
         (place / name).write_text(json.dumps(notebook)[: -20 if who == "torn" else None] if notebook else "")
-    limits = Limits(seconds=4, call=3, memory=1 << 30, file=1 << 20)
+    limits = Limits(seconds=3, call=2, memory=1 << 30, file=1 << 20)
     found = grade(tmp_path / "handed", tmp_path / "out", FOLDER, seed=5, jobs=2, limits=limits)
     got = {row["student"]: row["points"] for row in found["rows"]}
     assert got == pytest.approx({who: points for who, (_, _, points) in handed.items()})

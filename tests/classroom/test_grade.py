@@ -17,7 +17,7 @@ from s4kit.classroom.sandbox import Sandbox
 from s4kit.errors import S4Error
 
 BORROWED = "from s4kit.classroom import find\naverage = find('cutmix.average').reference"
-QUICK = Limits(seconds=4, call=3, memory=1 << 30, file=1 << 20)
+QUICK = Limits(seconds=2, call=1, memory=1 << 30, file=1 << 20)
 
 
 @pytest.fixture
@@ -101,9 +101,9 @@ def test_a_class_of_right_wrong_and_hostile(course, tmp_path):
     for name in ("not json", "no cells"):
         assert got[name] == "0" and "not a notebook" in rows[name]["error"]
     assert (course / "3_cutmix.ipynb").is_file()
-    assert "longer than 4 s" in rows["loops"]["noticed"]
+    assert "longer than 2 s" in rows["loops"]["noticed"]
     said = (tmp_path / "out" / "feedback" / "hangs-3_cutmix.html").read_text()
-    assert "longer than 3 s" in said and "Right." in said
+    assert "longer than 1 s" in said and "Right." in said
 
 
 def test_protected_cells_are_restored_and_lost_marks_found(course, tmp_path):
@@ -169,12 +169,12 @@ def test_one_stop_may_be_the_machines(course, tmp_path, monkeypatch):
 def test_guilty_is_the_cell_that_took_the_time(course, tmp_path):
     """A slow cell uses up the time in which another one, quick and right, is stopped."""
     slow = build.solution(source_notebook())
-    slow["cells"].insert(3, code("import time\ntime.sleep(3)"))
+    slow["cells"].insert(3, code("import time\ntime.sleep(1.5)"))
     for cell in slow["cells"]:
         if sheet.role(cell).get("grade_id") == sheet.grade_id("cutmix.average"):
-            cell["source"] += "\nimport time\ntime.sleep(2)"
+            cell["source"] += "\nimport time\ntime.sleep(1)"
     _, rows = graded(course, tmp_path, {"ada": slow})
-    assert rows["ada"]["points"] == "6" and rows["ada"]["noticed"].count("was stopped: it took longer than 4 s") == 1
+    assert rows["ada"]["points"] == "6" and rows["ada"]["noticed"].count("was stopped: it took longer than 2 s") == 1
 
 
 def test_bad_folders(course, tmp_path):

@@ -22,7 +22,7 @@ from s4kit.classroom.sandbox import Sandbox, Stopped, _Clock
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the confinement of other systems is weaker")
 
-QUICK = Limits(seconds=4, call=3, memory=1 << 30, file=1 << 20)
+QUICK = Limits(seconds=3, call=2, memory=1 << 30, file=1 << 20)
 ANSWER = """
 def confidence(teacher_logits, tau):
     print("score: 100 of 100")
@@ -101,13 +101,13 @@ def test_no_foreign_files(box, tmp_path):
 
 
 def test_endless_loops_end(box):
-    with pytest.raises(Stopped, match="longer than 4 s"):
+    with pytest.raises(Stopped, match="longer than 3 s"):
         box.cell("while True: pass")
 
 
 def test_a_call_that_hangs_ends(box):
     box.cell("import time\ndef confidence(teacher_logits, tau): time.sleep(1000)")
-    with pytest.raises(Stopped, match="longer than 3 s"):
+    with pytest.raises(Stopped, match="longer than 2 s"):
         marks(box)
 
 
