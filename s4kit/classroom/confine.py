@@ -93,10 +93,10 @@ def _become(user: int, folder: Path) -> bool:
     """Go on as a user that owns nothing but the folder. Only such a user's processes can be counted and limited.
 
     Where it could not read the packages, because they lie in the administrator's home, it keeps the right to read all
-    files: then Landlock decides which. Without Landlock it stays the administrator.
+    files; Landlock then decides which.
     """
     sight = _sight(user, [place for place in _packages() if os.path.exists(place)])
-    if sight == "none" or (sight == "some" and not _landlock_version()):
+    if sight == "none":
         return False
     for path in (folder, *folder.rglob("*")):
         os.chown(path, user, user)
