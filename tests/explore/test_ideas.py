@@ -108,7 +108,7 @@ def test_every_decoder_of_cct_has_its_own_copy(lesson):
 
 
 def test_further_heads_are_shown(lesson):
-    for name, words in (("forec", "reconstruction draws"), ("rrn", "critic1 says: real?")):
+    for name, words in (("forec", "reconstruction"), ("rrn", "critic1 says: real?")):
         method, batch = lesson.batch(name, n=2)
         assert words in titles(ideas.rows(method, batch, lesson.task))
 

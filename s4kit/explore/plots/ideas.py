@@ -237,7 +237,7 @@ def _features(damage: tuple[str, Tensor, Tensor]) -> list[Cell]:
 
 def _beside(path: dict[str, Any], k: int, watched: Watched) -> list[Cell]:
     """What further heads draw and critics say."""
-    drawn = [Cell(f"{name} draws", tiles.picture(image[_at(image, path, k)])) for name, image in watched.drawn.items()]
+    drawn = [Cell(name, tiles.picture(image[_at(image, path, k)])) for name, image in watched.drawn.items()]
     scores = {name: score[_at(score, path, k)].sigmoid().cpu().numpy() for name, score in watched.judged.items()}
     return [*drawn, *(Cell(f"{name} says: real?", score) for name, score in scores.items())][:2]
 
