@@ -199,17 +199,11 @@ class _Beneath(ctypes.Structure):
     _fields_ = [("allowed", ctypes.c_uint64), ("folder", ctypes.c_int32)]
 
 
-def _landlock_version() -> int:
-    """0 where the system has none."""
-    libc = _libc()
-    return max(0, libc.syscall(444, None, 0, 1)) if libc else 0
-
-
 def _only_files_of(folder: Path) -> bool:
     """Read the system, the packages and the folder; write the folder; nothing else exists."""
-    if not _landlock_version():
-        return False
     libc = _libc()
+    if libc is None:
+        return False
     handled = _Ruleset(FIRST_VERSION)
     rules = libc.syscall(444, ctypes.byref(handled), ctypes.sizeof(handled), 0)
     if rules < 0:
