@@ -10,10 +10,21 @@ three parts an entry may say
     differs     sentences: what of the paper's set-up this one cannot say, or where its sources are unsure
     epochs      passes over the unlabelled list by share of labels, {"1_16": 32, ...}, where the paper varies them
     labelled_epochs  passes over the labelled list, where the paper counts these: steps follow with the list
+    processes   number of GPUs, one process each, on which the release trains
+    divided     what the release divides by `processes` before `backward`, although its gradients are averaged over
+                them besides: "all" its losses, or the name of the `method` option that weighs the one term
 
 An entry with a `fit` is complete: it stands for itself. Without one `COMMON` stands in, and `differs` says so. What is
-shared and what the kit recommends for its own small data sets is here. Batch sizes are over all GPUs, as published;
-`fit` takes them per process.
+shared and what the kit recommends for its own small data sets is here. Rates, weight decay and batch are as published,
+batch sizes over all GPUs (`fit` takes them per process). What `recipe_for` gives is the effective set-up, the one that
+trains the same where nothing is divided, on one process or on any number; `published` keeps the figures of the release.
+A divided loss has 1/W of the gradient, which means, see `_undivided`:
+
+    SGD                         lr / W and weight decay x W: the momentum holds gradients, the decay is part of them
+    Adam                        weight decay x W: only the loss's share of the gradient shrinks, not its direction
+    AdamW                       nothing: the step does not depend on the gradient's size, the decay not on the gradient
+    any, gradients clipped      the largest norm x W
+    one term                    its weight / W
 """
 
 from __future__ import annotations
@@ -105,7 +116,9 @@ def recipe_for(method: type[Method], dataset: str, split: str | None = None) -> 
     Returns:
         {"task": for `load(dataset, ...)`, "method": for `create(name, task, ...)`, "fit": for `fit(method, task,
         ...)`, "evaluation": name of a protocol, or None for the data set's own, "selection": "best" or "last",
-        "source": str, "differs": list of sentences}.
+        "source": str, "differs": list of sentences, "published": {"lr", "weight_decay", "processes", "batch per
+        process", "divided"} as the release has them, None where it does not say or nothing is published; `fit` and
+        `method` are the effective ones, the same unless something is divided}.
 
     Raises:
         S4Error: nothing is known for this data set, or there is no such list.
@@ -130,7 +143,35 @@ def recipe_for(method: type[Method], dataset: str, split: str | None = None) -> 
         if not complete and not any("source" in layer for layer in layers):
             found["differs"].insert(0, STANDS_IN.format(dataset=dataset))
         found["fit"]["reference_batch"] = found["fit"]["batch"]  # another batch scales the published rate
+    processes, divided = (_last(layers, key, None) for key in ("processes", "divided"))
+    found["published"] = {
+        **{key: None if dataset in KIT else found["fit"][key] for key in ("lr", "weight_decay")},
+        "processes": processes,
+        "batch per process": processes and found["fit"]["batch"] // processes,
+        "divided": divided,
+    }
+    if divided == "all":
+        found["fit"] |= _undivided(found["fit"], processes)
+    elif divided:
+        found["published"][divided] = found["method"][divided]
+        found["method"][divided] /= processes
     return found
+
+
+def _undivided(fit: dict[str, Any], processes: int) -> dict[str, Any]:
+    """What of `fit` changes so that whole losses train as those divided by `processes` do.
+
+    SGD on g / W with decay d: v = m v + g / W + d p, p -= lr v. With V = W v this is V = m V + g + W d p, p -= lr/W V.
+    Adam's step is that of the gradient's direction (but for its epsilon of 1e-8), AdamW's decay stands outside of it.
+    """
+    changed = {}
+    if fit["optimiser"] == "sgd":
+        changed["lr"] = fit["lr"] / processes
+    if fit["optimiser"] != "adamw":
+        changed["weight_decay"] = fit["weight_decay"] * processes
+    if fit.get("clip"):
+        changed["clip"] = fit["clip"] * processes
+    return changed
 
 
 def _keys(dataset: str, place: Place) -> list[str]:

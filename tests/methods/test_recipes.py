@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import json
+from functools import partial
 
 import pytest
 import torch
@@ -14,7 +15,7 @@ from s4kit.engine.protocols import PROTOCOLS
 from s4kit.errors import S4Error
 from s4kit.methods.parts.losses import criterion
 from s4kit.methods.parts.schedules import schedule
-from s4kit.methods.recipes import COMMON, KIT, read_split
+from s4kit.methods.recipes import COMMON, KIT, read_split, recipe_for
 
 EVERY = pytest.mark.parametrize("name", methods.names())
 PUBLISHED = [(n, key) for n in methods.names() for key in methods.get(n).recipes if key.split("/")[0] in COMMON]
@@ -25,7 +26,7 @@ CLASSES = {"voc": 21, "cityscapes": 19, "coco": 81, "ade20k": 150}
 @pytest.mark.parametrize("dataset", [*KIT, *COMMON])
 def test_a_recipe_can_be_used(name, dataset):
     recipe = methods.recipe(name, dataset)
-    assert set(recipe) == {"task", "method", "fit", "evaluation", "selection", "source", "differs"}
+    assert set(recipe) == {"task", "method", "fit", "evaluation", "selection", "source", "differs", "published"}
     json.dumps(recipe)  # runs are reopened from such text
     for part, known in (
         ("task", inspect.signature(data.load).parameters),
@@ -109,6 +110,48 @@ def test_what_a_paper_varies_with_the_list():
     # a published supervised baseline counts epochs of the labelled images: 80 of 183 at batch 16
     assert fit("supervised", "voc", "classic/183")["steps"] == 80 * (183 // 16)
     assert fit("supervised", "voc", None)["epochs"] == 160  # as long as the semi-supervised methods
+
+
+def train_on(optimiser, processes, lr, weight_decay, clip=None, divided=True, **_):
+    """Two weights after five steps on losses that are (as if) divided by the number of processes."""
+    kinds = {"sgd": partial(torch.optim.SGD, momentum=0.9), "adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
+    w = torch.nn.Parameter(torch.tensor([1.0, -2.0], dtype=torch.float64))
+    step = kinds[optimiser]([w], lr=lr, weight_decay=weight_decay)
+    for k in range(5):
+        loss = (w * torch.tensor([3.0, 0.5 + k])).square().sum() / (processes if divided else 1)
+        step.zero_grad()
+        loss.backward()
+        if clip:
+            torch.nn.utils.clip_grad_norm_([w], clip)
+        step.step()
+    return w.detach()
+
+
+@pytest.mark.parametrize("clip", [None, 10.0])
+@pytest.mark.parametrize("optimiser", ["sgd", "adam", "adamw"])
+def test_the_effective_set_up_trains_as_the_divided_losses_do(optimiser, clip):
+    fit = {"optimiser": optimiser, "lr": 1e-2, "weight_decay": 0.1, "head": 1.0, "batch": 8, "epochs": 1}
+    fit |= {"clip": clip} if clip else {}
+    entry = {"task": {"crop": 9}, "method": {}, "fit": fit, "processes": 4, "divided": "all", "evaluation": "voc"}
+    found = recipe_for(type("Divided", (methods.get("cps"),), {"recipes": {"voc": entry}}), "voc")
+    official = train_on(processes=4, **fit)
+    torch.testing.assert_close(train_on(processes=4, divided=False, **found["fit"]), official, rtol=1e-6, atol=0)
+    assert (train_on(processes=4, divided=False, **fit) - official).abs().max() > 1e-4 or optimiser == "adamw"
+    assert found["published"] == {
+        "lr": 1e-2, "weight_decay": 0.1, "processes": 4, "batch per process": 2, "divided": "all",
+    }  # fmt: skip
+
+
+def test_a_divided_term_weighs_less():
+    entry = {"task": {"crop": 9}, "method": {"contrast": 1.0}, "fit": COMMON["voc"]["fit"], "evaluation": "voc"}
+    entry |= {"processes": 8, "divided": "contrast"}
+    found = recipe_for(type("Term", (methods.get("u2pl"),), {"recipes": {"voc": entry}}), "voc")
+    assert found["method"]["contrast"] == 0.125 and found["published"]["contrast"] == 1.0
+    assert found["fit"]["lr"] == found["published"]["lr"] == 1e-3
+
+
+def test_nothing_is_published_for_the_kits_own_data():
+    assert set(methods.recipe("cps", "scenes")["published"].values()) == {None}
 
 
 @pytest.mark.parametrize(
