@@ -59,10 +59,10 @@ def make(
         classes: number of logits where it is not the task's.
         in_channels: channels of the image.
         options: over those of the spec. Of the backbone: `output_stride` 16 or 8, `weights` "auto", "imagenet",
-            "none" or a file, `freeze_bn`, `multi_grid` (ResNets), `levels` (mobile ones). Of both: `norm`. Of the
-            decoder: see `DeepLabV3Plus`, and `aux`. Light backbones come with a light decoder by default.
-            `decoder="psp"` is CCT's instead: see `PSPShuffle`. DINOv2 encoders have the options `weights` and those
-            of their decoder: see `dpt.DPT`.
+            "none" or a file, `freeze_bn`, `bn_momentum`, `multi_grid` (ResNets), `stem_width` (deep stems), `levels`
+            (mobile ones), see `backbones.build`. Of both: `norm`. Of the decoder: see `DeepLabV3Plus`, and `aux`.
+            Light backbones come with a light decoder by default. `decoder="psp"` is CCT's instead: see `PSPShuffle`.
+            DINOv2 encoders have the options `weights` and those of their decoder: see `dpt.DPT`.
 
     Raises:
         S4Error: unknown name (the closest known ones are named) or option, or weights that cannot be had.

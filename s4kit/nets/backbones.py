@@ -28,7 +28,9 @@ class Backbone(nn.Module):
         stages: modules; the first maps an image to stride 4, each later one reads the level before it.
         channels: output channels of each stage.
         mean, std: what images in [0, 1] are normalised by, one value per input channel.
-        freeze_bn: batch norms keep statistics and affine parameters of the pretrained weights (CutMix-Seg).
+        freeze_bn: what batch norms keep of the pretrained weights: True for statistics and affine parameters, or one of
+            them: "statistics", "affine".
+        bn_momentum: share of a batch in the running statistics, instead of the network's own (0.1).
     """
 
     def __init__(
@@ -37,16 +39,22 @@ class Backbone(nn.Module):
         channels: Sequence[int],
         mean: Sequence[float],
         std: Sequence[float],
-        freeze_bn: bool = False,
+        freeze_bn: bool | str = False,
+        bn_momentum: float | None = None,
     ):
         super().__init__()
+        if freeze_bn not in (False, True, "statistics", "affine"):
+            raise S4Error(f"freeze_bn={freeze_bn!r}: choose True, False, 'statistics' or 'affine'.")
         self.stages, self.channels = nn.ModuleList(stages), tuple(channels)
         self.mean, self.std = tuple(mean), tuple(std)
-        if freeze_bn:
-            for m in self.modules():
-                if isinstance(m, _BatchNorm):
-                    m.own_mode = True  # see modes.set_training
-                    m.eval().requires_grad_(False)
+        for m in (m for m in self.modules() if isinstance(m, _BatchNorm)):
+            if bn_momentum is not None:
+                m.momentum = bn_momentum
+            if freeze_bn in (True, "affine"):
+                m.requires_grad_(False)
+            if freeze_bn in (True, "statistics"):
+                m.own_mode = True  # see modes.set_training
+                m.eval()
 
     def parts(self) -> list[nn.Module]:
         """What is called as a whole, see `compiled`."""
@@ -87,7 +95,14 @@ LIGHT = {"aspp_rates": (2, 4, 6), "aspp_channels": 64, "low_channels": 24, "deco
 SMALL = {"aspp_rates": (1, 2), "aspp_channels": 16, "low_channels": 8, "decoder_channels": 16, "decoder_convs": 1}
 
 
-def tiny(in_channels: int, output_stride: int, weights: str, norm: str, freeze_bn: bool) -> Backbone:
+def tiny(
+    in_channels: int,
+    output_stride: int,
+    weights: str,
+    norm: str,
+    freeze_bn: bool | str,
+    bn_momentum: float | None = None,
+) -> Backbone:
     """Four 3x3 convolutions for tests: milliseconds, no weights."""
     if weights not in ("auto", "none"):
         raise S4Error(f"The backbone tiny has no pretrained weights; weights={weights!r} should be 'none'.")
@@ -97,7 +112,7 @@ def tiny(in_channels: int, output_stride: int, weights: str, norm: str, freeze_b
         conv_block(16, 24, stride=2, norm=norm),
         conv_block(24, 32, norm=norm, **last),
     ]
-    return Backbone(stages, (16, 24, 32), *_cycled((0.5,), (0.5,), in_channels), freeze_bn)
+    return Backbone(stages, (16, 24, 32), *_cycled((0.5,), (0.5,), in_channels), freeze_bn, bn_momentum)
 
 
 def _resnet(name: str) -> Callable[..., Backbone]:
@@ -106,7 +121,8 @@ def _resnet(name: str) -> Callable[..., Backbone]:
         output_stride: int,
         weights: str,
         norm: str,
-        freeze_bn: bool,
+        freeze_bn: bool | str,
+        bn_momentum: float | None = None,
         multi_grid: Sequence[int] | None = None,
     ) -> Backbone:
         _batch_norm_only(name, norm, freeze_bn)
@@ -117,7 +133,28 @@ def _resnet(name: str) -> Callable[..., Backbone]:
         stem = nn.Sequential(net.conv1, net.bn1, net.act1, net.maxpool, net.layer1)
         channels = [f["num_chs"] for f in net.feature_info[1:]]
         stages = [stem, net.layer2, net.layer3, net.layer4]
-        return Backbone(stages, channels, *_cycled(IMAGENET_MEAN, IMAGENET_STD, in_channels), freeze_bn)
+        return Backbone(stages, channels, *_cycled(IMAGENET_MEAN, IMAGENET_STD, in_channels), freeze_bn, bn_momentum)
+
+    return build
+
+
+def _deep_resnet(blocks: int) -> Callable[..., Backbone]:
+    """A ResNet with three 3x3 convolutions for a stem, of `stem_width`, `stem_width` and 2 `stem_width` channels."""
+    builds = {64: _resnet(f"resnet{blocks}s"), 32: _resnet(f"resnet{blocks}c")}
+
+    def build(
+        in_channels: int,
+        output_stride: int,
+        weights: str,
+        norm: str,
+        freeze_bn: bool | str,
+        bn_momentum: float | None = None,
+        multi_grid: Sequence[int] | None = None,
+        stem_width: int = 64,
+    ) -> Backbone:
+        if stem_width not in builds:
+            raise S4Error(f"stem_width={stem_width}: choose 64, or 32 as in OpenMMLab's ResNet-V1c.")
+        return builds[stem_width](in_channels, output_stride, weights, norm, freeze_bn, bn_momentum, multi_grid)
 
     return build
 
@@ -128,7 +165,13 @@ def _mobile(
     """EfficientNet-like networks of timm: `cuts` are the ends (exclusive) of the stages in `net.blocks`."""
 
     def build(
-        in_channels: int, output_stride: int, weights: str, norm: str, freeze_bn: bool, levels: int = 3
+        in_channels: int,
+        output_stride: int,
+        weights: str,
+        norm: str,
+        freeze_bn: bool | str,
+        bn_momentum: float | None = None,
+        levels: int = 3,
     ) -> Backbone:
         _batch_norm_only(name, norm, freeze_bn)
         if levels not in (3, 4):
@@ -141,7 +184,7 @@ def _mobile(
         stages = [nn.Sequential(*blocks[a:b]) for a, b in zip(starts, cuts)]
         stages[0] = nn.Sequential(*stem, *blocks[: cuts[0]])
         mean_std = _cycled(mean, std, in_channels)
-        return Backbone(stages[:levels], channels[:levels], *mean_std, freeze_bn)
+        return Backbone(stages[:levels], channels[:levels], *mean_std, freeze_bn, bn_momentum)
 
     return build
 
@@ -152,8 +195,8 @@ def _dinov2(size: str, blocks: Sequence[int], widths: Sequence[int], channels: i
     return Kind(build, {"widths": widths, "decoder_channels": channels}, head="dpt")
 
 
-# The papers' deep stem has 64-64-128 channels: that is timm's resnet50s / resnet101s, while timm's own resnet50c has
-# 32-32-64. The name "c" is what papers and code bases of this field call it.
+# The deep stem of most papers has 64-64-128 channels: that is timm's resnet50s / resnet101s; timm's own resnet50c has
+# 32-32-64 (`stem_width=32`). The name "c" is what papers and code bases of this field call it.
 KINDS: dict[str, Kind] = {
     "efficientnet_lite0": Kind(
         _mobile("efficientnet_lite0", (2, 3, 5, 7), (24, 40, 112, 320), LITE0_MEAN, LITE0_STD, bn_eps=1e-3), LIGHT
@@ -164,8 +207,8 @@ KINDS: dict[str, Kind] = {
     "resnet18": Kind(_resnet("resnet18")),
     "resnet50": Kind(_resnet("resnet50")),
     "resnet101": Kind(_resnet("resnet101")),
-    "resnet50c": Kind(_resnet("resnet50s")),
-    "resnet101c": Kind(_resnet("resnet101s")),
+    "resnet50c": Kind(_deep_resnet(50)),
+    "resnet101c": Kind(_deep_resnet(101)),
     "tiny": Kind(tiny, SMALL),
     "dinov2_small": _dinov2("small", (2, 5, 8, 11), (48, 96, 192, 384), 64),
     "dinov2_base": _dinov2("base", (2, 5, 8, 11), (96, 192, 384, 768), 128),
@@ -189,7 +232,7 @@ def build(
     output_stride: int = 16,
     weights: str = "auto",
     norm: str = "batch",
-    freeze_bn: bool = False,
+    freeze_bn: bool | str = False,
     **options: Any,
 ) -> Backbone:
     """A backbone by name.
@@ -200,9 +243,10 @@ def build(
         output_stride: 16 or 8; later stages are dilated instead of strided.
         weights: "imagenet", "none", a file, or "auto": ImageNet where that needs no network (see `weights.py`).
         norm: "batch", or "group" (tiny only, or with frozen batch norms: then it is the decoder's).
-        freeze_bn: keep batch norm statistics and affine parameters.
-        options: `multi_grid` for ResNets: the dilations of the blocks of the last stage, in pixels of its map
-            ((2, 4, 8) in CPS at stride 16, (4, 8, 16) in U2PL at stride 8); `levels` for the mobile ones.
+        freeze_bn: keep the batch norms' "statistics" (eval mode), their "affine" parameters, or both (True).
+        options: `bn_momentum`, where it is not the network's own; `multi_grid` for ResNets: the dilations of the blocks
+            of the last stage, in pixels of its map ((2, 4, 8) in CPS at stride 16, (4, 8, 16) in U2PL at stride 8);
+            `stem_width` for deep stems (64-64-128 channels, or 32-32-64); `levels` for the mobile ones.
 
     Raises:
         S4Error: unknown name or option, or weights that cannot be had.
@@ -219,8 +263,8 @@ def _timm(name: str, in_channels: int, output_stride: int, **options: Any) -> nn
     return timm.create_model(name, in_chans=in_channels, output_stride=output_stride, **options)
 
 
-def _batch_norm_only(name: str, norm: str, freeze_bn: bool) -> None:
-    if norm != "batch" and not freeze_bn:
+def _batch_norm_only(name: str, norm: str, freeze_bn: bool | str) -> None:
+    if norm != "batch" and freeze_bn not in (True, "statistics"):
         raise S4Error(f"{name} has batch norms: norm={norm!r} needs freeze_bn=True, or the backbone tiny.")
 
 

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..errors import S4Error
-from .layers import conv_block, fresh, make_norm
+from .layers import conv_block, fresh, make_dropout, make_norm
 from .segnet import Features, Fused, SegNet, resize
 
 
@@ -29,6 +29,7 @@ class ASPP(nn.Module):
         norm: str = "batch",
         kernel: int = 1,
         dropout: float = 0.0,
+        dropout_kind: str = "channel",
     ):
         super().__init__()
         self.branches = nn.ModuleList([conv_block(inputs, channels, 1, norm=norm)])
@@ -39,7 +40,8 @@ class ASPP(nn.Module):
             make_norm(norm, channels, pooled=True),
             nn.ReLU(inplace=True),
         )
-        self.project = conv_block((len(rates) + 2) * channels, channels, kernel, norm=norm, dropout=dropout)
+        width = (len(rates) + 2) * channels
+        self.project = conv_block(width, channels, kernel, norm=norm, dropout=dropout, dropout_kind=dropout_kind)
 
     def forward(self, x: Tensor) -> Tensor:
         maps = [branch(x) for branch in self.branches]
@@ -94,11 +96,15 @@ class DeepLabV3Plus(nn.Module):
         aspp_channels: channels of each branch and of the projection.
         aspp: "standard", or "cps" (`CPSASPP`; it has no `aspp_kernel` and no dropout).
         aspp_kernel: kernel of the projection behind the concatenation; 1, or 3 in U2PL.
-        low_channels: channels to which the stride-4 features are reduced; 48, 256 in U2PL.
+        low_channels: channels to which the stride-4 features are reduced; 48, 256 in U2PL; 0 leaves them out, as in
+            DeepLabV3, whose maps have the output stride.
         decoder_channels: channels of the classifier's 3x3 convolutions, hence of `Decoded.embedding`.
-        decoder_convs: how many of them.
+        decoder_convs: how many of them; with 0 the embedding is the fused map.
         align_corners: of every bilinear resize.
-        dropout: channel dropout behind the ASPP and each 3x3 convolution of the classifier; 0.1 in U2PL.
+        dropout: rate behind the ASPP and each 3x3 convolution of the classifier (0.1 in U2PL), or a rate for each of
+            these places, (0.5, 0, 0); one more is of the last 1x1 convolution alone, the embedding does not see it:
+            (0.5, 0.5, 0, 0.1) in CAC.
+        dropout_kind: "channel" drops whole channels, "element" single values.
         norm: "batch" or "group".
     """
 
@@ -115,25 +121,35 @@ class DeepLabV3Plus(nn.Module):
         decoder_channels: int = 256,
         decoder_convs: int = 2,
         align_corners: bool = True,
-        dropout: float = 0.0,
+        dropout: float | Sequence[float] = 0.0,
+        dropout_kind: str = "channel",
         norm: str = "batch",
     ):
         super().__init__()
         self.align_corners = align_corners
-        self.fused_channels, self.embedding_channels = aspp_channels + low_channels, decoder_channels
+        widths = [aspp_channels + low_channels] + [decoder_channels] * decoder_convs
+        self.fused_channels, self.embedding_channels = widths[0], widths[-1]
+        behind_aspp, *behind, before_last = rates_of(dropout, decoder_convs, aspp)
         if aspp == "cps":
             self.aspp = CPSASPP(high, aspp_channels, aspp_rates, norm)
         elif aspp == "standard":
-            self.aspp = ASPP(high, aspp_channels, aspp_rates, norm, aspp_kernel, dropout)
+            self.aspp = ASPP(high, aspp_channels, aspp_rates, norm, aspp_kernel, behind_aspp, dropout_kind)
         else:
             raise S4Error(f"aspp={aspp!r}: choose standard or cps.")
-        self.reduce = conv_block(low, low_channels, 1, norm=norm)
-        widths = [self.fused_channels] + [decoder_channels] * decoder_convs
-        self.convs = nn.Sequential(*(conv_block(a, b, 3, norm=norm, dropout=dropout) for a, b in pairwise(widths)))
-        self.classifier = nn.Conv2d(decoder_channels, classes, 1)
+        self.reduce = conv_block(low, low_channels, 1, norm=norm) if low_channels else None
+        self.convs = nn.Sequential(
+            *(
+                conv_block(a, b, 3, norm=norm, dropout=rate, dropout_kind=dropout_kind)
+                for (a, b), rate in zip(pairwise(widths), behind)
+            )
+        )
+        last = nn.Conv2d(widths[-1], classes, 1)
+        self.classifier = nn.Sequential(make_dropout(dropout_kind, before_last), last) if before_last else last
 
     def fuse(self, features: Features) -> Fused:
         context = self.aspp(features.high)
+        if self.reduce is None:
+            return Fused(context, context)
         up = resize(context, features.low.shape[-2:], self.align_corners)
         return Fused(torch.cat([up, self.reduce(features.low)], 1), context)
 
@@ -145,6 +161,21 @@ class DeepLabV3Plus(nn.Module):
     def branch(self) -> nn.Module:
         """Another classifier of the same shape with weights of its own: fused map to logits."""
         return fresh(nn.Sequential(self.convs, self.classifier))
+
+
+def rates_of(dropout: float | Sequence[float], convs: int, aspp: str) -> list[float]:
+    """The dropout rates behind the ASPP, behind each of the decoder's convolutions, and before the classifier."""
+    if isinstance(dropout, int | float):
+        return [dropout] * (1 + convs) + [0.0]
+    rates = [*dropout, 0.0] if len(dropout) == 1 + convs else [*dropout]
+    if len(rates) != 2 + convs:
+        raise S4Error(
+            f"dropout={tuple(dropout)}: give one rate, or {1 + convs}: behind the ASPP and each of the {convs} "
+            "convolutions of the decoder; one more is the classifier's own."
+        )
+    if aspp == "cps" and rates[0]:
+        raise S4Error(f"dropout={tuple(dropout)}: the ASPP of CPS has none, so the first rate should be 0.")
+    return rates
 
 
 def auxiliary_head(

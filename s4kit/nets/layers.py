@@ -43,15 +43,23 @@ def conv_block(
     stride: int = 1,
     norm: str = "batch",
     dropout: float = 0.0,
+    dropout_kind: str = "channel",
 ) -> nn.Sequential:
-    """Convolution without bias, normalisation, ReLU and, if asked for, channel dropout. Keeps the size at stride 1."""
+    """Convolution without bias, normalisation, ReLU and, if asked for, dropout. Keeps the size at stride 1."""
     padding = dilation * (kernel // 2)
     layers = [
         nn.Conv2d(inputs, outputs, kernel, stride, padding, dilation, bias=False),
         make_norm(norm, outputs),
         nn.ReLU(inplace=True),
     ]
-    return nn.Sequential(*layers, *([nn.Dropout2d(dropout)] if dropout else []))
+    return nn.Sequential(*layers, *([make_dropout(dropout_kind, dropout)] if dropout else []))
+
+
+def make_dropout(kind: str, rate: float) -> nn.Module:
+    """Dropout of whole channels of an image ("channel"), or of each value by itself ("element")."""
+    if kind not in ("channel", "element"):
+        raise S4Error(f"dropout_kind={kind!r}: choose channel or element.")
+    return nn.Dropout2d(rate) if kind == "channel" else nn.Dropout(rate)
 
 
 def fresh(module: nn.Module) -> nn.Module:

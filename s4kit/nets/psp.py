@@ -85,15 +85,23 @@ class PSPShuffle(nn.Module):
         classes: number of classes K.
         doublings: how often the map is doubled: 3 for output stride 8, 4 for 16.
         channels: of the pooled map.
+        align_corners: of every bilinear resize.
         norm: "batch" or "group".
     """
 
-    align_corners = True
-
-    def __init__(self, high: int, classes: int, doublings: int, channels: int = 512, norm: str = "batch") -> None:
+    def __init__(
+        self,
+        high: int,
+        classes: int,
+        doublings: int,
+        channels: int = 512,
+        align_corners: bool = True,
+        norm: str = "batch",
+    ) -> None:
         super().__init__()
+        self.align_corners = align_corners
         self.fused_channels = self.embedding_channels = channels
-        self.pool = PyramidPooling(high, channels, norm=norm)
+        self.pool = PyramidPooling(high, channels, norm=norm, align=align_corners)
         self.classifier = ShuffleDecoder(channels, classes, doublings)
 
     def fuse(self, features: Features) -> Fused:

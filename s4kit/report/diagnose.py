@@ -7,6 +7,7 @@ which is as it should be.
 from __future__ import annotations
 
 import math
+import re
 import textwrap
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -199,7 +200,7 @@ def norms(run: Run) -> Finding | None:
     """Does batch norm see enough images?"""
     batch = run.config["fit"]["batch"]
     net = str(run.config["options"].get("net", ""))
-    if "freeze_bn=True" in net or "norm='group'" in net or batch >= 4:
+    if re.search("freeze_bn=(True|'statistics')|norm='group'", net) or batch >= 4:
         return Finding("batch norm", OK, f"{batch} labelled images a forward")
     mend = (
         "Its statistics are noisy with so few images, and --accumulate does not change that: a smaller --crop with a "

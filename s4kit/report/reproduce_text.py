@@ -85,8 +85,9 @@ def _network(net: str) -> str:
     grid = "/".join(map(str, facts["multi_grid"])) if facts["multi_grid"] else "none"
     said += [f"multi-grid {grid}", f"auxiliary head {'yes' if facts['aux'] else 'no'}"]
     said.append(f"align_corners {'yes' if facts['align_corners'] else 'no'}")
-    extra = {"aspp_kernel": 1, "dropout": 0.0, "decoder_convs": 2, "freeze_bn": False}
-    said += [f"{k} {facts[k]}" for k, usual in extra.items() if facts.get(k, usual) != usual]
+    usual = {"aspp_kernel": 1, "dropout": 0.0, "dropout_kind": "channel", "decoder_convs": 2, "freeze_bn": False}
+    usual |= {"stem_width": 64, "bn_momentum": 0.1}
+    said += [f"{k} {facts[k]}" for k, value in usual.items() if facts.get(k, value) != value]
     return "; ".join(said) + ("" if facts["backbone"] == "tiny" else "; ImageNet weights")
 
 

@@ -215,6 +215,88 @@ def test_u2pl_variant():
     assert sum(isinstance(m, nn.Dropout2d) for m in net.modules()) == 4
 
 
+def drops(net: nets.SegNet) -> list[tuple[str, float]]:
+    """(kind, rate) of all dropouts of the decoder, from the ASPP to the logits."""
+    return [(type(m).__name__, m.p) for m in net.decoder.modules() if isinstance(m, nn.Dropout | nn.Dropout2d)]
+
+
+@pytest.mark.parametrize(
+    ("option", "found"),
+    [
+        ("0.3", [("Dropout2d", 0.3)] * 3),
+        ("(0.5, 0.25, 0)", [("Dropout2d", 0.5), ("Dropout2d", 0.25)]),
+        ("(0, 0, 0.1)", [("Dropout2d", 0.1)]),
+        ("(0.5, 0.4, 0, 0.1), dropout_kind='element'", [("Dropout", 0.5), ("Dropout", 0.4), ("Dropout", 0.1)]),
+    ],
+)
+def test_a_dropout_rate_for_each_place(option, found):
+    net = nets.make(f"tiny(decoder_convs=2, dropout={option})", 3)
+    assert drops(net) == found
+    assert [c.kernel_size[0] for c in net.decoder.branch().modules() if isinstance(c, nn.Conv2d)] == [3, 3, 1]
+
+
+def test_the_embedding_is_before_the_classifiers_own_dropout():
+    x = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    for option, same in (("(0, 0, 0.5)", True), ("(0, 0.5, 0)", False)):
+        net = nets.make(f"tiny(dropout={option})", 3).eval()
+        net.decoder.train()
+        features = net.encode(x)
+        with nets.bn_untouched(net):
+            one, two = net.decode(features), net.decode(features)
+        assert torch.equal(one.embedding, two.embedding) == same
+        assert not torch.equal(one.logits, two.logits)
+
+
+def test_dropout_that_cannot_be():
+    with pytest.raises(S4Error, match="give one rate, or 3"):
+        nets.make("tiny(decoder_convs=2, dropout=(0.5, 0.5))", 3)
+    with pytest.raises(S4Error, match="first rate should be 0"):
+        nets.make("tiny(aspp='cps', dropout=(0.5, 0))", 3)
+    assert drops(nets.make("tiny(aspp='cps', dropout=(0, 0.5))", 3)) == [("Dropout2d", 0.5)]
+    with pytest.raises(S4Error, match="channel or element"):
+        nets.make("tiny(dropout=0.1, dropout_kind='pixel')", 3)
+
+
+def test_deeplabv3_without_low_level_features():
+    net = nets.make("tiny(low_channels=0, decoder_convs=0, aspp_channels=24, aspp_kernel=3, dropout=0.1)", 3).eval()
+    assert net.decoder.fused_channels == net.decoder.embedding_channels == 24
+    assert drops(net) == [("Dropout2d", 0.1)]
+    decoded = net.decode(net.encode(torch.rand(1, 3, 64, 96)))
+    assert decoded.logits.shape == (1, 3, 4, 6), "at the output stride"
+    assert torch.equal(decoded.fused, decoded.embedding)
+    assert [c.kernel_size[0] for c in net.decoder.branch().modules() if isinstance(c, nn.Conv2d)] == [1]
+
+
+@pytest.mark.parametrize(
+    ("freeze", "counts", "learns"), [("False", True, True), ("'affine'", True, False), ("'statistics'", False, True)]
+)
+def test_either_half_of_a_batch_norm_can_be_frozen(freeze, counts, learns):
+    net = nets.make(f"tiny(freeze_bn={freeze}, bn_momentum=0.01)", 3).train()
+    norms = [m for m in net.backbone.modules() if isinstance(m, nn.BatchNorm2d)]
+    assert all((m.training, m.weight.requires_grad, m.momentum) == (counts, learns, 0.01) for m in norms)
+    assert net.decoder.reduce[1].momentum == 0.1
+    with pytest.raises(S4Error, match="'statistics' or 'affine'"):
+        nets.make("tiny(freeze_bn='all')", 3)
+
+
+def test_stem_widths():
+    with torch.device("meta"):
+        wide, narrow = (nets.make(f"resnet50c(weights='none'{w})", 3) for w in ("", ", stem_width=32"))
+    stems = [[m.out_channels for m in net.backbone.stages[0][0] if isinstance(m, nn.Conv2d)] for net in (wide, narrow)]
+    assert stems == [[64, 64, 128], [32, 32, 64]]
+    with pytest.raises(S4Error, match="V1c"):
+        nets.make("resnet50c(weights='none', stem_width=48)", 3)
+
+
+def test_corners_of_the_pyramid():
+    x = torch.rand(1, 32, 7, 9, generator=torch.Generator().manual_seed(0))
+    nets_of = [nets.make(f"tiny(decoder='psp', align_corners={a})", 3).eval() for a in (True, False)]
+    nets_of[1].load_state_dict(nets_of[0].state_dict())
+    assert [net.decoder.align_corners for net in nets_of] == [True, False]
+    one, two = (net.decoder.pool(x) for net in nets_of)
+    assert not torch.equal(one, two)
+
+
 def test_import_is_light():
     import subprocess
 
