@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ...data.task import VOID
@@ -14,7 +13,7 @@ from ...errors import S4Error
 from ...nets import copy_of, ema, evaluating, make, warm
 from ...views import Batch, Stream, ViewPlan, Views, half_area_box, paste, rasterise, weak
 from ..base import Card, Clock, Losses, Method, PseudoLabels
-from ..parts.components import components, regions
+from ..parts.components import regions
 from ..parts.losses import Criterion, ce, ce_map, criterion, pixel_mean
 from ..parts.precision import float32
 from ..parts.processes import over_processes
@@ -57,7 +56,9 @@ def keep_rates(q: Tensor, gamma: float = 1.0) -> Tensor:
 
 def seen_classes(label: Tensor, classes: int, share: float) -> Tensor:
     """(B, C) bool: classes that cover at least `share` of a (B, H, W) label map."""
-    return F.one_hot(label.flatten(1), classes).sum(1) >= share * label[0].numel()
+    pixels = torch.zeros(len(label), classes, device=label.device)  # whole numbers are exact up to 16 million
+    pixels.scatter_add_(1, label.flatten(1), torch.ones((), device=label.device).expand_as(label.flatten(1)))
+    return pixels >= share * label[0].numel()
 
 
 @float32
@@ -72,8 +73,8 @@ def object_mask(label: Tensor, which: Tensor, priority: Tensor, otherwise: Tenso
     """
     height, width = label.shape[-2:]
     mask = label == which[:, None, None]
-    number, found = components(mask).flatten(1), regions(mask)
-    area = torch.zeros_like(priority).scatter_add_(1, number, mask.flatten(1).to(priority.dtype))
+    found = regions(mask)
+    area = torch.zeros_like(priority).scatter_add_(1, found.number, mask.flatten(1).to(priority.dtype))
     large = area > share * height * width
     large[:, 0] = False  # number 0 is the outside
     chosen = priority.masked_fill(~large, -torch.inf).argmax(1, keepdim=True)
