@@ -198,12 +198,17 @@ def parser() -> argparse.ArgumentParser:
     data.add_argument("--labelled", help="check this split, too")
 
     bench = command(
-        "bench", commands.bench, "Measure the kit against plain code, or (price) what a step of each method costs."
+        "bench",
+        commands.bench,
+        "Measure the kit against plain code: its speed, or (parity) what its trainings come to; or (price) what a step "
+        "of each method costs.",
     )
-    parts = ("host", "step", "eval", "u2pl", "all", "price")
+    parts = ("host", "step", "eval", "u2pl", "all", "price", "parity")
     bench.add_argument("what", nargs="?", default="all", choices=parts, help="all: the four before it")
     bench.add_argument("--out", metavar="FILE", help="write the result as JSON, too")
     bench.add_argument("--quick", action="store_true", help="small sizes and few repeats: is everything in order?")
+    bench.add_argument("--seeds", default="0,1,2", metavar="0,1,2", help="parity: of the trainings")
+    bench.add_argument("--runs", default="runs/parity", metavar="DIR", help="parity: keeps finished trainings")
 
     diagnose = command("diagnose", commands.diagnose, "Look at a run's health and say what to do.")
     diagnose.add_argument("run", metavar="RUN")

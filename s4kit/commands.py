@@ -152,10 +152,13 @@ def data(a: argparse.Namespace) -> Any:
 
 def bench(a: argparse.Namespace) -> dict[str, Any]:
     from .report.bench import bench
+    from .report.bench_parity import parity
     from .report.bench_price import price
 
     if a.what == "price":
         return price(a.quick, a.out)
+    if a.what == "parity":
+        return parity(a.quick, a.out, a.runs, _numbers("--seeds", a.seeds))
     result = bench(a.what, quick=a.quick)
     if a.out:
         Path(a.out).write_text(json.dumps(result, indent=1) + "\n")

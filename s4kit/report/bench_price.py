@@ -124,8 +124,8 @@ def price(quick: bool = False, out: str | Path | None = None, methods: Sequence[
     result = {
         "command": "s4kit bench price" + (" --quick" if quick else ""),
         "date": date.today().isoformat(),
-        "commit": _commit(),
-        "machine": _machine(device),
+        "commit": commit(),
+        "machine": machine(device),
         "settings": {"net": net, "crop": crop, "batch": batch, "moments": moments, "passes": passes},
         "reference": REFERENCE,
         "rows": sorted(rows, key=lambda row: (row["time"], row["method"])),
@@ -169,7 +169,7 @@ def _ratio(walk: Walk, reference: Walk, moments: int, passes: int) -> tuple[floa
     return own / base, own
 
 
-def _commit() -> str:
+def commit() -> str:
     """The kit's commit, "+" if its files have changed since; "" where it is no checkout."""
 
     def git(*words: str) -> str:
@@ -183,12 +183,12 @@ def _commit() -> str:
         return ""
 
 
-def _machine(device: str) -> str:
-    name = torch.cuda.get_device_name() if device == "cuda" else f"1 thread of a {_processor()}"
+def machine(device: str) -> str:
+    name = torch.cuda.get_device_name() if device == "cuda" else f"1 thread of a {processor()}"
     return f"{name}, torch {torch.__version__}"
 
 
-def _processor() -> str:
+def processor() -> str:
     """The CPU's name where the system tells it."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()

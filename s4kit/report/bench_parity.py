@@ -1,0 +1,170 @@
+"""`s4kit bench parity`: whole trainings of the kit against a plain loop that shares nothing with it, see `parity/`.
+
+Both sides train the same network from the same first weights on the same images of `scenes` with the same rates, batch
+and number of steps, those of the notebooks on a CPU; views, losses, loop and score are each side's own. The draws of
+the views differ, so the two means over the seeds agree as far as seeds do.
+
+A method holds where the two means differ by at most the spread of the seeds: the pooled standard deviation
+sqrt((s_kit^2 + s_plain^2) / 2), s the standard deviations over the seeds. Where both sides are the same up to chance,
+the difference of two means over n seeds varies by sqrt(2 / n) of that spread: with three seeds one method in five falls
+outside by chance, with six one in twelve, with ten one in forty; a fault stays outside when seeds are added.
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+import sys
+import time
+from collections.abc import Callable, Sequence
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ..data import load
+from ..data.task import Task
+from ..engine import open_run
+from ..engine.checkpoint import write_atomic
+from ..errors import S4Error
+from ..nets import make
+from . import setup, text
+from .bench_price import commit, processor
+from .parity.loop import miou, train
+from .parity.methods import METHODS
+
+MEASURED = Path(__file__).parent / "measured" / "parity.json"
+SIDES = ("kit", "plain")
+NET, FIT, TASK = "efficientnet_lite0", {"steps": 260, "batch": 8}, {}
+SETTINGS = ("steps", "batch", "optimiser", "lr", "head", "weight_decay", "schedule", "warmup")
+QUICK = "tiny", {"steps": 3, "batch": 2}, {"n_train": 12, "n_val": 3, "side": 48, "labelled": 4}
+
+
+def parity(
+    quick: bool = False,
+    out: str | Path | None = None,
+    runs: str | Path = "runs/parity",
+    seeds: Sequence[int] = (0, 1, 2),
+    methods: Sequence[str] = (),
+) -> dict[str, Any]:
+    """Train both sides and print the table.
+
+    A finished training is kept in `runs` and not repeated: start it again after an interruption, or with more seeds.
+
+    Args:
+        quick: a tiny network and three steps: shows that all is in order, not that the sides agree.
+        out: file for the result as JSON.
+        runs: folder of the trainings.
+        seeds: of the trainings, at least two; the split is the same in all.
+        methods: names; none = all that have a plain loop.
+
+    Returns:
+        {"command", "date", "commit", "machine", "settings", "seeds", "rows": [{"method", "kit", "plain": mIoU by seed,
+        "difference", "spread", "holds"}], "ok": all hold, ...}; mIoU in [0, 1], of the last step.
+
+    Raises:
+        S4Error: fewer than two seeds, or `runs` holds trainings with other settings.
+    """
+    if len(set(seeds)) < 2:
+        raise S4Error("The spread of the seeds needs at least two of them: --seeds 0,1,2.")
+    net, fit, task = QUICK if quick else (NET, FIT, TASK)
+    plans = _plans(methods or tuple(METHODS), net, fit, task)
+    loaded = load(**plans[0].task)
+    plans = [setup.settle(plan, loaded) for plan in plans]
+    found: dict[tuple[str, str], list[float]] = {(p.method, side): [] for p in plans for side in SIDES}
+    todo = [(plan, seed, side) for seed in dict.fromkeys(seeds) for plan in plans for side in SIDES]
+    for number, (plan, seed, side) in enumerate(todo, 1):
+        call = {"kit": _train_kit, "plain": _train_plain}[side]
+        score = _kept(Path(runs) / f"{plan.method}-{side}-seed{seed}", plan, loaded, seed, call)
+        print(f"[{number}/{len(todo)}] {plan.method}, {side}, seed {seed}: {text.percent(score)}", file=sys.stderr)
+        found[plan.method, side].append(score)
+    rows = [_judged(p.method, *(found[p.method, side] for side in SIDES)) for p in plans]
+    result = {
+        "command": "s4kit bench parity" + (" --quick" if quick else ""),
+        "date": date.today().isoformat(),
+        "commit": commit(),
+        "machine": f"{processor()}, torch {torch.__version__}",
+        "settings": {"net": net, **{key: plans[0].fit[key] for key in SETTINGS}},
+        "seeds": list(dict.fromkeys(seeds)),
+        "rows": rows,
+        "quick": quick,
+        "ok": quick or all(row["holds"] for row in rows),
+    }
+    if out:
+        Path(out).parent.mkdir(parents=True, exist_ok=True)
+        Path(out).write_text(json.dumps(result, indent=1) + "\n")
+    print(show(result))
+    return result
+
+
+def _plans(methods: Sequence[str], net: str, fit: dict[str, Any], task: dict[str, Any]) -> list[setup.Plan]:
+    """The notebooks' trainings: all methods under the protocol of `supervised`, each with its own hyper-parameters."""
+    for name in methods:
+        if name not in METHODS:
+            raise S4Error(f"There is no plain loop of {name!r}, only of {', '.join(METHODS)}.")
+    once = {"evaluate_every": fit["steps"], "probes": 0, "device": "cpu"}
+    plans = [setup.plan(name, "scenes", task, {"net": net}, fit | once) for name in ("supervised", *methods)]
+    return setup.match(plans)[1:]
+
+
+def _kept(folder: Path, plan: setup.Plan, task: Task, seed: int, call: Callable[..., float]) -> float:
+    """The score of a training, from its folder where it is finished."""
+    file, said = folder / "parity.json", {"options": plan.options, **{key: plan.fit[key] for key in SETTINGS}}
+    if file.is_file():
+        known = json.loads(file.read_text())
+        if known["set_up"] != said:
+            raise S4Error(f"{folder} holds a training with other settings: delete it, or give another --runs folder.")
+        return known["miou"]
+    began = time.perf_counter()
+    score = call(folder, plan, task, seed)
+    folder.mkdir(parents=True, exist_ok=True)
+    content = json.dumps({"set_up": said, "miou": score, "seconds": time.perf_counter() - began})
+    write_atomic(file, lambda opened: opened.write(content.encode()))
+    return score
+
+
+def _train_kit(folder: Path, plan: setup.Plan, task: Task, seed: int) -> float:
+    goes_on = (folder / "config.json").is_file()
+    one = setup.Plan(plan.method, plan.task, plan.options, plan.fit | {"seed": seed})
+    run = setup.train(one, folder, resume=goes_on, progress=False)
+    if run.interrupted:
+        raise KeyboardInterrupt
+    return open_run(folder).last["miou"]
+
+
+def _train_plain(folder: Path, plan: setup.Plan, task: Task, seed: int) -> float:
+    options = {key: value for key, value in plan.options.items() if key != "net"}
+    setup.seed_everything(seed)  # the kit's first weights
+    nets = [make(plan.options["net"], task) for _ in range(METHODS[plan.method].nets)]
+    return miou(train(plan.method, task, nets, plan.fit, seed, **options), task)
+
+
+def _judged(method: str, kit: list[float], plain: list[float]) -> dict[str, Any]:
+    """Means, difference and spread of one method, see above."""
+    difference = statistics.fmean(kit) - statistics.fmean(plain)
+    spread = ((statistics.variance(kit) + statistics.variance(plain)) / 2) ** 0.5
+    holds = abs(difference) <= spread
+    return {"method": method, "kit": kit, "plain": plain, "difference": difference, "spread": spread, "holds": holds}
+
+
+def measured() -> dict[str, Any]:
+    """The result that is stored with the kit."""
+    return json.loads(MEASURED.read_text())
+
+
+def show(result: dict[str, Any]) -> str:
+    """The result for the terminal."""
+    rows = []
+    for row in result["rows"]:
+        sides = [text.spread(statistics.fmean(row[side]), statistics.stdev(row[side])) for side in SIDES]
+        apart, spread = text.difference(row["difference"]), f"{100 * row['spread']:.1f}"
+        rows.append((row["method"], *sides, apart, spread, "yes" if row["holds"] else "NO"))
+    of = result["settings"]
+    head = (
+        f"{result['machine']}; scenes, {of['net']}, {of['steps']} steps, batch {of['batch']}, "
+        f"seeds {', '.join(map(str, result['seeds']))}; val mIoU at the end, mean ± sd"
+    )
+    names = ("method", "kit", "plain loop", "difference", "spread of the seeds", "holds")
+    note = "\nquick: too short to judge by" if result["quick"] else ""
+    return f"{head}\n\n{text.table(names, rows, right='lrrrrl')}{note}"
