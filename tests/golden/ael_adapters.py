@@ -11,6 +11,7 @@ from consistency_adapters import START, views
 from harness import Recording, adapter, grad_of, task_of
 from torch import Tensor
 
+from s4kit.data.task import VOID
 from s4kit.methods.consistency import ael
 from s4kit.methods.consistency.ael import AEL
 from s4kit.methods.parts.components import components
@@ -21,7 +22,7 @@ from s4kit.views.boxes import area_boxes
 @adapter("ael", "confidence_bank")
 def ael_confidence_bank(r: Recording) -> dict[str, Any]:
     q, now, after = r.tensor("bank0"), [], []
-    for logits, label in zip(r.tensor("logits"), r.tensor("label")):
+    for logits, label in zip(r.tensor("logits"), r.label("label")):
         now.append(ael.class_confidence(logits, label))
         q = r.hyper["momentum"] * q + (1 - r.hyper["momentum"]) * now[-1]
         after.append(q)
@@ -32,11 +33,13 @@ def ael_confidence_bank(r: Recording) -> dict[str, Any]:
 def ael_sampling_probs(r: Recording) -> dict[str, Any]:
     q = r.tensor("confidence")
     cut = ael.cut_probabilities(q)
+    seen = r.tensor("bank")[cut.argmax()]
+    seen = seen if seen.any() else torch.ones_like(seen)  # any image where none shows the class
     return {
         "out_copy_paste_probs": ael.paste_probabilities(q, r.tensor("target_classes")),
         "out_cutmix_probs": cut,
         "out_example_class": cut.argmax(),
-        "out_example_candidates": r.tensor("bank")[cut.argmax()].nonzero()[:, 0],
+        "out_example_candidates": seen.nonzero()[:, 0],
     }
 
 
@@ -46,7 +49,7 @@ def ael_consistency(r: Recording) -> dict[str, Any]:
     method = AEL(task_of(t.shape[1]), net="tiny", tau=h["threshold"], gamma=h["gamma"], gamma2=h["gamma2"])
     target = method.pseudo_labels(t, views(torch.zeros(len(t), 3, *t.shape[2:]), torch.ones(t[:, 0].shape)), START)
     answers: dict[str, Any] = {
-        "out_pseudo_label": target.label.where(target.weight > 0, 255),
+        "out_pseudo_label": r.as_recorded(target.label.where(target.weight > 0, VOID)),
         "out_confidence": target.confidence,
         "out_keep_rate": ael.keep_rates(q, h["gamma2"]),
     }

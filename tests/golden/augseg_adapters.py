@@ -10,6 +10,7 @@ from consistency_adapters import START, views
 from harness import Recording, adapter, grad_of, task_of
 from torch import Tensor, nn
 
+from s4kit.data.task import VOID
 from s4kit.methods import Clock, PseudoLabels
 from s4kit.methods.consistency.augseg import AugSeg, confidence_of_images, inject, known
 from s4kit.methods.parts.losses import pixel_ce
@@ -23,8 +24,8 @@ LEVELS = {"autocontrast": 1, "contrast": 1.5, "brightness": 1, "color": 1.5, "sh
 
 
 def pseudo(r: Recording) -> PseudoLabels:
-    """Recorded labels, of which 255 are not valid; weights are for the method to give."""
-    found = known(r.tensor("pseudo_label"))
+    """Recorded labels, of which void ones are not valid; weights are for the method to give."""
+    found = known(r.label("pseudo_label"))
     found.confidence = r.tensor("max_prob")
     return found
 
@@ -56,7 +57,7 @@ def augseg_cutmix_adaptive(r: Recording) -> dict[str, Any]:
         r.tensor("image_u"),
         pseudo(r),
         r.tensor("image_l"),
-        known(r.tensor("label_l")),
+        known(r.label("label_l")),
         r.tensor("trigger") > r.tensor("confidence"),
         r.tensor("perm"),
         small,
@@ -64,7 +65,7 @@ def augseg_cutmix_adaptive(r: Recording) -> dict[str, Any]:
     )
     return {
         "out_image": image,
-        "out_label": target.label.where(target.valid > 0, 255),
+        "out_label": r.as_recorded(target.label.where(target.valid > 0, VOID)),
         "out_max_prob": target.confidence,
     }
 
@@ -84,11 +85,15 @@ def augseg_unsup_loss(r: Recording) -> dict[str, Any]:
 
 @adapter("augseg", "ema")
 def augseg_ema(r: Recording) -> dict[str, Any]:
-    """`AugSeg.after_step` on a network whose state, as one vector, is the recorded one."""
+    """`AugSeg.after_step` on a network whose state, as one vector, is the recorded one.
+
+    The kit's first epoch is the release's first one with unlabelled images; before it the teacher is a copy as well.
+    """
     student, h = nn.ParameterList([r.tensor("teacher0")]), r.hyper
     method, rows, decays = AugSeg(task_of(2), net=lambda **_: student, decay=h["ema_decay"]), [], []
     for i, state in enumerate(r.tensor("students")):
-        clock = Clock(i, h["epochs"] * h["steps_per_epoch"], h["steps_per_epoch"])
+        step = max(0, i - h["steps_per_epoch"] * h["sup_only_epoch"])
+        clock = Clock(step, h["epochs"] * h["steps_per_epoch"], h["steps_per_epoch"])
         method.student[0].data.copy_(state)
         method.after_step(clock)
         decays.append(method.decay_at(clock))
@@ -113,10 +118,12 @@ def augseg_intensity_ops(r: Recording) -> dict[str, Any]:
 
 
 class Toy(SegNet):
-    """The recorded network: conv3x3 - BN - ReLU - conv1x1."""
+    """The recorded network: conv3x3 - BN - ReLU - conv1x1, as wide as the number of its parameters says."""
 
-    def __init__(self, classes: int, inputs: int = 3, width: int = 4) -> None:
+    def __init__(self, classes: int, parameters: int, inputs: int = 3) -> None:
         nn.Module.__init__(self)
+        width, rest = divmod(parameters - classes, 9 * inputs + 3 + classes)
+        assert not rest, f"{parameters} parameters are not those of a network of this kind"
         self.conv, self.bn = nn.Conv2d(inputs, width, 3, padding=1), nn.BatchNorm2d(width)
         self.cls, self.heads, self.aux = nn.Conv2d(width, classes, 1), nn.ModuleDict(), None
 
@@ -138,20 +145,20 @@ class Labelled(AugSeg):
 
 @adapter("augseg", "step")
 def augseg_step(r: Recording) -> dict[str, Any]:
-    h = r.hyper
+    h, flat = r.hyper, r.tensor("params")
     method = Labelled(
         task_of(h["num_classes"]),
-        net=lambda classes, **_: Toy(classes),
+        net=lambda classes, **_: Toy(classes, len(flat), r.inputs["in_image_l"].shape[1]),
         tau=h["threshold"],
         weight=h["loss_weight"],
     ).train()
     method.recording, net = r, method.student
     parameters = [*net.conv.parameters(), *net.bn.parameters(), *net.cls.parameters()]
-    torch.nn.utils.vector_to_parameters(r.tensor("params"), parameters)
-    label, image = r.tensor("label_l"), r.tensor("image_u")
+    torch.nn.utils.vector_to_parameters(flat, parameters)
+    label, image = r.label("label_l"), r.tensor("image_u")
     empty = torch.zeros(image[:, 0].shape, dtype=torch.bool)
     u = views(image, ~empty, strong=[image], masks=[empty, empty])
-    losses = method.losses(Batch(x=views(r.tensor("image_l"), label != 255, label), u=u), START)
+    losses = method.losses(Batch(x=views(r.tensor("image_l"), label != VOID, label), u=u), START)
     losses.total.backward()
     return {
         "out_loss_sup": losses["x"][0],

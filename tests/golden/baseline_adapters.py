@@ -9,6 +9,7 @@ from consistency_adapters import START, views
 from harness import Recorded, Recording, adapter, task_of
 from torch import nn
 
+from s4kit.data.task import VOID
 from s4kit.methods import Clock
 from s4kit.methods.consistency.cutmix import CutMix
 from s4kit.methods.parts.losses import ohem, pixel_ce
@@ -30,7 +31,7 @@ def gct_rampup(r: Recording) -> dict[str, Any]:
 def fst_ohem(r: Recording) -> dict[str, Any]:
     answers = {}
     for i, min_kept in enumerate(r.tensor("min_kept").tolist()):
-        logits, label = r.tensor("pred", grad=True), r.tensor("label")
+        logits, label = r.tensor("pred", grad=True), r.label("label")
         criterion = ohem(r.hyper["thresh"], min_kept)
         loss = criterion(logits, label) + r.hyper["aux_weight"] * criterion(r.tensor("aux"), label)
         loss.backward()
@@ -41,7 +42,7 @@ def fst_ohem(r: Recording) -> dict[str, Any]:
 @adapter("pixelssl_baselines", "supervised_loss")
 def pixelssl_supervised_loss(r: Recording) -> dict[str, Any]:
     """PixelSSL divides by all pixels, void ones included: `over="all"`; the kit's own supervised term is `ce`."""
-    logits, label = r.tensor("logits", grad=True), r.tensor("label").long()[:, 0]
+    logits, label = r.tensor("logits", grad=True), r.label("label")[:, 0]
     loss = pixel_ce(logits, label, over="all")
     loss.backward()
     each = [pixel_ce(z[None], y[None], over="all") for z, y in zip(logits.detach(), label)]
@@ -75,7 +76,7 @@ def pixelssl_cutmix_loss(r: Recording) -> dict[str, Any]:
     z = r.tensor("student_logits", grad=True)
     inside, outside = r.tensor("img").chunk(2)
     q_inside, q_outside = r.tensor("teacher_prob").log().chunk(2)
-    h, blank = r.hyper, torch.full(z[:, 0].shape, 255)
+    h, blank = r.hyper, torch.full(z[:, 0].shape, VOID)
     method = CutMix(
         task_of(z.shape[1]),
         net=lambda **_: Recorded([torch.zeros_like(z), z]),
@@ -108,9 +109,10 @@ def unimatch_schedule(r: Recording) -> dict[str, Any]:
     left = torch.tensor([poly(h["power"])(c) for c in clocks], dtype=torch.float64)
     decays = [warm(h["ema_cap"], c.step) for c in clocks]
     rows = []
-    teacher = WithNorm(r.inputs["in_init_weight"])
+    channels = r.inputs["in_student_running_mean"].shape[1]
+    teacher = WithNorm(r.inputs["in_init_weight"], channels)
     for i, decay in enumerate(decays):
-        student = WithNorm(r.inputs["in_student_weight"][i])
+        student = WithNorm(r.inputs["in_student_weight"][i], channels)
         student.norm.running_mean.copy_(torch.from_numpy(r.inputs["in_student_running_mean"][i]))
         student.norm.num_batches_tracked.fill_(int(r.inputs["in_student_num_batches"][i]))
         ema(teacher, student, decay, buffers="average")
@@ -127,9 +129,9 @@ def unimatch_schedule(r: Recording) -> dict[str, Any]:
 
 
 class WithNorm(nn.Module):
-    """A weight vector and a batch norm of three channels, in float64."""
+    """A weight vector and a batch norm, in float64."""
 
-    def __init__(self, weight: Any) -> None:
+    def __init__(self, weight: Any, channels: int) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.from_numpy(weight).clone())
-        self.norm = nn.BatchNorm1d(3, affine=False).double()
+        self.norm = nn.BatchNorm1d(channels, affine=False).double()

@@ -17,15 +17,17 @@ from s4kit.methods.consistency import cac
 from s4kit.methods.consistency.cac import CAC
 from s4kit.methods.parts.losses import pixel_mean
 from s4kit.views import Views, align, overlapping
-from s4kit.views.geometry import Window, source_of
+from s4kit.views.geometry import Window, placement, source_of
 
 
-def crop_of(boxes: Tensor, flips: Tensor, cells: int, corners: list[tuple[int, int]]) -> Views:
-    """A view of `cells` x `cells` pixels of one image, which starts at the given corners of it."""
-    big = (4 * cells, 4 * cells)
-    where = [source_of(Window(*big, top, left, bool(f)), big, cells) for (top, left), f in zip(corners, flips)]
-    view = views(torch.zeros(len(boxes), 3, cells, cells), torch.ones(len(boxes), cells, cells))
-    view.where = torch.tensor(where)
+def crop_of(flips: Tensor, size: tuple[int, int], corners: list[tuple[int, int]]) -> Views:
+    """A view of `size` = (h, w) pixels of one image, which starts at the given corners of it; h and w may differ."""
+    view, width = views(torch.zeros(len(corners), 3, *size), torch.ones(len(corners), *size)), size[1]
+    rows = [
+        (1.0, float(top), -1.0, left + width - 1.0) if f else (1.0, float(top), 1.0, float(left))
+        for (top, left), f in zip(corners, flips)
+    ]
+    view.where = torch.tensor(rows)
     return view
 
 
@@ -60,19 +62,19 @@ def steps(r: Recording) -> dict[str, Any]:
     )
     method.student = net = Plain(r)
     box1, box2, flip = r.tensor("box1"), r.tensor("box2"), r.tensor("flip")
-    cells = r.inputs["in_features"].shape[-1] // (2 if h["downsample"] else 1)
-    # crop 1 starts at (9, 9) of an image; crop 2 so that the recorded boxes are the same cells
-    middle = [(cells + 3, cells + 3)] * len(box1)
+    size = tuple(side // (2 if h["downsample"] else 1) for side in r.inputs["in_features"].shape[-2:])
+    # crop 1 starts in the middle of an image; crop 2 so that the recorded boxes are the same cells
+    middle = [size] * len(box1)
     other = [(m + int(a[0] - b[0]), n + int(a[1] - b[1])) for (m, n), a, b in zip(middle, box1, box2)]
-    pair = crop_of(box1, flip[:, 0], cells, middle), crop_of(box2, flip[:, 1], cells, other)
+    pair = crop_of(flip[:, 0], size, middle), crop_of(flip[:, 1], size, other)
+    for view, box in zip(pair, (box1, box2)):
+        view.valid = inside(box, view)  # the recorded boxes end where the image does
     l_1, l_2, sizes = [], [], []
     for number, given in enumerate(r.tensor("features")):
         leaf, draws = given.clone().requires_grad_(), list(selected[number])
         f = [F.avg_pool2d(k, 2) if h["downsample"] else k for k in (leaf[:, 0], leaf[:, 1])]
         with patch.object(cac, "draw_positions", lambda *_: draws.pop(0)):  # noqa: B023
             terms = method.contrast(f, pair)
-        for (_, kept), box, view in zip(terms, (box1, box2), pair):
-            assert torch.equal(kept, kept * inside(box, view))
         one, two = (pixel_mean(loss, kept, torch.ones_like(kept), over="weight") for loss, kept in terms)
         net.zero_grad()
         (method.weight * (one + two)).backward()
@@ -94,7 +96,7 @@ def steps(r: Recording) -> dict[str, Any]:
 
 
 def inside(box: Tensor, view: Views) -> Tensor:
-    """(B, h, w) 1 in the recorded box, which is meant for the crop before its flip."""
+    """(B, h, w) 1 in the recorded box of what both crops show, which is meant for the crop before its flip."""
     mask = torch.zeros(view.valid.shape)
     for part, (top, left, bottom, right), a in zip(mask, box, view.where):
         part[top:bottom, left:right] = 1
@@ -122,7 +124,7 @@ class Draws:
 
 @adapter("cac", "overlap")
 def cac_overlap(r: Recording) -> dict[str, Any]:
-    """Corners from the recorded draws, and the boxes as cells of stride 8 that both crops show."""
+    """Corners from the recorded draws, and the boxes of what both crops show of the image."""
     h, rows = r.hyper, []
     crop, stride = h["crop"], h["stride"]
     geometry = overlapping(stride=stride, iou=tuple(h["iou_bound"]), flip=0.0)
@@ -133,11 +135,14 @@ def cac_overlap(r: Recording) -> dict[str, Any]:
         for window in (first, second):
             view = views(torch.zeros(1, 3, crop, crop), torch.ones(1, crop, crop))
             view.where = torch.tensor([source_of(window, (height, width), crop)])
+            _, _, bottom, right = placement(window, crop)  # where the image ends; whole cells count
+            view.valid[:, bottom if bottom == crop else bottom // stride * stride :] = 0
+            view.valid[..., right if right == crop else right // stride * stride :] = 0
             pair.append(view)
-        cells = torch.zeros(1, crop // stride, crop // stride)
         found = []
         for here, there in (pair, pair[::-1]):
-            ys, xs = align(cells, there, here)[1][0].nonzero().T
-            found += [ys.min() * stride, xs.min() * stride, (ys.max() + 1) * stride, (xs.max() + 1) * stride]
+            seen, shown = align(there.valid, there, here)
+            ys, xs = ((seen * shown * here.valid)[0] > 0).nonzero().T
+            found += [ys.min(), xs.min(), ys.max() + 1, xs.max() + 1]
         rows.append([first.top, first.left, second.top, second.left, *map(int, found)])
     return {"out_geometry": np.array(rows)}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from types import SimpleNamespace
 from typing import Any
 from unittest.mock import patch
@@ -12,6 +13,7 @@ from consistency_adapters import START, views
 from harness import Recording, adapter, grad_of
 from torch import Tensor, nn
 
+from s4kit.data.task import VOID
 from s4kit.methods import Clock
 from s4kit.methods.consistency.cct import CCT, spread
 from s4kit.methods.parts import adversary
@@ -49,7 +51,7 @@ def cct_abce(r: Recording) -> dict[str, Any]:
     h, z = r.hyper, r.tensor("logits", grad=True)
     step = h["epoch"] * h["iters_per_epoch"] + h["iter"]
     threshold = method_of(z.shape[1]).threshold(Clock(step, h["epochs"] * h["iters_per_epoch"]))
-    loss = ohem(threshold, per_image=h["min_kept"])(z, r.tensor("label"))
+    loss = ohem(threshold, per_image=h["min_kept"])(z, r.label("label"))
     loss.backward()
     return {"out_loss": loss, "out_grad_logits": grad_of(z), "out_threshold": threshold}
 
@@ -88,7 +90,8 @@ def decoder_of(weight: Tensor, *pairs: Tensor) -> ShuffleDecoder:
 
 @adapter("cct", "main_decoder")
 def cct_main_decoder(r: Recording) -> dict[str, Any]:
-    names = ["upsample_0_weight"] + [f"upsample_{i}_conv_{k}" for i in (1, 2) for k in ("weight", "bias")]
+    doublings = range(1, int(math.log2(r.hyper["upscale"])) + 1)
+    names = ["upsample_0_weight"] + [f"upsample_{i}_conv_{k}" for i in doublings for k in ("weight", "bias")]
     f = r.tensor("feature", grad=True)
     logits = decoder_of(*(r.tensor(n) for n in names))(f)
     (logits * r.tensor("grad_output")).sum().backward()
@@ -139,7 +142,8 @@ def released_noise(predict: Any, x: Tensor, direction: Tensor, xi: float, radius
 @adapter("cct", "vat")
 def cct_vat(r: Recording) -> dict[str, Any]:
     h, f, u = r.hyper, *(torch.from_numpy(r.inputs[f"in_{k}"]) for k in ("feature", "uniform"))
-    names = ("0_weight", "1_conv_weight", "1_conv_bias")
+    doublings = range(1, int(math.log2(h["upscale"])) + 1)
+    names = ["0_weight"] + [f"{i}_conv_{k}" for i in doublings for k in ("weight", "bias")]
     decoder = decoder_of(*(torch.from_numpy(r.inputs[f"in_{n}"]) for n in names))
     noise = adversarial_noise(decoder, f, u - 0.5, h["xi"], h["eps"])
     released = released_noise(decoder, f, u - 0.5, 1e-6, h["eps"])
@@ -153,17 +157,18 @@ def cct_vat(r: Recording) -> dict[str, Any]:
 
 
 class Toy(SegNet):
-    """A 1x1 convolution and the kit's shuffle decoders, which double it.
+    """A 1x1 convolution and the kit's shuffle decoders, which enlarge it.
 
-    The recorded consistency lives at the decoders' size; the kit's at the image's. So unlabelled images come doubled,
-    and every other pixel of them is read.
+    The recorded consistency lives at the decoders' size; the kit's at the image's. So unlabelled images come as large
+    as that, and one pixel of each cell of them is read.
     """
 
     def __init__(self, r: Recording, read: Any) -> None:
         nn.Module.__init__(self)
         self.conv, self.heads, self.classes = nn.Conv2d(3, r.hyper["cin"], 1), nn.ModuleDict(), r.hyper["num_classes"]
         self.conv.weight.data, self.conv.bias.data = r.tensor("enc_w"), r.tensor("enc_b")
-        self.decoder, self.side = nn.Module(), r.inputs["in_x_l"].shape[-1]
+        self.decoder, self.size, up = nn.Module(), r.inputs["in_x_l"].shape[-2:], r.hyper["upscale"]
+        self.every = (..., slice(None, None, up), slice(None, None, up))
         self.decoder.classifier = read(r.tensor("main_params"))
         first, second = r.tensor("aux_params").chunk(2)
         self.decoder.align_corners = True
@@ -171,7 +176,7 @@ class Toy(SegNet):
         self.decoder.branch = lambda: self.branches.pop(0)
 
     def encode(self, image: Tensor, start: Features | None = None) -> Features:
-        return Features((self.conv(image if image.shape[-1] == self.side else image[:, :, ::2, ::2]),) * 2)
+        return Features((self.conv(image if image.shape[-2:] == self.size else image[self.every]),) * 2)
 
     def fuse(self, features: Features) -> Any:
         return SimpleNamespace(map=features.high)
@@ -184,18 +189,20 @@ class Toy(SegNet):
 def cct_step(r: Recording) -> dict[str, Any]:
     h = r.hyper
     cin, classes = h["cin"], h["num_classes"]
-    sizes = (cin * classes, 4 * classes * classes, 4 * classes)
+    doublings = int(math.log2(h["upscale"]))
 
     def read(flat: Tensor) -> ShuffleDecoder:
-        w0, w1, b1 = flat.split(sizes)
-        return decoder_of(w0.view(classes, cin, 1, 1), w1.view(4 * classes, classes, 1, 1), b1)
+        decoder = ShuffleDecoder(cin, classes, doublings)
+        nn.utils.vector_to_parameters(flat, decoder.parameters())
+        return decoder
 
     method = method_of(classes, lambda **_: Toy(r, read), counts={"context": 1, "objects": 1}, weight=h["final_w"])
-    method.ramp_up = h["rampup_ends_epochs"] / 100
-    clock = Clock(h["epoch"] * h["iters_per_epoch"] + h["iter"], 100 * h["iters_per_epoch"])
-    label, image = r.tensor("y_l"), r.tensor("x_ul")
-    doubled = F.interpolate(image, scale_factor=2, mode="nearest")
-    x, u = views(r.tensor("x_l"), label != 255, label), views(doubled, torch.ones(doubled[:, 0].shape))
+    epochs = 10 * h["rampup_ends_epochs"] + h["epoch"]  # how long the training is the file does not say
+    method.ramp_up = h["rampup_ends_epochs"] / epochs
+    clock = Clock(h["epoch"] * h["iters_per_epoch"] + h["iter"], epochs * h["iters_per_epoch"])
+    label, image = r.label("y_l"), r.tensor("x_ul")
+    large = F.interpolate(image, scale_factor=h["upscale"], mode="nearest")
+    x, u = views(r.tensor("x_l"), label != VOID, label), views(large, torch.ones(large[:, 0].shape))
     losses = method.losses(Batch(x=x, u=u), clock)
     losses.total.backward()
     net = method.student

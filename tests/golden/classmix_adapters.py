@@ -10,6 +10,7 @@ from consistency_adapters import START, views
 from harness import Recorded, Recording, adapter, grad_of, task_of
 from torch import Tensor
 
+from s4kit.data.task import VOID
 from s4kit.methods import Clock, Losses
 from s4kit.methods.consistency import classmix
 from s4kit.methods.consistency.classmix import ClassMix
@@ -21,11 +22,11 @@ from s4kit.views import Batch, paste, rasterise
 @adapter("classmix", "mask")
 def classmix_mask(r: Recording) -> dict[str, Any]:
     """Recorded are the places of the chosen classes in the list of those present; they get the smallest draws."""
-    label, classes = r.tensor("pred"), r.hyper["num_classes"]
+    label, classes = r.label("pred"), r.hyper["num_classes"]
     uniform = torch.full((len(label), classes), 0.9)
     for row, found, chosen in zip(uniform, label, r.tensor("choice")):
         present = found.unique()
-        row[present[present != r.hyper["ignore_label"]][chosen[chosen >= 0]]] = 0.1
+        row[present[present != VOID][chosen[chosen >= 0]]] = 0.1
     mask = class_mask(label, uniform)
     chosen = [part[m].unique() for part, m in zip(label, mask)]
     return {"out_mask": mask, "out_num_chosen": torch.tensor([len(c) for c in chosen])}
@@ -33,13 +34,13 @@ def classmix_mask(r: Recording) -> dict[str, Any]:
 
 def step(image: Tensor, t: Tensor, z: Tensor, mask: Tensor, clock: Clock, **options: Any) -> tuple[ClassMix, Losses]:
     """A step with recorded masks and answers; the labelled images are all void."""
-    void = torch.full(mask.shape, 255)
+    void = torch.full(mask.shape, VOID)
     answers = [torch.zeros_like(z), z]
     method = ClassMix(task_of(t.shape[1]), net=lambda **_: Recorded(answers), colour=False, **options)
     method.teacher = Recorded([t])
     u = views(image, torch.ones(mask.shape))
     with patch.object(classmix, "draw_class_mask", lambda *_: mask == 1):
-        return method, method.losses(Batch(x=views(image, void != 255, void), u=u), clock)
+        return method, method.losses(Batch(x=views(image, void != VOID, void), u=u), clock)
 
 
 @adapter("classmix", "mix")
@@ -56,7 +57,7 @@ def classmix_mix(r: Recording) -> dict[str, Any]:
 @adapter("classmix", "unsup")
 def classmix_unsup(r: Recording) -> dict[str, Any]:
     h, mask, t = r.hyper, r.tensor("mask"), r.tensor("teacher_logits")
-    clock, answers = Clock(h["iteration"], 40_000), {}
+    clock, answers = Clock(h["iteration"], 40_000), {}  # 10,000 steps of ramp are a quarter
     image = torch.zeros(len(t), 3, *t.shape[2:])
     cases = {"uniform": "share", "pixel": "pixel", "sigmoid": "ramp", "none": "none", "mse": "share"}
     for name, ours in cases.items():
@@ -74,7 +75,7 @@ def classmix_unsup(r: Recording) -> dict[str, Any]:
 @adapter("classmix", "sup")
 def classmix_sup(r: Recording) -> dict[str, Any]:
     z = r.tensor("logits", grad=True)
-    loss = ce(z, r.tensor("label"))
+    loss = ce(z, r.label("label"))
     loss.backward()
     return {"out_loss": loss, "out_grad_logits": grad_of(z)}
 
@@ -86,7 +87,7 @@ def classmix_ema(r: Recording) -> dict[str, Any]:
     rows = []
     for i, state in enumerate(r.tensor("students"), r.hyper["first_iteration"]):
         method.student[0].data.copy_(state)
-        method.after_step(Clock(i, 1000))
+        method.after_step(Clock(i, i + 1))
         rows.append(method.teacher[0].detach().clone())
     return {"out_teachers": torch.stack(rows)}
 

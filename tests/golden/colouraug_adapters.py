@@ -10,6 +10,7 @@ from consistency_adapters import START, views
 from harness import Recorded, Recording, adapter, grad_of, task_of
 from torch import Tensor, nn
 
+from s4kit.data.task import VOID
 from s4kit.methods import Losses
 from s4kit.methods.consistency import colouraug
 from s4kit.methods.consistency.colouraug import ColourAug
@@ -18,7 +19,7 @@ from s4kit.views import Batch, Views, warp
 
 
 def step(r: Recording, teacher: list[Tensor], z: Tensor, **streams: Views) -> tuple[ColourAug, Losses]:
-    h, void = r.hyper, torch.full(z[:, 0].shape, 255)
+    h, void = r.hyper, torch.full(z[:, 0].shape, VOID)
     method = ColourAug(
         task_of(z.shape[1]),
         net=lambda **_: Recorded([torch.zeros_like(z), z]),
@@ -27,13 +28,21 @@ def step(r: Recording, teacher: list[Tensor], z: Tensor, **streams: Views) -> tu
         weight=h["cons_weight"],
     )
     method.teacher = Recorded(teacher)
-    x = views(streams["u"].weak, void != 255, void)
+    x = views(streams["u"].weak, void != VOID, void)
     losses = method.losses(Batch(x=x, **streams), START)
     losses.total.backward()
     return method, losses
 
 
-@adapter("colouraug", "ict_consistency")
+def other_distance(r: Recording) -> dict[str, str]:
+    """The method has the squared error of its configurations; of the release's other distances it has none."""
+    if r.hyper["cons_loss_fn"] == "var" and r.hyper.get("align_corners", True):
+        return {}
+    why = f"no published configuration has {r.hyper['cons_loss_fn']} or warps without align_corners"
+    return dict.fromkeys(("out_loss", "out_grad_student_logits"), why)
+
+
+@adapter("colouraug", "ict_consistency", skip=other_distance)
 def colouraug_ict(r: Recording) -> dict[str, Any]:
     z = r.tensor("student_logits", grad=True)
     u, v = (
@@ -53,7 +62,7 @@ def colouraug_ict(r: Recording) -> dict[str, Any]:
     }
 
 
-@adapter("colouraug", "aug_consistency")
+@adapter("colouraug", "aug_consistency", skip=other_distance)
 def colouraug_aug(r: Recording) -> dict[str, Any]:
     """The student's crop is another one there, with padding of its own; here it is the teacher's, moved."""
     z, theta, own = r.tensor("student_logits", grad=True), r.tensor("theta"), r.tensor("valid_student")[:, 0]
@@ -79,7 +88,11 @@ def colouraug_aug(r: Recording) -> dict[str, Any]:
 def colouraug_vat(r: Recording) -> dict[str, Any]:
     """`ColourAug.noise` with the recorded direction and step; the fixed radius is an option of the release alone."""
     w0, b0, w1, b1 = (r.tensor(k).double() for k in ("w0", "b0", "w1", "b1"))
-    net = nn.Sequential(nn.Conv2d(3, len(b0), 3, padding=1), nn.Tanh(), nn.Conv2d(len(b0), len(b1), 1)).double()
+    net = nn.Sequential(
+        nn.Conv2d(w0.shape[1], len(b0), w0.shape[2:], padding=w0.shape[2] // 2),
+        nn.Tanh(),
+        nn.Conv2d(len(b0), len(b1), 1),
+    ).double()
     with torch.no_grad():
         for own, given in zip(net.parameters(), (w0, b0, w1, b1), strict=True):
             own.copy_(given)
@@ -93,7 +106,7 @@ def colouraug_vat(r: Recording) -> dict[str, Any]:
 
     with patch.object(colouraug, "adversarial_noise", fed):
         adaptive = method.noise(seen, net(weak).detach())
-    far = r.hyper["vat_radius"] * (3 * height * width) ** 0.5
+    far = r.hyper["vat_radius"] * (seen.shape[1] * height * width) ** 0.5
     return {
         "out_perturbation_adaptive": adaptive,
         "out_perturbation_fixed": fed(net, seen, noise, None, far, net(weak).detach()),

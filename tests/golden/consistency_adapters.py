@@ -8,6 +8,7 @@ import torch
 from harness import Recorded, Recording, adapter, grad_of, task_of
 from torch import Tensor
 
+from s4kit.data.task import VOID
 from s4kit.methods import Clock, Losses, Method, PseudoLabels
 from s4kit.methods.consistency.cutmix import CutMix
 from s4kit.methods.consistency.fixmatch import FixMatch
@@ -29,12 +30,12 @@ DISTANCE_OF = {
 def views(image: Tensor, valid: Tensor, label: Tensor | None = None, strong: Any = (), masks: Any = ()) -> Views:
     """Views with what a step reads; `valid` (B, H, W)."""
     rows = torch.arange(len(image))
-    label = torch.full(valid.shape, 255) if label is None else label
+    label = torch.full(valid.shape, VOID) if label is None else label
     return Views(image, list(strong), list(masks), valid.float(), label, rows, rows < 0)
 
 
 def criterion_of(hyper: dict[str, Any]) -> Any:
-    spec = hyper["labelled_criterion"]
+    spec = hyper.get("labelled_criterion", "cross entropy")
     return ohem(spec["thresh"], spec["min_kept"]) if isinstance(spec, dict) else ce
 
 
@@ -44,13 +45,13 @@ def weak_to_strong_batch(r: Recording, suffixes: tuple[str, ...]) -> Batch:
     def image(key: str) -> Tensor:
         return r.tensor(key) if f"in_{key}" in r.inputs else torch.zeros_like(r.tensor(f"img_u_s{suffixes[0]}"))
 
-    label = r.tensor("mask_x")
+    label, ignored, ignored_mix = (r.label(k) for k in ("mask_x", "ignore_mask", "ignore_mask_mix"))
     boxes = [r.tensor(f"cutmix_box{s}") == 1 for s in suffixes]
     strong, strong_mix = ([image(f"img_u_s{s}{mix}") for s in suffixes] for mix in ("", "_mix"))
     return Batch(
-        x=views(torch.zeros(len(label), 3, *label.shape[1:]), label != 255, label),
-        u=views(image("img_u_w"), r.tensor("ignore_mask") != 255, strong=strong, masks=boxes),
-        v=views(image("img_u_w_mix"), r.tensor("ignore_mask_mix") != 255, strong=strong_mix),
+        x=views(torch.zeros(len(label), 3, *label.shape[1:]), label != VOID, label),
+        u=views(image("img_u_w"), ignored != VOID, strong=strong, masks=boxes),
+        v=views(image("img_u_w_mix"), ignored_mix != VOID, strong=strong_mix),
     )
 
 
@@ -82,7 +83,7 @@ def fixmatch_step(r: Recording) -> dict[str, Any]:
         "out_img_u_s_mixed": method.student.images[2],
         "out_target": target.label,
         "out_conf": target.confidence,
-        "out_ignore": 255 * (1 - target.valid),
+        "out_ignore": r.ignore * (1 - target.valid),
         "out_grad_logits_x": grad_of(z_x),
         "out_grad_logits_u_w": grad_of(z_w),
         "out_grad_logits_u_s": grad_of(z_s),
@@ -112,7 +113,7 @@ def unimatch_step(r: Recording) -> dict[str, Any]:
         "out_target1": first.label,
         "out_target2": second.label,
         "out_conf1": first.confidence,
-        "out_ignore2": 255 * (1 - second.valid),
+        "out_ignore2": r.ignore * (1 - second.valid),
         **{f"out_grad_logits_{k}": grad_of(z) for k, z in zip(keys, leaves)},
     }
 
@@ -127,7 +128,7 @@ def unimatch_ohem(r: Recording) -> dict[str, Any]:
     losses, grads = [], []
     for thresh, min_kept in r.hyper["cases_thresh_minkept"]:
         logits = r.tensor("logits", grad=True)
-        loss = ohem(thresh, int(min_kept))(logits, r.tensor("mask"))
+        loss = ohem(thresh, int(min_kept))(logits, r.label("mask"))
         loss.backward()
         losses.append(loss.detach())
         grads.append(logits.grad)
@@ -140,7 +141,7 @@ def cutmix_consistency(r: Recording) -> dict[str, Any]:
     answers: dict[str, Any] = {}
     for ours, per_pixel, name in variants():
         z_m = r.tensor("student_logits", grad=True)
-        label = torch.full(z_m[:, 0].shape, 255)
+        label = torch.full(z_m[:, 0].shape, VOID)
         method = cutmix_of(r, ours, per_pixel, [torch.zeros_like(z_m), z_m])
         method.teacher = Recorded([r.tensor("teacher_logits1"), r.tensor("teacher_logits0")])  # v first, then u
         u = views(r.tensor("image0_student"), r.tensor("valid0")[:, 0], masks=[r.tensor("mask")[:, 0] == 1])
@@ -205,6 +206,6 @@ def cutmix_ema(r: Recording) -> dict[str, Any]:
     rows = [method.teacher[0].detach().clone()]
     for i, state in enumerate(r.tensor("students")):
         method.student[0].data.copy_(state)
-        method.after_step(Clock(i, r.hyper["steps"]))
+        method.after_step(Clock(i, len(r.inputs["in_students"])))
         rows.append(method.teacher[0].detach().clone())
     return {"out_teachers": torch.stack(rows)}

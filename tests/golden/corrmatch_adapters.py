@@ -11,6 +11,7 @@ from consistency_adapters import START, views
 from harness import Recorded, Recording, adapter, grad_of, relative_error, task_of
 from torch import Tensor, nn
 
+from s4kit.data.task import VOID
 from s4kit.methods import PseudoLabels
 from s4kit.methods.consistency.corrmatch import CorrMatch
 from s4kit.methods.parts import correlation
@@ -67,10 +68,10 @@ def corrmatch_step(r: Recording) -> dict[str, Any]:
     keys = ("x", "u_w", "u_w_fp", "u_s", "x_corr", "u_w_corr", "u_s_corr")
     leaves = {k: r.tensor(f"logits_{k}", grad=True) for k in keys}
     z_x, z_w, z_fp, z_s, c_x, c_w, c_s = leaves.values()
-    label, m = r.tensor("mask_x"), r.tensor("cutmix_box") == 1
+    label, m = r.label("mask_x"), r.tensor("cutmix_box") == 1
     blank = torch.zeros(len(m), 3, *m.shape[1:])
-    u = views(blank, r.tensor("ignore_mask") != 255, strong=[blank], masks=[m])
-    v = views(blank, r.tensor("ignore_mask_mix") != 255, strong=[blank])
+    u = views(blank, r.label("ignore_mask") != VOID, strong=[blank], masks=[m])
+    v = views(blank, r.label("ignore_mask_mix") != VOID, strong=[blank])
     method = released(
         r,
         [r.tensor("logits_u_w_mix"), torch.cat([z_x, z_w, z_x.detach(), z_fp]), z_s],
@@ -81,7 +82,7 @@ def corrmatch_step(r: Recording) -> dict[str, Any]:
         logits_w=z_w.detach(),
     )
     losses = method.losses(
-        Batch(x=views(torch.zeros(len(label), 3, *m.shape[1:]), label != 255, label), u=u, v=v), START
+        Batch(x=views(torch.zeros(len(label), 3, *m.shape[1:]), label != VOID, label), u=u, v=v), START
     )
     losses.total.backward()
     target = losses.seen["target"]
@@ -110,8 +111,8 @@ def corrmatch_step(r: Recording) -> dict[str, Any]:
 def corrmatch_threshold(r: Recording) -> dict[str, Any]:
     """A step without a valid pixel is recorded as -1 and leaves the threshold alone."""
     logits, thresholds, means = r.tensor("logits"), [], []
-    for z, ignore in zip(logits, r.tensor("ignore_mask")):
-        valid = (ignore != 255).float()
+    for z, ignore in zip(logits, r.label("ignore_mask")):
+        valid = (ignore != VOID).float()
         method = released(r, [], logits.shape[2], pasted_valid=valid)
         method.tau.fill_(thresholds[-1] if thresholds else r.hyper["thresh_init"])
         method.observe(z, valid)

@@ -7,17 +7,18 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from consistency_adapters import START, views
 from harness import Recorded, Recording, adapter, grad_of, task_of
-from torch import Tensor
+from torch import Tensor, nn
 
+from s4kit.data.task import VOID
 from s4kit.engine.evaluate import sliding
 from s4kit.methods import Clock, Losses
 from s4kit.methods.cotraining.cps import CPS
 from s4kit.methods.parts.losses import ce, ohem
 from s4kit.methods.parts.schedules import poly
-from s4kit.views import Batch, rasterise
-from s4kit.views.boxes import area_boxes
+from s4kit.views import Batch
 
 
 def method_of(r: Recording, answers: tuple[list[Tensor], list[Tensor]], cutmix: bool) -> CPS:
@@ -43,7 +44,7 @@ def common_answers(losses: Losses, names: str) -> dict[str, Any]:
 def plain_loss(r: Recording) -> dict[str, Any]:
     leaves = {f"{part}_{k}": r.tensor(f"{part}_{k}", grad=True) for k in "lr" for part in ("sup", "unsup")}
     method = method_of(r, tuple([leaves[f"sup_{k}"], leaves[f"unsup_{k}"]] for k in "lr"), cutmix=False)
-    label = r.tensor("gts")
+    label = r.label("gts")
     blank, known = torch.zeros(len(label), 3, *label.shape[1:]), torch.ones(label.shape)
     losses = method.losses(Batch(x=views(blank, known, label), u=views(blank, known)), START)
     return common_answers(losses, "lr") | {f"out_grad_{k}": grad_of(leaf) for k, leaf in leaves.items()}
@@ -55,8 +56,8 @@ def cutmix_loss(r: Recording) -> dict[str, Any]:
         [r.tensor(f"logit_u0_{k}"), r.tensor(f"logit_u1_{k}"), leaves[f"mix_{k}"], leaves[f"sup_{k}"]] for k in "12"
     )
     method = method_of(r, tuple(answers), cutmix=True)
-    label, m = r.tensor("gts"), r.tensor("mask")[:, 0] == 1
-    x = views(torch.zeros(len(label), 3, *label.shape[1:]), label != 255, label)
+    label, m = r.label("gts"), r.tensor("mask")[:, 0] == 1
+    x = views(torch.zeros(len(label), 3, *label.shape[1:]), label != VOID, label)
     u, v = (views(r.tensor(k), torch.ones(m.shape), masks=[m]) for k in ("img_u0", "img_u1"))
     losses = method.losses(Batch(x=x, u=u, v=v), START)
     assert method.net1.modes == [1, 1, 1, 1], "every forward is in train mode"
@@ -78,17 +79,10 @@ def cps_ohem(r: Recording) -> dict[str, Any]:
     answers = {}
     for case, given in r.hyper["cases"].items():
         logits = r.tensor("logits", grad=True)
-        loss = ohem(given["thresh"], given["min_kept"])(logits, r.tensor("gts"))
+        loss = ohem(given["thresh"], given["min_kept"])(logits, r.label("gts"))
         loss.backward()
         answers |= {f"out_loss_{case}": loss, f"out_grad_{case}": logits.grad}
     return answers
-
-
-@adapter("cps", "boxmask")
-def cps_boxmask(r: Recording) -> dict[str, Any]:
-    size = tuple(r.hyper["mask_shape"])
-    boxes = area_boxes(r.inputs["in_u0"], r.inputs["in_u1"], r.inputs["in_u2"], size, tuple(r.hyper["prop_range"]))
-    return {"out_mask": rasterise(torch.from_numpy(boxes), size)[:, None]}
 
 
 @adapter(
@@ -104,16 +98,30 @@ def cps_lr_schedule(r: Recording) -> dict[str, Any]:
     return {"out_lr": np.array([h["base_lr"] * factor(Clock(t, h["total_iters"])) for t in steps])}
 
 
-@adapter("cps", "sliding_eval")
+def other_evaluation(r: Recording) -> dict[str, str]:
+    """The release resizes images of whole levels with OpenCV, whose rounding is another than the kit's."""
+    if list(r.hyper["scales"]) == [1]:
+        return {}
+    return dict.fromkeys(("out_scores", "out_pred"), "images resized to other scales are rounded as OpenCV does")
+
+
+class Normalised(nn.Module):
+    """One convolution behind a normalisation whose mean colour the padding has."""
+
+    def __init__(self, mean: Tensor, std: Tensor, weight: Tensor) -> None:
+        super().__init__()
+        self.mean, self.std, self.weight = mean, std, weight
+
+    def forward(self, image: Tensor) -> Tensor:
+        return F.conv2d((image - self.mean) / self.std, self.weight, padding=self.weight.shape[-1] // 2)
+
+
+@adapter("cps", "sliding_eval", skip=other_evaluation)
 def cps_sliding_eval(r: Recording) -> dict[str, Any]:
     h = r.hyper
-    mean, std = (torch.tensor(h[k]).view(1, 3, 1, 1) for k in ("mean", "std"))
-    weight = r.tensor("conv_weight")
-
-    def net(image: Tensor) -> Tensor:
-        return torch.nn.functional.conv2d((image - mean) / std, weight, padding=1)
-
+    net = Normalised(*(torch.tensor(h[k]).view(1, 3, 1, 1) for k in ("mean", "std")), r.tensor("conv_weight"))
     image = r.tensor("image").permute(2, 0, 1)[None] / 255
     stride = float(Fraction(h["stride_rate"]))
-    scores = sliding(net, image, h["crop"], stride, border="shift", combine="logits")[0].permute(1, 2, 0)
+    scores = sliding(net, image, h["crop"], stride, border="shift", combine="logits", flip=h["flip"], pad="fitting")
+    scores = scores[0].permute(1, 2, 0)
     return {"out_scores": scores, "out_pred": scores.argmax(-1)}

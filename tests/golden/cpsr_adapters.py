@@ -6,12 +6,13 @@ from typing import Any
 
 from harness import Recording, adapter, grad_of
 
+from s4kit.data.task import VOID
 from s4kit.methods.consistency.cpsr import reshape
 
 
 @adapter("cpsr", "losses")
 def cpsr_losses(r: Recording) -> dict[str, Any]:
-    p, valid, h = r.tensor("prob_weak"), (r.tensor("ignore") != 255).float(), r.hyper
+    p, valid, h = r.tensor("prob_weak"), (r.label("ignore") != VOID).float(), r.hyper
     answers: dict[str, Any] = {}
     for term, name in (("ckr", "shrink"), ("tps", "npl")):
         z = r.tensor("logits_student", grad=True)

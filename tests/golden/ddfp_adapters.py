@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from harness import Recording, adapter, grad_of
 
+from s4kit.data.task import VOID
 from s4kit.methods.parts.density import component_log_prob, density_descent, log_prob, nll
 from s4kit.nets.flow import MixtureFlow
 
@@ -55,10 +56,10 @@ def ddfp_flow(r: Recording) -> dict[str, Any]:
 @adapter("ddfp", "attack")
 def ddfp_attack(r: Recording) -> dict[str, Any]:
     flow, weight, bias = recorded_flow(r), r.tensor("conv_weight"), r.tensor("conv_bias")
-    kept = r.tensor("label") != 255
+    kept = r.label("label") != VOID
 
     def embed(f: torch.Tensor) -> torch.Tensor:
-        return F.conv2d(f, weight, bias, padding=1).tanh()
+        return F.conv2d(f, weight, bias, padding=weight.shape[-1] // 2).tanh()
 
     noise = density_descent(embed, flow, flow.means, r.tensor("features"), kept, r.hyper["eps"])
     return {"out_noise": noise}

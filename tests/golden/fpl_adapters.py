@@ -8,12 +8,13 @@ import numpy as np
 import torch
 from consistency_adapters import START, views
 from harness import Recorded, Recording, adapter, grad_of, task_of
-from view_adapters import Estimate, within_four_errors
+from view_adapters import Estimate, across_the_border, inverting_boxes, within_four_errors
 
+from s4kit.data.task import VOID
 from s4kit.methods.consistency.fpl import FPL
 from s4kit.methods.parts.fuzzy import amount, clarity, set_loss, with_value_of
 from s4kit.methods.parts.losses import ce_map, pixel_mean
-from s4kit.views import Batch, rasterise, three_boxes
+from s4kit.views import Batch
 
 
 @adapter("fpl", "topk", skip={"out_weight_convex_ael": "of the other host, which is not in the kit"})
@@ -43,9 +44,9 @@ def fpl_step(r: Recording) -> dict[str, Any]:
         clear=h["weight"],
         weight=h["cps_weight"],
     )
-    label, m = r.tensor("mask_x"), r.tensor("mix_mask")[:, 0] == 1
+    label, m = r.label("mask_x"), r.tensor("mix_mask")[:, 0] == 1
     u, v = (views(r.tensor(f"img_u{i}"), torch.ones(m.shape), masks=[m]) for i in "01")
-    losses = method.losses(Batch(x=views(torch.zeros_like(u.weak), label != 255, label), u=u, v=v), START)
+    losses = method.losses(Batch(x=views(torch.zeros_like(u.weak), label != VOID, label), u=u, v=v), START)
     losses.total.backward()
     assert method.net1.modes == [1, 1, 1, 1], "every forward is in train mode"
     y1, y2 = (losses.seen[f"{name}/target"] for name in ("1 teaches 2", "2 teaches 1"))
@@ -79,24 +80,24 @@ def fpl_ael_consistency(r: Recording) -> dict[str, Any]:
     return {"out_loss": total, "out_scalar": plain / loss.mean(), "out_grad_student": z.grad}
 
 
-@adapter("fpl", "cutmix_mask", error=within_four_errors)
+@adapter("fpl", "cutmix_mask", skip=across_the_border, error=within_four_errors)
 def fpl_cutmix_mask(r: Recording) -> dict[str, Any]:
-    """Statistics of `three_boxes` over ten times as many draws."""
-    n, side, rng = r.hyper["n_samples"], r.hyper["H"], np.random.default_rng(0)
-    recipe, areas, cover = three_boxes(), [], np.zeros((5, 5))
-    grid = len(r.expected["out_coverage"])
-    edges = np.linspace(0, side, grid + 1).astype(int)
+    """Statistics of the boxes over ten times as many draws."""
+    h, rng = r.hyper, np.random.default_rng(0)
+    n, k, size = h["n_samples"], h["n_boxes"], (h["H"], h["W"])
+    areas, cover = [], np.zeros(r.expected["out_coverage"].shape)
+    edges = [np.linspace(0, side, cells + 1).astype(int) for side, cells in zip(size, cover.shape)]
     for _ in range(10):
-        boxes = torch.from_numpy(np.stack([recipe.draw(rng, side) for _ in range(n)]))
-        mask = rasterise(boxes, (side, side)).numpy()
+        draws = [rng.random((n, k)) for _ in range(1 + h["random_aspect_ratio"])]
+        mask = inverting_boxes(h, [*draws, rng.random((n, k, 2))], size)[:, 0].numpy()
         areas.append(mask.mean((1, 2)))
-        rows = np.add.reduceat(np.add.reduceat(mask.mean(0), edges[:-1], 0), edges[:-1], 1)
-        cover += rows / np.outer(np.diff(edges), np.diff(edges)) / 10
+        cells = np.add.reduceat(np.add.reduceat(mask.mean(0), edges[0][:-1], 0), edges[1][:-1], 1)
+        cover += cells / np.outer(*map(np.diff, edges)) / 10
     a = np.concatenate(areas)
     value = np.array([a.mean(), a.std(), *np.quantile(a, (0.05, 0.95))])
     width = np.quantile(a, (0.06, 0.96)) - np.quantile(a, (0.04, 0.94))  # the inverse density at both quantiles
     spread = np.array([a.std(), a.std() / 2**0.5, *(width / 0.02 * np.sqrt(0.05 * 0.95))])
     return {
         "out_area_stats": Estimate(value, spread * np.sqrt(1.1 / n)),
-        "out_coverage": Estimate(cover, np.sqrt(cover * (1 - cover) * 1.1 / n)),
+        "out_coverage": Estimate(cover, np.sqrt(np.maximum(cover * (1 - cover), 1 / n) * 1.1 / n)),
     }

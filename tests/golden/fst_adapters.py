@@ -9,6 +9,7 @@ from consistency_adapters import views
 from harness import Recording, adapter, task_of
 from torch import Tensor, nn
 
+from s4kit.data.task import VOID
 from s4kit.methods import Clock, PseudoLabels
 from s4kit.methods.contrastive.u2pl import U2PL
 from s4kit.methods.parts.losses import entropy
@@ -21,14 +22,14 @@ from s4kit.views import Batch
 @adapter("fst", "unsup_loss")
 def fst_unsup_loss(r: Recording) -> dict[str, Any]:
     """U2PL's term for unlabelled pixels; recorded labels that are 255 already count as not valid."""
-    z, label, h = r.tensor("pred", grad=True), r.tensor("label"), entropy(r.tensor("teacher_logits"))
-    valid = label != 255
+    z, label, h = r.tensor("pred", grad=True), r.label("label"), entropy(r.tensor("teacher_logits"))
+    valid = label != VOID
     (tau,) = percentiles(h, [float(r.inputs["in_percent"])], valid)
     target = PseudoLabels(label.where(valid, 0), h, (h < tau).float(), valid.float())
     loss = U2PL.unsupervised(None, z, target)
     loss.backward()
     kept = valid & (target.weight > 0)
-    return {"out_loss": loss, "out_grad_pred": z.grad, "out_label_after": label.where(kept, 255)}
+    return {"out_loss": loss, "out_grad_pred": z.grad, "out_label_after": r.as_recorded(label.where(kept, VOID))}
 
 
 class Toy(SegNet):
@@ -106,9 +107,9 @@ def mean_teacher_step(r: Recording) -> dict[str, Any]:
         clock = Clock(h.get("first_iteration_index", 0) + i, 10**12)
         if aliased:
             ema(teacher, student, 0.0, buffers="none")
-        label, image_u = r.tensor("label_l")[i], r.tensor("image_u")[i]
+        label, image_u = r.label("label_l")[i], r.tensor("image_u")[i]
         u = views(image_u, torch.ones(image_u[:, 0].shape), masks=[torch.zeros(image_u[:, 0].shape) > 0])
-        batch = Batch(x=views(r.tensor("image_l")[i], label != 255, label), u=u)
+        batch = Batch(x=views(r.tensor("image_l")[i], label != VOID, label), u=u)
         losses = method.losses(batch, clock)
         optimiser.zero_grad()
         (losses.total + 0 * sum(p.sum() for p in student.rep.parameters())).backward()
@@ -122,5 +123,10 @@ def mean_teacher_step(r: Recording) -> dict[str, Any]:
     return {name: torch.stack(values) for name, values in rows.items()}
 
 
+def looks_ahead(r: Recording) -> dict[str, str]:
+    steps = r.hyper["look_ahead_steps"]
+    return dict.fromkeys(r.expected, f"{steps} steps of look-ahead are FST's, not the mean teacher's") if steps else {}
+
+
 for what in ("mean_teacher_step", "mean_teacher_step_late"):
-    adapter("fst", what)(mean_teacher_step)
+    adapter("fst", what, skip=looks_ahead)(mean_teacher_step)

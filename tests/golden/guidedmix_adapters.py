@@ -11,6 +11,7 @@ from consistency_adapters import START, views
 from harness import Recorded, Recording, adapter, grad_of, task_of
 from torch import Tensor, nn
 
+from s4kit.data.task import VOID
 from s4kit.methods.consistency import guidedmix
 from s4kit.methods.consistency.guidedmix import GuidedMix
 from s4kit.nets import Decoded
@@ -39,7 +40,9 @@ def guidedmix_decouple(r: Recording) -> dict[str, Any]:
     h, perm = r.hyper, r.tensor("perm")
     z_x, z_u = r.tensor("logits_labelled", grad=True), r.tensor("logits_unlabelled")
     w, w_cls = r.tensor("mixhead_bottleneck_w"), r.tensor("mixhead_cls_w")
-    head = nn.Sequential(nn.Conv2d(w.shape[1], len(w), 3, padding=1), nn.ReLU(), nn.Conv2d(len(w), len(w_cls), 1))
+    head = nn.Sequential(
+        nn.Conv2d(w.shape[1], len(w), w.shape[2:], padding=w.shape[2] // 2), nn.ReLU(), nn.Conv2d(len(w), len(w_cls), 1)
+    )
     for layer, name in ((head[0], "bottleneck"), (head[2], "cls")):
         layer.weight.data, layer.bias.data = r.tensor(f"mixhead_{name}_w"), r.tensor(f"mixhead_{name}_b")
     fused = torch.cat([r.tensor("aspp_labelled"), r.tensor("aspp_unlabelled")])
@@ -52,7 +55,7 @@ def guidedmix_decouple(r: Recording) -> dict[str, Any]:
         alpha=h["alpha"],
     )
     image = torch.zeros(len(z_x), 3, *z_x.shape[2:])
-    void = torch.full(z_x[:, 0].shape, 255)
+    void = torch.full(z_x[:, 0].shape, VOID)
     x, u = (views(image, torch.ones(void.shape), void, strong=[image]) for _ in "xu")
     decoupled, focal = [], guidedmix.sigmoid_focal
 

@@ -8,6 +8,7 @@ takes every value from the file, so another recording of the same name runs thro
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,10 +19,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from s4kit.data.task import VOID
 from s4kit.nets import Decoded, Features, SegNet
 
 TOLERANCE = 1e-5
 Arrays = dict[str, np.ndarray]
+IGNORE = ("ignore", "ignore_index", "ignore_label")  # the names that recordings have for the label of void pixels
 
 
 @dataclass
@@ -36,6 +39,28 @@ class Recording:
     @property
     def hyper(self) -> dict[str, Any]:
         return self.spec.get("hyper") or self.spec.get("hyper_parameters") or {}
+
+    @property
+    def ignore(self) -> int:
+        """The label of void pixels in the file; that of the kit, 255, where the file names none."""
+        named = next((self.hyper[name] for name in IGNORE if name in self.hyper), None)
+        said = re.search(r"ignore_index=(\d+)", str(self.hyper.get("labelled_criterion")))
+        return int(said[1]) if named is None and said else VOID if named is None else int(named)
+
+    def label(self, key: str) -> Tensor:
+        """Input `in_<key>` of labels, long, void pixels as the kit has them."""
+        label = self.tensor(key).long()
+        return label.where(label != self.ignore, VOID)
+
+    def as_recorded(self, label: Tensor) -> Tensor:
+        """Labels of the kit with void pixels as the file has them."""
+        return label.where(label != VOID, self.ignore)
+
+    def text(self, key: str = "") -> str:
+        """What the file says of an array, or (of no key) of itself."""
+        spoken = self.spec.get("arrays") if key else self.spec.get("description")
+        spoken = self.spec.get("description") if key and not isinstance(spoken, dict) else spoken
+        return str(spoken.get(key, "") if isinstance(spoken, dict) else spoken or "")
 
     def tensor(self, key: str, grad: bool = False) -> Tensor:
         """Input `in_<key>`: integers as long, floats as float32; with `grad` a leaf that collects its gradient."""
@@ -53,25 +78,34 @@ def load(path: Path) -> Recording:
     return Recording(path.stem, inputs, {k: v for k, v in arrays.items() if k not in inputs}, spec)
 
 
+Skip = dict[str, str] | Callable[[Recording], dict[str, str]]
+
+
 @dataclass
 class Adapter:
     """How a recording is checked.
 
     Attributes:
         run: recording -> answers by array name.
-        skip: array name -> why the kit has no such answer; all other arrays of the file must be answered.
+        skip: array name -> why the kit has no such answer, or a function of the recording that says so, where an
+            option in the file decides; all other arrays of the file must be answered.
         error: (answer, expected, key) -> error, which must not exceed TOLERANCE.
     """
 
     run: Callable[[Recording], dict[str, Any]]
-    skip: dict[str, str] = field(default_factory=dict)
+    skip: Skip = field(default_factory=dict)
     error: Callable[[np.ndarray, np.ndarray, str], float] | None = None
+
+    def skipped(self, recording: Recording) -> dict[str, str]:
+        """The arrays of a recording that are not answered, and why."""
+        reasons = self.skip(recording) if callable(self.skip) else self.skip
+        return {key: why for key, why in reasons.items() if key in recording.expected}
 
 
 ADAPTERS: dict[str, Adapter] = {}
 
 
-def adapter(method: str, what: str, skip: dict[str, str] | None = None, error: Callable | None = None) -> Callable:
+def adapter(method: str, what: str, skip: Skip | None = None, error: Callable | None = None) -> Callable:
     """Register a function for the recording `METHOD_WHAT.npz`: `@adapter("cps", "plain_loss")`."""
 
     def register(run: Callable[[Recording], dict[str, Any]]) -> Callable:
@@ -92,11 +126,15 @@ def relative_error(answer: Any, expected: np.ndarray, key: str = "") -> float:
 
 
 def errors(recording: Recording) -> dict[str, float]:
-    """Error of every answer of a recording; an array that is neither answered nor skipped counts as infinite."""
+    """Error of every answer of a recording; an array that is neither answered nor skipped counts as infinite.
+
+    Nothing is run where every array is skipped.
+    """
     adapter = ADAPTERS[recording.name]
-    answers = adapter.run(recording)
+    skipped = adapter.skipped(recording)
+    checked = {k: v for k, v in recording.expected.items() if k not in skipped}
+    answers = adapter.run(recording) if checked else {}
     measure = adapter.error or relative_error
-    checked = {k: v for k, v in recording.expected.items() if k not in adapter.skip}
     return {k: measure(answers[k], v, k) if k in answers else float("inf") for k, v in checked.items()}
 
 

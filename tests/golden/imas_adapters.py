@@ -11,6 +11,7 @@ from consistency_adapters import START, views
 from harness import Recording, adapter, grad_of, task_of
 from torch import Tensor
 
+from s4kit.data.task import VOID
 from s4kit.methods import PseudoLabels
 from s4kit.methods.consistency import imas
 from s4kit.methods.consistency.imas import IMAS, mirrored, scores, window_mask
@@ -39,16 +40,18 @@ def imas_hardness(r: Recording) -> dict[str, Any]:
     return answers
 
 
-def mask_of(r: Recording, size: Any, low: float, high: float) -> Tensor:
+def mask_of(r: Recording, size: Any, low: float, high: float, score: Tensor) -> Tensor:
+    """With `hardness_random`, which no published run has, the window is as large as the batch is easy."""
     side = torch.tensor(low + (high - low) * float(r.inputs["in_u"]), dtype=torch.float64)
+    side = side * score.mean() if r.hyper.get("hardness_random") else side
     return window_mask(side, r.tensor("rows"), r.tensor("cols"), tuple(size))
 
 
 @adapter("imas", "cutmix")
 def imas_cutmix(r: Recording) -> dict[str, Any]:
-    image, conf, partner = r.tensor("image"), r.tensor("max_prob"), mirrored(r.tensor("score"))
-    own, one = mask_of(r, image.shape[-2:], *r.hyper["scale"]), torch.ones_like(conf)
-    target = PseudoLabels(r.tensor("pseudo_label"), conf, one, one)
+    image, conf, score = r.tensor("image"), r.tensor("max_prob"), r.tensor("score")
+    own, one = mask_of(r, image.shape[-2:], *r.hyper["scale"], score), torch.ones_like(conf)
+    target, partner = PseudoLabels(r.tensor("pseudo_label"), conf, one, one), mirrored(score)
     mixed = paste(own, target, target[partner])
     return {
         "out_image": paste(own, image, image[partner]),
@@ -69,30 +72,34 @@ def imas_unsup_loss(r: Recording) -> dict[str, Any]:
 
 @adapter("imas", "step")
 def imas_step(r: Recording) -> dict[str, Any]:
-    h = r.hyper
+    h, triggered = r.hyper, "not" not in r.hyper["trigger"]
+    given = {name: r.tensor(f"{name}_params") for name in ("student", "teacher")}
     method = IMAS(
-        task_of(h["num_classes"]), net=lambda classes, **_: Toy(classes), tau=h["threshold"], weight=h["loss_weight"]
+        task_of(h["num_classes"]),
+        net=lambda classes, **_: Toy(classes, len(given["student"]), r.inputs["in_image_l"].shape[1]),
+        tau=h["threshold"],
+        weight=h["loss_weight"],
     ).train()
     parts = {}
     for name in ("student", "teacher"):
         net = getattr(method, name)
         parts[name] = [*net.conv.parameters(), *net.bn.parameters(), *net.cls.parameters()]
-        torch.nn.utils.vector_to_parameters(r.tensor(f"{name}_params"), parts[name])
-    label, image = r.tensor("label_l"), r.tensor("image_u_weak")
+        torch.nn.utils.vector_to_parameters(given[name], parts[name])
+    label, image = r.label("label_l"), r.tensor("image_u_weak")
     u = views(image, torch.ones(image[:, 0].shape), strong=[r.tensor("image_u_strong")])
-    x = views(r.tensor("image_l"), label != 255, label)
-    own = mask_of(r, image.shape[-2:], *h["cutmix_range"])
+    x = views(r.tensor("image_l"), label != VOID, label)
     score = scores(*reversed(method.teach(u)), h["threshold"], 1)
+    own = mask_of(r, image.shape[-2:], *h["cutmix_range"], score)
     with (
         patch.object(imas, "draw_window_mask", lambda *_: own),
-        patch.object(imas, "draw_trigger", lambda s: torch.tensor(True)),
+        patch.object(imas, "draw_trigger", lambda s: torch.tensor(triggered)),
     ):
         losses = method.losses(Batch(x=x, u=u), START)
     losses.total.backward()
     return {
         "out_score": score,
         "out_loss_sup": losses["x"][0],
-        "out_loss_unsup_aug": 2 * losses["s"][0],
+        "out_loss_unsup_aug": (1 + triggered) * losses["s"][0],
         "out_loss_unsup_cutmix": 2 * losses["cut"][0],
         "out_loss_unsup": sum(v * w for v, w in (losses["s"], losses["cut"])),
         "out_grad_student": torch.cat([p.grad.flatten() for p in parts["student"]]),

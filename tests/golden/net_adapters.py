@@ -22,6 +22,8 @@ def aspp(recording: Recording) -> dict:
     for m in layer.modules():
         if isinstance(m, nn.BatchNorm2d):
             m.momentum = hyper["bn_momentum"]
+        if isinstance(m, nn.LeakyReLU):
+            m.negative_slope = hyper["leaky_slope"]
     x = recording.tensor("x", grad=True)
     y = layer.train()(x)
     (y * recording.tensor("cotangent")).sum().backward()
@@ -30,12 +32,19 @@ def aspp(recording: Recording) -> dict:
     return {"out_y_train": y, "out_y_eval_after": layer.eval()(x), "out_grad_x": grad_of(x), **running}
 
 
-@adapter("cps", "network_shapes")
+def other_backbone(recording: Recording) -> dict[str, str]:
+    said = recording.hyper["backbone"]
+    known = re.fullmatch(r"resnet(50|101) deep stem width 64", said)
+    return {} if known else dict.fromkeys(recording.expected, f"the configurations of CPS have no {said}")
+
+
+@adapter("cps", "network_shapes", skip=other_backbone)
 def network_shapes(recording: Recording) -> dict:
     hyper, size = recording.hyper, recording.tensor("input_shape").tolist()
     dilations = tuple(int(d) for d in re.match(r"(\d+),(\d+),(\d+)", hyper["layer4_dilations"]).groups())
-    assert nets.parse(PAPER_NET)[1]["multi_grid"] == dilations
-    net = nets.make(PAPER_NET, hyper["classes"], weights="none", output_stride=hyper["output_stride"])
+    name, options = f"{hyper['backbone'].split()[0]}c", nets.parse(PAPER_NET)[1] | {"multi_grid": dilations}
+    spec = f"{name}({', '.join(f'{k}={v!r}' for k, v in options.items())})"
+    net = nets.make(spec, hyper["classes"], weights="none", output_stride=hyper["output_stride"])
     convolutions = [conv for _, *conv in recording.spec["convolutions"]]
     mine = [[list(v) for v in (m.kernel_size, m.stride, m.dilation, m.padding)] for m in net.modules() if _is_conv(m)]
     backbone = sum(_is_conv(m) for m in net.backbone.modules())

@@ -9,6 +9,7 @@ from consistency_adapters import views, weak_to_strong_batch
 from harness import Recorded, Recording, adapter, grad_of, task_of
 from torch import Tensor, nn
 
+from s4kit.data.task import VOID
 from s4kit.methods import Clock, PseudoLabels
 from s4kit.methods.consistency.prevmatch import PrevMatch
 from s4kit.methods.parts.losses import ce_map, pixel_mean
@@ -33,6 +34,24 @@ def released_average(loss: Tensor, confidence: Tensor, valid: Tensor) -> Tensor:
     return loss.sum() * mean.sum() / valid.sum()
 
 
+def clock_of(epoch: int, epochs: int) -> Clock:
+    """The release's way is half done after epochs // 2, the rest of an odd number of epochs is one longer."""
+    half = epochs // 2
+    return Clock(epoch, 2 * half) if epoch < half else Clock(epochs - 2 * half + epoch, 2 * (epochs - half))
+
+
+NOT_PUBLISHED = "no published configuration uses it"
+
+
+def shares_of_pixels(r: Recording) -> dict[str, str]:
+    """The release's third mode of weighing, by the share of sure pixels."""
+    if r.hyper.get("prev_conf_mode") != "pixelratio":
+        return {}
+    terms = [f"out_{kind}_{view}" for kind in ("loss", "grad_logits") for view in ("u_s1", "u_s2", "u_w_fp")]
+    keys = ["out_loss", *(f"{key}_prev" if "loss" in key else key for key in terms), "out_grad_logits_x"]
+    return dict.fromkeys(keys, NOT_PUBLISHED)
+
+
 def step(r: Recording) -> dict[str, Any]:
     keys, h = ("x", "u_w", "u_s1", "u_s2", "u_w_fp"), r.hyper
     z_x, z_w, z_1, z_2, z_fp = leaves = [r.tensor(f"logits_{k}", grad=True) for k in keys]
@@ -55,7 +74,7 @@ def step(r: Recording) -> dict[str, Any]:
         method.held[i].answers = [answer, answer]
     batch = weak_to_strong_batch(r, ("1", "2"))
     e_u, _ = method.ensemble(torch.cat([batch.u.weak, batch.v.weak]), method.draw(), logits[0]).chunk(2)
-    clock = Clock(h["epoch"], h["total_epochs"])
+    clock = clock_of(h["epoch"], h["total_epochs"])
     losses = method.losses(batch, clock)
     losses.total.backward()
     value, guide = {name: term for name, (term, _) in losses.items()}, losses.seen["previous models/target"]
@@ -76,20 +95,20 @@ def step(r: Recording) -> dict[str, Any]:
 
 
 for what in ("step", "step_pixelavg"):
-    adapter("prevmatch", what)(step)
+    adapter("prevmatch", what, skip=shares_of_pixels)(step)
 
 
 @adapter(
     "prevmatch",
     "lambda_conf",
-    skip={f"out_pixelratio_{k}": "no published configuration uses it" for k in "59"},
+    skip=lambda r: {key: NOT_PUBLISHED for key in r.expected if key.startswith("out_pixelratio")},
 )
 def prevmatch_lambda_conf(r: Recording) -> dict[str, Any]:
     epochs = r.hyper["total_epochs"]
-    answers = {"out_lambda": torch.tensor([triangle(Clock(e, epochs).progress) for e in range(epochs)])}
-    loss, confidence, ignore = r.tensor("loss"), r.tensor("conf"), r.tensor("ignore_mask")
-    valid = views(loss[:, None], ignore != 255).valid
-    for digit in "59":
+    answers = {"out_lambda": torch.tensor([triangle(clock_of(e, epochs).progress) for e in range(epochs)])}
+    loss, confidence, ignore = r.tensor("loss"), r.tensor("conf"), r.label("ignore_mask")
+    valid = views(loss[:, None], ignore != VOID).valid
+    for digit in sorted({key.rsplit("_", 1)[1] for key in r.expected if key.startswith("out_pixel")}):
         method = PrevMatch(task_of(2), net="tiny", tau_prev=int(digit) / 10, models=1)
         method.stored = 1
         weight = method.weigh(PseudoLabels(ignore, confidence, torch.ones_like(confidence), valid)).weight

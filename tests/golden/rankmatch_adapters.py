@@ -46,7 +46,7 @@ def rankmatch(r: Recording, answers: list[Tensor], contexts: list[Tensor], class
         agents=r.hyper["num_agents"],
         ranks=r.hyper.get("k", 4),
         weight=r.hyper.get("weight_c", 0.1),
-        supervised=criterion_of(r.hyper | {"labelled_criterion": "ce"}),
+        supervised=criterion_of(r.hyper),
     )
     method.drawn = drawn
     return method

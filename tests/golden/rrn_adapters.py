@@ -11,7 +11,8 @@ from s4kit.methods.consistency.rrn import accepted, human, sharpening
 
 @adapter("rrn", "selection")
 def rrn_selection(r: Recording) -> dict[str, Any]:
-    z, d = r.tensor("logits", grad=True), r.tensor("d_out")[:, :, None]
+    z = r.tensor("logits", grad=True)
+    d = r.tensor("d_out").view(len(z), 1, 1)
     kept = accepted(d, r.hyper["threshold_st"], z.shape[-2:])
     loss = sharpening(z, kept)
     loss.backward()
@@ -19,5 +20,5 @@ def rrn_selection(r: Recording) -> dict[str, Any]:
         "out_count": kept[:, 0, 0].sum(),
         "out_loss_st": loss,
         "out_grad_logits": z.grad,
-        "out_onehot": human(r.tensor("mask"), z.shape[1]),
+        "out_onehot": human(r.label("mask"), z.shape[1]),
     }

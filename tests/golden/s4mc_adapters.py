@@ -9,6 +9,7 @@ import torch
 from consistency_adapters import views
 from harness import Recording, adapter, grad_of, task_of
 
+from s4kit.data.task import VOID
 from s4kit.methods import Clock
 from s4kit.methods.consistency.s4mc import S4MC, refine
 from s4kit.methods.parts.contrast import members
@@ -19,9 +20,9 @@ from s4kit.methods.parts.schedules import poly
 @adapter("s4mc", "refine")
 def s4mc_refine(r: Recording) -> dict[str, Any]:
     """Through the rule and the loss of the method; void pixels of the recorded labels are not valid."""
-    label, teacher = r.tensor("target"), r.tensor("logits_teacher")
+    label, teacher = r.label("target"), r.tensor("logits_teacher")
     classes, p, answers = teacher.shape[1], teacher.softmax(1), {}
-    view = views(torch.zeros(len(label), 3, *label.shape[1:]), label != 255)
+    view = views(torch.zeros(len(label), 3, *label.shape[1:]), label != VOID)
     says = members(label.flatten(), classes).T.float().view(*label.shape, -1).permute(0, 3, 1, 2)
     for i, case in enumerate(r.hyper["cases"]):
         z = r.tensor("logits_student", grad=True)
@@ -39,10 +40,10 @@ def s4mc_refine(r: Recording) -> dict[str, Any]:
         loss = method.unsupervised(z, target)
         loss.backward()
         kept = target.weight * target.valid > 0
-        (g,) = percentiles(method.certainty(p), [100 - case["percent"]], label != 255)
+        (g,) = percentiles(method.certainty(p), [100 - case["percent"]], label != VOID)
         answers |= {
             f"out_loss_{i}": loss,
-            f"out_target_{i}": torch.where(kept, target.label, 255),
+            f"out_target_{i}": r.as_recorded(torch.where(kept, target.label, VOID)),
             f"out_threshold_{i}": -g if case["indicator"] == "entropy" else g,
             f"out_scale_{i}": kept.numel() / kept.sum(),
             f"out_refined_prob_{i}": refine(p, method.joint, method.beta, method.around, method.best),

@@ -5,6 +5,7 @@
 
 import os
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -26,9 +27,14 @@ BELONGS = re.compile(
 
 
 @pytest.mark.parametrize("name", [name for name in FILES if name in ADAPTERS])
-def test_official_code(name: str) -> None:
-    wrong = {key: error for key, error in errors(load(FILES[name])).items() if not error <= TOLERANCE}
+def test_official_code(name: str, record_property: Callable) -> None:
+    recording = load(FILES[name])
+    skipped, found = ADAPTERS[name].skipped(recording), errors(recording)
+    record_property("answered", f"{len(found)} of {len(recording.expected)}")
+    wrong = {key: error for key, error in found.items() if not error <= TOLERANCE}
     assert not wrong, f"{name}: {wrong}"
+    if not found:  # an option that the kit does not have, in another recording than those that come with it
+        pytest.skip(f"{name}: nothing is answered: {skipped}")
 
 
 def test_no_recording_is_forgotten() -> None:
@@ -40,3 +46,11 @@ def test_no_recording_is_forgotten() -> None:
 def test_recordings_come_with_the_kit() -> None:
     here = {path.stem for path in (Path(__file__).parent / "vectors").glob("*.npz")}
     assert here >= ADAPTERS.keys(), "an adapter without a recording in vectors/ is never run"
+
+
+@pytest.mark.parametrize("name", ADAPTERS)
+def test_no_adapter_skips_a_whole_recording(name: str) -> None:
+    recording = load(Path(__file__).parent / "vectors" / f"{name}.npz")
+    skipped = ADAPTERS[name].skipped(recording)
+    assert skipped.keys() < recording.expected.keys()
+    assert all(len(why) > 10 for why in skipped.values()), "a reason is a sentence"

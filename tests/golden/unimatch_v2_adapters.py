@@ -9,6 +9,7 @@ import torch
 from consistency_adapters import START, views
 from harness import Recorded, Recording, adapter, grad_of, relative_error, task_of
 
+from s4kit.data.task import VOID
 from s4kit.methods.consistency.unimatch_v2 import UniMatchV2
 from s4kit.nets import Features, complementary_dropout
 from s4kit.nets.perturb import complementary
@@ -21,11 +22,11 @@ def unimatch_v2_step(r: Recording) -> dict[str, Any]:
     z_x, z_w, z_1, z_2 = leaves = [r.tensor(f"logits_{k}", grad=True) for k in keys]
     method = UniMatchV2(task_of(z_x.shape[1]), net=lambda **_: Recorded([]), tau=r.hyper["conf_thresh"])
     method.teacher.answers, method.student.answers = [z_w], [z_x, torch.cat([z_1, z_2])]
-    label, first, second = r.tensor("mask_x"), r.tensor("img_u_s1"), r.tensor("img_u_s2")
+    label, first, second = r.label("mask_x"), r.tensor("img_u_s1"), r.tensor("img_u_s2")
     boxes = [r.tensor(f"cutmix_box{k}") == 1 for k in (1, 2)]
     batch = Batch(
-        x=views(torch.zeros(len(label), 3, *label.shape[1:]), label != 255, label),
-        u=views(torch.zeros_like(first), r.tensor("ignore_mask") != 255, strong=[first, second], masks=boxes),
+        x=views(torch.zeros(len(label), 3, *label.shape[1:]), label != VOID, label),
+        u=views(torch.zeros_like(first), r.label("ignore_mask") != VOID, strong=[first, second], masks=boxes),
     )
     losses = method.losses(batch, START)
     losses.total.backward()
@@ -41,7 +42,7 @@ def unimatch_v2_step(r: Recording) -> dict[str, Any]:
         "out_target1": one.label,
         "out_target2": two.label,
         "out_conf1": one.confidence,
-        "out_ignore1": 255 * (1 - one.valid),
+        "out_ignore1": r.ignore * (1 - one.valid),
         "out_mask_ratio": (own.weight * own.valid).sum() / own.valid.sum(),
         **{f"out_grad_logits_{k}": grad_of(z) for k, z in zip(keys, leaves)},
     }
@@ -54,16 +55,20 @@ def shares(answer: Any, expected: np.ndarray, key: str) -> float:
     return 0.0 if np.abs(np.asarray(answer) - expected).max() <= 0.02 else float("inf")
 
 
-@adapter("unimatch_v2", "compdrop", error=shares)
+def other_share(r: Recording) -> dict[str, str]:
+    return {} if r.hyper["keep_share"] == 0.5 else {"out_stats": "half of the images are spared in every configuration"}
+
+
+@adapter("unimatch_v2", "compdrop", skip=other_share, error=shares)
 def unimatch_v2_compdrop(r: Recording) -> dict[str, Any]:
     drawn, kept = r.tensor("binomial"), torch.zeros(r.hyper["pairs"], dtype=torch.bool)
     kept[r.tensor("idx_kept")] = True
-    levels = tuple(r.tensor(f"feat{k}").mT[..., None] for k in (0, 3))
+    names = sorted(key.removeprefix("in_") for key in r.inputs if key.startswith("in_feat"))
+    levels = tuple(r.tensor(name).mT[..., None] for name in names)
     found = complementary_dropout(Features(levels), {r.hyper["dim"]: drawn}, kept)
     return {
         "out_multiplier": complementary(drawn, kept),
-        "out_feat0": found.low[..., 0].mT,
-        "out_feat3": found.high[..., 0].mT,
+        **{f"out_{name}": level[..., 0].mT for name, level in zip(names, found.levels, strict=True)},
         "out_stats": draws(r.hyper["pairs"], r.hyper["dim"], r.hyper["n_stat"]),
     }
 
