@@ -178,6 +178,7 @@ def parser() -> argparse.ArgumentParser:
     evaluate.add_argument("--protocol", metavar="NAME", help="a paper's way to score: cityscapes/cps, voc/u2pl, ...")
     evaluate.add_argument("--scales", metavar="0.75,1,1.25", help="add up the scores of several sizes of the image")
     evaluate.add_argument("--flip", action="store_true", help="and of the mirrored image")
+    evaluate.add_argument("--now", action="store_true", help="on the val images as they are now, not the run's own")
     evaluate.add_argument("--device", default="auto")
 
     predict = command("predict", commands.predict, "Segment images: colour masks and index maps.")

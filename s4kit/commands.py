@@ -110,7 +110,7 @@ def evaluate(a: argparse.Namespace) -> dict[str, Any]:
     from .engine.protocols import Protocol, scored_by
 
     run = open_run(a.run)
-    task = run.task()
+    task = run.task(now=a.now)
     how = scored_by(task.evaluation, a.protocol, a.scales and _numbers("--scales", a.scales, float), a.flip)
     found = run.evaluate(a.which, task, a.device, how)
     print(f"scored by {a.protocol or 'the protocol of the data set'}: {Protocol(how, '')}")

@@ -30,17 +30,22 @@ class Probe:
     ids: list[str]
 
 
+def chosen(task: Task, amount: int, seed: int = 0) -> list[int]:
+    """Rows of the probe images: `amount` of the unlabelled list (fewer where it is shorter)."""
+    rows = np.array(task.unlabelled or task.labelled)
+    return np.sort(generator(seed, "probe").permutation(rows)[:amount]).tolist()
+
+
 def make_probe(task: Task, amount: int, device: torch.device, seed: int = 0) -> Probe:
     """Centre crops, at the stored scale, of `amount` images of the unlabelled list (fewer where it is shorter)."""
-    rows = np.array(task.unlabelled or task.labelled)
-    rows = np.sort(generator(seed, "probe").permutation(rows)[:amount])
+    rows = chosen(task, amount, seed)
     images, truths, real, ids = [], [], [], []
     shape = Geometry()
     for row in rows:
         try:
-            sample = task.train.read(int(row))
+            sample = task.train.read(row)
         except S4Error:  # its label is broken; an unlabelled image needs none
-            sample = task.train.read(int(row), label=False)
+            sample = task.train.read(row, label=False)
         pixels = sample.image.permute(1, 2, 0).numpy()
         height, width = pixels.shape[:2]
         top, left = (max(0, (side - task.crop) // 2) for side in (height, width))
@@ -55,7 +60,7 @@ def make_probe(task: Task, amount: int, device: torch.device, seed: int = 0) -> 
         torch.from_numpy(np.stack(images)),
         torch.full_like(truth, VOID),
         torch.tensor(real, dtype=torch.int32),
-        torch.from_numpy(rows.astype(np.int64)),
+        torch.tensor(rows),
         torch.zeros(len(rows), dtype=torch.bool),
     )
     return Probe(render_stream(host, Stream("unlabelled"), device), truth.long().to(device), ids)

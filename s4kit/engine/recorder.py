@@ -17,7 +17,7 @@ from ..data.task import Task
 from ..errors import S4Error
 from ..methods import fingerprint
 from ..methods.base import Clock, Losses, Method, PseudoLabels
-from . import checkpoint, probe, records, snapshots, trace
+from . import checkpoint, images, probe, records, snapshots, trace
 from .evaluate import Scores
 from .progress import Progress
 from .run import peak_memory
@@ -58,12 +58,25 @@ class Recorder:
             self.tables = {name: records.Table(folder / f"{name}.csv") for name in TABLES}
         self.events = tensorboard(folder) if leader else None
 
-    def config(self) -> None:
+    def begin(self, resume: bool) -> None:
+        """Write what the run is; remove what a training that was killed before its first checkpoint left here."""
+        if not self.leader:
+            return
+        if not resume:
+            for table in self.tables.values():
+                table.clear()
+            snapshots.clear(self.folder / "probes")
+            for name in ("config.json", images.FILE, "best.pt"):
+                (self.folder / name).unlink(missing_ok=True)
+        if not (self.folder / images.FILE).is_file():  # a run of an older version keeps from here on what it has now
+            images.store(self.folder, self.task, self.chosen.probes)
+        if not (self.folder / "config.json").is_file():
+            self._config()
+
+    def _config(self) -> None:
         """Write `config.json`: all that is needed to load the run again."""
         from .. import __version__
 
-        if not self.leader:
-            return
         options = getattr(self.method, "options", {})
         name = getattr(self.method, "name", type(self.method).__name__)
         config = {
@@ -78,15 +91,6 @@ class Recorder:
         }
         text = json.dumps(config, indent=2, default=str)
         checkpoint.write_atomic(self.folder / "config.json", lambda file: file.write(text.encode()))
-
-    def clear(self) -> None:
-        """Remove what a training that was killed before its first checkpoint left here."""
-        if self.leader:
-            for table in self.tables.values():
-                table.clear()
-            snapshots.clear(self.folder / "probes")
-            for name in ("config.json", "best.pt"):
-                (self.folder / name).unlink(missing_ok=True)
 
     def note(self, clock: Clock, step: int, rate: float, rows: list[dict[str, Tensor]]) -> None:
         """Keep the measures of a step's micro-batches on the device until `flush`."""

@@ -10,7 +10,7 @@ import torch
 
 from ..data.task import Evaluation
 from ..errors import S4Error
-from . import checkpoint, distributed, records
+from . import checkpoint, distributed, images, records
 from .device import pick_device, pick_precision
 from .evaluate import Scores, evaluate
 from .snapshots import Snapshots
@@ -19,9 +19,9 @@ from .snapshots import Snapshots
 class Run:
     """The directory of a training.
 
-    Files: `config.json`, `metrics.csv` (one row a step: the loss terms), `evaluations.csv` (validation scores),
-    `pseudo.csv` (quality of the pseudo-labels on the probe set), `timing.csv`, `last.pt`, `best.pt`, `probes/`
-    (snapshots).
+    Files: `config.json`, `images.json` (which images it has), `metrics.csv` (one row a step: the loss terms),
+    `evaluations.csv` (validation scores), `pseudo.csv` (quality of the pseudo-labels on the probe set), `timing.csv`,
+    `last.pt`, `best.pt`, `probes/` (snapshots).
 
     Raises:
         S4Error: the folder holds no run.
@@ -80,13 +80,35 @@ class Run:
         row = max(rows, key=lambda r: (r["miou"], -r["step"])) if rows else None
         return {"step": row["step"], "miou": row["miou"]} if row else {}
 
-    def task(self) -> Any:
-        """The run's task, loaded again."""
+    def task(self, now: bool = False) -> Any:
+        """The run's task, loaded again with the run's own images; what has changed since it began is said.
+
+        Args:
+            now: draw the split from the data as it is now instead: another split, where something has changed.
+
+        Raises:
+            S4Error: it was trained on images in memory, or the data is not there.
+        """
         from ..data import load
 
+        return load(**self._loaded()) if now else self._own()[0]
+
+    def changes(self) -> images.Changes:
+        """How the data differs from what it was when the run began.
+
+        Raises:
+            S4Error: see `task`.
+        """
+        return self._own()[1]
+
+    def _loaded(self) -> dict[str, Any]:
+        """The arguments of `load`."""
         if not self.config.get("task"):
             raise S4Error(f"The run in {self.path} was trained on images in memory; pass its task yourself.")
-        return load(**self.config["task"])
+        return self.config["task"]
+
+    def _own(self) -> tuple[Any, images.Changes]:
+        return images.reopened(self.path, self._loaded(), self.config.get("protocol", ""))
 
     def load(self, which: str = "last", task: Any = None, device: str = "auto") -> tuple[Any, Any]:
         """(method, task) with the weights of the checkpoint "last" or "best"."""
@@ -110,9 +132,15 @@ class Run:
         """Score every predictor of the method on the validation set; {name: Scores}.
 
         Args:
+            task: default the run's own, see `task`.
             how: the protocol (`PROTOCOLS["cityscapes/cps"].evaluation`); default the task's own.
+
+        Raises:
+            S4Error: no checkpoint, or images of its validation set are gone.
         """
         distributed.join_world(pick_device(device))  # under torchrun the processes share the images out
+        task = task or self.task()
+        images.need(self.path, task, ("val",), "be scored", f"score what is there now: s4kit eval {self.path} --now")
         method, task = self.load(which, task, device)
         precision = pick_precision(self.config["fit"]["precision"], next(method.parameters()).device)
         return {n: evaluate(net, task, how, precision=precision) for n, net in method.predictors().items()}

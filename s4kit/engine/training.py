@@ -22,7 +22,7 @@ from ..nets import sync_bn
 from ..nets.compiled import compile_nets
 from ..views import Batch, Steps, ViewPlan, render
 from ..views.sampling import HostStep, pick, stream_size
-from . import distributed, guards, optimise, trace
+from . import distributed, guards, images, optimise, trace
 from .device import autocast, pick_device, pick_precision, pick_workers
 from .evaluate import evaluate
 from .recorder import Recorder, folder_of, measure
@@ -58,11 +58,10 @@ class Training:
         self.stop = self.stopped = False  # Ctrl-C has come here; all processes have agreed to end
         folder = distributed.same(folder_of(out, method, task, chosen, resume))
         self.record = Recorder(folder, method, task, chosen, distributed.rank() == 0, show)
+        if resume:
+            images.same(folder, task)
         self.state = self._restore() if resume else None
-        if not resume:
-            self.record.clear()
-        if not (folder / "config.json").is_file():
-            self.record.config()
+        self.record.begin(resume)
 
     # ---- the loop ----
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -97,6 +98,8 @@ def write(
     from .view import View
 
     view = View(list(runs))
+    for run in view.runs:
+        _say_changes(run)
     at = {"image": images[0] if images else ranked(view)[0]}
     state = start(view.meta, view.threshold, at)
     found: dict[str, Any] = {"html": page, "png": picture, "shown": view.meta["images"][state.image]["id"]}
@@ -114,6 +117,12 @@ def write(
             raise S4Error(f"{picture} cannot be written: {error.strerror}.") from error
         print(f"{picture}: {found['shown']} at the last snapshot, as the page opens")
     return found
+
+
+def _say_changes(run: Any) -> None:
+    """Say what has changed since the run began; the snapshots are shown as recorded, without the data as well."""
+    with suppress(S4Error):  # the data is not here, or was in memory
+        run.changes()
 
 
 def ranked(view: Any) -> list[int]:

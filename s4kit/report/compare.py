@@ -52,6 +52,7 @@ def compare(
     Raises:
         S4Error: unknown names, a folder that holds a run with another set-up, or no training came to its end.
     """
+    from ..data import load
     from ..methods.own import OWN
 
     out = Path(out)
@@ -62,9 +63,10 @@ def compare(
     first = BASELINES if baselines else ()
     named, names = [*first, *methods], list(dict.fromkeys([*first, *choose(methods, families)]))
     plans = setup.match([setup.plan(n, data, task, _own(n, options or {}, names), fit) for n in names])
-    plans, left_out, said = _prepare(plans, named)
+    loaded = load(**plans[0].task)
+    plans, left_out, said = _prepare(plans, loaded, named)
     work = [(p, seed, out / "runs" / f"{p.method}-seed{seed}") for seed in dict.fromkeys(seeds) for p in plans]
-    todo = _missing(work)
+    todo = _missing(work, loaded)
     interrupted, failed = train_all(todo, len(work), jobs, out / "failed")
     if interrupted:
         print(f"Stopped; the same command continues in {out}.", file=sys.stderr)
@@ -105,15 +107,14 @@ def _own(name: str, options: dict[str, Any], names: Sequence[str]) -> dict[str, 
 # ---- training ----
 
 
-def _prepare(plans: Sequence[Plan], named: Sequence[str]) -> tuple[list[Plan], list[dict[str, str]], list[str]]:
+def _prepare(
+    plans: Sequence[Plan], task: Any, named: Sequence[str]
+) -> tuple[list[Plan], list[dict[str, str]], list[str]]:
     """Resolve the settings; build every method once, so that a mistake shows before the first training.
 
     Returns:
         The plans that can be trained; {"method", "reason"} of those of a family that cannot; what to say of the others.
     """
-    from ..data import load
-
-    task = load(**plans[0].task)
     settings = setup.settle(plans[0], task).fit
     kept, left_out, said = [], [], []
     for plan in plans:
@@ -129,14 +130,14 @@ def _prepare(plans: Sequence[Plan], named: Sequence[str]) -> tuple[list[Plan], l
     return kept, left_out, said
 
 
-def _missing(work: Sequence[tuple[Plan, int, Path]]) -> list[tuple[Plan, int, Path, bool]]:
+def _missing(work: Sequence[tuple[Plan, int, Path]], task: Any) -> list[tuple[Plan, int, Path, bool]]:
     """What is still to be trained: (plan, seed, folder, whether it continues)."""
     todo = []
     for plan, seed, folder in work:
         if not (folder / "config.json").is_file():
             todo.append((plan, seed, folder, False))
             continue
-        other = difference(plan, seed, folder)
+        other = difference(plan, seed, folder, task)
         if other:
             raise S4Error(f"{folder} holds a run with another set-up ({other}). Give another --out, or delete it.")
         if not finished(folder):
@@ -147,9 +148,13 @@ def _missing(work: Sequence[tuple[Plan, int, Path]]) -> list[tuple[Plan, int, Pa
     return todo
 
 
-def difference(plan: Plan, seed: int, folder: Path) -> str:
-    """Words for the first setting in which a stored run differs from the plan; "" if it is the same."""
-    from ..engine import open_run
+def difference(plan: Plan, seed: int, folder: Path, task: Any) -> str:
+    """Words for the first setting in which a stored run differs from the plan; "" if it is the same.
+
+    Args:
+        task: the plan's, loaded: the images of the run are held against those that it would have now.
+    """
+    from ..engine import images, open_run
     from ..methods import fingerprint
 
     stored = open_run(folder).config
@@ -163,7 +168,10 @@ def difference(plan: Plan, seed: int, folder: Path) -> str:
         for key in sorted({*values, *there} - set(HARDWARE if part == "fit" else ())):
             if there.get(key) != values.get(key):
                 return f"{key}: {there.get(key)} there, {values.get(key)} now"
-    return ""
+    if other := images.difference(folder, task):
+        return other
+    files = images.content(folder, task)
+    return f"files: {images.some(files)} have other content now" if files else ""
 
 
 def finished(folder: Path) -> bool:

@@ -10,25 +10,15 @@ import math
 import re
 import textwrap
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from ..engine import Run, open_run
 from ..engine.records import read
+from .finding import OK, PROBLEM, UNKNOWN, WARNING, Finding
+from .found_images import images
 from .text import percent
-
-OK, WARNING, PROBLEM, UNKNOWN = "ok", "warning", "problem", "unknown"
-
-
-@dataclass
-class Finding:
-    """One check: its level, the figures it rests on, and what to do ("" where all is well)."""
-
-    check: str
-    level: str
-    figures: str
-    advice: str = ""
 
 
 def diagnose(path: str | Path) -> dict[str, Any]:
@@ -41,7 +31,20 @@ def diagnose(path: str | Path) -> dict[str, Any]:
         S4Error: the folder holds no run.
     """
     run = open_run(path)
-    checks = (complete, finite, supervised, kept, starved, precision, teacher, norms, last_and_best, still_rising, dead)
+    checks = (
+        complete,
+        images,
+        finite,
+        supervised,
+        kept,
+        starved,
+        precision,
+        teacher,
+        norms,
+        last_and_best,
+        still_rising,
+        dead,
+    )
     findings = [found for check in checks for found in [check(run)] if found]
     return {
         "run": str(run.path),

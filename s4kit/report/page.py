@@ -55,10 +55,9 @@ def kept_shares(rows: Sequence[dict[str, Any]], points: int = 60) -> list[tuple[
 
 
 def _grid(light: Path, dark: Path, work: Sequence[tuple[Any, int, Path]], images: int) -> None:
-    from ..data import load
     from ..engine import open_run
 
-    task = load(**work[0][0].task)
+    task = open_run(work[0][2]).task()
     rows = pictures.varied(task, images)
     found: dict[str, Any] = {}
     for plan, _, folder in work:

@@ -84,7 +84,8 @@ def continues(plan: setup.Plan, seed: int, folder: Path) -> bool:
 
     if not (folder / "config.json").is_file():
         return False
-    other = difference(setup.settle(plan, load(**plan.task)), seed, folder)
+    task = load(**plan.task)
+    other = difference(setup.settle(plan, task), seed, folder, task)
     if other:
         raise S4Error(f"{folder} holds a run with another set-up ({other}). Give another --out, or delete it.")
     print(f"{folder} holds a run of this set-up: it goes on where it ended.")

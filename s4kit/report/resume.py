@@ -35,11 +35,12 @@ def resumed(
     """
     from ..engine import open_run
 
-    config = open_run(folder).config
+    run = open_run(folder)
+    config = run.config
     if not config.get("task"):
         raise S4Error(f"The run in {folder} was trained on images in memory: resume it from Python, with its task.")
     plan, fit = Plan(config["method"], config["task"], config["options"], config["fit"]), fit or {}
-    for flag, there, now in _asked(plan, method, data, task or {}, options or {}, fit):
+    for flag, there, now in _asked(run, plan, method, data, task or {}, options or {}, fit):
         if now != there:
             raise S4Error(
                 f"{flag} {now} is asked for, but the run in {folder} has {there}, and going on cannot change that. "
@@ -50,7 +51,13 @@ def resumed(
 
 
 def _asked(
-    plan: Plan, method: str | None, data: str | None, task: dict[str, Any], options: dict[str, Any], fit: dict[str, Any]
+    run: Any,
+    plan: Plan,
+    method: str | None,
+    data: str | None,
+    task: dict[str, Any],
+    options: dict[str, Any],
+    fit: dict[str, Any],
 ) -> Iterator[tuple[str, Any, Any]]:
     """(flag, value of the run, value now) of all that is asked for; what the run does not name has its default."""
     from ..data import dataset, load
@@ -68,7 +75,7 @@ def _asked(
         yield "--backbone" if name == "net" else f"--option {name}", _plain(there), _plain(value)
     for name, value in fit.items():
         if name not in HARDWARE:
-            there = _epochs(plan, value) if name == "epochs" else plan.fit.get(name)
+            there = _epochs(run, plan, value) if name == "epochs" else plan.fit.get(name)
             yield f"--{name.replace('_', '-')}", there, value
 
 
@@ -102,13 +109,12 @@ def _plain(value: Any) -> Any:
     return json.loads(json.dumps(value, default=str))
 
 
-def _epochs(plan: Plan, asked: float) -> float:
+def _epochs(run: Any, plan: Plan, asked: float) -> float:
     """The run's length in epochs; `asked` itself where that comes to the same number of steps."""
-    from ..data import load
     from ..engine import distributed
     from ..engine.device import pick_device
     from ..engine.settings import Settings, epoch_steps
 
     distributed.join_world(pick_device(plan.fit["device"]))  # the number of processes decides
-    steps = epoch_steps(load(**plan.task), Settings(**plan.fit))
+    steps = epoch_steps(run.task(), Settings(**plan.fit))
     return asked if max(1, round(asked * steps)) == plan.fit["steps"] else round(plan.fit["steps"] / steps, 3)

@@ -108,14 +108,17 @@ def train(
         evaluation: how val is scored on the way; default as the data set is.
     """
     from ..data import load
-    from ..engine import fit
+    from ..engine import fit, images, open_run
     from ..engine.device import pick_device
     from ..methods import create
 
     began = time.perf_counter()
     before = spent(out) if resume and out else 0.0  # `fit` drops the rows after the checkpoint
     peak_memory = watch_memory(pick_device(plan.fit.get("device", "auto")))
-    task = load(**plan.task)
+    goes_on = resume and out and (Path(out) / "config.json").is_file()
+    task = open_run(out).task() if goes_on else load(**plan.task)
+    if goes_on:
+        images.same(Path(out), task)
     if evaluation:
         task = task.with_(evaluation=evaluation)
     seed_everything(plan.fit.get("seed", 0))

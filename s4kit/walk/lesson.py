@@ -153,8 +153,9 @@ class Lesson:
         from ..data import load
 
         with redirect_stderr(io.StringIO()):  # `fit` will say it
-            settled = setup.settle(plan, self.task if plan.task == self._loaded else load(**plan.task))
-        other = difference(settled, seed, folder)
+            task = self.task if plan.task == self._loaded else load(**plan.task)
+            settled = setup.settle(plan, task)
+        other = difference(settled, seed, folder, task)
         if other:
             put_aside(folder, other)
             return False

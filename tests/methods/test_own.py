@@ -115,7 +115,7 @@ def test_a_changed_class_is_not_taken_for_the_one_that_was_trained(tmp_path):
     run = s4.fit(s4.methods.create("mine", task), task, out=tmp_path / "run", **SMALL)
     fit = {k: v for k, v in run.config["fit"].items() if k != "seed"}
     plan = Plan("mine", run.config["task"], {}, fit)
-    assert difference(plan, 0, run.path) == ""
+    assert difference(plan, 0, run.path, task) == ""
 
     @s4.methods.register("mine")
     class Changed(Mine):
@@ -123,9 +123,9 @@ def test_a_changed_class_is_not_taken_for_the_one_that_was_trained(tmp_path):
             confidence, label = logits.softmax(1).max(1)
             return PseudoLabels(label, confidence, torch.ones_like(confidence), view.valid)
 
-    assert "class has changed" in difference(plan, 0, run.path)
+    assert "class has changed" in difference(plan, 0, run.path, task)
     s4.methods.register("mine")(Mine)
-    assert difference(plan, 0, run.path) == ""
+    assert difference(plan, 0, run.path, task) == ""
 
 
 def test_fingerprints_see_views_and_functions_but_not_the_kit(monkeypatch):

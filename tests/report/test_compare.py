@@ -13,6 +13,7 @@ from toy import toy_task
 from toy_folder import flags
 
 from s4kit.cli import main
+from s4kit.data import load
 from s4kit.errors import S4Error
 from s4kit.methods import files, get
 from s4kit.report import figures, html, pictures, plots, setup, text, trainings
@@ -209,7 +210,7 @@ def test_a_whole_family_is_built_and_what_differs_said(squares):
     names = families()["consistency"]
     task = {"root": str(squares), "labelled": 4, "crop": 32}
     plans = setup.match([setup.plan(n, "folder", task, {"net": "tiny"}, {"steps": 2, "batch": 2}) for n in names])
-    kept, left_out, said = import_module("s4kit.report.compare")._prepare(plans, [])
+    kept, left_out, said = import_module("s4kit.report.compare")._prepare(plans, load(**plans[0].task), [])
     assert [plan.method for plan in kept] == names and left_out == []
     assert {plan.options["net"] for plan in kept} == {"tiny"}
     assert any(words.startswith("uscs: draws 2 times") for words in said)

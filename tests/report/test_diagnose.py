@@ -21,7 +21,7 @@ def make(tmp_path):
 
     def build(metrics=None, evaluations=None, pseudo=None, fit=None, method="fixmatch"):
         fit = {"steps": 100, "batch": 8, "seed": 0} | (fit or {})
-        config = {"method": method, "options": {}, "task": {"name": "scenes"}, "protocol": "", "fit": fit}
+        config = {"method": method, "options": {}, "task": {}, "protocol": "", "fit": fit}
         (tmp_path / "config.json").write_text(json.dumps(config))
         base = [
             {"step": s, "stage": 0, "lr": 1e-3, "loss": 1, "x": 2 - s / 60, "u": 0.1, "kept_target": 0.6}

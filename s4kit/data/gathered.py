@@ -1,0 +1,55 @@
+"""Images of several lists as one, in an order of one's own; some of them may be gone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ..errors import S4Error
+from .task import Sample, Source
+
+
+class Gathered(Source):
+    """The images of `ids`, wherever in `sources` they lie.
+
+    Args:
+        ids: in the wanted order. sources: searched in turn; of two images of one name the first counts.
+
+    Attributes:
+        missing: ids that no source has; reading one is an error, the others can be read.
+    """
+
+    def __init__(self, ids: Sequence[str], sources: Sequence[Source]) -> None:
+        self.ids, self.sources = list(ids), list(sources)
+        places: dict[str, tuple[Source, int]] = {}
+        for source in reversed(self.sources):
+            places |= {name: (source, row) for row, name in enumerate(source.ids)}
+        self.places = [places.get(name) for name in self.ids]
+        self.missing = [name for name, place in zip(self.ids, self.places) if place is None]
+
+    def _at(self, row: int) -> tuple[Source, int]:
+        place = self.places[row]
+        if place is None:
+            raise S4Error(f"The image {self.ids[row]} is not in the data set any more.")
+        return place
+
+    def read(self, row: int, label: bool = True) -> Sample:
+        source, place = self._at(row)
+        return source.read(place, label)
+
+    def shape(self, row: int) -> tuple[int, int]:
+        source, place = self._at(row)
+        return source.shape(place)
+
+    def image_path(self, row: int) -> str:
+        source, place = self._at(row)
+        return source.image_path(place)
+
+    def label_path(self, row: int) -> str | None:
+        source, place = self._at(row)
+        return source.label_path(place)
+
+    def reserve(self) -> None:
+        """See `Cached.reserve`."""
+        for source in self.sources:
+            if hasattr(source, "reserve"):
+                source.reserve()

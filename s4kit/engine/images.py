@@ -1,0 +1,286 @@
+"""Which images a run has: stored when it begins, held against the data as it is whenever the run is opened again.
+
+`RUN/images.json` holds, by id and in order, all training images, the labelled ones, the unlabelled ones (null where
+they are all the others), the scored ones and those of the probe set; and of the first files, labelled and scored ones
+first, size, time and a digest, by which other content is told. A split that was drawn from a folder is drawn otherwise
+as soon as an image is added: a run keeps its own.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from ..data.gathered import Gathered
+from ..data.task import Source, Task
+from ..errors import S4Error
+from . import checkpoint, probe
+
+FILE = "images.json"
+FILES = 4000  # images whose files are described
+SMALL, READ = 1 << 20, 64 << 20  # bytes: of a file that gets a digest; of all that are read for it
+USED = ("labelled", "unlabelled", "val")
+_said: set[tuple[str, str]] = set()
+
+
+# ---- stored ----
+
+
+def lists(task: Task) -> dict[str, list[str]]:
+    """The ids of a task by list: train (all of them), labelled, unlabelled, val."""
+    ids = task.train.ids
+    rows = {name: [ids[row] for row in task.rows(name)] for name in ("labelled", "unlabelled")}
+    return {"train": list(ids), **rows, "val": list(task.val.ids)}
+
+
+def store(folder: Path, task: Task, probes: int) -> None:
+    """Write `images.json`.
+
+    Args:
+        probes: size of the probe set.
+    """
+    found: dict[str, Any] = {"version": 1, **lists(task)}
+    found["probe"] = [task.train.ids[row] for row in probe.chosen(task, probes)] if probes else []
+    found["files"] = _files(task, [*found["labelled"], *found["val"], *found["probe"], *found["unlabelled"]])
+    if found["unlabelled"] == _others(found):
+        found["unlabelled"] = None
+    text = json.dumps(found, separators=(",", ":"), ensure_ascii=False)
+    checkpoint.write_atomic(folder / FILE, lambda file: file.write(text.encode()))
+
+
+def stored(folder: Path) -> dict[str, Any] | None:
+    """What `store` has written; None for a run of an older version.
+
+    Raises:
+        S4Error: the file is damaged.
+    """
+    file = folder / FILE
+    if not file.is_file():
+        return None
+    try:
+        found = json.loads(file.read_text(encoding="utf-8"))
+        return found | {"unlabelled": _others(found) if found["unlabelled"] is None else found["unlabelled"]}
+    except (ValueError, KeyError, TypeError) as error:
+        raise S4Error(
+            f"{file} is damaged ({error}): which images the run was trained on is lost. Without the file the run opens "
+            "with the split that is drawn from the data as it is now."
+        ) from error
+
+
+def _others(found: dict[str, Any]) -> list[str]:
+    labelled = set(found["labelled"])
+    return [name for name in found["train"] if name not in labelled]
+
+
+def _files(task: Task, names: Sequence[str]) -> dict[str, list]:
+    """{id: [image, label]}: (bytes, time in ns, digest or None) of each file, None where there is none."""
+    found, left = {}, READ
+    for name, paths in _paths(task, names):
+        found[name] = []
+        for path in paths:
+            about = _about(path)
+            if about and about[0] <= min(SMALL, left):
+                about[2], left = _digest(path), left - about[0]
+            found[name].append(about)
+    return found
+
+
+def _paths(task: Task, names: Sequence[str]) -> Iterator[tuple[str, list[str | None]]]:
+    """(id, [path of the image, of the label]) of the first images that are files."""
+    places = {name: (source, row) for source in (task.val, task.train) for row, name in enumerate(source.ids)}
+    for name in list(dict.fromkeys(names))[:FILES]:
+        source, row = places.get(name, (None, 0))
+        if hasattr(source, "image_path") and name not in getattr(source, "missing", ()):
+            yield name, [source.image_path(row), source.label_path(row)]
+
+
+def _about(path: str | None) -> list | None:
+    try:
+        at = os.stat(path) if path else None
+    except OSError:
+        return None
+    return [at.st_size, at.st_mtime_ns, None] if at else None
+
+
+def _digest(path: str) -> str | None:
+    try:
+        return hashlib.blake2b(Path(path).read_bytes(), digest_size=8).hexdigest()
+    except OSError:
+        return None
+
+
+# ---- compared ----
+
+
+@dataclass
+class Changes:
+    """How the data differs from what a run began with: ids.
+
+    Attributes:
+        missing, added: by list (labelled, unlabelled, val); `added` has new training images under "train".
+        moved: training images that are scored ones now, or the other way round: a val set that is drawn from the
+            folder was drawn otherwise.
+        content: images whose files, or whose labels' files, are others.
+    """
+
+    missing: dict[str, list[str]] = field(default_factory=dict)
+    added: dict[str, list[str]] = field(default_factory=dict)
+    moved: list[str] = field(default_factory=list)
+    content: list[str] = field(default_factory=list)
+
+    def __bool__(self) -> bool:
+        return bool(self.missing or self.added or self.moved or self.content)
+
+    def __str__(self) -> str:
+        words = [f"{len(names)} {_NAMES[name]} missing ({some(names)})" for name, names in self.missing.items()]
+        words += [f"{len(names)} {_NAMES[name]} new ({some(names)}), not used" for name, names in self.added.items()]
+        words += [f"{len(self.content)} other content ({some(self.content)})"] if self.content else []
+        words += [f"{len(self.moved)} on the other side of val ({some(self.moved)})"] if self.moved else []
+        return "; ".join(words)
+
+
+_NAMES = {"labelled": "labelled", "unlabelled": "unlabelled", "val": "scored (val)", "train": "training"}
+
+
+def some(names: Sequence[str]) -> str:
+    """The first names, as words."""
+    return ", ".join(names[:4]) + (f", ... {len(names)} in all" if len(names) > 4 else "")
+
+
+def changes(found: dict[str, Any], task: Task) -> Changes:
+    """What has changed between the stored images of a run and a task's sources as they are."""
+    train, val = set(task.train.ids), set(task.val.ids)
+    was_train, was_val = set(found["train"]), set(found["val"])
+    missing = {name: [i for i in found[name] if i not in train | val] for name in USED}
+    added = {"train": [i for i in task.train.ids if i not in was_train | was_val]}
+    added["val"] = [i for i in task.val.ids if i not in was_train | was_val]
+    files = found["files"]
+    return Changes(
+        {name: names for name, names in missing.items() if names},
+        {name: names for name, names in added.items() if names},
+        [i for i in found["train"] if i in val - was_val] + [i for i in found["val"] if i in train - was_train],
+        [name for name, paths in _paths(task, list(files)) if _other(files[name], paths)],
+    )
+
+
+def content(folder: Path, task: Task) -> list[str]:
+    """Ids of the images of a run whose files, or whose labels' files, are others than when it began."""
+    files = (stored(folder) or {}).get("files", {})
+    return [name for name, paths in _paths(task, list(files)) if _other(files[name], paths)]
+
+
+def _other(before: list, paths: list[str | None]) -> bool:
+    """Whether a file is another one: by its size; where the size is the same and the time is not, by its digest."""
+    for old, path in zip(before, paths):
+        new = _about(path)
+        if old is None or new is None:
+            if (old is None) != (new is None):
+                return True
+        elif old[0] != new[0] or (old[1] != new[1] and old[2] and old[2] != _digest(path)):
+            return True
+    return False
+
+
+def difference(folder: Path, task: Task) -> str:
+    """Words for the first list in which a task has other images than a run; "" if they are the same, or not known."""
+    found, now = stored(folder), lists(task)
+    for name in USED if found else ():
+        if found[name] != now[name]:
+            there, here = set(found[name]), set(now[name])
+            gone = some([i for i in found[name] if i not in here]) or "none"
+            new = some([i for i in now[name] if i not in there]) or "none"
+            words = f"{gone} there and not now, {new} now and not there"
+            return f"{_NAMES[name]} images: {words if there != here else 'in another order'}"
+    return ""
+
+
+# ---- opened again ----
+
+
+def reopened(folder: Path, config: dict[str, Any], protocol: str) -> tuple[Task, Changes]:
+    """A run's task with the run's own images, in their order, and how the data differs from what it was.
+
+    What has changed is said, once. An image that is gone stays in the lists; reading it is an error.
+
+    Args:
+        config: the arguments of `load`. protocol: of the split, in words.
+    """
+    from ..data import load
+
+    found = stored(folder)
+    if found is None:
+        say(folder, "its images were not stored; the split is drawn from the data as it is now.")
+        return load(**config), Changes()
+    apart = {"unlabelled": None, "cover": 0}
+    try:
+        task = load(**config | apart | {"labelled": found["labelled"]})
+        changed = changes(found, task)
+    except S4Error:  # some may be gone, or be drawn as scored images now
+        task = load(**config | apart | {"labelled": "all"})
+        changed = changes(found, task)
+        if not (changed.missing or changed.moved):
+            raise
+    if changed:
+        say(folder, f"the data is not as it was when the run began: {changed}.")
+    return _own(found, task, config, protocol), changed
+
+
+def _own(found: dict[str, Any], task: Task, config: dict[str, Any], protocol: str) -> Task:
+    train, val = (_source(found[name], task) for name in ("train", "val"))
+    places = {name: row for row, name in enumerate(found["train"])}
+    labelled, unlabelled = (tuple(places[name] for name in found[part]) for part in ("labelled", "unlabelled"))
+    own = replace(task, train=train, val=val, labelled=labelled, unlabelled=unlabelled)
+    return replace(own, config=config, protocol=protocol)
+
+
+def _source(names: list[str], task: Task) -> Source:
+    """The source of these images: one of the task's where it is the same, else those that are there."""
+    same = next((source for source in (task.train, task.val) if source.ids == names), None)
+    return same or Gathered(names, (task.train, task.val))
+
+
+def need(folder: Path, task: Task, names: Sequence[str], to: str, mend: str) -> None:
+    """Refuse where images of these lists are gone.
+
+    Args:
+        to: what they are needed for. mend: what else can be done.
+
+    Raises:
+        S4Error: names them.
+    """
+    gone = {name: set(getattr(task.val if name == "val" else task.train, "missing", ())) for name in names}
+    missing = {name: [i for i in ids if i in gone[name]] for name, ids in lists(task).items() if gone.get(name)}
+    missing = {name: ids for name, ids in missing.items() if ids}
+    if missing:
+        words = str(Changes(missing))
+        raise S4Error(f"{folder} cannot {to}: {words}. Put them back under their names, or {mend}.")
+
+
+def same(folder: Path, task: Task) -> None:
+    """Refuse to continue a run on other images than its own, or where some of its own are gone.
+
+    Raises:
+        S4Error: names the list, and images in which they differ.
+    """
+    other = difference(folder, task)
+    if other:
+        raise S4Error(
+            f"The run in {folder} cannot go on with this task, which has other {other}. `open_run({str(folder)!r})"
+            ".task()` has the run's own images; or start another run."
+        )
+    need(folder, task, USED, "go on", "start another run")
+
+
+def say(folder: Path, words: str) -> None:
+    """Say something of a run on stderr, once in a process."""
+    from . import distributed
+
+    if (str(folder), words) not in _said and distributed.rank() == 0:
+        print(f"{folder}: {words}", file=sys.stderr)
+    _said.add((str(folder), words))
