@@ -159,3 +159,19 @@ def test_ohem_per_image_grows_with_the_batch():
     logits, label = torch.randn(3, 4, 5, 6), torch.randint(0, 4, (3, 5, 6))
     assert ohem(0.1, per_image=7)(logits, label) == ohem(0.1, 21)(logits, label)
     assert ohem(0.1, per_image=7)(logits[:1], label[:1]) == ohem(0.1, 7)(logits[:1], label[:1])
+
+
+def test_class_weights_divide_the_mean_of_the_hard_pixels():
+    torch.manual_seed(0)
+    logits, label = torch.randn(2, 3, 8, 9), torch.randint(0, 3, (2, 8, 9))
+    label[0, 0] = 255
+    weight = (0.5, 1.0, 2.0)
+    plain = torch.nn.functional.cross_entropy(logits, label, torch.tensor(weight), ignore_index=255)
+    torch.testing.assert_close(ohem(min_kept=0, class_weight=weight)(logits, label), plain)
+    p = logits.softmax(1).gather(1, label.clamp(max=2)[:, None])[:, 0][label != 255]
+    limit = p.sort().values[39].clamp(min=0.1)
+    kept = p <= limit
+    w = torch.tensor(weight)[label[label != 255]] * kept
+    wanted = (w * -p.log()).sum() / w.sum()
+    torch.testing.assert_close(ohem(0.1, 40, class_weight=weight)(logits, label), wanted)
+    assert criterion(f"ohem(thresh=0.7, per_image=20, class_weight={weight})")(logits, label) > 0

@@ -14,7 +14,7 @@ that still has a gradient (of zero), never NaN.
 from __future__ import annotations
 
 import ast
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -78,7 +78,12 @@ def ce(logits: Tensor, label: Tensor) -> Tensor:
     return total / (label != VOID).sum().clamp(min=1)
 
 
-def ohem(thresh: float = 0.7, min_kept: int = 100_000, per_image: int | None = None) -> Criterion:
+def ohem(
+    thresh: float = 0.7,
+    min_kept: int = 100_000,
+    per_image: int | None = None,
+    class_weight: Sequence[float] | None = None,
+) -> Criterion:
     """Online hard example mining (Shrivastava et al., CVPR 2016), as all official Cityscapes recipes have it.
 
     Only hard pixels count: those whose true class has a probability of at most t = max(`thresh`, the `min_kept`-th
@@ -90,24 +95,32 @@ def ohem(thresh: float = 0.7, min_kept: int = 100_000, per_image: int | None = N
         min_kept: number of pixels to keep at least, per process.
         per_image: the same per image of the batch, instead of `min_kept`. Papers give a number per GPU with two images
             each; counted per image the rule is the same on any number of GPUs.
+        class_weight: of each class, in the mean over the pixels that are kept, which it divides as well; the choice of
+            the hard pixels does not know it.
 
     Returns:
         A criterion like `ce`: (logits, label) -> scalar.
     """
-    if min_kept == 0 and per_image is None:
+    every = min_kept == 0 and per_image is None
+    if every and class_weight is None:
         return ce
 
     @float32
     def hard_ce(logits: Tensor, label: Tensor) -> Tensor:
         nll = ce_map(logits, label)
-        wanted = min_kept if per_image is None else per_image * len(label)
         valid = label != VOID
-        with torch.no_grad():
-            true_class = torch.exp(-nll).flatten()  # void pixels have nll 0, hence probability 1
-            kth = true_class.kthvalue(min(wanted, len(true_class))).values
-            hard = true_class.view_as(nll) <= kth.clamp(min=thresh)
-            kept = (valid & (hard | (valid.sum() < wanted))).to(nll.dtype)
-        return pixel_mean(nll, kept, kept, over="kept")
+        kept = (valid if every else valid & hard(nll, valid)).to(nll.dtype)
+        weight = kept
+        if class_weight is not None:
+            weight = kept * sum(w * (label == k) for k, w in enumerate(class_weight))
+        return pixel_mean(nll, weight, kept, over="weight")
+
+    @torch.no_grad()
+    def hard(nll: Tensor, valid: Tensor) -> Tensor:
+        wanted = min_kept if per_image is None else per_image * len(nll)
+        true_class = torch.exp(-nll).flatten()  # void pixels have nll 0, hence probability 1
+        kth = true_class.kthvalue(min(wanted, len(true_class))).values
+        return (true_class.view_as(nll) <= kth.clamp(min=thresh)) | (valid.sum() < wanted)
 
     return hard_ce
 
