@@ -20,6 +20,7 @@ from .dpt import DPT, dpt
 from .ema import copy_of, ema, warm
 from .ensemble import Ensemble
 from .heads import CorrelationHead, ProjectionHead
+from .mapped import Mapped
 from .modes import bn_untouched, evaluating, frozen, set_training, sync_bn
 from .perturb import complementary_dropout, draw_statistics, feature_dropout
 from .psp import PSPShuffle, psp
@@ -28,8 +29,9 @@ from .sgc import AttentionCam, grad_cam
 
 __all__ = [
     "DPT", "AttentionCam", "CorrelationHead", "Critic", "Decoded", "DeepLabV3Plus", "Ensemble", "Features", "Fused",
-    "ProjectionHead", "SegNet", "bn_untouched", "complementary_dropout", "copy_of", "deeplabv3plus", "draw_statistics",
-    "ema", "evaluating", "feature_dropout", "frozen", "grad_cam", "make", "names", "set_training", "sync_bn", "warm",
+    "Mapped", "ProjectionHead", "SegNet", "bn_untouched", "complementary_dropout", "copy_of", "deeplabv3plus",
+    "draw_statistics", "ema", "evaluating", "feature_dropout", "frozen", "grad_cam", "make", "names", "set_training",
+    "sync_bn", "warm",
 ]  # fmt: skip
 
 DECODER_OPTIONS = {"aux", *signature(DeepLabV3Plus).parameters} - {"low", "high", "classes"}
