@@ -1,6 +1,7 @@
 """Views of images: what a teacher sees (weak) and what a student sees (strong), mixing, and batches of them."""
 
 from .boxes import beta_box, cut_out, half_area_box, half_box, rasterise, three_boxes, unimatch_box
+from .chain import Chain
 from .geometry import Geometry, overlapping, weak
 from .intensity import Intensity
 from .mixing import paste
@@ -12,6 +13,7 @@ from .warp import align, draw_shift, warp
 __all__ = [
     "STRONG",
     "Batch",
+    "Chain",
     "Geometry",
     "HostStep",
     "Intensity",
