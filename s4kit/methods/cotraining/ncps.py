@@ -74,7 +74,7 @@ class NCPS(Method):
             "evaluation": "voc/cps",
             "differs": [
                 START,
-                "unsure: lr, batch: the file with them (voc.env) is not in the release; those of CPS stand in, whose "
+                "unsure: lr, batch: the file with them (voc.env) is not in the release; taken from CPS, whose "
                 "losses are divided as here",
                 "unsure: selection: all epochs are scored, which one is reported is not said",
             ],
