@@ -6,20 +6,19 @@ and Pillow's image operations, then to tensors. Beside it the photographs that b
 
 from __future__ import annotations
 
-import random
 from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, ImageFilter, ImageOps
+from PIL import Image
 from torch import Tensor
-from torchvision.transforms import ColorJitter, Compose, Normalize, RandomGrayscale, ToTensor
+from torchvision.transforms import Compose, Normalize, ToTensor
 
 from ..data.sources import FileSource
 from ..data.task import Task
+from .parity.views import geometry, strong, unimatch_box
 
 CLASSES = 21
-_colour, _grey = ColorJitter(0.5, 0.5, 0.5, 0.25), RandomGrayscale(0.2)
 _normalised = Compose([ToTensor(), Normalize([0.485, 0.456, 0.406], [0.229, 0.224, 0.225])])
 
 
@@ -65,48 +64,13 @@ def unlabelled_sample(task: Task, row: int) -> tuple[Tensor, ...]:
     The label map is read as well, since these loaders' lists name one for every image.
     """
     image, label = _geometry(task, row)
-    strong = [_strong(image.copy()) for _ in range(2)]
+    views = [strong(image.copy()) for _ in range(2)]
     ignored = torch.zeros(label.size[::-1], dtype=torch.long)
     ignored[torch.from_numpy(np.array(label)).long() == 255] = 255
-    return _normalised(image), *map(_normalised, strong), ignored, *(_box(task.crop) for _ in range(2))
+    return _normalised(image), *map(_normalised, views), ignored, *(unimatch_box(task.crop).float() for _ in range(2))
 
 
 def _geometry(task: Task, row: int) -> tuple[Image.Image, Image.Image]:
-    source, crop = task.train, task.crop
-    image = Image.open(source.image_path(row)).convert("RGB")
-    label = Image.fromarray(np.array(Image.open(source.label_path(row))))
-    width, height = image.size
-    longer = random.randint(int(max(height, width) * 0.5), int(max(height, width) * 2))
-    width, height = (int(side * longer / max(image.size) + 0.5) for side in image.size)
-    image = image.resize((width, height), Image.Resampling.BILINEAR)
-    label = label.resize((width, height), Image.Resampling.NEAREST)
-    border = (0, 0, max(0, crop - width), max(0, crop - height))
-    image, label = ImageOps.expand(image, border, fill=0), ImageOps.expand(label, border, fill=255)
-    left, top = (random.randint(0, side - crop) for side in image.size)
-    image, label = (part.crop((left, top, left + crop, top + crop)) for part in (image, label))
-    if random.random() < 0.5:
-        image, label = (part.transpose(Image.Transpose.FLIP_LEFT_RIGHT) for part in (image, label))
-    return image, label
-
-
-def _strong(image: Image.Image) -> Image.Image:
-    if random.random() < 0.8:
-        image = _colour(image)
-    image = _grey(image)
-    if random.random() < 0.5:
-        image = image.filter(ImageFilter.GaussianBlur(random.uniform(0.1, 2.0)))
-    return image
-
-
-def _box(side: int) -> Tensor:
-    mask = torch.zeros(side, side)
-    if random.random() < 0.5:
-        return mask
-    area = random.uniform(0.02, 0.4) * side * side
-    while True:
-        ratio = random.uniform(0.3, 1 / 0.3)
-        width, height = int((area / ratio) ** 0.5), int((area * ratio) ** 0.5)
-        left, top = random.randrange(side), random.randrange(side)
-        if left + width <= side and top + height <= side:
-            mask[top : top + height, left : left + width] = 1
-            return mask
+    image = Image.open(task.train.image_path(row)).convert("RGB")
+    label = Image.fromarray(np.array(Image.open(task.train.label_path(row))))
+    return geometry(image, label, task.crop)

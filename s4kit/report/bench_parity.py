@@ -1,13 +1,13 @@
-"""`s4kit bench parity`: whole trainings of the kit against a plain loop that shares nothing with it, see `parity/`.
+"""`s4kit bench parity`: whole trainings of the kit against plain loops that take only the network from it, `parity/`.
 
 Both sides train the same network from the same first weights on the same images of `scenes` with the same rates, batch
-and number of steps, those of the notebooks on a CPU; views, losses, loop and score are each side's own. The draws of
-the views differ, so the two means over the seeds agree as far as seeds do.
+and number of steps, those of the notebooks on a CPU; views, losses, loop and score are each side's own, and so are the
+draws.
 
-A method holds where the two means differ by at most the spread of the seeds: the pooled standard deviation
-sqrt((s_kit^2 + s_plain^2) / 2), s the standard deviations over the seeds. Where both sides are the same up to chance,
-the difference of two means over n seeds varies by sqrt(2 / n) of that spread: with three seeds one method in five falls
-outside by chance, with six one in twelve, with ten one in forty; a fault stays outside when seeds are added.
+A method holds where the two means lie within the spread of the seeds: they differ by at most the sum of the two
+standard deviations over the seeds, so that mean ± sd of one side meets mean ± sd of the other. Trainings that are the
+same up to chance fail this once in twelve times with three seeds, once in sixty with five, once in a hundred and fifty
+with six (simulated with normal draws); a fault stays when seeds are added.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from ..data.task import Task
 from ..engine import open_run
 from ..engine.checkpoint import write_atomic
 from ..errors import S4Error
-from ..nets import make
+from ..nets import SegNet, make
 from . import setup, text
 from .bench_price import commit, processor
 from .parity.loop import miou, train
@@ -135,15 +135,20 @@ def _train_kit(folder: Path, plan: setup.Plan, task: Task, seed: int) -> float:
 
 def _train_plain(folder: Path, plan: setup.Plan, task: Task, seed: int) -> float:
     options = {key: value for key, value in plan.options.items() if key != "net"}
-    setup.seed_everything(seed)  # the kit's first weights
-    nets = [make(plan.options["net"], task) for _ in range(METHODS[plan.method].nets)]
+    nets = _fresh(plan, task, seed)
     return miou(train(plan.method, task, nets, plan.fit, seed, **options), task)
+
+
+def _fresh(plan: setup.Plan, task: Task, seed: int) -> list[SegNet]:
+    """The networks that a method trains, with the weights that they have in the kit for this seed."""
+    setup.seed_everything(seed)
+    return [make(plan.options["net"], task) for _ in range(METHODS[plan.method].nets)]
 
 
 def _judged(method: str, kit: list[float], plain: list[float]) -> dict[str, Any]:
     """Means, difference and spread of one method, see above."""
     difference = statistics.fmean(kit) - statistics.fmean(plain)
-    spread = ((statistics.variance(kit) + statistics.variance(plain)) / 2) ** 0.5
+    spread = statistics.stdev(kit) + statistics.stdev(plain)
     holds = abs(difference) <= spread
     return {"method": method, "kit": kit, "plain": plain, "difference": difference, "spread": spread, "holds": holds}
 
@@ -165,6 +170,6 @@ def show(result: dict[str, Any]) -> str:
         f"{result['machine']}; scenes, {of['net']}, {of['steps']} steps, batch {of['batch']}, "
         f"seeds {', '.join(map(str, result['seeds']))}; val mIoU at the end, mean ± sd"
     )
-    names = ("method", "kit", "plain loop", "difference", "spread of the seeds", "holds")
+    names = ("method", "kit", "plain loop", "difference", "spread of the seeds", "within")
     note = "\nquick: too short to judge by" if result["quick"] else ""
     return f"{head}\n\n{text.table(names, rows, right='lrrrrl')}{note}"
