@@ -36,6 +36,7 @@ class Geometry:
     Attributes:
         scale: factors of the random resize; None = the task's. Two are a range, in which the longer side is a uniform
             integer; more are the factors to choose from (CPS, CutMix-Seg).
+        halves: of a range around 1, as often below as above 1 (AEL, U2PL).
         flip: probability of a horizontal flip.
         pad: "black" or "mean", the colour of pixels outside the image (mean is 0 after normalisation).
         centred: padding on all sides instead of right and bottom only.
@@ -45,6 +46,7 @@ class Geometry:
     flip: float = 0.5
     pad: str = "black"
     centred: bool = False
+    halves: bool = False
 
     def draw(self, rng: np.random.Generator, size: tuple[int, int], crop: int, scale: tuple[float, ...]) -> Window:
         """Draw one crop of side `crop` for an image of `size` = (H, W); `scale` is the task's."""
@@ -52,7 +54,10 @@ class Geometry:
         if len(factors) > 2:
             side = round(longer * factors[rng.integers(len(factors))])
         else:
-            side = int(rng.integers(int(longer * factors[0]), int(longer * factors[1]) + 1))
+            low, high = factors
+            if self.halves and low < 1 < high:
+                low, high = (low, 1.0) if rng.random() < 0.5 else (1.0, high)
+            side = int(rng.integers(int(longer * low), int(longer * high) + 1))
         height, width = (max(1, int(s * side / longer + 0.5)) for s in size)
         top, left = (self._corner(rng, s, crop) for s in (height, width))
         return Window(height, width, top, left, bool(rng.random() < self.flip))

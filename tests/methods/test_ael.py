@@ -16,6 +16,7 @@ from s4kit.methods.consistency.ael import (
     keep_rates,
     paste_probabilities,
 )
+from s4kit.methods.parts.losses import ce_map
 
 MIDDLE = Clock(50, 100)
 
@@ -114,6 +115,18 @@ def test_absent_classes_lose_confidence(build, draw):
     method.train().losses(batch, MIDDLE)
     others = torch.tensor([0, 2, 3])
     assert torch.allclose(method.q[others], 0.9 * before[others]) and method.q[1] > 0.9 * before[1]
+
+
+def test_what_is_shown_is_what_is_trained_on(build, draw):
+    """Of the pixels, too, that the sampling leaves out: they have no weight in what the explorer gets."""
+    method = build("ael", gamma2=2.0).train()
+    method.q.copy_(torch.tensor([0.9, 0.1, 0.85, 0.8]))
+    losses = method.losses(draw(method, batch=4), MIDDLE)
+    target, student = losses.seen["target"], losses.seen["student"]
+    used = target.weight * target.valid
+    assert 0 < (used > 0).sum() < 0.9 * target.valid.sum()
+    again = (used * ce_map(student, target.label)).sum() / used.sum()
+    assert losses["u"][0].item() == pytest.approx(again.item(), rel=1e-4)
 
 
 def test_the_teacher_labels_with_its_own_batch_statistics(build, draw):

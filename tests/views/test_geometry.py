@@ -55,6 +55,18 @@ def test_longer_side_is_a_uniform_integer_and_flip_is_fair():
     assert all(abs(d.height - d.width * 0.75) <= 0.5 for d in draws)
 
 
+def test_halves_shrink_as_often_as_they_enlarge():
+    shares = []
+    for halves in (False, True):
+        draws = [weak(halves=halves).draw(np.random.default_rng(i), (60, 80), 32, (0.5, 2.0)) for i in range(3000)]
+        sides = np.array([d.width for d in draws])
+        assert sides.min() == 40 and sides.max() == 160
+        shares.append((sides < 80).mean())
+    assert abs(shares[0] - 1 / 3) < 0.04 and abs(shares[1] - 1 / 2) < 0.04
+    above = [weak(halves=True).draw(np.random.default_rng(i), (60, 80), 32, (1.0, 2.0)).width for i in range(100)]
+    assert min(above) < 90 and max(above) > 150, "a range beside 1 stays whole"
+
+
 def test_flip_can_be_off_and_scale_fixed():
     window = Geometry(scale=(1.0, 1.0), flip=0.0).draw(np.random.default_rng(0), (40, 40), 40, (0.5, 2.0))
     assert window == Window(40, 40, 0, 0, False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import torch
@@ -13,17 +14,17 @@ from ...errors import S4Error
 from ...nets import copy_of, ema, evaluating, make, warm
 from ...views import Batch, Stream, ViewPlan, Views, half_area_box, paste, rasterise, weak
 from ..base import Card, Clock, Losses, Method, PseudoLabels
+from ..contrastive.u2pl import OHEM, PAPER_NET
 from ..parts.components import regions
 from ..parts.losses import Criterion, ce, ce_map, criterion, pixel_mean
 from ..parts.precision import float32
 from ..parts.processes import over_processes
 
 SCALES = (0.5, 2.0)
-AEL_NET = "resnet101c(output_stride=8, aspp_rates=(12, 24, 36), aux=True)"
-DIFFERS = [
-    "its decoder fuses 512 channels, this one 304",
-    "scales are as often below as above 1 there, uniform here",
-]
+WEAK = weak(pad="mean", centred=True, halves=True)
+AEL_NET = PAPER_NET.format(", aux=True")
+DIVIDED = {"processes": 8, "divided": "all"}
+DIFFERS = ["pad_label: 0 there, 255 (ignored) here: padding is not taught as road or background"]
 
 
 @float32
@@ -89,6 +90,18 @@ def draw_object_mask(label: Tensor, which: Tensor, otherwise: Tensor, share: flo
     return object_mask(label, which, priority, otherwise, share)
 
 
+def sampled(logits: Tensor, q: Tensor, uniform: Tensor, gamma2: float) -> Tensor:
+    """(B, H, W) bool, the pixels that count: one that the STUDENT predicts as c does where draw c > 1 - rate of c.
+
+    Args:
+        logits: (B, C, H, W) of the student. q: (C,) confidences.
+        uniform: (C, H, W) draws in [0, 1), shared by the batch.
+    """
+    predicted = logits.detach().argmax(1)
+    draw = uniform.expand(len(logits), *uniform.shape).gather(1, predicted[:, None])[:, 0]
+    return draw > 1 - keep_rates(q, gamma2)[predicted]
+
+
 @float32
 def balanced_ce(
     logits: Tensor, target: PseudoLabels, q: Tensor, uniform: Tensor, gamma: float, gamma2: float
@@ -97,13 +110,9 @@ def balanced_ce(
 
     Args:
         logits: (B, C, H, W) of the student. target: pixels of weight 0 have no loss but count in the divisor.
-        q: (C,) confidences. uniform: (C, H, W) draws in [0, 1), shared by the batch; a pixel that the STUDENT predicts
-            as c is kept where draw c is above 1 - rate of c.
+        q, uniform, gamma2: see `sampled`.
     """
-    predicted = logits.detach().argmax(1)
-    draw = uniform.expand(len(logits), *uniform.shape).gather(1, predicted[:, None])[:, 0]
-    kept = draw > 1 - keep_rates(q, gamma2)[predicted]
-    far = ce_map(logits, target.label) * (target.weight > 0)
+    far, kept = ce_map(logits, target.label) * (target.weight > 0), sampled(logits, q, uniform, gamma2)
     return pixel_mean(far, target.confidence**gamma * kept, target.valid, over="weight")
 
 
@@ -128,15 +137,15 @@ class AEL(Method):
 
     As released: a class that no label of the batch shows adds 0, so its q DECAYS; rare classes drift to low confidence
     even if learned well. Pixels below tau stay in the divisor. Unlike the consistency of mixed images the one of
-    labelled images has no change of view: it only draws the student to the teacher.
+    labelled images has no change of view: it only draws the student to the teacher. Random scales are as often below as
+    above 1, those of p from 0.1 to 2. The decoder is that of `u2pl`, which took over much of the code.
 
     Not as released: v_k is chosen by the bank among the images v of the step, not among all, since the images are
     loaded before the class is drawn; each image has its own box, there one per GPU. Padding has no label, there that of
     class 0 (road, background), and is not valid in L_c. On VOC the release leaves out the classes of Cityscapes that it
-    does not paste, here the background. It divides every loss by the number of GPUs (8), although the gradients are
-    averaged, so that the rates of the recipes are an eighth of its figures. Its teacher starts as another network and
-    is the student after one step; here it is a copy. Its q and bank are neither in the checkpoint nor shared by the
-    processes; here they are. Images p are resized by 0.1 to 2, as there.
+    does not paste, here the background. Its teacher starts as another network and is the student after one step; here
+    it is a copy. Its q and bank are neither in the checkpoint nor shared by the processes; here they are. It divides
+    every loss by the number of GPUs (8), although the gradients are averaged: see `published` in the recipes.
 
     Args:
         task: the data, or anything with `num_classes`.
@@ -161,12 +170,12 @@ class AEL(Method):
         parity="golden",
     )
     views = ViewPlan(
-        x=Stream("labelled"),
-        p=Stream("labelled", weak(scale=(0.1, 2.0))),
-        u=Stream("unlabelled", masks=(half_area_box(),)),
-        v=Stream("unlabelled"),
+        x=Stream("labelled", WEAK),
+        p=Stream("labelled", replace(WEAK, scale=(0.1, 2.0))),
+        u=Stream("unlabelled", WEAK, masks=(half_area_box(),)),
+        v=Stream("unlabelled", WEAK),
     )
-    recipes: ClassVar = {  # rates are an eighth of the release's 0.01, see above
+    recipes: ClassVar = {
         "voc": {
             "task": {"crop": 513, "scale": SCALES},
             "method": {
@@ -176,8 +185,10 @@ class AEL(Method):
                 "paste_number": 1,
                 "area": 0.03,
                 "seen": 0.03,
+                "supervised": OHEM,
             },
-            "fit": {"epochs": 80, "batch": 16, "lr": 1.25e-3, "head": 10.0},
+            "fit": {"epochs": 80, "batch": 16, "lr": 1e-2, "head": 10.0},
+            **DIVIDED,
             "evaluation": "voc/ael",
             "differs": DIFFERS,
         },
@@ -186,9 +197,10 @@ class AEL(Method):
             "method": {
                 "net": AEL_NET,
                 "exclude": (0, 1, 2, 8, 10),
-                "supervised": "ohem(thresh=0.7, per_image=50000)",
+                "supervised": OHEM,
             },
-            "fit": {"epochs": 200, "batch": 16, "lr": 1.25e-3, "head": 10.0},
+            "fit": {"epochs": 200, "batch": 16, "lr": 1e-2, "head": 10.0},
+            **DIVIDED,
             "evaluation": "cityscapes/ael",
             "differs": DIFFERS,
         },
@@ -280,7 +292,8 @@ class AEL(Method):
         if self.student.aux is not None:
             losses.add("x_aux", self.supervised(self.student.auxiliary(e, size), label), self.aux)
         self.remember(torch.cat([u.index, v.index]), torch.cat([of_u.label, of_v.label]))
-        return losses.see(weak=u.weak, mixed=mixed, target=target, student=z_m)
+        trained = target.weight * sampled(z_m, self.q, uniform, self.gamma2)  # by the last draws, those of u
+        return losses.see(weak=u.weak, mixed=mixed, target=replace(target, weight=trained), student=z_m)
 
     def after_step(self, clock: Clock) -> None:
         ema(self.teacher, self.student, warm(self.decay, clock.step), buffers="none")
