@@ -17,6 +17,7 @@ UNIMATCH_V2 = "LiheYoung/UniMatch-V2@f6afb4d"
 CPS = "charlesCXK/TorchSemiSeg@5e0c29c"
 U2PL = "Haochen-Wang409/U2PL@ab3d2be"
 AEL = "hzhupku/SemiSeg-AEL@747c797"
+IMAS = "ZhenZHAO/iMAS@96e57e0"
 
 
 @dataclass(frozen=True)
@@ -90,6 +91,10 @@ PROTOCOLS = {
         replace(PSP, combine="probabilities"),
         f"{AEL} eval.py: validate_city, --scales 1.0 as in experiments/cityscapes_2/train.sh",
         "eval.py by itself would use the scales 0.5, 0.75, 1, 1.25, 1.5, 2.",
+    ),
+    "cityscapes/imas": Protocol(
+        Evaluation("sliding", 769),
+        f"{IMAS} train_semi.py: validate_citys; exps/citys_semi744/config_semi_os8.yaml: crop 769",
     ),
     "cityscapes/unimatch_v2": Protocol(
         Evaluation("sliding", 798, border="shift"),

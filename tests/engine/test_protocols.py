@@ -157,7 +157,7 @@ def reference(name: str, image: np.ndarray, window: int, scales: tuple[float, ..
         seen = bilinear(image, *new, corners)
         if by_14 or name in ("voc", "coco", "ade20k", "cityscapes/whole"):
             scores = both(seen, flip, same)
-        elif name == "cityscapes":
+        elif name in ("cityscapes", "cityscapes/imas"):
             scores = unimatch(seen, window, flip)
         elif name == "cityscapes/unimatch_v2":
             scores = unimatch_v2(seen, window, flip)

@@ -96,3 +96,11 @@ def test_an_auxiliary_head_is_trained(build, draw):
     method = build("imas", net="tiny(aux=True)")
     losses = method.train().losses(draw(method), MIDDLE)
     assert losses["x_aux"][1] == 0.4 and losses["x_aux"][0] > 0
+
+
+def test_the_auxiliary_heads_norm_sees_the_whole_batch(build, draw):
+    method = build("imas", net="tiny(aux=True)").train()
+    sizes, batch = [], draw(method)
+    method.student.aux[0][1].register_forward_hook(lambda layer, given, out: sizes.append(len(given[0])))
+    method.losses(batch, MIDDLE)
+    assert sizes == [len(batch.x) + 3 * len(batch.u)]

@@ -179,13 +179,8 @@ class AEL(Method):
         "voc": {
             "task": {"crop": 513, "scale": SCALES},
             "method": {
-                "net": AEL_NET,
-                "tau": 0.7,
-                "exclude": (0,),
-                "paste_number": 1,
-                "area": 0.03,
-                "seen": 0.03,
-                "supervised": OHEM,
+                **{"net": AEL_NET, "supervised": OHEM, "tau": 0.7},
+                **{"exclude": (0,), "paste_number": 1, "area": 0.03, "seen": 0.03},
             },
             "fit": {"epochs": 80, "batch": 16, "lr": 1e-2, "head": 10.0},
             **DIVIDED,
@@ -194,11 +189,7 @@ class AEL(Method):
         },
         "cityscapes": {
             "task": {"crop": 769, "scale": SCALES},
-            "method": {
-                "net": AEL_NET,
-                "exclude": (0, 1, 2, 8, 10),
-                "supervised": OHEM,
-            },
+            "method": {"net": AEL_NET, "exclude": (0, 1, 2, 8, 10), "supervised": OHEM},
             "fit": {"epochs": 200, "batch": 16, "lr": 1e-2, "head": 10.0},
             **DIVIDED,
             "evaluation": "cityscapes/ael",
