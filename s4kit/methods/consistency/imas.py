@@ -137,8 +137,8 @@ class IMAS(Method):
         "voc/cps": {
             "method": {"net": DENSE_NET.format("resnet101c", "")},
             "differs": [
-                "unsure: output_stride: 8 in the table, whose configuration is not released (dilations here are those of "
-                "Cityscapes), 16 in every log"
+                "unsure: output_stride: 8 in the table, whose configuration is not released (the dilations here are "
+                "those of Cityscapes), 16 in every log"
             ],
         },
         "cityscapes": {
@@ -151,6 +151,10 @@ class IMAS(Method):
             "fit": {"epochs": 240, "batch": 16, "lr": 1e-2, "head": 1.0, "weight_decay": 5e-4},
             "processes": 8,
             "evaluation": "cityscapes/imas",
+            "differs": [
+                "unsure: its other released file has output stride 16, processes: 4 there, 8 here; ohem: (0.7, 25000) "
+                "there, (0.7, 50000) here; no result of it is published"
+            ],
         },
     }
 
@@ -216,9 +220,8 @@ class IMAS(Method):
         )
         if self.student.aux is not None:
             z_a = self.student.auxiliary(e)[: len(x)]  # its BN sees the whole batch
-            losses.add(
-                "x_aux", self.supervised(resize(z_a, size, self.student.decoder.align_corners), x.label), self.aux
-            )
+            z_a = resize(z_a, size, self.student.decoder.align_corners)
+            losses.add("x_aux", self.supervised(z_a, x.label), self.aux)
         losses.see(weak=u.weak, mixed=strong, target=target, student=z_s)
         return losses.see("cut", mixed=cut, target=of_cut, student=z_c)
 
