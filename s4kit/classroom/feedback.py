@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+import hashlib
+import unicodedata
 from collections.abc import Sequence
 from html import escape
 from pathlib import Path
@@ -33,6 +35,7 @@ def page(graded: Graded) -> str:
     notes = "".join(f"<li>{escape(words)}</li>" for words in graded.noticed)
     body += f"<p class=note>Noticed:</p><ul class=note>{notes}</ul>" if notes else ""
     title = f"{escape(graded.student)}: {escape(graded.assignment or 'not graded')}"
+    body = f"<p class=note>{escape(graded.file)}</p>{body}"
     return (
         "<!doctype html><html lang=en><head><meta charset=utf-8>"
         "<meta http-equiv=Content-Security-Policy content=\"default-src 'none'; style-src 'unsafe-inline'\">"
@@ -61,30 +64,34 @@ def _section(mark: Mark) -> str:
 # ---- what is left on disk ----
 
 
+FIRST = ("student", "assignment", "file", "counts", "points", "of", "to_read")
+LAST = ("mistakes", "flags", "noticed", "error", "seed", "page")
+
+
 def write(graded: Sequence[Graded], out: Path, seed: int) -> dict[str, Any]:
-    """grades.csv, one row per notebook, and a page per student."""
+    """grades.csv, one row per notebook, and a page for each row."""
     pages = out / "feedback"
     pages.mkdir(parents=True, exist_ok=True)
     keys = list(dict.fromkeys(mark.item.key for one in graded for mark in one.marks))
-    rows = []
+    rows, taken = [], set()
     with (out / "grades.csv").open("w", newline="", encoding="utf-8") as file:
         table = csv.writer(file)
-        table.writerow(
-            ["student", "assignment", "points", "of", "to_read", *keys, "mistakes", "flags", "noticed", "error", "seed"]
-        )
+        table.writerow([*FIRST, *keys, *LAST])
         for one in graded:
             got = {mark.item.key: mark for mark in one.marks}
             to_read = sum(mark.item.points for mark in one.marks if mark.points is None)
             flags = [f"{m.item.key}: {flag}" for m in one.marks for flag in m.flags]
             mistakes = [f"{m.item.key}: {m.mistake}" for m in one.marks if m.mistake]
             points = ["" if key not in got or got[key].points is None else f"{got[key].points:g}" for key in keys]
-            cells = [one.student, one.assignment, f"{one.points:g}", f"{one.reachable:g}", f"{to_read:g}", *points]
-            cells += ["; ".join(mistakes), "; ".join(flags), "; ".join(one.noticed), one.error, seed]
+            name = _page_name(one, taken)
+            cells = [one.student, one.assignment, one.file, "yes" if one.counts else "no"]
+            cells += [f"{one.points:g}", f"{one.reachable:g}", f"{to_read:g}", *points]
+            cells += ["; ".join(mistakes), "; ".join(flags), "; ".join(one.noticed), one.error, seed, name]
             table.writerow([harmless(str(cell)) for cell in cells])
-            name = _file_name(f"{one.student}-{one.assignment or 'not-graded'}")
-            (pages / f"{name}.html").write_text(page(one), encoding="utf-8")
-            row = {"student": one.student, "assignment": one.assignment, "points": one.points, "of": one.reachable}
-            rows.append(row | {"to_read": to_read, "flags": flags, "error": one.error, "page": f"{name}.html"})
+            (pages / name).write_text(page(one), encoding="utf-8")
+            row = {"student": one.student, "assignment": one.assignment, "file": one.file, "counts": one.counts}
+            row |= {"points": one.points, "of": one.reachable, "to_read": to_read}
+            rows.append(row | {"flags": flags, "error": one.error, "page": name})
     denied = list(dict.fromkeys(what for one in graded for what in one.denied))
     where = {"csv": str(out / "grades.csv"), "feedback": str(pages)}
     return {"ok": True, **where, "seed": seed, "denied": denied, "rows": rows}
@@ -95,5 +102,19 @@ def harmless(cell: str) -> str:
     return f"'{cell}" if cell[:1] in ("=", "+", "-", "@", "\t", "\r") else cell
 
 
+def _page_name(one: Graded, taken: set[str]) -> str:
+    """A file name that no other row has, on file systems too that tell no upper from lower case; adds it to `taken`."""
+    name = _file_name(f"{one.student}-{one.assignment or 'not-graded'}")
+    number = next(k for k in range(1, 10**6) if _folded(f"{name}-{k}") not in taken)
+    taken.add(_folded(f"{name}-{number}"))
+    return f"{name}-{number}.html" if number > 1 else f"{name}.html"
+
+
+def _folded(name: str) -> str:
+    return unicodedata.normalize("NFC", name).casefold()
+
+
 def _file_name(name: str) -> str:
-    return "".join(c if c.isalnum() or c in "-_." else "_" for c in name).strip(".")[:120] or "student"
+    """The name with what a file name may not have replaced; then a few letters tell it from its like."""
+    safe = "".join(c if c.isalnum() or c in "-_." else "_" for c in name).strip(".")[:120]
+    return safe if safe == name else f"{safe or 'student'}-{hashlib.blake2b(name.encode(), digest_size=3).hexdigest()}"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import secrets
 import sys
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,10 +20,12 @@ from .check import judge_reading
 from .confine import Limits
 from .exercise import Exercise, Reading, find
 from .feedback import write
+from .intake import Handed, handed_in
 from .judge import Finding, Verdict, calls, verdict
+from .restore import restored
 from .sandbox import NotStarted, Stopped
 from .session import Session
-from .sheet import Item, Notebook
+from .sheet import BLANK, Item, Notebook
 
 
 @dataclass
@@ -48,9 +51,11 @@ class Graded:
     """One handed-in notebook.
 
     Attributes:
+        file: see `Handed`.
         error: why it could not be graded at all, in words.
         noticed: what was restored or found elsewhere.
         denied: what its process was really denied.
+        counts: whether it is the student's best for this assignment.
     """
 
     student: str
@@ -59,6 +64,8 @@ class Graded:
     error: str = ""
     noticed: list[str] = field(default_factory=list)
     denied: list[str] = field(default_factory=list)
+    file: str = ""
+    counts: bool = True
 
     @property
     def points(self) -> float:
@@ -80,7 +87,7 @@ def grade(
     """Grade all notebooks below `submissions`; write grades.csv and feedback/<student>-<assignment>.html to `out`.
 
     Which assignment a notebook answers is read from its cells' marks, else from its name. The student is the folder
-    that it lies in, else the name of the file.
+    that it lies in, else the name of the file. Archives are looked into; who has no notebook has a row all the same.
 
     Args:
         assignments: folder of the source notebooks; by default notebooks/assignments here or of this checkout.
@@ -88,18 +95,19 @@ def grade(
         jobs: notebooks at a time.
 
     Returns:
-        {"ok", "csv", "feedback", "seed", "denied", "rows"}; a row has student, assignment, points, of, to_read, flags,
-        error, page.
+        {"ok", "csv", "feedback", "seed", "denied", "rows"}; a row has student, assignment, file, counts, points, of,
+        to_read, flags, error, page.
 
     Raises:
         S4Error: no such folders, or no notebook in them.
     """
     sources = load_sources(assignments)
-    files = handed_in(Path(submissions))
+    files = handed_in(Path(submissions), Path(out))
     seed = secrets.randbelow(2**31) if seed is None else seed
     limits = limits or Limits()
     with ThreadPoolExecutor(jobs) as pool:
         graded = list(pool.map(lambda one: _told(one, sources, seed, limits), files))
+    counting(graded)
     return write(graded, Path(out), seed)
 
 
@@ -118,57 +126,47 @@ def load_sources(folder: str | Path | None = None) -> dict[str, Notebook]:
     raise S4Error(f"No assignments (such as 3_cutmix.ipynb) in {tried[0]}; say where they are: --assignments DIR.")
 
 
-def handed_in(folder: Path) -> list[tuple[str, Path]]:
-    """(student, file) of all notebooks below a folder.
-
-    Raises:
-        S4Error: there are none.
-    """
-    if not folder.is_dir():
-        raise S4Error(f"{folder} is not a folder of handed-in notebooks.")
-    files = sorted(f for f in folder.rglob("*.ipynb") if ".ipynb_checkpoints" not in f.parts and not f.is_symlink())
-    if not files:
-        raise S4Error(f"There is no notebook (*.ipynb) in {folder}.")
-    return [(file.relative_to(folder).parts[0] if file.parent != folder else file.stem, file) for file in files]
-
-
-def _told(who: tuple[str, Path], sources: dict[str, Notebook], seed: int, limits: Limits) -> Graded:
-    found = grade_one(*who, sources, seed, limits)
+def _told(handed: Handed, sources: dict[str, Notebook], seed: int, limits: Limits) -> Graded:
+    found = grade_one(handed, sources, seed, limits)
     later = sum(mark.item.points for mark in found.marks if mark.points is None)
     said = found.error or f"{found.points:g} of {found.reachable:g}" + (f", {later:g} to read" if later else "")
     flags = " · look at it" if any(mark.flags for mark in found.marks) else ""
-    print(f"{found.student:<24} {found.assignment or who[1].name:<18} {said}{flags}", file=sys.stderr)
+    print(f"{found.student:<24} {found.assignment or found.file:<18} {said}{flags}", file=sys.stderr)
     return found
 
 
-def grade_one(student: str, file: Path, sources: dict[str, Notebook], seed: int, limits: Limits) -> Graded:
-    """Grade one file; what is wrong with it is in the result, nothing is raised."""
+def grade_one(handed: Handed, sources: dict[str, Notebook], seed: int, limits: Limits) -> Graded:
+    """Grade one notebook; what is wrong with it is in the result, nothing is raised."""
+    found = Graded(handed.student, "", [], file=handed.file)
     try:
-        given = sheet.read(file)
-        name = _assignment(given, file, sources)
+        given = handed.notebook()
+        found.assignment = _assignment(given, handed.stem, sources)
     except S4Error as error:
-        return Graded(student, "", [], error=str(error))
-    source = sources[name]
+        found.error = str(error)
+        return found
+    source = sources[found.assignment]
     try:
-        parts, texts, noticed = sheet.restored(source, given)
+        parts, texts, found.noticed = restored(source, given)
     except (TypeError, ValueError, AttributeError, KeyError, RecursionError):
-        blank = [Mark(item, None if item.text else 0.0, ["The notebook is damaged."]) for item in sheet.items(source)]
-        return Graded(student, name, blank, error="its cells are damaged and cannot be read")
+        found.marks = [
+            Mark(item, None if item.text else 0.0, ["The notebook is damaged."]) for item in sheet.items(source)
+        ]
+        found.error = "its cells are damaged and cannot be read"
+        return found
     session = Session(parts, limits)
-    found = Graded(student, name, [], noticed=noticed)
     try:
         for item in sheet.items(source):
             found.marks.append(_text(item, texts) if item.text else _mark(item, session, seed))
         found.denied = session.denied
     except NotStarted as error:  # the grader's fault: no points are taken, it has to be graded again
-        return Graded(student, name, [], error=f"{error}; grade it again")
+        found.marks, found.error = [], f"{error}; grade it again"
     finally:
         session.close()
     found.noticed += session.noticed
     return found
 
 
-def _assignment(given: Notebook, file: Path, sources: dict[str, Notebook]) -> str:
+def _assignment(given: Notebook, stem: str, sources: dict[str, Notebook]) -> str:
     """Which assignment: the one with the most cells in common, else by the file's name."""
     marks = {sheet.role(cell).get("grade_id") for cell in given["cells"]} - {None}
     shared = {n: len(marks & {sheet.role(cell).get("grade_id") for cell in s["cells"]}) for n, s in sources.items()}
@@ -176,16 +174,30 @@ def _assignment(given: Notebook, file: Path, sources: dict[str, Notebook]) -> st
     if shared[best]:
         return best
     for name in sources:
-        if name in file.stem or name.split("_", 1)[1] in file.stem:
+        if name in stem or name.split("_", 1)[1] in stem:
             return name
     raise S4Error(
-        f"{file.name} answers no assignment: none of its cells is marked, and its name is none of {', '.join(sources)}."
+        f"{stem} answers no assignment: none of its cells is marked, and its name is none of {', '.join(sources)}."
     )
+
+
+def counting(graded: Sequence[Graded]) -> None:
+    """Of several notebooks of one student for one assignment the one with most points counts; said in each of them."""
+    by: dict[tuple[str, str], list[Graded]] = {}
+    for one in graded:
+        if one.assignment:
+            by.setdefault((one.student, one.assignment), []).append(one)
+    for same in by.values():
+        best = max(same, key=lambda one: one.points)
+        for one in same if len(same) > 1 else ():
+            one.counts = one is best
+            which = "this one" if one is best else best.file
+            one.noticed.append(f"{len(same)} notebooks were handed in for it; {which} counts, with the most points")
 
 
 def _text(item: Item, texts: dict[str, str]) -> Mark:
     said = texts.get(item.key, "").strip()
-    if not said or said == "*Write here.*":
+    if not said or said == BLANK:
         return Mark(item, 0.0, ["Nothing was written."])
     return Mark(item, None, ["A person reads this."], answer=said)
 

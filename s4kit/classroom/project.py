@@ -134,6 +134,8 @@ def _prediction(folder: Path, name: str) -> np.ndarray:
 def rank(submissions: str | Path, secret: str | Path, out: str | Path) -> dict[str, Any]:
     """Score `submissions/<student>/**/predictions/` against a hidden set; write ranking.csv and ranking.html to `out`.
 
+    A student's folder without predictions has a row, too.
+
     Returns:
         {"ok", "csv", "page", "rows": [{"rank", "student", "miou", "problems"}]}, best first.
 
@@ -144,10 +146,11 @@ def rank(submissions: str | Path, secret: str | Path, out: str | Path) -> dict[s
     root = Path(submissions)
     if not root.is_dir():
         raise S4Error(f"{root} is not a folder of submissions.")
-    found = [(who.name, folder) for who in sorted(root.iterdir()) if who.is_dir() for folder in _predictions(who)[:1]]
-    if not found:
+    students = [who for who in sorted(root.iterdir()) if who.is_dir() and who.name[0] != "."]
+    found = [(who.name, _predictions(who)) for who in students if who.resolve() != Path(out).resolve()]
+    if not any(folders for _, folders in found):
         raise S4Error(f"No student's folder in {root} holds a folder `predictions` with test_0000.png and so on.")
-    entries = [score(folder, student, seed, images) for student, folder in found]
+    entries = [score((folders or [root / who])[0], who, seed, images) for who, folders in found]
     entries.sort(key=lambda entry: (-entry.scores.miou, entry.student))
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)

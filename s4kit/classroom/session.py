@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from . import sheet
 from .confine import Limits
+from .restore import Part
 from .sandbox import Sandbox, Stopped, TooLong
 
 
 class Session:
     """A sandbox with the notebook's cells run in it; begun again when one was stopped, without a twice guilty cell."""
 
-    def __init__(self, parts: list[sheet.Part], limits: Limits) -> None:
+    def __init__(self, parts: list[Part], limits: Limits) -> None:
         self.parts, self.limits = parts, limits
         self.errors: dict[str, str] = {}
         self.noticed: list[str] = []
@@ -20,7 +20,8 @@ class Session:
         self.box: Sandbox | None = None
 
     def code(self, key: str) -> str:
-        return "\n".join(part.code for part in self.parts if part.key == key)
+        """The answer to an exercise as it was written."""
+        return "\n".join(part.written for part in self.parts if part.key == key)
 
     def begin(self, key: str) -> None:
         """See that the sandbox is there and the answer's cell was not what broke it.

@@ -1,4 +1,4 @@
-"""An assignment as a notebook: its items, the version without solutions, and a handed-in one put in order again.
+"""An assignment as a notebook: its items and the version without solutions; what a handed-in cell defines.
 
 Cells carry nbgrader's metadata, so that the same file works with nbgrader. The grade_id of an exercise is its key with
 "-" for the dot: "cutmix-loss" is the answer cell of "cutmix.loss", "cutmix-loss-test" its locked check.
@@ -15,10 +15,12 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import S4Error
+from .magics import plain
 
 Notebook = dict[str, Any]
 Cell = dict[str, Any]
 
+BLANK = "*Write here.*"  # the cell of a free text as it is handed out
 SOLUTION = re.compile(r"(?P<indent>[ \t]*)### BEGIN SOLUTION.*?### END SOLUTION[^\n]*\n?", re.S)
 HIDDEN = re.compile(r"[ \t]*### BEGIN HIDDEN TESTS.*?### END HIDDEN TESTS[^\n]*\n?", re.S)
 NOT_GRADED = {"setup", "run"}  # tags of cells that the grader skips: installation and training
@@ -46,13 +48,36 @@ def read(path: Path) -> Notebook:
         S4Error: it is no notebook.
     """
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        return parse(path.read_bytes(), path.name)
+    except OSError:
+        raise S4Error(f"{path.name} cannot be opened.") from None
+
+
+def parse(data: bytes, name: str) -> Notebook:
+    """A notebook from the bytes of its file: any byte order mark, and the format of before 2015 (nbformat 3) as well.
+
+    Raises:
+        S4Error: it is no notebook.
+    """
+    try:
+        found = json.loads(data.decode("utf-16" if data[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"))
+        if "cells" not in found and "worksheets" in found:
+            found = found | {"cells": [_of_today(cell) for sheet in found["worksheets"] for cell in sheet["cells"]]}
         cells = found["cells"]
         if not isinstance(cells, list) or not all(isinstance(cell, dict) and "cell_type" in cell for cell in cells):
             raise TypeError
-    except (OSError, ValueError, TypeError, KeyError, RecursionError):
-        raise S4Error(f"{path.name} is not a notebook that can be read (no valid JSON with cells).") from None
+    except (ValueError, TypeError, KeyError, RecursionError):
+        raise S4Error(f"{name} is not a notebook that can be read (no valid JSON with cells).") from None
     return found
+
+
+def _of_today(cell: Cell) -> Cell:
+    """A cell of nbformat 3 as one of nbformat 4."""
+    if cell["cell_type"] == "code":
+        return cell | {"source": cell.get("input", "")}
+    if cell["cell_type"] == "heading":
+        return cell | {"cell_type": "markdown", "source": "#" * int(cell.get("level", 1)) + " " + text(cell)}
+    return cell
 
 
 def text(cell: Cell) -> str:
@@ -107,7 +132,7 @@ def student(source: Notebook) -> Notebook:
         if about.get("solution") and cell["cell_type"] == "code":
             cell["source"] = cut(text(cell), key)
         elif about.get("solution"):
-            cell["source"] = "*Write here.*"
+            cell["source"] = BLANK
         cell["source"] = HIDDEN.sub("", text(cell)).rstrip("\n")
     return new
 
@@ -125,48 +150,6 @@ def cut(code: str, key: str) -> str:
 # ---- handed in ----
 
 
-@dataclass
-class Part:
-    """A code cell that the grader runs.
-
-    Attributes:
-        place: "cutmix.loss", or "cell 7" for one of the student's own.
-        code: what is run. key: of the exercise that it answers, "" for other cells.
-    """
-
-    place: str
-    code: str
-    key: str = ""
-
-
-def restored(source: Notebook, given: Notebook) -> tuple[list[Part], dict[str, str], list[str]]:
-    """The code of a handed-in notebook in the order of the source, protected cells as they were.
-
-    Returns:
-        (parts to run, free texts by grade_id, what was noticed in words).
-    """
-    answers, texts, noticed = _answers(source, given)
-    parts = []
-    extras = _extras(source, given)
-    for cell in source["cells"]:
-        about = role(cell)
-        name = about.get("grade_id", "")
-        if cell["cell_type"] == "code" and not tags(cell) & NOT_GRADED and not about.get("grade"):
-            if about.get("solution"):
-                key = name.replace("-", ".", 1)
-                parts += [Part(key, plain(code), key) for code in answers.get(name, [])]
-            else:
-                parts.append(Part("protected cell", plain(text(cell))))
-        parts += [Part(f"cell {at + 1}", plain(code)) for at, code in extras.pop(name, [])] if name else []
-    parts += [Part(f"cell {at + 1}", plain(code)) for rest in extras.values() for at, code in rest]
-    return parts, texts, noticed
-
-
-def plain(code: str) -> str:
-    """Code without the lines that only Jupyter understands."""
-    return "\n".join("" if line.lstrip().startswith(("%", "!", "?")) else line for line in code.split("\n"))
-
-
 def defined(code: str) -> set[str]:
     """Names that a cell defines at its top level; none where it cannot be parsed."""
     try:
@@ -176,65 +159,6 @@ def defined(code: str) -> set[str]:
     functions = {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}
     targets = [t for node in tree.body if isinstance(node, ast.Assign) for t in node.targets]
     return functions | {target.id for target in targets if isinstance(target, ast.Name)}
-
-
-def _answers(source: Notebook, given: Notebook) -> tuple[dict[str, list[str]], dict[str, str], list[str]]:
-    """Answers and texts by grade_id: by their metadata, else by the name that they define."""
-    codes: dict[str, list[str]] = {}
-    texts: dict[str, str] = {}
-    noticed: list[str] = []
-    for cell in given["cells"]:
-        about = role(cell)
-        if about.get("solution") and cell["cell_type"] == "code":
-            codes.setdefault(str(about.get("grade_id")), []).append(text(cell))
-        elif about.get("solution"):
-            texts[str(about.get("grade_id"))] = text(cell)
-    for cell in source["cells"]:
-        about = role(cell)
-        name = about.get("grade_id", "")
-        if about.get("solution") and cell["cell_type"] == "code" and name not in codes:
-            wanted = defined(text(cell))
-            loose = [
-                text(c)
-                for c in given["cells"]
-                if c["cell_type"] == "code" and wanted & defined(text(c)) and not role(c)
-            ]
-            if loose:
-                codes[name] = loose
-                noticed.append(f"{name.replace('-', '.', 1)}: its cell had lost its marks and was found by its name")
-        elif about.get("locked") and _changed(cell, given):
-            noticed.append(f"a protected cell was changed or removed, and restored ({name})")
-    for name, found in codes.items():
-        if len(found) > 1 and any(role(c).get("grade_id") == name for c in source["cells"]):
-            noticed.append(
-                f"{name.replace('-', '.', 1)}: there are {len(found)} answer cells; all are run, the last one counts"
-            )
-    return codes, texts, noticed
-
-
-def _changed(cell: Cell, given: Notebook) -> bool:
-    """Whether a protected cell of the source is no longer there as it was handed out."""
-    wanted = HIDDEN.sub("", text(cell)).strip()
-    name = role(cell).get("grade_id")
-    return all(role(c).get("grade_id") != name or HIDDEN.sub("", text(c)).strip() != wanted for c in given["cells"])
-
-
-def _extras(source: Notebook, given: Notebook) -> dict[str, list[tuple[int, str]]]:
-    """Code cells of the student's own: {grade_id of the known cell before them: [(place, code)]}."""
-    known = {role(cell).get("grade_id") for cell in source["cells"]} - {None}
-    taken = {text(cell).strip() for cell in source["cells"]}
-    wanted = set().union(*(defined(text(c)) for c in source["cells"] if role(c).get("solution")), set())
-    extras: dict[str, list[tuple[int, str]]] = {}
-    last = ""
-    for at, cell in enumerate(given["cells"]):
-        name = role(cell).get("grade_id")
-        if name in known:
-            last = str(name)
-        elif cell["cell_type"] == "code" and not tags(cell) & NOT_GRADED:
-            code = text(cell)
-            if code.strip() and code.strip() not in taken and not wanted & defined(code):
-                extras.setdefault(last, []).append((at, code))
-    return extras
 
 
 def borrowed(code: str) -> list[str]:

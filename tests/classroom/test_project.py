@@ -70,9 +70,10 @@ def test_ranking(hidden, tmp_path):
     assert rows["half"]["problems"] == ["test_0002.png is missing", "test_0003.png is missing"]
     assert rows["=evil()"]["miou"] == rows["broken"]["miou"] == rows["huge"]["miou"] == 0
     assert "classes are 0 to 6" in rows["=evil()"]["problems"][0] and "no picture" in rows["broken"]["problems"][0]
-    assert "8 x 4000" in rows["huge"]["problems"][0] and "nothing" not in rows
+    assert "8 x 4000" in rows["huge"]["problems"][0]
+    assert rows["nothing"]["miou"] == 0 and rows["nothing"]["problems"][0] == "test_0000.png is missing"
     with open(found["csv"], newline="") as file:
-        assert [row["student"] for row in csv.DictReader(file)][-3:].count("'=evil()") == 1
+        assert [row["student"] for row in csv.DictReader(file)][-4:].count("'=evil()") == 1
     page = (tmp_path / "out" / "ranking.html").read_text()
     assert page.index("perfect") < page.index("half") and "<script" not in page
 
