@@ -74,8 +74,9 @@ PROTOCOLS = {
     ),
     "cityscapes/whole": Protocol(
         WHOLE,
-        "Britefury/cutmix-semisup-seg, WilhelmT/ClassMix, Ivan1248/semisup-seg-efficient: images halved beforehand",
-        "The images are read at half size (`size=0.5`), which is their original resolution then.",
+        "Britefury/cutmix-semisup-seg, WilhelmT/ClassMix, Ivan1248/semisup-seg-efficient: images halved beforehand; "
+        "dvlab-research/Context-Aware-Consistency: as they are",
+        "Where the images are read at half size (`size=0.5`), that is their original resolution.",
     ),
     "cityscapes/cps": Protocol(
         replace(FURNACE, window=800),

@@ -11,7 +11,10 @@ import torch.nn.functional as F
 from toy import toy_task
 
 from s4kit.methods import Clock
+from s4kit.methods.consistency import cac
 from s4kit.methods.consistency.cac import CAC, pull
+from s4kit.methods.parts import banks
+from s4kit.nets import bn_untouched
 from s4kit.views import Stream, ViewPlan, align, draw_step, overlapping, render
 from s4kit.views.geometry import Window
 
@@ -159,6 +162,37 @@ def test_the_bank_saturates_and_holds_both_crops(build, draw):
     held = method.bank.take(0, torch.arange(20))
     assert torch.allclose(held[:, :-1].norm(dim=1), torch.ones(20), atol=1e-5)
     assert set(held[:, -1].tolist()) <= {0.0, 1.0, 2.0, 3.0}
+
+
+def test_the_bank_holds_as_much_on_any_number_of_processes(build, draw, monkeypatch):
+    """Each gives its part of the positions, and all parts go into every bank."""
+    monkeypatch.setattr(cac, "number_of_processes", lambda: 2)
+    monkeypatch.setattr(banks, "_all_ranks", lambda new, number: [(new, number), (new, number)])
+    method = build("cac", samples=6, keep=2).train()
+    batch, sizes = draw(method), []
+    for _ in range(3):
+        method.losses(batch, MIDDLE)
+        sizes.append(int(method.bank.count))
+    assert sizes == [12, 24, 24]
+
+
+def test_labelled_images_are_jittered_on_request(build, draw):
+    for jitter in (False, True):
+        method, seen = build("cac", jitter=jitter, start=1.0).train(), []
+        batch = draw(method)
+        method.student.register_forward_hook(lambda net, given, out: seen.append(given[0]))  # noqa: B023
+        method.losses(batch, Clock(0, 100))
+        assert torch.equal(seen[0], batch.x.weak) != jitter
+
+
+def test_the_crops_see_different_masks_of_the_papers_dropout(build, draw):
+    """Equal crops are then no longer equally sure; the projection reads features that the last mask has not touched."""
+    method = build("cac", net="tiny(dropout=(0, 0, 0.5), dropout_kind='element')", tau=0.0).train()
+    batch = draw(method, batch=4)
+    with bn_untouched(method.student):
+        f = [method.features(batch.u.strong[0]) for _ in range(2)]
+    assert torch.equal(f[0], f[1])
+    assert all(m.sum() > 0 for _, m in method.contrast(f, (batch.u, batch.u)))
 
 
 def test_it_starts_late(build, draw):

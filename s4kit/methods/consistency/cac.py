@@ -11,15 +11,21 @@ from torch import Tensor, nn
 from ...nets import evaluating, make
 from ...nets.psp import without_psp
 from ...nets.segnet import resize
-from ...views import Batch, Geometry, Stream, Strong, ViewPlan, Views, align, overlapping
+from ...views import Batch, Geometry, Stream, Strong, ViewPlan, Views, align, overlapping, weak
 from ..base import Card, Clock, Losses, Method, PseudoLabels, zero_of
 from ..parts.banks import Queues
 from ..parts.contrast import rows
 from ..parts.losses import Criterion, ce, criterion, pixel_mean
 from ..parts.precision import float32
+from ..parts.processes import number_of_processes
 
+JITTER = Strong(0.4, 0.4, 0.4, 0.1, jitter=1.0, grey=0.0, blur=0.0)
 COLOURS = Strong(0.4, 0.4, 0.4, 0.1, jitter=0.8, grey=0.2, blur=0.5, sigma=(1.1, 1.1))
-UNSURE_SCORING = "unsure: how its Cityscapes numbers are scored; the usual sliding window stands in"
+PAPER_NET = "resnet50(multi_grid=(2, 4, 8), dropout=(0.5, 0.5, 0, 0.1), dropout_kind='element')"
+DIFFERS = [
+    "ResNet-50; of the paper's ResNet-101 runs the bank holds three steps (keep=3)",
+    "scored images are padded by reflection to multiples of 8 there, not here",
+]
 FIT = {"steps": 80 * 1157, "batch": 8, "head": 10.0, "weight_decay": 1e-4}
 
 
@@ -79,9 +85,14 @@ class CAC(Method):
     The crops' offset is a multiple of 8, so that the cells of both maps fall on each other; crops of other sizes than
     multiples of 8 are aligned to the nearest cell. From the release: negatives are chosen by the anchor's label; what
     goes into the bank may be padding, or seen by one crop only; its epoch is 1157 steps whatever the split; its bank is
-    not in the checkpoint, here it is. The stabilising maximum is taken over 8000 vectors there, over all here. Where
-    the batch has fewer positions than `samples` the bank reaches further back. On Cityscapes it jitters labelled
-    images, too. Its blur is 5 x 5 pixels wide, here a Gaussian of 1.1 pixels.
+    not in the checkpoint, here it is. The stabilising maximum is over 8000 vectors there, over all here. It counts
+    positions per GPU (6400 on two for VOC, 16,200 on four for Cityscapes: all there are), here they are of the whole
+    batch; where it has fewer than `samples` the bank reaches further back. Its dropout is active in all of this: each
+    crop has a mask of its own, and so has what compares their confidences. Cityscapes is scored on whole images, as
+    there. Its blur is 5 x 5 pixels wide, here a Gaussian of 1.1 pixels.
+
+    The explorer's pseudo-labels are those of one image by itself, kept above tau. A pair of crops is trained on where
+    the OTHER crop is above tau and surer: that is the loss shown under "crop u" and "crop v".
 
     Args:
         task: the data, or anything with `num_classes`.
@@ -89,11 +100,12 @@ class CAC(Method):
         tau: confidence that the positive must exceed.
         weight: of L_1 + L_2.
         temperature: T.
-        samples: positions of each crop that enter the bank in a step, per process.
+        samples: positions of each crop that enter the bank in a step, from all processes together.
         keep: steps that the bank holds.
         start: share of the training without the second term.
         dim: of the projection.
         scale: random resize of the unlabelled images; None = the task's.
+        jitter: labelled images get other colours, too (the paper's Cityscapes).
         supervised: criterion of the labelled images, "ce", "ohem(...)" or a function.
     """
 
@@ -111,17 +123,19 @@ class CAC(Method):
     recipes: ClassVar = {
         "voc": {
             "task": {"crop": 320, "scale": (0.4, 1.6)},  # 0.5 to 2 times 400, of longer sides of 500
-            "method": {"net": "resnet50c", "samples": 6400, "scale": (0.64, 1.6)},
+            "method": {"net": PAPER_NET, "samples": 12_800, "scale": (0.64, 1.6)},
             "fit": {"lr": 1e-3, **FIT},
+            "processes": 2,
             "evaluation": "voc",
-            "differs": ["ResNet-50; of the paper's ResNet-101 runs the bank keeps two steps (keep=2)"],
+            "differs": DIFFERS,
         },
         "cityscapes": {
             "task": {"crop": 720},
-            "method": {"net": "resnet50c", "samples": 16_200, "keep": 1, "scale": (0.8, 2.0), "supervised": "ce"},
+            "method": {"net": PAPER_NET, "samples": 64_800, "keep": 1, "scale": (0.8, 2.0), "jitter": True},
             "fit": {"lr": 1e-2, **FIT},
-            "evaluation": "cityscapes",
-            "differs": ["labelled images are jittered in colour there, not here", UNSURE_SCORING],
+            "processes": 4,
+            "evaluation": "cityscapes/whole",
+            "differs": DIFFERS,
         },
     }
 
@@ -137,6 +151,7 @@ class CAC(Method):
         start: float = 5 / 80,
         dim: int = 128,
         scale: tuple[float, float] | None = None,
+        jitter: bool = False,
         supervised: str | Criterion = ce,
     ) -> None:
         super().__init__()
@@ -146,11 +161,11 @@ class CAC(Method):
         self.tau, self.weight, self.temperature, self.samples = tau, weight, temperature, samples
         self.start, self.supervised = start, criterion(supervised)
         self.bank = Queues([2 * samples * keep], dim + 1)  # the label stands behind the vector
-        first = Geometry(scale=tuple(scale) if scale else None)
+        first = Geometry(scale=tuple(scale) if scale else None, pad="mean")
         self.views = ViewPlan(
-            x=Stream("labelled"),
+            x=Stream("labelled", weak(pad="mean"), strong=(JITTER,) if jitter else ()),
             u=Stream("unlabelled", weak=first, strong=(COLOURS,)),
-            v=Stream("unlabelled", weak=overlapping(), strong=(COLOURS,), of="u"),
+            v=Stream("unlabelled", weak=overlapping(pad="mean"), strong=(COLOURS,), of="u"),
         )
 
     def teach(self, view: Views) -> Tensor:
@@ -169,7 +184,7 @@ class CAC(Method):
         """Put some of each crop's vectors (B, D, h, w) and labels (B, h, w) into the bank; returns all it holds."""
         for g, y in crops:
             rest = torch.cat([rows(g.detach().float()), y.flatten()[:, None].float()], 1)
-            chosen = rest[draw_positions(len(rest), self.samples, g.device)]
+            chosen = rest[draw_positions(len(rest), -(-self.samples // number_of_processes()), g.device)]
             self.bank.write(chosen, torch.ones(1, len(chosen), dtype=torch.bool, device=g.device))
         index = torch.arange(len(self.bank.rows) - 1, device=self.bank.rows.device)
         held = self.bank.take(0, index)
@@ -192,7 +207,8 @@ class CAC(Method):
 
     def losses(self, batch: Batch, clock: Clock) -> Losses:
         x, u, v = batch.x, batch.u, batch.v
-        losses = Losses(x=self.supervised(self.student(x.weak), x.label))
+        image = x.strong[0] if x.strong else x.weak
+        losses = Losses(x=self.supervised(self.student(image), x.label))
         if clock.since(self.start) < 0:
             zero = zero_of(*self.student.heads["project"].parameters())
             return losses.add("u", zero, self.weight).add("v", zero, self.weight)

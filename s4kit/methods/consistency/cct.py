@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ...nets import bn_untouched, evaluating, make
 from ...nets.perturb import drop_active, hide, scale_noise
-from ...views import Batch, Stream, ViewPlan, Views
+from ...views import Batch, Stream, ViewPlan, Views, weak
 from ..base import Card, Clock, Losses, Method, PseudoLabels
 from ..parts.adversary import adversarial_noise, length
 from ..parts.components import windows
@@ -18,6 +18,7 @@ from ..parts.distances import distance as distance_of
 from ..parts.losses import Criterion, ce, criterion, ohem, pixel_mean
 from ..parts.schedules import linear, log_ramp, sigmoid_ramp
 
+PAPER_NET = "resnet50c(output_stride=8, decoder='psp', align_corners=False)"
 PAPER_COUNTS = {"vat": 2, "dropout": 6, "cutout": 6, "context": 2, "objects": 2, "drop": 6, "noise": 6}
 STUFF = {"cityscapes": list(range(11)), "camvid": [0, 1, 3, 4, 5]}  # the ground on which things stand
 
@@ -57,7 +58,7 @@ class CCT(Method):
 
     Args:
         task: the data, or anything with `num_classes`.
-        net: network spec, see `nets.make`; the paper's is `resnet50c(output_stride=8, decoder='psp')`.
+        net: network spec, see `nets.make`; the paper's is `PAPER_NET`.
         counts: decoders per kind of damage, by the names above; None = one of each.
         weight: of L_u after the ramp-up.
         ramp_up: share of the training over which L_u rises.
@@ -86,13 +87,16 @@ class CCT(Method):
         "voc": {
             "task": {"crop": 320, "scale": (0.4, 1.6)},  # 0.5 to 2 times 400, of longer sides of 500
             "method": {
-                "net": "resnet50c(output_stride=8, decoder='psp')",
+                "net": PAPER_NET,
                 "counts": PAPER_COUNTS,
                 "annealed": True,
             },
             "fit": {"epochs": 80, "batch": 10, "lr": 1e-3, "head": 10.0},
+            "processes": 1,
             "evaluation": "voc",
             "differs": [
+                "scored images are padded by reflection to multiples of 8 there, not here",
+                "annealed: no there (plain cross entropy), yes here, as in the paper",
                 "it stops early after 10 evaluations without gain, one in 5 epochs",
                 "its main result has the 1464 images labelled; other lists are later papers'",
             ],
@@ -100,7 +104,7 @@ class CCT(Method):
         "cityscapes": {
             "task": {"crop": 801},
             "method": {
-                "net": "resnet50c(output_stride=8, decoder='psp')",
+                "net": PAPER_NET,
                 "counts": PAPER_COUNTS,
                 "background": STUFF["cityscapes"],
                 "annealed": True,
@@ -135,7 +139,8 @@ class CCT(Method):
         self.student.heads.update({name: self.student.decoder.branch() for name in self.kinds})
         self.weight, self.ramp_up, self.radius, self.tau, self.pairwise = weight, ramp_up, radius, tau, pairwise
         self.distance, self.annealed, self.supervised = distance_of(distance), annealed, criterion(supervised)
-        self.views = ViewPlan(x=Stream("labelled"), u=Stream("unlabelled"))
+        view = weak(pad="mean")
+        self.views = ViewPlan(x=Stream("labelled", view), u=Stream("unlabelled", view))
         ground = [c in background for c in range(self.student.classes)]
         self.register_buffer("ground", torch.tensor(ground), persistent=False)
 

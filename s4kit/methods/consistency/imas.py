@@ -96,9 +96,8 @@ class IMAS(Method):
     here the operations are AugSeg's (0.05). Without a box its forward has one part less; here, as shapes are fixed, the
     weak images come twice. The auxiliary head's BN sees all parts, its loss the labelled ones. Its scores are the best
     of all epochs on the validation set, on Cityscapes in sliding windows of 769 that are cut at the border. The tables
-    are of output stride 8, every VOC log of 16; the Cityscapes table is ResNet-50's, and of its other released file,
-    with output stride 16 and half the hard pixels, no result is published. The folders of its 744-label logs are
-    swapped, and the script lacks a module.
+    are of output stride 8, every VOC log of 16; the Cityscapes table is ResNet-50's. The folders of its 744-label
+    logs are swapped, and the script lacks a module.
 
     Args:
         task: the data, or anything with `num_classes`.
@@ -152,8 +151,8 @@ class IMAS(Method):
             "processes": 8,
             "evaluation": "cityscapes/imas",
             "differs": [
-                "unsure: its other released file has output stride 16, processes: 4 there, 8 here; ohem: (0.7, 25000) "
-                "there, (0.7, 50000) here; no result of it is published"
+                "of its other released file, with output stride 16 and 25,000 hard pixels kept of an image, there is no "
+                "published result"
             ],
         },
     }

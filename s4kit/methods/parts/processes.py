@@ -7,10 +7,15 @@ import torch.distributed as dist
 from torch import Tensor
 
 
+def number_of_processes() -> int:
+    """How many processes train together."""
+    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+
+
 @torch.no_grad()
 def over_processes(value: Tensor, largest: bool = False) -> Tensor:
     """Sum of a tensor over all processes, or its largest values; the tensor itself where there is one process."""
-    if not (dist.is_available() and dist.is_initialized()) or dist.get_world_size() == 1:
+    if number_of_processes() == 1:
         return value
     value = value.clone()
     dist.all_reduce(value, dist.ReduceOp.MAX if largest else dist.ReduceOp.SUM)
