@@ -151,8 +151,8 @@ class IMAS(Method):
             "processes": 8,
             "evaluation": "cityscapes/imas",
             "differs": [
-                "of its other released file, with output stride 16 and 25,000 hard pixels kept of an image, there is no "
-                "published result"
+                "of its other released file, with output stride 16 and 25,000 hard pixels kept of an image, nothing is "
+                "published"
             ],
         },
     }
