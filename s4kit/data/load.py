@@ -32,6 +32,7 @@ def load(
     cover: int | None = None,
     overlap: bool = False,
     scale: Sequence[float] | None = None,
+    short: int | None = None,
     cache: bool | None = None,
     **options: Any,
 ) -> Task:
@@ -53,6 +54,8 @@ def load(
         overlap: labelled images are also used unlabelled. By default they are not; lists say it themselves.
         scale: factors of the weak view's random resize, two for a range, more to choose from; by default (0.5, 2),
             scenes (0.85, 1.4).
+        short: shorter side in pixels to which these factors refer; by default each image's own. The weak view alone
+            is made from it: images are stored and scored at their size.
         cache: keep decoded images in memory; by default where they need less than about 1.5 GB.
         options: of the data set, such as `n_train` and `side` of scenes.
 
@@ -67,7 +70,7 @@ def load(
     root = None if root is None else os.path.abspath(os.path.expanduser(root))
     catalog = entry.open(root, size=size, cache=cache, **options)
     config = public({"name": name, "root": root, "size": size, "cache": cache, **options, **catalog.config})
-    return _split(catalog, labelled, unlabelled, crop, size, seed, cover, overlap, scale, config)
+    return _split(catalog, labelled, unlabelled, crop, size, seed, cover, overlap, scale, short, config)
 
 
 def _check_options(entry: DataSet, options: dict[str, Any]) -> None:
@@ -125,7 +128,7 @@ def load_arrays(
         labelled="all" if maskless else "1/16",
         maskless=maskless,
     )
-    return _split(catalog, labelled, unlabelled, crop, None, seed, cover, overlap, None, {})
+    return _split(catalog, labelled, unlabelled, crop, None, seed, cover, overlap, None, None, {})
 
 
 def _split(
@@ -138,6 +141,7 @@ def _split(
     cover: int | None,
     overlap: bool,
     scale: Sequence[float] | None,
+    short: int | None,
     config: dict[str, Any],
 ) -> Task:
     """The task of a catalog; its own `config` is the given one and the split's, {} where nothing can be reopened."""
@@ -162,8 +166,9 @@ def _split(
         labelled=tuple(rows),
         unlabelled=tuple(rest),
         val=catalog.val,
-        crop=_crop(catalog.crop if crop is None else crop),
+        crop=_side(catalog.crop if crop is None else crop, "crop"),
         scale=_scale(scale),
+        short=None if short is None else _side(short, "short"),
         protocol=protocol,
         evaluation=catalog.evaluation,
     )
@@ -171,7 +176,7 @@ def _split(
     if evaluation.mode == "sliding":
         evaluation = replace(evaluation, window=task.crop)
     if config:
-        config = public({**config, **split, "crop": task.crop, "scale": scale})
+        config = public({**config, **split, "crop": task.crop, "scale": scale, "short": task.short})
     return replace(task, evaluation=evaluation, config=config)
 
 
@@ -180,10 +185,10 @@ def _absolute(labelled: Labelled | None) -> Labelled | None:
     return os.path.abspath(labelled) if isinstance(labelled, str | os.PathLike) and is_list(labelled) else labelled
 
 
-def _crop(crop: int) -> int:
-    if isinstance(crop, bool) or int(crop) != crop or crop < 8:
-        raise S4Error(f"crop={crop!r}: the side of the training crop is a whole number of pixels, at least 8.")
-    return int(crop)
+def _side(side: int, name: str) -> int:
+    if isinstance(side, bool) or int(side) != side or side < 8:
+        raise S4Error(f"{name}={side!r}: a side of the training's views is a whole number of pixels, at least 8.")
+    return int(side)
 
 
 def _scale(scale: Sequence[float]) -> tuple[float, ...]:

@@ -89,6 +89,7 @@ def outline(
     crop: int | None = None,
     size: float | int | None = None,
     scale: Sequence[float] | None = None,
+    short: int | None = None,
     protocol: str = "",
     **_: Any,
 ) -> Task:
@@ -98,7 +99,7 @@ def outline(
         name: "voc", "cityscapes", "coco", "ade20k", "camvid" or "scenes".
         labelled: number of labelled images; by default 1/16 of all. The rest is unlabelled.
         train: number of training images where the protocol has fewer than the data set.
-        crop, size, scale: as of `load`.
+        crop, size, scale, short: as of `load`.
         protocol: words for the split.
 
     Other arguments of `load`, which do not change sizes or counts, are taken and ignored.
@@ -122,6 +123,7 @@ def outline(
         MadeUp("val", found.val, sides, len(found.classes)),
         crop or found.crop,
         scale=tuple(scale or (0.5, 2.0)),
+        short=short,
         protocol=protocol or f"{labelled} of {train} labelled; an outline, no images",
         evaluation=found.evaluation,
     )

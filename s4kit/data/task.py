@@ -53,7 +53,8 @@ class Evaluation:
 
     Attributes:
         mode: "whole" images at their stored size; a "sliding" window; or "resize": whole images at the nearest sides
-            that are a multiple of `multiple`, their scores brought back to the stored size.
+            that are a multiple of `multiple`, with `short` as the shorter one, their scores brought back to the stored
+            size.
         window: side of the square window in pixels (sliding).
         stride: step of the window as a fraction of its side.
         border: "cut": windows start at every multiple of the step (rounded down) inside the image, the last ones are
@@ -64,7 +65,7 @@ class Evaluation:
         overlap: where windows overlap their scores stand as "sum" or as "mean". It matters where scores are resized.
         pad: what "shift" pads with: "black", the "mean" colour of the network's normalisation, or "fitting": the mean
             colour where the whole image fits into one window, else black.
-        multiple: see "resize".
+        multiple, short: see "resize"; a `short` of 0 is the image's own.
         corners: whether resizing maps corner pixels onto corner pixels (`align_corners`).
 
     Raises:
@@ -81,6 +82,7 @@ class Evaluation:
     overlap: str = "sum"
     pad: str = "black"
     multiple: int = 1
+    short: int = 0
     corners: bool = False
 
     def __post_init__(self) -> None:
@@ -88,11 +90,13 @@ class Evaluation:
         for name, known in _EVALUATION.items():
             if getattr(self, name) not in known:
                 raise S4Error(f"{name}={getattr(self, name)!r}: an evaluation has one of {', '.join(known)}.")
-        if not self.scales or min(self.scales) <= 0 or not 0 < self.stride <= 1 or self.multiple < 1 or self.window < 0:
+        if not self.scales or min(self.scales) <= 0 or not 0 < self.stride <= 1 or self.multiple < 1:
             raise S4Error(
-                f"scales={self.scales}, stride={self.stride}, multiple={self.multiple}, window={self.window}: an "
-                "evaluation needs scales above 0, a stride of at most one window, a multiple of at least 1."
+                f"scales={self.scales}, stride={self.stride}, multiple={self.multiple}: an evaluation needs scales "
+                "above 0, a stride of at most one window, a multiple of at least 1."
             )
+        if min(self.window, self.short) < 0:
+            raise S4Error(f"window={self.window}, short={self.short}: sides are in pixels, 0 or more.")
 
 
 _EVALUATION = {
@@ -118,6 +122,7 @@ class Task:
         val: the images that are scored.
         crop: side of the square training crop in pixels.
         scale: factors of the random resize of the weak view: two are a range, more are those to choose from.
+        short: the factors are of this shorter side in pixels instead of the image's own; None = of its own.
         protocol: how the split was made, in words that a table can print ("seeded 1/16, seed 0").
         evaluation: how `val` is scored.
         config: the arguments of `load` that made the task, so that a run can be reopened; {} for images in memory.
@@ -132,6 +137,7 @@ class Task:
     val: Source
     crop: int
     scale: tuple[float, ...] = (0.5, 2.0)
+    short: int | None = None
     protocol: str = ""
     evaluation: Evaluation = field(default_factory=Evaluation)
     config: dict[str, Any] = field(default_factory=dict)
@@ -176,8 +182,8 @@ class Task:
         return counts
 
     def with_(self, **changes: Any) -> Task:
-        """A copy with some fields changed (`task.with_(crop=321)`); `config` follows for crop and scale."""
-        followed = {key: changes[key] for key in ("crop", "scale") if key in changes}
+        """A copy with some fields changed (`task.with_(crop=321)`); `config` follows for crop, scale and short."""
+        followed = {key: changes[key] for key in ("crop", "scale", "short") if key in changes}
         return replace(self, **{"config": self.config and {**self.config, **followed}, **changes})
 
     def __str__(self) -> str:

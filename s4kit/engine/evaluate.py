@@ -82,7 +82,7 @@ def predict(net: Callable[[Tensor], Tensor], image: Tensor, how: Evaluation) -> 
     """
     size, total = image.shape[-2:], None
     for scale in how.scales:
-        sides = [_side(side, scale, how) for side in size]
+        sides = [_side(side, scale * (how.short / min(size) if how.short else 1), how) for side in size]
         scores = scored(net, _resize(image, sides, how), how)
         scores = _resize(scores, size, how)
         total = scores if total is None else total.add_(scores)

@@ -36,11 +36,15 @@ def chosen(task: Task, amount: int, seed: int = 0) -> list[int]:
     return np.sort(generator(seed, "probe").permutation(rows)[:amount]).tolist()
 
 
-def make_probe(task: Task, amount: int, device: torch.device, seed: int = 0) -> Probe:
-    """Centre crops, at the stored scale, of `amount` images of the unlabelled list (fewer where it is shorter)."""
+def make_probe(task: Task, amount: int, device: torch.device, seed: int = 0, shape: Geometry | None = None) -> Probe:
+    """Centre crops, at the stored scale, of `amount` images of the unlabelled list (fewer where it is shorter).
+
+    Args:
+        shape: how images that are smaller than the crop are padded, see `padding_of`; by default with black.
+    """
+    shape = shape or Geometry()
     rows = chosen(task, amount, seed)
     images, truths, real, ids = [], [], [], []
-    shape = Geometry()
     for row in rows:
         try:
             sample = task.train.read(row)
@@ -48,7 +52,7 @@ def make_probe(task: Task, amount: int, device: torch.device, seed: int = 0) -> 
             sample = task.train.read(row, label=False)
         pixels = sample.image.permute(1, 2, 0).numpy()
         height, width = pixels.shape[:2]
-        top, left = (max(0, (side - task.crop) // 2) for side in (height, width))
+        top, left = (shape.middle(side, task.crop) for side in (height, width))
         window = Window(height, width, top, left, flip=False)
         images.append(shape.image(pixels, window, task.crop))
         missing = np.full((task.crop, task.crop), VOID, np.uint8)
@@ -64,6 +68,13 @@ def make_probe(task: Task, amount: int, device: torch.device, seed: int = 0) -> 
         torch.zeros(len(rows), dtype=torch.bool),
     )
     return Probe(render_stream(host, Stream("unlabelled"), device), truth.long().to(device), ids)
+
+
+def padding_of(method: Method) -> Geometry:
+    """The geometry of the unlabelled images that a method trains on: it has seen padding of that colour and place."""
+    plans = [stage.views or method.views for stage in method.stages()]
+    streams = [stream for plan in plans for stream in plan.values()]
+    return next((s.weak for s in streams if s.source != "labelled"), Geometry())
 
 
 @torch.no_grad()

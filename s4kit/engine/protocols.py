@@ -37,7 +37,9 @@ class Protocol:
         how = self.evaluation
         words = {
             "whole": "whole images at original resolution",
-            "resize": f"whole images at the nearest multiples of {how.multiple} pixels, scores brought back",
+            "resize": "whole images at "
+            + (f"a shorter side of {how.short}" if how.short else f"the nearest multiples of {how.multiple}")
+            + " pixels, scores brought back",
             "sliding": f"window {how.window}, step {how.stride:.2f} of it, {how.border} at the border, {how.combine}",
         }[how.mode]
         scales = "" if how.scales == (1.0,) else f", scales {', '.join(f'{scale:g}' for scale in how.scales)}"
@@ -66,6 +68,11 @@ PROTOCOLS = {
     ),
     "voc/ael": Protocol(
         replace(PSP, window=513), f"{AEL} train.py: validate; semseg/dataset/augmentation.py: Crop", _COUNTED
+    ),
+    "voc/guidedmix": Protocol(
+        Evaluation("resize", short=512),
+        "yh-pengtu/GuidedMix-Net@27de72a configs/3sseg/guidedmix_deeplabv3plus_res101_1323.py: test_pipeline, img_scale",
+        "The release resizes 8-bit images, the kit floats. Its longer side ends at 2048, which no VOC image reaches.",
     ),
     "voc/unimatch_v2": Protocol(MULTIPLE_14, f"{UNIMATCH_V2} supervised.py: evaluate, multiplier 14"),
     "cityscapes": Protocol(

@@ -165,7 +165,8 @@ class Recorder:
         if not self.leader or not self.chosen.probes:
             return {}, {}
         if self.probe is None:
-            self.probe = probe.make_probe(self.task, self.chosen.probes, next(self.method.parameters()).device)
+            device, shape = next(self.method.parameters()).device, probe.padding_of(self.method)
+            self.probe = probe.make_probe(self.task, self.chosen.probes, device, shape=shape)
             views = self.probe.views
             self.writer.images(views.weak, self.probe.truth, views.valid, self.probe.ids)
         return probe.look(self.method, self.probe, clock)

@@ -98,6 +98,7 @@ def setup(asked: Reproduction) -> str:
     scale = task.get("scale", (0.5, 2.0))
     scales = f"{scale[0]:g} to {scale[1]:g}" if len(scale) == 2 else ", ".join(f"{s:g}" for s in scale)
     scales = "scale 1" if scale in ((1.0, 1.0), [1.0, 1.0]) else f"scales {scales}"
+    scales += f" of a shorter side of {task['short']}" if "short" in task else ""
     half = f", images resized by {task['size']:g}" if "size" in task else ""
     rate = f"{fit['lr']:g} backbone, {fit['lr'] * fit['head']:g} the rest; {OPTIMISERS[fit['optimiser']]}, "
     warm = f", warm-up of {fit['warmup']:,} steps" if fit.get("warmup") else ""

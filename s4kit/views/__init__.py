@@ -1,7 +1,8 @@
 """Views of images: what a teacher sees (weak) and what a student sees (strong), mixing, and batches of them."""
 
-from .boxes import beta_box, cut_out, half_area_box, half_box, rasterise, three_boxes, unimatch_box
+from .boxes import any_area_box, beta_box, cut_out, half_area_box, half_box, rasterise, three_boxes, unimatch_box
 from .chain import Chain
+from .distortion import Distortion
 from .geometry import Geometry, overlapping, weak
 from .intensity import Intensity
 from .mixing import paste
@@ -14,6 +15,7 @@ __all__ = [
     "STRONG",
     "Batch",
     "Chain",
+    "Distortion",
     "Geometry",
     "HostStep",
     "Intensity",
@@ -23,6 +25,7 @@ __all__ = [
     "ViewPlan",
     "Views",
     "align",
+    "any_area_box",
     "beta_box",
     "cut_out",
     "draw_shift",

@@ -152,6 +152,11 @@ def half_area_box() -> AreaBoxes:
     return AreaBoxes((0.5, 0.5), 1)
 
 
+def any_area_box() -> AreaBoxes:
+    """Cut-out of CutMix-Seg: one box whose area share is uniform in [0, 1], with random aspect."""
+    return AreaBoxes((0.0, 1.0), 1)
+
+
 def three_boxes() -> AreaBoxes:
     """CPS + CutMix: three boxes, a quarter to a half of the area in all, overlaps cancel."""
     return AreaBoxes((0.25, 0.5), 3)

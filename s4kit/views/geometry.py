@@ -40,6 +40,7 @@ class Geometry:
         flip: probability of a horizontal flip.
         pad: "black" or "mean", the colour of pixels outside the image (mean is 0 after normalisation).
         centred: padding on all sides instead of right and bottom only.
+        padded_last: the padding comes behind the colours of strong views, which leave it as it is.
     """
 
     scale: tuple[float, ...] | None = None
@@ -47,25 +48,38 @@ class Geometry:
     pad: str = "black"
     centred: bool = False
     halves: bool = False
+    padded_last: bool = False
 
-    def draw(self, rng: np.random.Generator, size: tuple[int, int], crop: int, scale: tuple[float, ...]) -> Window:
-        """Draw one crop of side `crop` for an image of `size` = (H, W); `scale` is the task's."""
+    def draw(
+        self,
+        rng: np.random.Generator,
+        size: tuple[int, int],
+        crop: int,
+        scale: tuple[float, ...],
+        short: int | None = None,
+    ) -> Window:
+        """Draw one crop of side `crop` for an image of `size` = (H, W); `scale` and `short` are the task's."""
         longer, factors = max(size), self.scale or scale
+        whole = longer * short / min(size) if short else longer
         if len(factors) > 2:
-            side = round(longer * factors[rng.integers(len(factors))])
+            side = round(whole * factors[rng.integers(len(factors))])
         else:
             low, high = factors
             if self.halves and low < 1 < high:
                 low, high = (low, 1.0) if rng.random() < 0.5 else (1.0, high)
-            side = int(rng.integers(int(longer * low), int(longer * high) + 1))
+            side = int(rng.integers(int(whole * low), int(whole * high) + 1))
         height, width = (max(1, int(s * side / longer + 0.5)) for s in size)
         top, left = (self._corner(rng, s, crop) for s in (height, width))
         return Window(height, width, top, left, bool(rng.random() < self.flip))
 
     def _corner(self, rng: np.random.Generator, side: int, crop: int) -> int:
+        return self.middle(side, crop) if side < crop else int(rng.integers(side - crop + 1))
+
+    def middle(self, side: int, crop: int) -> int:
+        """Where the middle crop of a side begins; in padding where the side is smaller."""
         if side < crop:
             return -((crop - side) // 2) if self.centred else 0
-        return int(rng.integers(side - crop + 1))
+        return (side - crop) // 2
 
     def image(self, image: np.ndarray, window: Window, crop: int) -> np.ndarray:
         """Resample an (H, W, 3) uint8 image into (crop, crop, 3) uint8, bilinear with antialiasing."""

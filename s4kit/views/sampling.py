@@ -84,10 +84,10 @@ def draw_stream(task: Task, name: str, plan: ViewPlan, seed: int, stage: int, po
         size = pixels.shape[:2]
         if stream.of:
             other = generator(seed, "view", stream.of, stage, position)
-            first = plan[stream.of].weak.draw(other, size, task.crop, task.scale)
+            first = plan[stream.of].weak.draw(other, size, task.crop, task.scale, task.short)
             window = stream.weak.beside(rng, first, task.crop)
         else:
-            window = stream.weak.draw(rng, size, task.crop, task.scale)
+            window = stream.weak.draw(rng, size, task.crop, task.scale, task.short)
         images.append(stream.weak.image(pixels, window, task.crop))
         if sample.label is not None:
             labels.append(stream.weak.label(sample.label.numpy(), window, task.crop))
@@ -149,9 +149,12 @@ def render_stream(host: HostViews, stream: Stream, device: torch.device) -> View
     top, left, bottom, right = to(host.real)[:, :, None, None].unbind(1)
     line = torch.arange(side, device=device)
     valid = (line[:, None] >= top) & (line[:, None] < bottom) & (line >= left) & (line < right)
+    strong = [recipe.apply(image, params) for recipe, params in zip(stream.strong, host.strong)]
+    if stream.weak.padded_last:
+        strong = [torch.where(valid[:, None], coloured, image) for coloured in strong]
     return Views(
         weak=image,
-        strong=[recipe.apply(image, params) for recipe, params in zip(stream.strong, host.strong)],
+        strong=strong,
         masks=[rasterise(to(boxes), (side, side)) for boxes in host.boxes],
         valid=valid.float(),
         label=to(host.label).long(),

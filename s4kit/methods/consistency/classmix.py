@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from ...errors import S4Error, closest
 from ...nets import copy_of, ema, evaluating, make, warm
-from ...views import Batch, Stream, Strong, ViewPlan, Views, paste, recolour
+from ...views import Batch, Stream, Strong, ViewPlan, Views, paste, recolour, weak
 from ..base import Card, Clock, Losses, Method, PseudoLabels
 from ..parts.distances import squared
 from ..parts.losses import Criterion, ce, ce_map, criterion, pixel_mean
@@ -18,7 +18,10 @@ from ..parts.schedules import sigmoid_ramp
 
 COLOURS = Strong(0.25, 0.25, 0.25, 0.25, jitter=0.8, grey=0.0, blur=0.5, sigma=(0.15, 1.15))
 FIT = {"steps": 40_000, "lr": 2.5e-4, "head": 10.0, "weight_decay": 5e-4}
-COCO_DEEPLABV2 = "the network is DeepLabV2 there, pretrained on COCO; DeepLabV3+ with ImageNet weights here"
+COCO_DEEPLABV2 = (
+    "the network is DeepLabV2 there, pretrained on COCO; DeepLabV3+ on the same backbone with ImageNet weights here"
+)
+NET = "resnet101(output_stride=8, aspp_rates=(12, 24, 36), freeze_bn='affine')"
 SCALES = (0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.1, 1.2, 1.3, 1.4, 1.5, 1.6)
 
 # what a pixel counts, from (B, H, W) sure = 1[c >= tau] and the clock
@@ -50,8 +53,9 @@ class ClassMix(Method):
     From the release: padding is trained on, here it is not; its teacher labels in train mode, moves its own BN
     statistics and is thrown away at the end: the student is evaluated. Here, as in the kit's `mean_teacher`, the
     teacher labels in eval mode, its BN statistics are averaged like its weights, and it is evaluated. Its network is a
-    DeepLabV2 with BN whose scale and shift are frozen, pretrained on COCO. Jitter and blur are decided once per batch,
-    as here; its order of the four operations is kornia's.
+    DeepLabV2, pretrained on COCO, whose BN goes by the statistics of the batch: frozen are scale and shift alone
+    (`freeze_bn="affine"`). It flips no image (`flip=0` in both recipes). Jitter and blur are decided once per batch, as
+    here; its order of the four operations is kornia's.
 
     Args:
         task: the data, or anything with `num_classes`.
@@ -63,6 +67,7 @@ class ClassMix(Method):
             quarter of the training; "none", 1. The last three are the paper's ablations.
         soft: squared error to q, mean over classes too, instead of the cross entropy with y (ablation).
         colour: jitter and blur on the mixed images (off on VOC).
+        flip: probability of mirroring an image.
         supervised: criterion of the labelled images, "ce", "ohem(...)" or a function.
     """
 
@@ -77,25 +82,27 @@ class ClassMix(Method):
         extends=("cutmix",),
         parity="golden",
     )
-    views = ViewPlan(x=Stream("labelled"), u=Stream("unlabelled"))
     recipes: ClassVar = {
         "voc": {
             "task": {"crop": 321, "scale": SCALES},
-            "method": {"net": "resnet101c(freeze_bn=True)", "colour": False},
+            "method": {"net": NET, "colour": False, "flip": 0.0},
             "fit": {**FIT, "batch": 10},
             "evaluation": "voc",
             "selection": "last",
-            "differs": [COCO_DEEPLABV2, "its lists are its own, none of the published ones"],
+            "processes": 1,
+            "differs": [
+                COCO_DEEPLABV2,
+                "its lists are its own, none of the published ones",
+                "evaluation: whole images padded to 505 with the mean colour there, without padding here",
+            ],
         },
         "cityscapes": {
             "task": {"crop": 512, "size": 0.5, "scale": (1.0, 1.0)},
-            "method": {"net": "resnet101c(freeze_bn=True)", "supervised": "ce"},
+            "method": {"net": NET, "flip": 0.0, "supervised": "ce"},
             "fit": {**FIT, "batch": 2},
             "evaluation": "cityscapes/whole",
-            "differs": [
-                COCO_DEEPLABV2,
-                "it trains on whole images of 512 x 1024 without flips, here on square crops of 512",
-            ],
+            "processes": 1,
+            "differs": [COCO_DEEPLABV2, "crop: 512 x 1024 (whole images) there, 512 x 512 here"],
         },
     }
 
@@ -109,6 +116,7 @@ class ClassMix(Method):
         weighting: str = "share",
         soft: bool = False,
         colour: bool = True,
+        flip: float = 0.5,
         supervised: str | Criterion = ce,
     ) -> None:
         super().__init__()
@@ -118,6 +126,8 @@ class ClassMix(Method):
         self.teacher = copy_of(self.student)
         self.tau, self.decay, self.weight, self.weighting = tau, decay, weight, weighting
         self.soft, self.colour, self.supervised = soft, colour, criterion(supervised)
+        view = weak(flip=flip, pad="mean")
+        self.views = ViewPlan(x=Stream("labelled", view), u=Stream("unlabelled", view))
 
     def teach(self, view: Views) -> Tensor:
         with evaluating(self.teacher):

@@ -11,15 +11,29 @@ from torch import Tensor, nn
 
 from ...errors import S4Error, closest
 from ...nets import copy_of, ema, evaluating, make
-from ...views import Batch, Stream, Strong, ViewPlan, Views, draw_shift, half_area_box, paste, warp
+from ...views import (
+    Batch,
+    Stream,
+    Strong,
+    ViewPlan,
+    Views,
+    any_area_box,
+    draw_shift,
+    half_area_box,
+    paste,
+    warp,
+    weak,
+)
 from ..base import Card, Clock, Losses, Method, PseudoLabels
 from ..parts.adversary import adversarial_noise
 from ..parts.distances import kl
 from ..parts.losses import Criterion, ce, criterion, pixel_mean
-from .cutmix import ADAM
+from .cutmix import ADAM, CITYSCAPES_NET, DEEPLABV2, HUNG, VOC_NET
 
 JITTER = Strong(0.4, 0.4, 0.4, 0.1, jitter=0.8, grey=0.2, blur=0.0)
 PERTURBATIONS = ("cutmix", "cutout", "shift", "blend", "vat")
+MASKS = {"cutmix": (half_area_box(),), "cutout": (any_area_box(),)}
+CENTRED = weak(pad="mean", centred=True, padded_last=True)
 
 
 def draw_blend(views: Views, alpha: float) -> Tensor:
@@ -44,21 +58,24 @@ class ColourAug(Method):
     Equations; s the jitter (never on labelled images, never for the teacher), u and v two draws from all images,
     t_u = t(w(u)), q_u = softmax(t_u), B the batch, and c = mean over the batch's pixels of 1[max q >= tau]:
         "cutmix"  seen = m ? s(v) : s(u);            q = m ? q_v : q_u;               valid likewise
-        "cutout"  seen = m ? mean colour : s(u);     q = q_u;                         valid_u, 0 in the box
+        "cutout"  seen = m ? s(u) : mean colour;     q = q_u;                         valid_u, 0 outside the box m
         "shift"   seen = A s(u), A a shift by up to `reach` pixels and a flip;        q = A q_u;   valid = A valid_u
         "blend"   seen = (1 - l) s(u) + l s(v), l ~ Beta(alpha, alpha) (ICT);         q, valid likewise
         "vat"     seen = s(u) + r, |r| = radius, r along the gradient of KL(q_u || softmax(t(s(u) + r)));   q = q_u
         L_u = 1/(B H W) sum over pixels of valid * c * sum_c (softmax(f(seen)) - q)^2;   with "vat" KL(q || p) instead
         L = CE(f(w(x)), y_x) + weight * L_u;   after each step: t <- decay t + (1 - decay) f, BN statistics included
     Colours come before the mixing, so that both parts of a mixed image have their own. Probabilities are blended and
-    shifted, not logits; in the c of a blend the two confidences are blended, max q_u and max q_v. The radius of "vat"
-    is half the norm of the image's differences over two pixels: a flat image is left alone.
+    shifted, not logits; in the c of a blend the two confidences are blended, max q_u and max q_v. The box of "cutmix"
+    has half of the area, that of "cutout" a share drawn from U(0, 1), and it is what is KEPT. The radius of "vat" is
+    half the norm of the image's differences over two pixels: a flat image is left alone.
 
     From the release: "shift" is a second crop of the image with flip and scale of its own there; here it is the same
     crop, moved, and what comes in from outside counts as padding. Its trial step of "vat" is 1e-6 long, which works
     because jitter already parts the two predictions; here it is 1 % of the radius. Radii are measured in [0, 1] here,
-    on normalised images there. As in `cutmix`, it freezes all batch norms (`freeze_bn=True`); the cut-out is filled
-    with what is zero after normalisation.
+    on normalised images there. What is cut out, padded, or comes in with a shift is zero after normalisation. Padding
+    is there before the jitter, which may tint it a little; here the jitter leaves it alone. As in `cutmix`, the
+    backbone's batch norms keep their statistics, in DeepLabV2 the affine part too, and the teacher there labels in
+    train mode, with the dropout of DeepLabV3+.
 
     Args:
         task: the data, or anything with `num_classes`.
@@ -87,11 +104,12 @@ class ColourAug(Method):
     )
     recipes: ClassVar = {
         "voc": {
-            "task": {"crop": 321, "scale": (0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.1, 1.2, 1.3, 1.4, 1.5)},
-            "method": {"net": "resnet101c(freeze_bn=True)"},
+            "task": {"crop": 321, "scale": HUNG},
+            "method": {"net": VOC_NET},
             "fit": {"steps": 40_000, "batch": 10, "lr": 1e-6, **ADAM},
             "evaluation": "voc",
             "selection": "last",
+            "processes": 1,
             "differs": [
                 "the paper's main network is DeepLabV2 (head at 3e-5); this is its DeepLabV3+ run (head at 1e-5)",
                 "the paper's labelled images are the start of one permutation of its own, none of the published lists",
@@ -99,11 +117,12 @@ class ColourAug(Method):
         },
         "cityscapes": {  # images at half resolution
             "task": {"crop": 256, "size": 0.5, "scale": (1.0, 1.0)},
-            "method": {"net": "resnet101c(freeze_bn=True)", "supervised": "ce"},
+            "method": {"net": CITYSCAPES_NET, "supervised": "ce"},
             "fit": {"steps": 40_000, "batch": 4, "lr": 3e-6, **ADAM},
             "evaluation": "cityscapes/whole",
             "selection": "last",
-            "differs": ["crops are 256 x 512 there and square here", "the paper's network is DeepLabV2"],
+            "processes": 1,
+            "differs": ["crop: 256 x 512 there, 256 x 256 here", DEEPLABV2],
         },
     }
 
@@ -131,10 +150,9 @@ class ColourAug(Method):
         self.weight = weight if weight is not None else 0.1 if perturbation == "vat" else 1.0
         self.reach, self.alpha, self.radius = reach, alpha, radius
         strong = (JITTER,) if colour else ()
-        boxes = (half_area_box(),) if perturbation in ("cutmix", "cutout") else ()
-        plan = {"x": Stream("labelled"), "u": Stream("all", strong=strong, masks=boxes)}
+        plan = {"x": Stream("labelled", CENTRED), "u": Stream("all", CENTRED, strong, MASKS.get(perturbation, ()))}
         if perturbation in ("cutmix", "blend"):
-            plan["v"] = Stream("all", strong=strong)
+            plan["v"] = Stream("all", CENTRED, strong)
         self.views = ViewPlan(**plan)
 
     def teach(self, view: Views) -> Tensor:
@@ -160,17 +178,16 @@ class ColourAug(Method):
     def perturbed(self, batch: Batch) -> tuple[Tensor, PseudoLabels]:
         """What the student sees, and what it shall answer."""
         u, v = batch.u, batch.get("v")
-        t_u = self.teach(u)
+        t_u, mean = self.teach(u), self.student.mean
         q_u, s_u = t_u.softmax(1), (u.strong or [u.weak])[0]
         if self.perturbation == "vat":
             return s_u + self.noise(s_u, t_u), self.believed(q_u, u.valid)
         if self.perturbation == "shift":
             theta = draw_shift(s_u, self.reach)
-            return warp(s_u, theta), self.believed(warp(q_u, theta), warp(u.valid, theta))
+            return warp(s_u - mean, theta) + mean, self.believed(warp(q_u, theta), warp(u.valid, theta))
         if self.perturbation == "cutout":
             m = u.masks[0]
-            seen = paste(m, self.student.mean.expand_as(s_u), s_u)
-            return seen, self.believed(q_u, u.valid * ~m)
+            return paste(m, s_u, mean.expand_as(s_u)), self.believed(q_u, u.valid * m)
         t_v, s_v = self.teach(v), (v.strong or [v.weak])[0]
         if self.perturbation == "blend":
             share = draw_blend(u, self.alpha)

@@ -8,12 +8,18 @@ from typing import Any, ClassVar
 from torch import Tensor, nn
 
 from ...nets import copy_of, ema, evaluating, make
-from ...views import Batch, Stream, ViewPlan, Views, half_area_box, paste
+from ...views import Batch, Stream, ViewPlan, Views, half_area_box, paste, weak
 from ..base import Card, Clock, Losses, Method, PseudoLabels
 from ..parts.distances import distance as distance_of
 from ..parts.losses import Criterion, ce, criterion, pixel_mean
 
 ADAM = {"optimiser": "adam", "head": 10.0, "weight_decay": 0.0, "schedule": "constant"}
+HUNG = (0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.1, 1.2, 1.3, 1.4, 1.5)
+STRIDE_8 = "resnet101(output_stride=8, aspp_rates=(12, 24, 36), "
+VOC_NET = STRIDE_8 + "freeze_bn='statistics', dropout=(0.5, 0, 0), dropout_kind='element', align_corners=False)"
+CITYSCAPES_NET = STRIDE_8 + "freeze_bn=True)"
+DEEPLABV2 = "the network is DeepLabV2 there, DeepLabV3+ on the same backbone with the same frozen batch norms here"
+CENTRED = weak(pad="mean", centred=True)
 
 
 class CutMix(Method):
@@ -29,11 +35,14 @@ class CutMix(Method):
         L_u = 1/(B H W) sum over pixels of valid * c * sum_c (p_c - q_c)^2
         L = CE(f(w(x)), y_x) + weight * L_u;   after each step: t <- decay t + (1 - decay) f, BN statistics included
     The confidence is ONE number for the batch: unsure pixels still get a loss, only a smaller one. The divisor is all
-    pixels: padding and doubt shrink the loss. No colour augmentation, no ramp-up: c is the ramp.
+    pixels: padding and doubt shrink the loss. No ramp-up: c is the ramp. The paper has no colour augmentation.
 
-    From the release: it freezes the BN layers of the backbone (the net option `freeze_bn=True`) and has no others, with
-    both networks in train mode. The kit trains BN by default; its teacher labels in eval mode either way, so that the
-    BN layers of a DeepLabV3+ decoder go by their averaged statistics.
+    From the release: every script of it, those of this paper included, has --aug_strong_colour, colour jitter and
+    greyscale on the student's images: what its second paper adds, here `colouraug`. In its DeepLabV3+, the recipe for
+    VOC, the backbone's BN keeps its statistics while scale and shift, the affine part, are trained
+    (`freeze_bn="statistics"`); its DeepLabV2, the papers' main network, freezes both (`freeze_bn=True`) and has no
+    other BN. Both networks are in train mode: the teacher labels with dropout, and in a DeepLabV3+ decoder by the
+    statistics of its batch. Here it labels in eval mode. The kit trains BN unless told otherwise.
     The learning rate is constant there (recipes); its scales are the steps 0.5, 0.6, ..., 1.5, here those of the task.
     The documentation of its box generator has "invert" the wrong way round: as run, and here, the box is 1 on a ground
     of 0. Its DeepLabV2 returns inside the loop over the four dilated branches, so that only the first two are ever
@@ -61,26 +70,37 @@ class CutMix(Method):
         extends=("mean_teacher",),
         parity="golden",
     )
-    views = ViewPlan(x=Stream("labelled"), u=Stream("all", masks=(half_area_box(),)), v=Stream("all"))
+    views = ViewPlan(
+        x=Stream("labelled", CENTRED), u=Stream("all", CENTRED, masks=(half_area_box(),)), v=Stream("all", CENTRED)
+    )
     recipes: ClassVar = {
         "voc": {
-            "task": {"crop": 321, "scale": (0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.1, 1.2, 1.3, 1.4, 1.5)},
-            "method": {"net": "resnet101c(freeze_bn=True)"},
+            "task": {"crop": 321, "scale": HUNG},
+            "method": {"net": VOC_NET},
             "fit": {"steps": 40_000, "batch": 10, "lr": 1e-6, **ADAM},
             "evaluation": "voc",
             "selection": "last",
+            "processes": 1,
             "differs": [
+                "views: colour jitter and greyscale by every script (--aug_strong_colour) there, none here: the paper "
+                "has none, `colouraug` has them",
                 "the paper's main network is DeepLabV2 (head at 3e-5); this is its DeepLabV3+ run (head at 1e-5)",
                 "the paper's labelled images are the start of one permutation of its own, none of the published lists",
             ],
         },
         "cityscapes": {  # images at half resolution
             "task": {"crop": 256, "size": 0.5, "scale": (1.0, 1.0)},
-            "method": {"net": "resnet101c(freeze_bn=True)", "supervised": "ce"},
+            "method": {"net": CITYSCAPES_NET, "supervised": "ce"},
             "fit": {"steps": 40_000, "batch": 4, "lr": 3e-6, **ADAM},
             "evaluation": "cityscapes/whole",
             "selection": "last",
-            "differs": ["crops are 256 x 512 there and square here", "the paper's network is DeepLabV2"],
+            "processes": 1,
+            "differs": [
+                "views: colour jitter and greyscale by every script (--aug_strong_colour) there, none here: the paper "
+                "has none, `colouraug` has them",
+                "crop: 256 x 512 there, 256 x 256 here",
+                DEEPLABV2,
+            ],
         },
     }
 

@@ -11,14 +11,17 @@ from torch import Tensor
 
 from ...errors import S4Error
 from ...nets import evaluating, make
-from ...views import Batch, Stream, Strong, ViewPlan, Views
+from ...views import Batch, Distortion, Stream, ViewPlan, Views, weak
 from ..base import Card, Clock, Losses, Method, PseudoLabels
 from ..parts.losses import Criterion, ce, criterion, pixel_mean
 from ..parts.precision import float32
 
-DISTORT = Strong(0.125, 0.5, 0.5, 0.07, jitter=0.5, grey=0.0, blur=0.0)
-DECODER = "its decoder is an ASPP of 512 channels without low-level features; DeepLabV3+ here"
-PAPER_NET = "resnet101c(output_stride=8, aspp_rates=(12, 24, 36))"
+DISTORTED = {"weak": weak(pad="mean", padded_last=True), "strong": (Distortion(),)}
+PAPER_NET = (  # DeepLabV3: no low-level features, the branches of the ASPP go straight into one 3x3 convolution
+    "resnet101c(stem_width=32, output_stride=8, aspp='branches', aspp_rates=(12, 24, 36), aspp_channels=512, "
+    "low_channels=0, decoder_channels=512, decoder_convs=1, dropout=(0, 0.1), align_corners=False)"
+)
+POLY = "schedule: poly 0.9 down to 1e-4 there, down to 0 here"
 
 
 def fold(b: float) -> float:
@@ -68,14 +71,16 @@ class GuidedMix(Method):
 
     VERSION: the released code's, which blends features. The paper blends similar IMAGES and has a module that moves
     labels to unlabelled features, a branch that finds the pairs, and a selection of pseudo-masks; no released
-    configuration uses any of them, and they are not here. Simplified: A is what enters the classifier of DeepLabV3+,
-    where the release has the concatenated branches of an ASPP; g is a second classifier there, where the release has a
-    second ASPP head of which it uses this part. The term is taken at the image's size, there at the features'.
+    configuration uses any of them, and they are not here. A is what enters the classifier: in the recipes' network
+    the branches of the ASPP side by side, as in the release; in a DeepLabV3+ its ASPP and low-level features. g is a
+    second classifier; the release has a second ASPP head of which it uses this part. The term is taken at the image's
+    size, there at the features'.
 
     From the release: its loss goes by the name of KL and is the focal one; on a CPU its target would be raw logits, on
     a GPU their argmax, as here. It trains on the padding of unlabelled images; here padding is not valid. It permutes
-    the unlabelled side. Its crops avoid one class above 75 %, which unlabelled ones cannot; here neither do. Its rate
-    stops falling at 1e-4. The mirrored term for the labelled image is computed there and thrown away.
+    the unlabelled side. Its crops avoid one class above 75 %, which unlabelled ones cannot; here neither do. Its VOC
+    images are resized to a shorter side of 512, times U(0.5, 2) in training (`short=512`) and as it is when they are
+    scored. The mirrored term for the labelled image is computed there and thrown away.
 
     Args:
         task: the data, or anything with `num_classes`.
@@ -97,23 +102,31 @@ class GuidedMix(Method):
         parity="golden",
         note="the released version, which blends features",
     )
-    views = ViewPlan(x=Stream("labelled", strong=(DISTORT,)), u=Stream("unlabelled", strong=(DISTORT,)))
+    views = ViewPlan(x=Stream("labelled", **DISTORTED), u=Stream("unlabelled", **DISTORTED))
     recipes: ClassVar = {
         "voc": {
-            "task": {"crop": 512},
+            "task": {"crop": 512, "short": 512},
             "method": {"net": PAPER_NET},
             "fit": {"steps": 20_000, "batch": 16, "lr": 1e-2, "head": 1.0, "weight_decay": 5e-4},
-            "evaluation": "voc",
-            "differs": [DECODER, "unsure: the number of GPUs, 4 images on each of 4 here"],
+            "evaluation": "voc/guidedmix",
+            "differs": [POLY, "unsure: the number of GPUs, 4 images on each of 4 here"],
         },
         "voc/classic": {"method": {"net": PAPER_NET.replace("resnet101c", "resnet50c")}},
+        **{f"voc/{family}/1323": {"fit": {"steps": 40_000}} for family in ("cps", "u2pl")},
         "cityscapes": {
             "task": {"crop": 769},
             "method": {"net": PAPER_NET, "supervised": "ce"},
             "fit": {"steps": 40_000, "batch": 8, "lr": 1e-2, "head": 1.0, "weight_decay": 5e-4},
             "evaluation": "cityscapes/whole",
-            "differs": [DECODER, "unsure: the number of GPUs, 2 images on each of 4 here", "its lists are its own"],
+            "differs": [
+                POLY,
+                "unsure: the number of GPUs, 2 images on each of 4 here",
+                "unsure: length: its files say 20,000 or 40,000 steps, for 1488 images 80,000 too; 40,000 here",
+                "most: 0.4 for its list of 372 images alone, 0.5 otherwise, as here for the lists of that length",
+                "its lists are its own",
+            ],
         },
+        **{f"cityscapes/{family}/372": {"method": {"most": 0.4}} for family in ("cps", "u2pl")},
     }
 
     def __init__(

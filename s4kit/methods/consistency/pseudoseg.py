@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import torch
@@ -18,6 +19,12 @@ from ..parts.precision import float32
 
 JITTER = Strong(0.5, 0.5, 0.5, 0.25, jitter=1.0, grey=0.0, blur=0.0)
 SCALES = (0.5, 0.75, 1.0, 1.25, 1.5, 1.75, 2.0)
+PADDED = weak(pad="mean", padded_last=True)
+NET = "resnet101c(dropout=(0.1, 0, 0), dropout_kind='element')"
+DIFFERS = (
+    "head: separable convolutions in ASPP and decoder (DeepLabV3+ of TensorFlow) there, plain ones here",
+    "batch norms see the 4 images of each of 16 GPUs there",
+)
 
 
 @float32
@@ -52,7 +59,8 @@ class PseudoSeg(Method):
         A = softmax(query(e)' key(e) / sqrt(dim)) over places;   o = A cam + cam;   background 2 - max o
         b = BN(1x1(o)), the attention logits;   a = g(e), the decoder's
         labelled:    L_seg = CE(a, y),   L_att = CE(b, y) with e and cam held,   L_cls = BCE(h(e), classes in y)
-        unlabelled:  classes in the image = h(e(w(u))) >= 1/2;   s = (mean of a^2 and b^2 + 1e-8)^(-1/2)
+        unlabelled:  classes in the image = h(e(w(u))) >= 1/2;   s = (mean of a^2 and b^2 + 1e-8)^(-1/2);   the
+                     attention of w(u) neither looks at padding nor where s(u) has its hole, nor from there
                      p = (softmax(s a) + softmax(s b)) / 2;   q = p^(1/T) / sum of it, without gradient
         L_con = 1/N sum over the N valid pixels of CE(q, f(s(u)));   not valid: padding, and the hole in s(u)
         L = L_seg + L_att + L_cls + weight * L_con
@@ -60,7 +68,9 @@ class PseudoSeg(Method):
     L_att trains keys, queries, 1x1 convolution and BN alone.
 
     From the release (TensorFlow 1): it runs the encoder five times a step, once more for the attention in inference
-    mode; here one train-mode forward of the weak view serves both sources. Its consistency is taken at the decoder's
+    mode; here one train-mode forward of the weak view serves both sources. Its DeepLabV3+ has separable convolutions in
+    ASPP and decoder, which the kit's has not; dropout of 0.1 behind the ASPP is in both. Its batch norms forget slowly,
+    with a momentum of 0.0003; 0.1 here. Its consistency is taken at the decoder's
     size, a quarter of the image's, here at the image's. Brightness is added there, multiplied here. Its Grad-CAM
     averages a list of one gradient over axes 1 and 2, batch and rows instead of rows and columns, which is harmless for
     this classifier alone, whose gradient is the same everywhere. N counts all valid pixels with a threshold, too.
@@ -88,26 +98,34 @@ class PseudoSeg(Method):
         extends=("fixmatch",),
         parity="golden",
     )
-    views = ViewPlan(
-        x=Stream("labelled", weak=weak(pad="mean")),
-        u=Stream("all", weak=weak(pad="mean"), strong=(JITTER,), masks=(cut_out(),)),
-    )
+    views = ViewPlan(x=Stream("labelled", PADDED), u=Stream("all", PADDED, (JITTER,), (cut_out(),)))
     recipes: ClassVar = {
         "camvid": {"method": {"background": False}},
         "voc": {
             "task": {"crop": 513, "scale": SCALES},
-            "method": {"net": "resnet101c"},
+            "method": {"net": NET},
             "fit": {"steps": 30_000, "batch": 64, "lr": 7e-3, "head": 1.0, "weight_decay": 1e-4},
             "evaluation": "voc",
-            "differs": ["batch norms see the 4 images of each of 16 GPUs there"],
+            "selection": "last",
+            "processes": 16,
+            "differs": [
+                *DIFFERS,
+                "evaluation: whole images padded to 513 with the mean colour there, without padding here",
+            ],
         },
         "cityscapes": {"method": {"background": False}},
         "coco": {
             "task": {"crop": 513, "scale": SCALES},
-            "method": {"net": "resnet101c"},
+            "method": {"net": NET},
             "fit": {"steps": 200_000, "batch": 64, "lr": 7e-3, "head": 1.0, "weight_decay": 1e-4},
             "evaluation": "coco",
-            "differs": ["the scripts have Xception-65 for COCO", "it scores at crops of 641"],
+            "selection": "last",
+            "processes": 16,
+            "differs": [
+                *DIFFERS,
+                "the scripts have Xception-65 for COCO",
+                "evaluation: whole images padded to 641 with the mean colour there, without padding here",
+            ],
         },
     }
 
@@ -162,7 +180,8 @@ class PseudoSeg(Method):
         return PseudoLabels(label, confidence.clamp(max=1), (confidence >= self.tau).float(), view.valid, soft=q)
 
     def losses(self, batch: Batch, clock: Clock) -> Losses:
-        x, u, m = batch.x, batch.u, batch.u.masks[0]
+        x, m = batch.x, batch.u.masks[0]
+        u = replace(batch.u, valid=batch.u.valid * ~m)  # the hole is no more looked at than padding
         e_x, size = self.student.encode(x.weak), x.weak.shape[-2:]
         there = present_in(x.label, self.student.classes)[:, int(self.background) :]
         known = (x.label != 255).flatten(1).any(1).float()[:, None]  # an image without a label has no tags either
@@ -173,7 +192,6 @@ class PseudoSeg(Method):
 
         with torch.no_grad():
             target = self.pseudo_labels(self.sources(u), u, clock)
-        target.valid = target.valid * ~m
         seen = paste(m, self.student.mean.expand_as(u.weak), u.strong[0])
         z = self.student(seen)
         far = -(target.soft * z.log_softmax(1)).sum(1)

@@ -17,6 +17,10 @@ from ..parts.precision import float32
 
 NAMES = ("0 teaches 1", "1 teaches 0")
 Pair = tuple[Tensor, Tensor]
+NET = (
+    "resnet50c(stem_width=32, bn_momentum=0.01, multi_grid=(2, 4, 8), decoder_convs=1, dropout=0.5, "
+    "dropout_kind='element')"
+)
 
 
 def checkerboard(like: Tensor) -> Tensor:
@@ -81,7 +85,9 @@ class USCS(Method):
     x' are further labelled images: the stream x has two per step for each of u. Padding counts, as released; no
     threshold, no ramp. Both heads are added, not averaged.
 
-    From the release: its comment has the probabilities of the two cases the wrong way round; this is what it does. Its
+    From the release: the recipe's network is its own, with dropout of single values (`dropout_kind="element"`), not of
+    channels, behind the ASPP and in each head, and a momentum of 0.01 in the backbone's BN; its shorter side is 200 to
+    800 pixels whatever the image has (`short=400`). Its comment has the probabilities of the two cases the wrong way round; this is what it does. Its
     scores are the best epoch of the best head on crops of 320 pixels, hence not comparable; here the mean of the two
     logits is evaluated on whole images. The parameters are 51 % of two networks' (the abstract swaps its figures).
     Deviations: a box per image where it has one for the batch, with its centre not in the first eighth of the sides;
@@ -110,14 +116,15 @@ class USCS(Method):
     views = ViewPlan(x=Stream("labelled", batch=2.0), u=Stream("unlabelled", masks=(beta_box(2, 2), beta_box(2, 2))))
     recipes: ClassVar = {
         "voc": {
-            "task": {"crop": 320, "scale": (0.53, 2.13)},  # 0.5 to 2 times 400, of shorter sides of 375
-            "method": {"net": "resnet50c(decoder_convs=1, multi_grid=(2, 4, 8), dropout=0.5)"},
+            "task": {"crop": 320, "scale": (0.5, 2.0), "short": 400},
+            "method": {"net": NET},
             "fit": {"epochs": 52, "batch": 16, "lr": 1e-3, "head": 10.0},
+            "processes": 2,
             "epochs": {"1_16": 48, "1_8": 52, "1_4": 60, "1_2": 90},
             "evaluation": "voc",
             "differs": [
-                "it scores centre crops of 320 and keeps the best of three outputs; whole images and their mean here",
-                "its batch norms have momentum 0.01 in the backbone, 0.1 here",
+                "evaluation: images resized to a shorter side of 320 are scored in their centre crop, the best of three "
+                "outputs is kept there; whole images and the mean of both heads here",
             ],
         },
     }
