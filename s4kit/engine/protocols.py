@@ -70,8 +70,8 @@ PROTOCOLS = {
         replace(PSP, window=513), f"{AEL} train.py: validate; semseg/dataset/augmentation.py: Crop", _COUNTED
     ),
     "voc/guidedmix": Protocol(
-        Evaluation("resize", short=512),
-        "yh-pengtu/GuidedMix-Net@27de72a configs/3sseg/guidedmix_deeplabv3plus_res101_1323.py: test_pipeline, img_scale",
+        Evaluation("resize", combine="logits", short=512),
+        "yh-pengtu/GuidedMix-Net@27de72a configs/3sseg/guidedmix_deeplabv3plus_res101_1323.py: test_pipeline",
         "The release resizes 8-bit images, the kit floats. Its longer side ends at 2048, which no VOC image reaches.",
     ),
     "voc/unimatch_v2": Protocol(MULTIPLE_14, f"{UNIMATCH_V2} supervised.py: evaluate, multiplier 14"),

@@ -18,7 +18,7 @@ class ASPP(nn.Module):
     """Atrous spatial pyramid pooling: a 1x1, one dilated 3x3 per rate and an image pooling branch, concatenated and
     projected, each with its own normalisation and ReLU (DeepLabV3, arXiv 1706.05587, as in torchvision and UniMatch).
 
-    Maps (B, inputs, h, w) to (B, channels, h, w).
+    Maps (B, inputs, h, w) to (B, channels, h, w), `width` channels without the projection (a `kernel` of 0).
     """
 
     def __init__(
@@ -40,8 +40,8 @@ class ASPP(nn.Module):
             make_norm(norm, channels, pooled=True),
             nn.ReLU(inplace=True),
         )
-        width = (len(rates) + 2) * channels
-        self.project = conv_block(width, channels, kernel, norm=norm, dropout=dropout, dropout_kind=dropout_kind)
+        self.width, options = (len(rates) + 2) * channels, {"dropout": dropout, "dropout_kind": dropout_kind}
+        self.project = conv_block(self.width, channels, kernel, norm=norm, **options) if kernel else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
         maps = [branch(x) for branch in self.branches]
@@ -94,7 +94,8 @@ class DeepLabV3Plus(nn.Module):
         aspp_rates: dilations of the 3x3 branches, in pixels of the coarsest map; the usual (6, 12, 18) belong to output
             stride 16, (12, 24, 36) to 8 (the caller says so; nothing is scaled behind his back).
         aspp_channels: channels of each branch and of the projection.
-        aspp: "standard", or "cps" (`CPSASPP`; it has no `aspp_kernel` and no dropout).
+        aspp: "standard"; "cps" (`CPSASPP`; it has no `aspp_kernel` and no dropout); or "branches", the standard one
+            without a projection: with `low_channels=0, decoder_convs=1` DeepLabV3 as in mmsegmentation.
         aspp_kernel: kernel of the projection behind the concatenation; 1, or 3 in U2PL.
         low_channels: channels to which the stride-4 features are reduced; 48, 256 in U2PL; 0 leaves them out, as in
             DeepLabV3, whose maps have the output stride.
@@ -127,15 +128,17 @@ class DeepLabV3Plus(nn.Module):
     ):
         super().__init__()
         self.align_corners = align_corners
-        widths = [aspp_channels + low_channels] + [decoder_channels] * decoder_convs
-        self.fused_channels, self.embedding_channels = widths[0], widths[-1]
         behind_aspp, *behind, before_last = rates_of(dropout, decoder_convs, aspp)
         if aspp == "cps":
             self.aspp = CPSASPP(high, aspp_channels, aspp_rates, norm)
-        elif aspp == "standard":
-            self.aspp = ASPP(high, aspp_channels, aspp_rates, norm, aspp_kernel, behind_aspp, dropout_kind)
+        elif aspp in ("standard", "branches"):
+            kernel = aspp_kernel if aspp == "standard" else 0
+            self.aspp = ASPP(high, aspp_channels, aspp_rates, norm, kernel, behind_aspp, dropout_kind)
         else:
-            raise S4Error(f"aspp={aspp!r}: choose standard or cps.")
+            raise S4Error(f"aspp={aspp!r}: choose standard, cps or branches.")
+        context = self.aspp.width if aspp == "branches" else aspp_channels
+        widths = [context + low_channels] + [decoder_channels] * decoder_convs
+        self.fused_channels, self.embedding_channels = widths[0], widths[-1]
         self.reduce = conv_block(low, low_channels, 1, norm=norm) if low_channels else None
         self.convs = nn.Sequential(
             *(
@@ -173,8 +176,8 @@ def rates_of(dropout: float | Sequence[float], convs: int, aspp: str) -> list[fl
             f"dropout={tuple(dropout)}: give one rate, or {1 + convs}: behind the ASPP and each of the {convs} "
             "convolutions of the decoder; one more is the classifier's own."
         )
-    if aspp == "cps" and rates[0]:
-        raise S4Error(f"dropout={tuple(dropout)}: the ASPP of CPS has none, so the first rate should be 0.")
+    if aspp != "standard" and rates[0]:
+        raise S4Error(f"dropout={tuple(dropout)}: there is none behind aspp={aspp!r}, so the first rate should be 0.")
     return rates
 
 

@@ -70,6 +70,9 @@ def bilinear(maps: np.ndarray, height: int, width: int, corners: bool) -> np.nda
     return out
 
 
+SHORT = 19  # of the shorter side, where a release resizes to 512
+
+
 def both(image: np.ndarray, flip: bool, squash) -> np.ndarray:
     scores = squash(logits(image))
     return scores + squash(logits(image[:, :, ::-1]))[:, :, ::-1] if flip else scores
@@ -152,10 +155,12 @@ def reference(name: str, image: np.ndarray, window: int, scales: tuple[float, ..
     for scale in scales:
         by_14 = "unimatch_v2" in name and not name.startswith("city")
         new = (round(h * scale), round(w * scale))
+        if name == "voc/guidedmix":
+            new = tuple(int(scale * side * SHORT / min(h, w) + 0.5) for side in (h, w))
         if by_14:
             new = tuple(max(1, int(scale * side / 14 + 0.5)) * 14 for side in (h, w))
         seen = bilinear(image, *new, corners)
-        if by_14 or name in ("voc", "coco", "ade20k", "cityscapes/whole"):
+        if by_14 or name in ("voc", "voc/guidedmix", "coco", "ade20k", "cityscapes/whole"):
             scores = both(seen, flip, same)
         elif name in ("cityscapes", "cityscapes/imas"):
             scores = unimatch(seen, window, flip)
@@ -180,7 +185,8 @@ def test_protocol_equals_its_slow_reference(name, size):
     how = protocol(name).evaluation
     assert how.mode != "sliding" or how.window > 500
     for scales, flip in (((1.0,), False), ((0.5, 1.0, 1.75), True)):
-        asked = replace(scored_by(how, name, scales, flip), window=window if how.mode == "sliding" else 0)
+        sides = {"window": window if how.mode == "sliding" else 0, "short": SHORT if how.short else 0}
+        asked = replace(scored_by(how, name, scales, flip), **sides)
         with torch.no_grad():
             got = predict(NET, torch.from_numpy(image)[None], asked)[0].double().numpy()
         expected = reference(name, image, window, scales, flip)
@@ -239,6 +245,7 @@ def test_images_are_scored_one_at_a_time(monkeypatch):
         ({"scales": (0.5, -1)}, "above 0"),
         ({"stride": 0}, "stride"),
         ({"pad": "white"}, "fitting"),
+        ({"short": -1}, "in pixels"),
     ],
 )
 def test_an_evaluation_that_cannot_be_is_refused(values, words):

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from s4kit import methods
 from s4kit.methods import Clock
 from s4kit.methods.consistency import classmix
 from s4kit.methods.parts.masks import class_mask, draw_class_mask
@@ -80,6 +81,12 @@ def test_the_term_by_loops(build, draw, monkeypatch):
     assert expected > 0 and losses["u"][0].item() == pytest.approx(expected, rel=3e-3)  # a pixel at tau
     weight = losses.seen["target"].weight
     assert len(weight.unique()) == 1 and 0 < weight.mean() < 1
+
+
+def test_flips_can_be_off(build):
+    assert all(s.weak.flip == 0.5 for s in build("classmix").views.values())
+    assert all(s.weak.flip == 0 for s in build("classmix", flip=0.0).views.values())
+    assert all(methods.recipe("classmix", data)["method"]["flip"] == 0 for data in ("voc", "cityscapes"))
 
 
 def test_one_class_pastes_nothing(build, draw):

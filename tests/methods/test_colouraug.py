@@ -132,14 +132,27 @@ def test_a_shift_of_nothing_is_plain_consistency(build, draw, monkeypatch):
     assert method.losses(batch, MIDDLE)["u"][0].item() == pytest.approx(expected.item(), rel=1e-4)
 
 
-def test_what_is_cut_out_has_no_loss(build, draw):
+def test_the_box_of_a_cut_out_is_kept_and_the_rest_has_no_loss(build, draw):
     method = shaken(build("colouraug", perturbation="cutout", tau=0.0)).eval()
     batch = draw(method)
-    batch.u.masks = [torch.ones_like(m) for m in batch.u.masks]
+    keep = torch.zeros_like(batch.u.masks[0])
+    batch.u.masks = [keep]
+    assert method.losses(batch, MIDDLE)["u"][0] == 0
+    keep[:, 5:20, 8:30] = True
     losses = method.losses(batch, MIDDLE)
-    assert losses["u"][0] == 0 and torch.equal(
-        losses.seen["mixed"][:, :, 3, 4], method.student.mean[:, :, 0, 0].expand(2, 3)
-    )
+    seen, target = losses.seen["mixed"], losses.seen["target"]
+    assert torch.equal(seen[:, :, 5:20, 8:30], batch.u.strong[0][:, :, 5:20, 8:30]) and losses["u"][0] > 0
+    assert (method.student.normalise(seen)[~keep[:, None].expand_as(seen)] == 0).all()
+    assert torch.equal(target.valid > 0, keep & (batch.u.valid > 0))
+
+
+def test_what_a_shift_brings_in_is_the_mean_colour(build, draw, monkeypatch):
+    method = build("colouraug", perturbation="shift").eval()
+    batch, theta = draw(method), torch.eye(2, 3).repeat(2, 1, 1)
+    theta[:, 0, 2] = 2 * 4 / 31  # four columns from the right, which the image does not have
+    monkeypatch.setattr(colouraug, "draw_shift", lambda *_: theta)
+    seen = method.student.normalise(method.losses(batch, MIDDLE).seen["mixed"])
+    assert seen[..., 28:].abs().max() < 1e-5 and seen[..., :28].abs().amin((1, 2, 3)).max() > 0
 
 
 def test_the_radius_follows_the_contrast(build, draw):

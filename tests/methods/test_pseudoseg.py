@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -103,7 +104,7 @@ def test_the_hole_and_padding_change_nothing(build, draw):
     mixed, target = losses.seen["mixed"], losses.seen["target"]
     with torch.no_grad():
         z = method.student(mixed).log_softmax(1).double()
-        q = method.probabilities(method.teach(u)).double()
+        q = method.probabilities(method.teach(replace(u, valid=u.valid * ~hole))).double()
     total, n = 0.0, 0
     for b, y, x in np.ndindex(2, 32, 32):
         if u.valid[b, y, x] > 0 and not hole[b, y, x]:
@@ -112,6 +113,19 @@ def test_the_hole_and_padding_change_nothing(build, draw):
     assert losses["u"][0].item() == pytest.approx(total / n, rel=1e-4) and target.valid.sum() == n
     assert torch.equal(mixed[:, :, 4, 6], method.student.mean[:, :, 0, 0].expand(2, 3))
     assert torch.equal(mixed[:, :, 0, 0], u.strong[0][:, :, 0, 0])
+
+
+def test_the_attention_does_not_look_at_the_hole(build, draw):
+    method = build("pseudoseg").eval()
+    batch, usable = draw(method), []
+    hole = torch.zeros(2, 32, 32, dtype=torch.bool)
+    hole[:, 10:24, 10:32] = True
+    batch.u.masks = [hole]
+    method.student.heads["attention"].register_forward_pre_hook(lambda _, given: usable.append(given[3]))
+    method.losses(batch, MIDDLE)
+    labelled, weak = usable
+    assert labelled.all() and batch.u.valid.all()
+    assert weak.tolist() == [[[True, True], [True, False]]] * 2, "cells of 16 pixels, read at their first one"
 
 
 def test_tags_of_an_image():

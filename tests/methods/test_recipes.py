@@ -62,7 +62,7 @@ def test_a_published_recipe_is_complete_and_builds(name, key, short_resnets):
     """An entry stands for itself: nothing of it is left to figures that other papers share."""
     dataset, _, split = key.partition("/")
     some = {"": None, "classic": "classic/183", "classic/92": "classic/92"}
-    recipe = methods.recipe(name, dataset, some.get(split, f"{split}/1_8"))
+    recipe = methods.recipe(name, dataset, some.get(split, split if split[-1:].isdigit() else f"{split}/1_8"))
     entry = methods.get(name).recipes[dataset]
     if "fit" in entry:
         assert entry["fit"].keys() >= {"batch", "lr", "head"} and entry["evaluation"], key
@@ -107,6 +107,10 @@ def test_what_a_paper_varies_with_the_list():
     assert methods.recipe("psmt", "voc", "voc/classic/92")["method"]["weight"] == 0.06
     assert methods.recipe("psmt", "voc", "classic/183")["method"]["weight"] == 0.6
     assert methods.recipe("unimatch", "voc", "u2pl/662")["task"]["crop"] == 513  # the published runs
+    lengths = [fit("guidedmix", "voc", split)["steps"] for split in ("cps/1323", "cps/2646", "classic/1464")]
+    assert lengths == [40_000, 20_000, 20_000]
+    shares = [methods.recipe("guidedmix", "cityscapes", split)["method"].get("most") for split in ("1_8", "1_4")]
+    assert shares == [0.4, None]
     # a published supervised baseline counts epochs of the labelled images: 80 of 183 at batch 16
     assert fit("supervised", "voc", "classic/183")["steps"] == 80 * (183 // 16)
     assert fit("supervised", "voc", None)["epochs"] == 160  # as long as the semi-supervised methods

@@ -302,3 +302,16 @@ def test_import_is_light():
 
     code = "import sys, s4kit.nets as n; n.make('tiny', 2); sys.exit('timm' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+def test_branches_are_deeplabv3_of_mmsegmentation():
+    """ASPPHead: five branches of 512 side by side, a 3x3 bottleneck with dropout, a classifier."""
+    from s4kit.methods.consistency.guidedmix import PAPER_NET
+
+    with torch.device("meta"):
+        net = nets.make(PAPER_NET.replace("(stem", "(weights='none', stem"), 21)
+        map = net.fuse(net.encode(torch.empty(1, 3, 64, 64))).map
+    assert map.shape == (1, 2560, 8, 8) and net.decoder.fused_channels == 2560
+    assert [tuple(p.shape) for p in net.decoder.convs.parameters()] == [(512, 2560, 3, 3), (512,), (512,)]
+    assert tuple(net.decoder.classifier.weight.shape) == (21, 512, 1, 1)
+    assert [m.p for m in net.modules() if isinstance(m, nn.Dropout2d)] == [0.1]

@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from s4kit.views import half_area_box, half_box, paste, rasterise, three_boxes, unimatch_box
+from s4kit.views import any_area_box, half_area_box, half_box, paste, rasterise, three_boxes, unimatch_box
 
 
 def masks(recipe, n: int, side: int = 64) -> torch.Tensor:
@@ -15,6 +15,18 @@ def test_half_area_boxes_cover_half():
     for recipe in (half_area_box(), half_box()):
         share = masks(recipe, 200).float().mean((1, 2))
         assert (share - 0.5).abs().max() < 0.02
+
+
+def test_boxes_of_any_area_are_uniform_in_it_and_mostly_hold_the_middle():
+    """How often the middle is kept follows from area and height share alone: 0.777, by a sum over both."""
+    found = masks(any_area_box(), 3000)
+    share = np.sort(found.float().mean((1, 2)).numpy())
+    assert np.abs(share - np.linspace(0, 1, 3000)).max() < 0.04, "uniform in [0, 1]"
+    uniform = np.linspace(0.0005, 0.9995, 1000)
+    height = uniform[:, None] ** uniform
+    across, down = (np.minimum(side / (1 - side), 1.0) for side in (uniform[:, None] / height, height))
+    assert abs((across * down).mean() - 0.777) < 0.002
+    assert abs(float(found[:, 32, 32].float().mean()) - 0.777) < 0.03
 
 
 def test_unimatch_box_is_absent_half_the_time_and_within_its_area():

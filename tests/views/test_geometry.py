@@ -67,6 +67,17 @@ def test_halves_shrink_as_often_as_they_enlarge():
     assert min(above) < 90 and max(above) > 150, "a range beside 1 stays whole"
 
 
+def test_scales_of_a_shorter_side():
+    """Factors of a shorter side of 512, whatever the image has: mmsegmentation's Resize of (2048, 512)."""
+    for size in ((60, 80), (80, 50), (640, 400)):
+        draws = [weak().draw(np.random.default_rng(i), size, 32, (0.5, 2.0), 512) for i in range(600)]
+        shorter = np.array([min(d.height, d.width) for d in draws])
+        assert 255 <= shorter.min() < 270 and 1000 < shorter.max() <= 1024
+        assert all(abs(d.height / d.width - size[0] / size[1]) < 0.01 for d in draws)
+    chosen = {weak().draw(np.random.default_rng(i), (60, 80), 32, (0.5, 1.0, 2.0), 120).height for i in range(60)}
+    assert chosen == {60, 120, 240}
+
+
 def test_flip_can_be_off_and_scale_fixed():
     window = Geometry(scale=(1.0, 1.0), flip=0.0).draw(np.random.default_rng(0), (40, 40), 40, (0.5, 2.0))
     assert window == Window(40, 40, 0, 0, False)

@@ -39,6 +39,7 @@ class ComplexMix(ClassMix):
         task, net, tau, decay, weight, supervised: as in `classmix`.
         blocks: k, blocks along each side.
         colour: jitter and blur on the mixed images.
+        flip: probability of mirroring an image.
     """
 
     card = Card(
@@ -65,9 +66,10 @@ class ComplexMix(ClassMix):
         decay: float = 0.99,
         weight: float = 1.0,
         colour: bool = True,
+        flip: float = 0.5,
         supervised: str | Criterion = ce,
     ) -> None:
-        super().__init__(task, net, tau, decay, weight, colour=colour, supervised=supervised)
+        super().__init__(task, net, tau, decay, weight, colour=colour, flip=flip, supervised=supervised)
         self.blocks = blocks
 
     def losses(self, batch: Batch, clock: Clock) -> Losses:

@@ -86,10 +86,11 @@ class USCS(Method):
     threshold, no ramp. Both heads are added, not averaged.
 
     From the release: the recipe's network is its own, with dropout of single values (`dropout_kind="element"`), not of
-    channels, behind the ASPP and in each head, and a momentum of 0.01 in the backbone's BN; its shorter side is 200 to
-    800 pixels whatever the image has (`short=400`). Its comment has the probabilities of the two cases the wrong way round; this is what it does. Its
-    scores are the best epoch of the best head on crops of 320 pixels, hence not comparable; here the mean of the two
-    logits is evaluated on whole images. The parameters are 51 % of two networks' (the abstract swaps its figures).
+    channels, behind the ASPP and in each head, and a momentum of 0.01 in the backbone's BN. Its images are resized to a
+    shorter side of 200 to 800 pixels, whatever theirs is (`short=400`). Its comment has the probabilities of the two
+    cases the wrong way round; this is what it does. Its scores are the best epoch of the best head on crops of 320
+    pixels, hence not comparable; here the mean of the two logits is evaluated on whole images. The parameters are 51 %
+    of two networks' (the abstract swaps its figures).
     Deviations: a box per image where it has one for the batch, with its centre not in the first eighth of the sides;
     the case is drawn per process; an image of one entropy has the weight 1, where it divides by 0.
 
@@ -123,8 +124,8 @@ class USCS(Method):
             "epochs": {"1_16": 48, "1_8": 52, "1_4": 60, "1_2": 90},
             "evaluation": "voc",
             "differs": [
-                "evaluation: images resized to a shorter side of 320 are scored in their centre crop, the best of three "
-                "outputs is kept there; whole images and the mean of both heads here",
+                "evaluation: centre crops of 320, of images resized to that shorter side, the best of three outputs "
+                "there; whole images, the mean of both heads here",
             ],
         },
     }
