@@ -28,6 +28,7 @@ def step(r: Recording, teacher: list[Tensor], z: Tensor, **streams: Views) -> tu
         weight=h["cons_weight"],
     )
     method.teacher = Recorded(teacher)
+    method.student.mean = torch.zeros(1, 3, 1, 1)  # the recorded images are normalised
     x = views(streams["u"].weak, void != VOID, void)
     losses = method.losses(Batch(x=x, **streams), START)
     losses.total.backward()

@@ -163,7 +163,7 @@ def cutmix_consistency(r: Recording) -> dict[str, Any]:
 
 @adapter("cutmix", "cutout_consistency")
 def cutmix_cutout(r: Recording) -> dict[str, Any]:
-    """Cut-out is no method of the kit; its loss is the same rule and distances with a validity that the box cuts."""
+    """Cut-out is in `colouraug`, with one distance; here the rule of `cutmix` with a validity that the box cuts."""
     answers: dict[str, Any] = {}
     keep = r.tensor("mask")[:, 0] == 1
     image = r.tensor("image_student")
