@@ -37,15 +37,9 @@ def recording(name: str) -> Recording:
     """The recording of our own of this name."""
     given = VARIANTS[name](Draw(sum(map(ord, name))))
     spec = {"hyper": given.pop("hyper", {}), "arrays": given.pop("arrays", {}), "description": given.pop("said", "")}
-    arrays = {key: stored(value) for key, value in given.items()}
+    arrays = {k: v.detach().numpy() if isinstance(v, Tensor) else np.asarray(v) for k, v in given.items()}
     inputs = {key: value for key, value in arrays.items() if key.startswith("in_")}
     return Recording(name, inputs, {k: v for k, v in arrays.items() if k.startswith("out_")}, spec)
-
-
-def stored(value: Any) -> np.ndarray:
-    """As a file has it."""
-    value = value.detach().numpy() if isinstance(value, Tensor) else np.asarray(value)
-    return value.astype(np.float32) if value.dtype == np.float64 and value.ndim else value
 
 
 class Draw:

@@ -7,8 +7,6 @@ from itertools import pairwise
 from typing import Any
 
 import numpy as np
-import torch
-import torch.nn.functional as F
 from other_recordings import VOID, Draw, exact, mixed, variant
 from PIL import Image
 
@@ -181,67 +179,6 @@ def imas_cutmix(d: Draw) -> dict[str, Any]:
     }  # fmt: skip
 
 
-@variant("classmix_mask")
-def classmix_mask(d: Draw) -> dict[str, Any]:
-    label, mask, number = d.label(6, 3, 9, 15), np.zeros((3, 9, 15)), []
-    label[1] = 4
-    choice = np.full((3, 3), -1)
-    for i in range(3):
-        present = [k for k in range(6) if (label[i] == k).any()]
-        chosen = sorted(d.rng.permutation(len(present))[: len(present) // 2].tolist())
-        choice[i, : len(chosen)] = chosen
-        mask[i] = np.isin(label[i], [present[k] for k in chosen])
-        number.append(len(chosen))
-    return {
-        "in_pred": label, "in_choice": choice, "out_mask": mask, "out_num_chosen": np.array(number),
-        "hyper": {"num_classes": 6, "ignore_label": VOID},
-    }  # fmt: skip
-
-
-@variant("classmix_mix")
-def classmix_mix(d: Draw) -> dict[str, Any]:
-    mask, x, y = d.box(4, 7, 12), d.normal(4, 3, 7, 12), np.float32(d.classes(5, 4, 7, 12))
-    q = exact(d.logits(4, 5, 7, 12))[0].softmax(1).float().numpy()
-    m = exact(mask)[0]
-    out = [mixed(m, t, t.roll(-1, 0)) for t in exact(x, q, y)]
-    return {
-        "in_mask": mask, "in_image": x, "in_prob": q, "in_label": y, "out_image": out[0], "out_prob": out[1],
-        "out_label": out[2], "hyper": {"B": 4},
-    }  # fmt: skip
-
-
-@variant("classmix_othermasks")
-def classmix_othermasks(d: Draw) -> dict[str, Any]:
-    height, width = 19, 32
-    mask = np.ones((height, width))
-    w, left, top = 27, 4, 2
-    mask[top : top + round(height * width / 2 / w), left : left + w] = 0
-    return {"in_cut_draws": np.array([w, left, top]), "out_cut_mask": mask, "hyper": {"H": height, "W": width}}
-
-
-@variant("u2pl_mixing")
-def u2pl_mixing(d: Draw) -> dict[str, Any]:
-    """More images than three, other statistics of boxes."""
-    n, side, size, sides = 700, 51, (9, 16), []
-    maps = {"image": d.normal(5, 3, *size), "target": d.label(4, 5, *size), "conf": d.uniform(5, *size)}
-    given: dict[str, Any] = {f"in_{k}": v for k, v in maps.items()}
-    blank = {"image": 0, "target": VOID, "conf": 0}
-    for mode in ("cutout", "cutmix", "classmix"):
-        mask = 1 - d.box(5, *size)
-        given[f"in_mask_{mode}"] = mask.astype(np.uint8)
-        for k, t in maps.items():
-            m = mask[:, None] if k == "image" else mask
-            given[f"out_{k}_{mode}"] = np.where(m == 1, t, blank[k] if mode == "cutout" else np.roll(t, -1, 0))
-    for _ in range(n):
-        w = int(d.rng.integers(side // 2 + 1, side))
-        sides.append((w, round(side * side / 2 / w)))
-    w, h = np.array(sides).T
-    stats = [f(c) for c in (w * h / side**2, w, h) for f in (np.mean, np.std)]
-    said = {"out_box_stats": f"mean,std over {n} draws at {side}x{side} of: area fraction, box width, box height"}
-    hyper = {"area_ratio": "1/2", "ignore_index": VOID}
-    return given | {"out_box_stats": np.array(stats), "arrays": said, "hyper": hyper}
-
-
 @variant("st_weak_aug")
 def st_weak_aug(d: Draw) -> dict[str, Any]:
     """A portrait, once half and once twice as large: sample points half-way between two pixels."""
@@ -261,102 +198,3 @@ def st_weak_aug(d: Draw) -> dict[str, Any]:
     hyper = {"base_size": 40, "ratio_range": [0.5, 2.0], "crop": crop}
     out = {"out_image": np.stack(images), "out_mask": np.stack(masks)}
     return {"in_image": image, "in_mask": mask, "in_params": params, **out, "hyper": hyper}
-
-
-@variant("cps_sliding_eval")
-def cps_sliding_eval(d: Draw) -> dict[str, Any]:
-    """Lower than the window and wider; mirrored as well; the canvas is black before the normalisation."""
-    image, weight, crop, step = d.classes(256, 17, 44, 3).astype(np.uint8), d.normal(4, 3, 3, 3), 21, 16
-    mean, std = np.array([0.4, 0.5, 0.3]), np.array([0.2, 0.3, 0.25])
-    canvas = np.zeros((21, 44, 3))
-    canvas[2:19] = image / 255
-    pixels = exact(((canvas - mean) / std).transpose(2, 0, 1)[None].copy())[0]
-    scores = torch.zeros(1, 4, 21, 44, dtype=torch.float64)
-    for left in (0, 16, 23):
-        part = pixels[..., left : left + crop]
-        one, two = (F.conv2d(p, exact(weight)[0], padding=1) for p in (part, part.flip(-1)))
-        scores[..., left : left + crop] += one + two.flip(-1)
-    out = scores[0, :, 2:19].permute(1, 2, 0)
-    hyper = {
-        "crop": crop, "flip": True, "mean": mean.tolist(), "scales": [1], "std": std.tolist(), "stride": step,
-        "stride_rate": "3/4",
-    }  # fmt: skip
-    return {"in_image": image, "in_conv_weight": weight, "out_scores": out, "out_pred": out.argmax(2), "hyper": hyper}
-
-
-@variant("cct_perturbations")
-def cct_perturbations(d: Draw) -> dict[str, Any]:
-    f, z, drop, positive = d.normal(3, 4, 5, 9), d.logits(3, 3, 10, 18), 0.8, d.uniform(3, 4, 5, 9)
-    noise = (0.5 * d.uniform(4, 5, 9) - 0.25).astype(np.float32)
-    thing = (z.argmax(1) > 0)[:, None, ::2, ::2]
-    activity = positive.mean(1, keepdims=True)
-    kept = activity < drop * activity.max((2, 3), keepdims=True)
-    return {
-        "in_feature": f, "in_pred_logits": z, "in_drop_factor": np.float64(drop), "in_feature_positive": positive,
-        "in_noise": noise, "out_context_masked": f * thing, "out_object_masked": f * ~thing,
-        "out_feature_drop": positive * kept, "out_feature_noise": f * noise + f,
-        "hyper": {"uniform_range": 0.25, "upscale": 2},
-    }  # fmt: skip
-
-
-@variant("ael_copy_paste")
-def ael_copy_paste(d: Draw) -> dict[str, Any]:
-    x, p, y, label, query = (
-        d.normal(5, 3, 7, 12),
-        d.normal(5, 3, 7, 12),
-        d.label(6, 5, 7, 12),
-        d.label(6, 5, 7, 12),
-        [0, 3, 5],
-    )
-    taken = np.isin(label, query)
-    return {
-        "in_image": x, "in_paste_image": p, "in_label": y, "in_paste_label": label, "in_query": np.array(query),
-        "out_image": np.where(taken[:, None], p, x), "out_label": np.where(taken, label, y),
-    }  # fmt: skip
-
-
-@variant("ael_bank_update")
-def ael_bank_update(d: Draw) -> dict[str, Any]:
-    """Three images a step; the least area is 8 % of 12 x 19 pixels."""
-    pred, ids = (
-        d.classes(9, 4, 3, 12, 19) // 2 * d.classes(2, 4, 3, 1, 1),
-        np.array([d.rng.permutation(7)[:3] for _ in range(4)]),
-    )
-    bank, rows = np.zeros((6, 7)), []
-    for labels, images in zip(pred, ids):
-        for label, i in zip(labels, images):
-            bank[:, i] = [(label == k).sum() >= 0.08 * 12 * 19 for k in range(6)]
-        rows.append(bank.copy())
-    hyper = {"area_thresh": 0.08, "num_classes": 6, "num_images": 7}
-    return {"in_pred": pred, "in_image_ids": ids, "out_bank": np.array(rows), "hyper": hyper}
-
-
-@variant("ael_sampling_probs")
-def ael_sampling_probs(d: Draw) -> dict[str, Any]:
-    """No image shows the most probable class: any will do."""
-    q, target, bank = d.uniform(7), np.array([1, 4, 5, 6]), d.classes(2, 7, 5)
-    first = int(q.argmin())
-    bank[first] = 0
-    e, f = np.exp(np.sqrt(1 - q[target].astype(float))), np.exp(1 - q.astype(float))
-    return {
-        "in_confidence": q, "in_target_classes": target, "in_bank": bank, "out_copy_paste_probs": e / e.sum(),
-        "out_cutmix_probs": f / f.sum(), "out_example_class": np.int64(first), "out_example_candidates": np.arange(5),
-        "hyper": {"num_classes": 7, "excluded": [0, 2, 3]},
-    }  # fmt: skip
-
-
-@variant("revisiting_cutmix_pairs")
-def revisiting_cutmix_pairs(d: Draw) -> dict[str, Any]:
-    x, mask = d.normal(6, 2, 7, 12), d.box(3, 7, 12) == 1
-    out = x.copy()
-    for k, m in enumerate(mask):
-        out[2 * k][:, m], out[2 * k + 1][:, m] = x[2 * k + 1][:, m], x[2 * k][:, m]
-    return {"in_x": x, "in_mask": mask, "out_x": out}
-
-
-@variant("uscs_checkerboard")
-def uscs_checkerboard(d: Draw) -> dict[str, Any]:
-    a, b = d.normal(3, 5, 7, 9), d.normal(3, 5, 7, 9)
-    rows, columns = np.indices((7, 9))
-    mask = np.broadcast_to((rows + columns) % 2 == 1, a.shape).astype(np.float32)
-    return {"in_f0": a, "in_f1": b, "out_mask": mask, "out_merged": mask * a + (1 - mask) * b}
