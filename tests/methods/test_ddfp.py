@@ -8,8 +8,9 @@ import pytest
 import torch
 
 from s4kit.methods import Clock
-from s4kit.methods.parts.density import density_descent, log_prob, nll, some_places
+from s4kit.methods.parts.density import component_log_prob, density_descent, log_prob, nll, some_places
 from s4kit.nets.flow import MixtureFlow
+from s4kit.report.memory import tracked
 
 MIDDLE = Clock(50, 100)
 
@@ -43,6 +44,26 @@ def test_densities_by_loops():
             for m in means
         ]
         assert found == pytest.approx(math.log(p[label[i]] if label[i] >= 0 else sum(p) / 2))
+
+
+@pytest.mark.parametrize("offset, spread", [(0.0, 1.0), (100.0, 1.0), (0.0, 30.0)])
+def test_distances_without_differences_are_as_exact_in_float32(offset, spread):
+    """The terms of |z - m|^2 are much larger than itself where all lie far from the origin."""
+    torch.manual_seed(0)
+    means = offset + spread * torch.randn(21, 256, dtype=torch.float64)
+    z = means[torch.randint(21, (500,))] + torch.randn(500, 256, dtype=torch.float64)
+    exact = -((z[:, None] - means).square().sum(2) + 256 * math.log(2 * math.pi)) / 2
+    found = component_log_prob(z.float().requires_grad_(), means.float())
+    assert (found - exact).abs().max() / exact.abs().max() < 2e-6
+    assert (found - exact).gather(1, exact.argmax(1, keepdim=True)).abs().max() < 1e-3 * spread**2
+    assert found.requires_grad
+
+
+def test_no_distance_has_a_vector_of_its_own():
+    z, means = torch.randn(2000, 64), torch.randn(21, 64)
+    with tracked() as peak:
+        component_log_prob(z, means)
+    assert peak.bytes < 2000 * 21 * 64 * 4 / 3
 
 
 def test_a_density_on_the_line_integrates_to_one():

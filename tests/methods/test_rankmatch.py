@@ -8,7 +8,11 @@ import pytest
 import torch
 
 from s4kit.methods import Clock
+from s4kit.methods.consistency.rankmatch import paste_enlarged
 from s4kit.methods.parts.ranking import agents, likings, ranking_kl, rankings
+from s4kit.nets.segnet import resize
+from s4kit.report.memory import tracked
+from s4kit.views import paste
 
 MIDDLE = Clock(50, 100)
 
@@ -72,6 +76,24 @@ def test_agents_are_different_and_visit_every_cluster():
         chosen = agents(clusters, 6, torch.tensor([first]))[0]
         assert len(set(clusters[0, chosen].argmax(1).tolist())) == 6
     assert len(set(agents(torch.zeros(1, 30, 3), 30, torch.tensor([4]))[0].tolist())) == 30
+
+
+@pytest.mark.parametrize("align_corners", [True, False])
+@pytest.mark.parametrize("small, large", [((5, 7), (65, 97)), ((4, 4), (32, 32)), ((3, 5), (10, 9))])
+def test_pasting_at_image_size_needs_no_map_of_that_size(small, large, align_corners):
+    inside, outside = torch.randn(2, 2, 6, *small).double()
+    mask = torch.rand(2, *large) < 0.5
+    full = paste(mask, *(resize(f, large, align_corners) for f in (inside, outside)))
+    expected = resize(full, small, align_corners)
+    found = paste_enlarged(mask, inside.float(), outside.float(), align_corners)
+    assert torch.allclose(found.double(), expected, atol=1e-5) and expected.std() > 0.3
+
+
+def test_pasting_takes_the_memory_of_small_maps():
+    inside, outside, mask = *torch.randn(2, 1, 64, 13, 13), torch.rand(1, 193, 193) < 0.5
+    with tracked() as peak:
+        paste_enlarged(mask, inside, outside, True)
+    assert peak.bytes < 64 * 193**2 * 4 / 4
 
 
 def test_weak_features_get_no_gradient_and_the_rest_is_unimatch(build, draw):

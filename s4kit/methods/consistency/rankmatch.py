@@ -5,13 +5,14 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from ...nets import Features, evaluating, feature_dropout, make
-from ...nets.segnet import resize
 from ...views import STRONG, Batch, Stream, ViewPlan, Views, paste, unimatch_box
 from ..base import Card, Clock, Losses, Method, PseudoLabels
 from ..parts.losses import Criterion, ce, criterion, pixel_ce
+from ..parts.precision import float32
 from ..parts.ranking import agents, likings, ranking_kl
 
 
@@ -132,12 +133,10 @@ class RankMatch(Method):
         fused = self.student.fuse(features)
         return self.student.classify(fused.map, size).logits, fused.context
 
+    @torch.no_grad()
     def pasted(self, mask: Tensor, inside: Tensor, outside: Tensor) -> Tensor:
         """F_w: features of two images (B, D, h, w), pasted at image size."""
-        align, size = self.student.decoder.align_corners, inside.shape[-2:]
-        with torch.no_grad():
-            large = (resize(f.float(), mask.shape[-2:], align) for f in (inside, outside))
-            return resize(paste(mask, *large), size, align)
+        return paste_enlarged(mask, inside, outside, self.student.decoder.align_corners)
 
     def rank_term(self, weak: Tensor, strong: Tensor) -> Tensor:
         """L_c of one strong view, from two maps (B, D, h, w)."""
@@ -148,3 +147,28 @@ class RankMatch(Method):
     def first(self, features: Tensor) -> Tensor:
         """(B,) the random pixel from which the agents are chosen."""
         return torch.randint(features.shape[1], (len(features),), device=features.device)
+
+
+@float32
+def paste_enlarged(mask: Tensor, inside: Tensor, outside: Tensor, align_corners: bool) -> Tensor:
+    """Maps (B, D, h, w) enlarged to the size of a mask (B, H, W), pasted and shrunk again, all bilinearly.
+
+    Only what the shrinking reads of the enlarged maps is made, two rows and two columns for each place.
+    """
+    (up_y, y, weight_y), (up_x, x, weight_x) = (
+        _taps(small, large, align_corners, mask.device) for small, large in zip(inside.shape[-2:], mask.shape[-2:])
+    )
+    read = (up_y.mT @ f @ up_x for f in (inside, outside))  # (B, D, 2 h, 2 w)
+    read = paste(mask[:, y][:, :, x], *read) * weight_y[:, None] * weight_x
+    return read.unflatten(3, (2, -1)).sum(3).unflatten(2, (2, -1)).sum(2)
+
+
+def _taps(small: int, large: int, align_corners: bool, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
+    """Of one side: the two places (2 small,) that shrinking from `large` to `small` reads for each of its own, their
+    weights (2 small,), and the weights (small, 2 small) by which enlarging makes what is there."""
+    up, down = (
+        F.interpolate(torch.eye(n, device=device)[None], size=to, mode="linear", align_corners=align_corners)[0]
+        for n, to in ((small, large), (large, small))
+    )
+    weight, place = down.topk(2, 0)
+    return up[:, place.flatten()], place.flatten(), weight.flatten()

@@ -16,8 +16,14 @@ Flow = Callable[[Tensor], tuple[Tensor, Tensor]]
 
 @float32
 def component_log_prob(z: Tensor, means: Tensor) -> Tensor:
-    """(N, K) log density of latents (N, D) under unit Gaussians around means (K, D)."""
-    apart = (z[:, None] - means).square().sum(2)
+    """(N, K) log density of latents (N, D) under unit Gaussians around means (K, D).
+
+    Squared distances by |z|^2 - 2 z m + |m|^2, which needs no (N, K, D); from the centre of the means, since what all
+    have in common would only be cancelled.
+    """
+    centre = means.mean(0)
+    z, m = z - centre, means - centre
+    apart = z.square().sum(1, keepdim=True) - 2 * z @ m.mT + m.square().sum(1)
     return -(apart + z.shape[1] * math.log(2 * math.pi)) / 2
 
 
