@@ -21,8 +21,7 @@ def losses(r: Recording) -> dict[str, Any]:
         for k in "12"
     )
     method = CPCL(task_of(h["classes"]), net=lambda **_: next(nets), weight=h["unsup_weight"])
-    label, m = r.tensor("label"), r.tensor("mask")[:, 0] == 1
-    label = torch.where(label == h["ignore_index"], 255, label)
+    label, m = r.label("label"), r.tensor("mask")[:, 0] == 1
     blank = torch.zeros(len(m), 3, *m.shape[1:])
     x = views(torch.zeros(len(label), 3, *label.shape[1:]), torch.ones(label.shape), label)
     u, v = (views(blank, torch.ones(m.shape), masks=[m]) for _ in range(2))
@@ -34,7 +33,7 @@ def losses(r: Recording) -> dict[str, Any]:
     inter, union = (found.seen[f"{name}/target"] for name in ("conservative", "progressive"))
     return {
         "out_class_disagreement": disagreement(p_1, p_2, h["classes"]),
-        "out_pseudo_intersection": torch.where(inter.weight > 0, inter.label, h["ignore_index"]),
+        "out_pseudo_intersection": torch.where(inter.weight > 0, inter.label, r.ignore),
         "out_pseudo_union": union.label,
         "out_confidence_1": c_1,
         "out_confidence_2": c_2,

@@ -16,7 +16,7 @@ from s4kit.views import Batch
 
 @adapter("ncps", "plain_loss")
 def plain_loss(r: Recording) -> dict[str, Any]:
-    h, label = r.hyper, r.tensor("label")
+    h, label = r.hyper, r.label("label")
     parts = {part: [t.detach().requires_grad_() for t in r.tensor(part)] for part in ("sup", "unsup")}
     nets = iter([Recorded(list(answers)) for answers in zip(parts["sup"], parts["unsup"])])
     method = NCPS(

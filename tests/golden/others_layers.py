@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import colorsys
+import math
 from typing import Any
 
 import numpy as np
@@ -145,3 +146,129 @@ def revisiting_photometric(d: Draw) -> dict[str, Any]:
         out[b, :, i, j] = colorsys.hsv_to_rgb((h + float(add_h[b])) % 1, s, v) if s else (v, v, v)
     given = {"add_v": add_v, "add_h": add_h, "mul_s": mul_s, "mul_v": mul_v, "channel_perm": perm}
     return {"in_image": x, **{f"in_{k}": v for k, v in given.items()}, "out_hsv": hsv, "out_image": out[:, perm]}
+
+
+@variant("cps_aspp")
+def cps_aspp(d: Draw) -> dict[str, Any]:
+    """Two rates, three images, another momentum; the pooled branch is added."""
+    inputs, hidden, out, rates, m, size = 5, 3, 4, [2, 3], 0.3, (7, 12)
+    x, up, wide = d.normal(3, inputs, *size), d.normal(3, out, *size), 3 * hidden
+    kernels = [d.normal(hidden, inputs, 1, 1), *(d.normal(hidden, inputs, 3, 3) for _ in rates)]
+    given = {f"map_convs__{i}__weight": w for i, w in enumerate(kernels)} | {
+        "global_pooling_conv__weight": d.normal(hidden, inputs, 1, 1), "red_conv__weight": d.normal(out, wide, 1, 1),
+        "pool_red_conv__weight": d.normal(out, hidden, 1, 1),
+    }  # fmt: skip
+    for name, width in (("map_bn", wide), ("global_pooling_bn", hidden), ("red_bn", out)):
+        given |= {f"{name}__weight": 1 + d.normal(width, scale=0.2), f"{name}__bias": d.normal(width, scale=0.2)}
+        given |= {f"{name}__running_mean": d.normal(width), f"{name}__running_var": 1 + d.uniform(width)}
+    of = dict(zip(given, exact(*given.values())))
+    after: dict[str, Tensor] = {}
+
+    def norm(t: Tensor, name: str, train: bool) -> Tensor:
+        mean, var = after.get(f"{name}__running_mean"), after.get(f"{name}__running_var")
+        if train:
+            mean, var = t.mean((0, 2, 3)), t.var((0, 2, 3), unbiased=False)
+            for key, seen in (("running_mean", mean), ("running_var", t.var((0, 2, 3)))):
+                after[f"{name}__{key}"] = (1 - m) * of[f"{name}__{key}"] + m * seen.detach()
+        t = (t - mean[:, None, None]) / (var[:, None, None] + 1e-5).sqrt()
+        t = t * of[f"{name}__weight"][:, None, None] + of[f"{name}__bias"][:, None, None]
+        return torch.where(t > 0, t, 0.01 * t)
+
+    def layer(x: Tensor, train: bool = True) -> Tensor:
+        maps = [F.conv2d(x, of["map_convs__0__weight"])]
+        maps += [F.conv2d(x, of[f"map_convs__{i}__weight"], padding=r, dilation=r) for i, r in enumerate(rates, 1)]
+        pooled = F.conv2d(x.mean((2, 3), keepdim=True), of["global_pooling_conv__weight"])
+        pooled = F.conv2d(norm(pooled, "global_pooling_bn", train), of["pool_red_conv__weight"])
+        return norm(
+            F.conv2d(norm(torch.cat(maps, 1), "map_bn", train), of["red_conv__weight"]) + pooled, "red_bn", train
+        )
+
+    _, grad = gradients(lambda x: (layer(x) * exact(up)[0]).sum(), x)
+    y = layer(exact(x)[0])
+    return {
+        "in_x": x, "in_cotangent": up, **{f"in_w_{k}": v for k, v in given.items()}, "out_y_train": y,
+        "out_grad_x": grad, **{f"out_state_{k}": v for k, v in after.items()},
+        "out_y_eval_after": layer(exact(x)[0], train=False),
+        "hyper": {
+            "bn_momentum": m, "hidden": hidden, "in_channels": inputs, "leaky_slope": 0.01, "out_channels": out,
+            "rates": rates,
+        },
+    }  # fmt: skip
+
+
+@variant("ddfp_flow")
+def ddfp_flow(d: Draw) -> dict[str, Any]:
+    """Three blocks, another clamp."""
+    width, hidden, blocks, clamp, x, means = 6, 5, 3, 1.3, d.normal(17, 6), d.normal(3, 6)
+    given: dict[str, np.ndarray] = {}
+    for b in range(blocks):
+        given[f"idx_perm{b}"] = d.rng.permutation(width)
+        for s in ("s1", "s2"):
+            for k, (i, o) in enumerate(((width // 2, hidden), (hidden, hidden), (hidden, width))):
+                given |= {f"b{b}_{s}_w{k}": d.normal(o, i, scale=0.3), f"b{b}_{s}_c{k}": d.normal(o, scale=0.3)}
+    of = {k: v if k.startswith("idx") else exact(v)[0] for k, v in given.items()}
+
+    def subnet(x: Tensor, name: str) -> tuple[Tensor, Tensor]:
+        for k in range(3):
+            x = x @ of[f"{name}_w{k}"].T + of[f"{name}_c{k}"]
+            x = x.relu() if k < 2 else x
+        s, t = x.chunk(2, 1)
+        return clamp * 0.636 * s.atan(), t
+
+    def flow(x: Tensor) -> tuple[Tensor, Tensor]:
+        logdet = 0.0
+        for b in range(blocks):
+            one, two = x.chunk(2, 1)
+            s_2, t_2 = subnet(two, f"b{b}_s2")
+            one = s_2.exp() * one + t_2
+            s_1, t_1 = subnet(one, f"b{b}_s1")
+            two = s_1.exp() * two + t_1
+            logdet = logdet + s_1.sum(1) + s_2.sum(1)
+            x = torch.cat([one, two], 1)[:, of[f"idx_perm{b}"]]
+        return x, logdet
+
+    def nll(x: Tensor) -> Tensor:
+        z, logdet = flow(x)
+        parts = -0.5 * (z[:, None] - exact(means)[0]).square().sum(2) - width / 2 * math.log(2 * math.pi)
+        return -((parts - math.log(3)).logsumexp(1) + logdet).mean()
+
+    value, grad = gradients(nll, x)
+    z, logdet = flow(exact(x)[0])
+    return {
+        "in_x": x, "in_means": means, **{f"in_{k}": v for k, v in given.items()}, "out_z": z, "out_logdet": logdet,
+        "out_nll": value, "out_grad_x": grad,
+        "hyper": {"D": width, "hidden": hidden, "n_blocks": blocks, "clamp": clamp},
+    }  # fmt: skip
+
+
+@variant("psmt_tvat")
+def psmt_tvat(d: Draw) -> dict[str, Any]:
+    """Three images, other classes and sizes."""
+    f, u, size, xi, radius = d.rng.normal(size=(3, 4, 5, 8)), d.rng.random((3, 4, 5, 8)), (9, 17), 0.3, 1.2
+    given: dict[str, np.ndarray] = {}
+    for t in ("t1", "t2"):
+        given |= {f"{t}_conv1_w": d.rng.normal(size=(5, 4, 3, 3)), f"{t}_conv2_w": d.rng.normal(size=(3, 5, 1, 1))}
+        given |= {f"{t}_bn_{k}": d.rng.normal(size=5) for k in ("b", "mean")} | {f"{t}_conv2_b": d.rng.normal(size=3)}
+        given |= {f"{t}_bn_{k}": 0.5 + d.rng.random(5) for k in ("w", "var")}
+    of = dict(zip(given, exact(*given.values())))
+
+    def mean_logits(x: Tensor) -> Tensor:
+        found = 0.0
+        for t in ("t1", "t2"):
+            w, b, mean, var = (of[f"{t}_bn_{k}"][:, None, None] for k in ("w", "b", "mean", "var"))
+            h = (F.conv2d(x, of[f"{t}_conv1_w"], padding=1) - mean) / (var + 1e-5).sqrt() * w + b
+            found = found + resized(F.conv2d(h.relu(), of[f"{t}_conv2_w"], of[f"{t}_conv2_b"]), size) / 2
+        return found
+
+    (x, start), noise = exact(f, u - 0.5), {}
+    for step in (xi, 1e-6):
+        way = (start / (start.flatten(1).norm(dim=1).view(-1, 1, 1, 1) + 1e-8)).requires_grad_()
+        q = mean_logits(x).softmax(1)
+        far = (q * (q.log() - mean_logits(x + step * way).log_softmax(1))).sum() / 3
+        (g,) = torch.autograd.grad(far, way)
+        noise[step] = radius * g / (g.flatten(1).norm(dim=1).view(-1, 1, 1, 1) + 1e-8)
+    return {
+        "in_feature": f, "in_uniform": u, **{f"in_{k}": v for k, v in given.items()}, "out_r_adv": noise[xi],
+        "out_norm": noise[xi].flatten(1).norm(dim=1), "out_norm_xi1e6": noise[1e-6].flatten(1).norm(dim=1),
+        "hyper": {"xi": xi, "eps": radius, "output_size": list(size)},
+    }  # fmt: skip
