@@ -2,6 +2,7 @@
 
 from .checks import Report, check
 from .coco_masks import make_coco_masks
+from .convert import Converted, convert
 from .decode import convert_labels
 from .load import load, load_arrays
 from .registry import dataset, get, names, table
@@ -12,6 +13,7 @@ from .voc_merge import Merged, merge_sbd
 __all__ = [
     "VOID",
     "Cached",
+    "Converted",
     "Evaluation",
     "FileSource",
     "MemorySource",
@@ -21,6 +23,7 @@ __all__ = [
     "Source",
     "Task",
     "check",
+    "convert",
     "convert_labels",
     "dataset",
     "get",
