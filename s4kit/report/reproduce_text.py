@@ -22,6 +22,7 @@ MOST_ROWS = 4
 SCHEDULES = {
     "poly": "poly 0.9",
     "poly_after": "poly 0.9 (set after the step)",
+    "poly_to_hundredth": "poly 0.9 down to a hundredth",
     "quarter_cosine": "quarter cosine",
     "constant": "constant",
 }

@@ -13,6 +13,7 @@ from s4kit.errors import S4Error
 from s4kit.methods import Clock
 from s4kit.methods.consistency import guidedmix
 from s4kit.methods.consistency.guidedmix import draw_share, sigmoid_focal
+from s4kit.methods.parts.schedules import schedule
 
 MIDDLE = Clock(50, 100)
 
@@ -88,3 +89,11 @@ def test_the_first_head_learns_through_the_subtraction(build, draw):
 def test_a_share_above_one_half_is_refused(build):
     with pytest.raises(S4Error, match=r"0\.5"):
         build("guidedmix", most=0.6)
+
+
+def test_the_rate_ends_at_a_hundredth():
+    """mmsegmentation's poly of 0.01 with min_lr=1e-4."""
+    factor = schedule("poly_to_hundredth")
+    for step in (0, 1, 5_000, 19_999):
+        expected = (0.01 - 1e-4) * (1 - step / 20_000) ** 0.9 + 1e-4
+        assert 0.01 * factor(Clock(step, 20_000)) == pytest.approx(expected)

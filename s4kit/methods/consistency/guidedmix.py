@@ -21,7 +21,7 @@ PAPER_NET = (  # DeepLabV3: no low-level features, the branches of the ASPP go s
     "resnet101c(stem_width=32, output_stride=8, aspp='branches', aspp_rates=(12, 24, 36), aspp_channels=512, "
     "low_channels=0, decoder_channels=512, decoder_convs=1, dropout=(0, 0.1), align_corners=False)"
 )
-POLY = "schedule: poly 0.9 down to 1e-4 there, down to 0 here"
+FIT = {"lr": 1e-2, "head": 1.0, "weight_decay": 5e-4, "schedule": "poly_to_hundredth"}
 
 
 def fold(b: float) -> float:
@@ -80,7 +80,8 @@ class GuidedMix(Method):
     a GPU their argmax, as here. It trains on the padding of unlabelled images; here padding is not valid. It permutes
     the unlabelled side. Its crops avoid one class above 75 %, which unlabelled ones cannot; here neither do. Its VOC
     images are resized to a shorter side of 512, times U(0.5, 2) in training (`short=512`) and as it is when they are
-    scored. The mirrored term for the labelled image is computed there and thrown away.
+    scored; its rate falls polynomially down to 1e-4, as in the recipes. The mirrored term for the labelled image is
+    computed there and thrown away.
 
     Args:
         task: the data, or anything with `num_classes`.
@@ -107,19 +108,18 @@ class GuidedMix(Method):
         "voc": {
             "task": {"crop": 512, "short": 512},
             "method": {"net": PAPER_NET},
-            "fit": {"steps": 20_000, "batch": 16, "lr": 1e-2, "head": 1.0, "weight_decay": 5e-4},
+            "fit": {**FIT, "steps": 20_000, "batch": 16},
             "evaluation": "voc/guidedmix",
-            "differs": [POLY, "unsure: the number of GPUs, 4 images on each of 4 here"],
+            "differs": ["unsure: the number of GPUs, 4 images on each of 4 here"],
         },
         "voc/classic": {"method": {"net": PAPER_NET.replace("resnet101c", "resnet50c")}},
         **{f"voc/{family}/1323": {"fit": {"steps": 40_000}} for family in ("cps", "u2pl")},
         "cityscapes": {
             "task": {"crop": 769},
             "method": {"net": PAPER_NET, "supervised": "ce"},
-            "fit": {"steps": 40_000, "batch": 8, "lr": 1e-2, "head": 1.0, "weight_decay": 5e-4},
+            "fit": {**FIT, "steps": 40_000, "batch": 8},
             "evaluation": "cityscapes/whole",
             "differs": [
-                POLY,
                 "unsure: the number of GPUs, 2 images on each of 4 here",
                 "unsure: length: its files say 20,000 or 40,000 steps, for 1488 images 80,000 too; 40,000 here",
                 "most: 0.4 for its list of 372 images alone, 0.5 otherwise, as here for the lists of that length",

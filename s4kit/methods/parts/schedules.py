@@ -9,10 +9,11 @@ from typing import Any
 from ...errors import S4Error, closest
 
 
-def poly(power: float = 0.9, after: bool = False, warmup: int = 0) -> Callable[[Any], float]:
+def poly(power: float = 0.9, after: bool = False, warmup: int = 0, end: float = 0.0) -> Callable[[Any], float]:
     """Polynomial decay (1 - t / T) ** power, with an optional linear warm-up over the first `warmup` steps.
 
     Args:
+        end: share of the rate that the decay ends at: end + (1 - end) (1 - t / T) ** power.
         after: the rate is written after the optimiser step, as in UniMatch: step t runs at the rate of t - 1,
             so that steps 0 and 1 are both at the full rate. Otherwise before it (CPS, U2PL).
     """
@@ -21,7 +22,7 @@ def poly(power: float = 0.9, after: bool = False, warmup: int = 0) -> Callable[[
         step = max(0, clock.step - 1) if after else clock.step
         if step < warmup:
             return (step + 1) / warmup
-        return max(0.0, 1 - step / clock.steps) ** power
+        return end + (1 - end) * max(0.0, 1 - step / clock.steps) ** power
 
     return factor
 
@@ -37,7 +38,8 @@ def quarter_cosine(clock: Any) -> float:
 
 
 def schedule(name: str, warmup: int = 0) -> Callable[[Any], float]:
-    """A learning-rate schedule by its name: "poly", "poly_after", "quarter_cosine" or "constant".
+    """A learning-rate schedule by its name: "poly", "poly_after", "poly_to_hundredth" (mmsegmentation, whose rate of
+    0.01 ends at 1e-4), "quarter_cosine" or "constant".
 
     Raises:
         S4Error: there is none of that name.
@@ -45,6 +47,7 @@ def schedule(name: str, warmup: int = 0) -> Callable[[Any], float]:
     known = {
         "poly": poly(warmup=warmup),
         "poly_after": poly(after=True, warmup=warmup),
+        "poly_to_hundredth": poly(end=0.01, warmup=warmup),
         "quarter_cosine": quarter_cosine,
         "constant": constant,
     }
