@@ -191,12 +191,14 @@ def parser() -> argparse.ArgumentParser:
     methods = command("methods", commands.methods, "List the methods by family, each with its idea.")
     methods.add_argument("--family", metavar="NAME", help="only these: baselines, consistency, ...")
 
-    data = command("data", commands.data, "List, fetch or check data sets; list and compare published splits.")
-    data.add_argument("action", choices=("list", "get", "check", "splits"))
+    data = command("data", commands.data, "List, fetch, check or look at data sets; compare splits.")
+    data.add_argument("action", choices=("list", "get", "check", "look", "splits"))
     data.add_argument("name", nargs="?", metavar="NAME", help="a data set; of splits: a data set or a published split")
     data.add_argument("other", nargs="?", metavar="NAME2", help="splits: compare it with this one")
     data.add_argument("--root", metavar="DIR", help="where it lies, or is to lie")
-    data.add_argument("--labelled", help="check this split, too")
+    data.add_argument("--labelled", help="check (or look at) this split, too")
+    data.add_argument("--out", metavar="FILE", help="look: write it there, as .html (default NAME.html) or .png")
+    data.add_argument("--images", type=int, default=12, metavar="N", help="look: how many are shown (default 12)")
 
     bench = command(
         "bench",

@@ -147,6 +147,8 @@ def data(a: argparse.Namespace) -> Any:
         raise S4Error(f"Say which data set: s4kit data {a.action} NAME (`s4kit data list` lists them).")
     if a.action == "get":
         return listing.fetch(a.name, a.root)
+    if a.action == "look":
+        return listing.look(a.name, a.root, a.labelled, a.out or f"{a.name}.html", a.images)
     return listing.check(a.name, a.root, a.labelled)
 
 

@@ -149,3 +149,18 @@ def check(name: str, root: str | None, labelled: str | None) -> dict[str, Any]:
     counter.end()
     print(report)
     return report.to_dict()
+
+
+def look(name: str, root: str | None, labelled: str | None, out: str, images: int) -> dict[str, Any]:
+    """Write what a data set looks like, as a page or a picture; the remarks are printed."""
+    from ..data import load
+    from . import look as looked
+
+    if images < 1:
+        raise S4Error(f"--images {images}: show at least one.")
+    found = looked.look(load(name, root=root, **({"labelled": labelled} if labelled else {})), images)
+    path = looked.write(found, out)
+    print(f"{found!r}\n{path}")
+    shares = {part: dict(zip(found.task.classes, of.shares.tolist())) for part, of in found.parts.items()}
+    void = {part: of.void for part, of in found.parts.items()}
+    return {"file": str(path), "remarks": found.remarks, "turned": found.turned, "shares": shares, "void": void}
