@@ -52,9 +52,9 @@ class Evaluation:
     """How a data set is scored. `s4kit.engine.PROTOCOLS` has the papers' ways by name.
 
     Attributes:
-        mode: "whole" images at their stored size; a "sliding" window; or "resize": whole images at the nearest sides
-            that are a multiple of `multiple`, with `short` as the shorter one, their scores brought back to the stored
-            size.
+        mode: "whole" images at their stored size; a "sliding" window; or whole images at sides that are a multiple of
+            `multiple`, their scores brought back to the stored size: "resize" to the nearest, with `short` as the
+            shorter side, "enlarge" to the next.
         window: side of the square window in pixels (sliding).
         stride: step of the window as a fraction of its side.
         border: "cut": windows start at every multiple of the step (rounded down) inside the image, the last ones are
@@ -65,7 +65,7 @@ class Evaluation:
         overlap: where windows overlap their scores stand as "sum" or as "mean". It matters where scores are resized.
         pad: what "shift" pads with: "black", the "mean" colour of the network's normalisation, or "fitting": the mean
             colour where the whole image fits into one window, else black.
-        multiple, short: see "resize"; a `short` of 0 is the image's own.
+        multiple, short: see "resize" and "enlarge"; a `short` of 0 is the image's own.
         corners: whether resizing maps corner pixels onto corner pixels (`align_corners`).
 
     Raises:
@@ -100,7 +100,7 @@ class Evaluation:
 
 
 _EVALUATION = {
-    "mode": ("whole", "sliding", "resize"),
+    "mode": ("whole", "sliding", "resize", "enlarge"),
     "border": ("cut", "shift"),
     "combine": ("probabilities", "logits"),
     "overlap": ("sum", "mean"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -91,8 +92,9 @@ def predict(net: Callable[[Tensor], Tensor], image: Tensor, how: Evaluation) -> 
 
 def _side(side: int, scale: float, how: Evaluation) -> int:
     """A side of the image that the network sees; halves are rounded as the official codes do."""
-    if how.mode == "resize":
-        return max(1, int(scale * side / how.multiple + 0.5)) * how.multiple
+    if how.mode in ("resize", "enlarge"):
+        times = scale * side / how.multiple
+        return max(1, math.ceil(times) if how.mode == "enlarge" else int(times + 0.5)) * how.multiple
     return max(1, round(scale * side))
 
 

@@ -20,6 +20,7 @@ def fit(
     steps: int | None = None,
     *,
     epochs: float | None = None,
+    before: str | None = None,
     reference_batch: int | None = None,
     out: str | Path | None = None,
     resume: bool = False,
@@ -30,6 +31,7 @@ def fit(
 
     Args:
         steps: optimiser steps; or `epochs`, passes over the unlabelled list.
+        before: passes that come on top of `epochs`, such as a method's warm-up: "5 labelled epochs".
         reference_batch: the labelled batch for which `lr` is meant; with another batch the rate is scaled in
             proportion, and that is said.
         out: folder of the run; default `runs/<method>-<data set>-seed<seed>`, numbered if taken.
@@ -38,10 +40,9 @@ def fit(
         settings: fields of `Settings`: batch (labelled images per step and process), unlabelled_batch, accumulate,
             optimiser ("sgd", "adamw", "adam"), lr (of the backbone), head (its multiple for new layers), weight_decay,
             schedule ("poly", "poly_after": the rate is set after the step, "poly_to_hundredth", "quarter_cosine",
-            "constant"), warmup (steps), clip
-            (gradient norm), seed, checkpoint_every, evaluate_every, probes (images that the explorer shows), probe_size
-            (longest side, in pixels, at which it does), device, precision, workers, compile (the networks, with
-            `torch.compile`: minutes at the first steps, then faster on a GPU).
+            "constant"), warmup (steps), clip (gradient norm), seed, checkpoint_every, evaluate_every, probes (images
+            that the explorer shows), probe_size (longest side, in pixels, at which it does), device, precision,
+            workers, compile (the networks, with `torch.compile`: minutes at the first steps, then faster on a GPU).
 
     Returns:
         The run; after Ctrl-C too, with `interrupted` set and a checkpoint written.
@@ -50,5 +51,5 @@ def fit(
         S4Error: a setting that cannot work, a loss that is not finite, a full disk.
     """
     distributed.join_world(pick_device(settings.get("device", "auto")))  # batch, rate and epochs depend on its size
-    chosen = resolve(task, steps, epochs, reference_batch, settings)
+    chosen = resolve(task, steps, epochs, before, reference_batch, settings)
     return Training(method, task, chosen, Path(out) if out else None, resume, progress).run()

@@ -18,6 +18,8 @@ CPS = "charlesCXK/TorchSemiSeg@5e0c29c"
 U2PL = "Haochen-Wang409/U2PL@ab3d2be"
 AEL = "hzhupku/SemiSeg-AEL@747c797"
 IMAS = "ZhenZHAO/iMAS@96e57e0"
+AUGSEG = "ZhenZHAO/AugSeg@7ead870"
+PSMT = "yyliu01/PS-MT@058cdc3"
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,7 @@ class Protocol:
             "resize": "whole images at "
             + (f"a shorter side of {how.short}" if how.short else f"the nearest multiples of {how.multiple}")
             + " pixels, scores brought back",
+            "enlarge": f"whole images at the next multiples of {how.multiple} pixels, scores brought back",
             "sliding": f"window {how.window}, step {how.stride:.2f} of it, {how.border} at the border, {how.combine}",
         }[how.mode]
         scales = "" if how.scales == (1.0,) else f", scales {', '.join(f'{scale:g}' for scale in how.scales)}"
@@ -108,6 +111,14 @@ PROTOCOLS = {
         Evaluation("sliding", 798, border="shift"),
         f"{UNIMATCH_V2} supervised.py: evaluate, mode sliding_window; configs/cityscapes.yaml: crop_size 798",
         "The release fails on images smaller than the window, the kit pads them with black.",
+    ),
+    "cityscapes/augseg": Protocol(
+        Evaluation("sliding", 800),
+        f"{AUGSEG} exps/zrun_citys/citys_semi744/config_semi.yaml: AugSeg on Cityscapes, UniMatch's way at its crop",
+    ),
+    "voc/psmt": Protocol(
+        Evaluation("enlarge", combine="logits", multiple=8, corners=True),
+        f"{PSMT} VocCode/train.py: _valid_epoch: PS-MT on VOC",
     ),
     "coco": Protocol(WHOLE, f"{UNIMATCH} supervised.py: evaluate, mode original"),
     "coco/unimatch_v2": Protocol(MULTIPLE_14, f"{UNIMATCH_V2} supervised.py: evaluate, multiplier 14"),

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from torch import Tensor
 
 from ..data.task import Task
 from ..errors import S4Error, closest
+from ..methods import lengths
 from ..methods.base import Stage
 from . import distributed
 
@@ -41,7 +43,9 @@ class Settings:
     compile: bool = False
 
 
-def resolve(task: Task, steps: int | None, epochs: float | None, reference: int | None, given: dict) -> Settings:
+def resolve(
+    task: Task, steps: int | None, epochs: float | None, before: str | None, reference: int | None, given: dict
+) -> Settings:
     """Settings from the arguments of `fit`: epochs to steps, learning rate to the batch."""
     unknown = sorted(set(given) - set(Settings.__dataclass_fields__))
     if unknown:
@@ -61,7 +65,7 @@ def resolve(task: Task, steps: int | None, epochs: float | None, reference: int 
     if not steps:
         if not epochs:
             raise S4Error("Say how long to train: steps=600, or epochs=80 (passes over the unlabelled list).")
-        chosen.steps = max(1, round(epochs * epoch_steps(task, chosen)))
+        chosen.steps = steps_in(epochs, lengths.passes(before or 0), pass_steps(task, chosen))
     total = chosen.batch * chosen.accumulate * distributed.world()
     if reference and reference != total:
         chosen.lr *= total / reference
@@ -71,17 +75,28 @@ def resolve(task: Task, steps: int | None, epochs: float | None, reference: int 
     return chosen
 
 
+def pass_steps(task: Task, chosen: Settings) -> dict[str, int]:
+    """Optimiser steps in one pass over the "unlabelled" and over the "labelled" list."""
+    slots = chosen.accumulate * distributed.world()
+    images = {"unlabelled": chosen.unlabelled_batch or chosen.batch, "labelled": chosen.batch}
+    lists = {"unlabelled": task.unlabelled or task.labelled, "labelled": task.labelled}
+    return {name: max(1, math.ceil(len(lists[name]) / (size * slots))) for name, size in images.items()}
+
+
 def epoch_steps(task: Task, chosen: Settings) -> int:
     """Optimiser steps in one pass over the unlabelled list."""
-    images = (chosen.unlabelled_batch or chosen.batch) * chosen.accumulate * distributed.world()
-    return max(1, math.ceil(len(task.unlabelled or task.labelled) / images))
+    return pass_steps(task, chosen)["unlabelled"]
 
 
-def share_out(stages: list[Stage], steps: int) -> list[tuple[Stage, int, int]]:
-    """(stage, first step, number of steps) for each stage of a training of `steps` steps."""
-    whole, first, plan = sum(stage.share for stage in stages), 0, []
-    for stage in stages:
-        part = steps - first if stage is stages[-1] else max(1, round(steps * stage.share / whole))
+def steps_in(epochs: float, before: lengths.Passes | None, each: Mapping[str, int]) -> int:
+    """Steps of a training of so many epochs, with the passes before them; `each` as `pass_steps`."""
+    return max(1, round(epochs * each["unlabelled"])) + (before.steps(each) if before else 0)
+
+
+def share_out(stages: list[Stage], steps: int, each: Mapping[str, int]) -> list[tuple[Stage, int, int]]:
+    """(stage, first step, number of steps) for each stage of a training of `steps` steps; `each` as `pass_steps`."""
+    first, plan = 0, []
+    for stage, part in zip(stages, lengths.share_out([stage.length for stage in stages], steps, each)):
         plan.append((stage, first, part))
         first += part
     return plan

@@ -27,7 +27,7 @@ from .device import autocast, pick_device, pick_precision, pick_workers
 from .evaluate import evaluate
 from .recorder import Recorder, folder_of, measure
 from .run import Run
-from .settings import Settings, epoch_steps, sampled, share_out
+from .settings import Settings, pass_steps, sampled, share_out
 
 FLUSH = 20  # steps between two readings of the loss terms from the device
 
@@ -50,7 +50,8 @@ class Training:
         distributed.share_state(method)
         self.call, self.inner = distributed.wrap(method)
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.precision == "fp16")
-        self.stages = share_out(method.stages(), chosen.steps)
+        self.each = pass_steps(task, chosen)
+        self.stages = share_out(method.stages(), chosen.steps, self.each)
         if distributed.rank() == 0:
             guards.check(method, task, [stage.views or method.views for stage, _, _ in self.stages])
         self.trace = trace.Tracer(task, chosen, self.device, self.precision)
@@ -95,10 +96,11 @@ class Training:
         """Build the stage's optimisers; continue them, or try the stage's first and last moment before it begins."""
         self.index, chosen = index, self.chosen
         self.drawn_from = sampled(self.task, self.method.sampling(self.task))
-        schedule = schedules.schedule(chosen.schedule, chosen.warmup)
+        stage = self.stages[index][0]
+        schedule = stage.schedule or schedules.schedule(chosen.schedule, chosen.warmup)
         recipe = Optim([], chosen.lr, chosen.head, chosen.optimiser, chosen.weight_decay, chosen.decay_norms)
         self.specs = self.method.optimisers(replace(recipe, clip=chosen.clip, schedule=schedule))
-        self.optimisers = optimise.build(self.specs, self.stages[index][0].train)
+        self.optimisers = optimise.build(self.specs, stage.train)
         if self.state and self.state["stage"] == index:
             for name, optimiser in self.optimisers.items():
                 optimise.restore(optimiser, self.state["optimisers"][name])
@@ -150,7 +152,7 @@ class Training:
     def _clock(self, index: int, step: int) -> Clock:
         _, first, steps = self.stages[index]
         overall = (first + step) / self.chosen.steps
-        return Clock(step, steps, epoch_steps(self.task, self.chosen), index, overall, self.score)
+        return Clock(step, steps, self.each["unlabelled"], index, overall, self.score, self.each["labelled"])
 
     def _step(self, stage: Stage, batches: list[Batch], clock: Clock) -> None:
         """One training step: each `update` is one backward over the micro-batches and one step of the optimisers."""

@@ -10,7 +10,7 @@ import torch
 
 from ..data.task import VOID
 from ..engine import Run
-from ..engine.settings import Settings, epoch_steps, share_out
+from ..engine.settings import Settings, pass_steps, share_out
 from ..engine.snapshots import beliefs
 from ..errors import S4Error
 from ..methods.base import Clock
@@ -67,11 +67,12 @@ class Loaded:
         """The moment of the last snapshot; thresholds may depend on it."""
         chosen = Settings(**self.run.config["fit"])
         step = self.run.last.get("step", chosen.steps - 1)
-        plan = share_out(method.stages(), chosen.steps)
+        each = pass_steps(task, chosen)
+        plan = share_out(method.stages(), chosen.steps, each)
         index = max(i for i, (_, first, _) in enumerate(plan) if first <= step)
         _, first, steps = plan[index]
         overall, score = step / chosen.steps, self.run.last.get("miou")
-        return Clock(step - first, steps, epoch_steps(task, chosen), index, overall, score)
+        return Clock(step - first, steps, each["unlabelled"], index, overall, score, each["labelled"])
 
 
 def _read(task: Any, row: int) -> tuple[np.ndarray, np.ndarray]:

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from ..errors import S4Error
 from ..nets import set_training
 from ..views import Batch, Stream, ViewPlan, Views
+from .lengths import Length, steps_of
 from .parts.schedules import poly
 
 
@@ -51,7 +52,7 @@ class Clock:
 
     Attributes:
         step, steps: current step (0-based) and number of steps of this stage.
-        epoch_steps: steps of one pass over the unlabelled list.
+        epoch_steps, labelled_steps: steps of one pass over the unlabelled list, and over the labelled one.
         stage: index of the stage.
         overall: progress over all stages, in [0, 1].
         score: last validation mIoU, None before the first evaluation.
@@ -63,6 +64,7 @@ class Clock:
     stage: int = 0
     overall: float = 0.0
     score: float | None = None
+    labelled_steps: int = 1
 
     @property
     def progress(self) -> float:
@@ -77,9 +79,13 @@ class Clock:
     def epochs(self) -> int:
         return max(1, -(-self.steps // self.epoch_steps))
 
-    def since(self, share: float) -> int:
-        """Steps since `share` of the stage was done; negative before."""
-        return self.step - round(share * self.steps)
+    def steps_of(self, length: Length) -> int:
+        """Steps that a length takes in this stage: a share of it, or words such as "5 labelled epochs"."""
+        return steps_of(length, self.steps, {"unlabelled": self.epoch_steps, "labelled": self.labelled_steps})
+
+    def since(self, length: Length) -> int:
+        """Steps since a length of the stage was done; negative before."""
+        return self.step - self.steps_of(length)
 
 
 @dataclass
@@ -185,16 +191,18 @@ class Stage:
     """A part of the training with its own length and, where it differs, its own losses, views and networks.
 
     Attributes:
-        share: its share of all steps.
+        length: its share of what no stage counts in passes; or such a count, "5 labelled epochs", see `lengths`.
         losses, views: None = the method's own.
         train: networks to train; empty = all.
+        schedule: clock -> factor of the learning rate; None = that of the run, over this stage alone.
     """
 
     name: str
-    share: float = 1.0
+    length: Length = 1.0
     losses: Callable[[Batch, Clock], Losses] | None = None
     views: ViewPlan | None = None
     train: tuple[nn.Module, ...] = ()
+    schedule: Callable[[Clock], float] | None = None
 
 
 Update = Callable[..., None]

@@ -52,7 +52,7 @@ class Walk(Stepper):
     def __init__(self, method: Method, task: Task, batch: int, device: str) -> None:
         super().__init__(method, task, RECIPE, device)
         self.task, self.size = task, batch
-        self.stages = share_out(method.stages(), STEPS)
+        self.stages = share_out(method.stages(), STEPS, {"unlabelled": EPOCH, "labelled": EPOCH})
         self.drawn: dict[int, HostStep] = {}
         self.evaluations = 0
 

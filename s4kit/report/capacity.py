@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from ..data.task import Task
-from ..engine.settings import Settings
+from ..engine.settings import Settings, pass_steps, share_out
 from ..methods.base import Method, Optim
 from ..views.sampling import stream_size
 from .gpus import GPU
@@ -16,6 +16,7 @@ BANDWIDTH_SHARE = 0.75
 LAUNCH = 6e-6  # seconds
 BEYOND = 4  # times the wanted batch is as far as anybody looks
 CLEAR = 1.3  # so much above the line needs no rehearsal
+STEPS = 1000  # among which stages are shared out where no length is known
 
 
 class Scene:
@@ -98,12 +99,12 @@ class Scene:
         return None
 
     def seconds(self, gpu: GPU, count: int, half: bool) -> float:
-        """A step of the wanted batch in `count` micro-batches, the stages by their shares."""
-        whole = sum(stage.share for stage in self.stages)
+        """A step of the wanted batch in `count` micro-batches, the stages by their lengths."""
+        whole = self.settings.steps or STEPS
         total = 0.0
-        for index, stage in enumerate(self.stages):
+        for index, (_, _, part) in enumerate(share_out(self.stages, whole, pass_steps(self.task, self.settings))):
             cost = self._rehearse(self.settings.batch, half, index, 0.999)
-            total += stage.share / whole * roofline(cost, gpu, count)
+            total += part / whole * roofline(cost, gpu, count)
         return total
 
     def images(self, batch: int) -> int:

@@ -25,10 +25,11 @@ import torch
 from ..data.outline import known, outline
 from ..data.task import Task
 from ..engine.device import pick_workers
-from ..engine.settings import Settings, epoch_steps
+from ..engine.settings import Settings, pass_steps, steps_in
 from ..errors import S4Error
 from ..methods import create, get
 from ..methods.base import Method
+from ..methods.lengths import passes
 from ..methods.recipes import read_split, recipe_for
 from ..nets import parse
 from .capacity import Scene
@@ -230,12 +231,12 @@ def _task(task: str | Task, split: str | None, asked: dict[str, Any], crop: int 
 def _settings(given: dict[str, Any], batch: int | None, task: Task) -> Settings:
     """What `fit` would be told, with epochs as steps."""
     given = {k: v for k, v in given.items() if k != "reference_batch"} | ({"batch": batch} if batch else {})
-    epochs, steps = given.pop("epochs", None), given.pop("steps", None)
+    epochs, before, steps = (given.pop(name, None) for name in ("epochs", "before", "steps"))
     if given.get("batch", 1) < 1:
         raise S4Error(f"batch must be at least 1, not {given['batch']}.")
     settings = Settings(steps=steps or 0, **given)
     if epochs and not steps:
-        settings.steps = max(1, round(epochs * epoch_steps(task, settings)))
+        settings.steps = steps_in(epochs, passes(before or 0), pass_steps(task, settings))
     return settings
 
 

@@ -91,7 +91,8 @@ def prepare(
     """
     from ..data import outline as outlines
     from ..data import published
-    from ..methods import get, recipe
+    from ..engine.settings import steps_in
+    from ..methods import get, lengths, recipe
     from ..methods.recipes import COMMON, STANDS_IN
 
     get(method)
@@ -105,9 +106,12 @@ def prepare(
     known["stands_in"] = STANDS_IN.format(dataset=data) in known["differs"]
     counts = {"labelled": entry.count, "unlabelled": entry.unlabelled_count, "val": outlines.known(data).val}
     length, ours = known["fit"].pop("epochs", None), get(method).recipes.get(data, {}).get("labelled_epochs")
+    before = lengths.passes(known["fit"].pop("before", 0))
     passes = f"{length:g} passes over the unlabelled images" if length else ""
+    passes += f" and {before.count:g} over the {before.over} ones before" if length and before else ""
     passes = f"{ours:g} passes over the labelled images" if ours else passes
-    whole = known["fit"].pop("steps", None) or length * math.ceil(counts["unlabelled"] / known["fit"]["batch"])
+    each = {name: math.ceil(counts[name] / known["fit"]["batch"]) for name in ("labelled", "unlabelled")}
+    whole = known["fit"].pop("steps", None) or steps_in(length, before, each)
     chosen = _change(known, "method", "net", backbone and _with_options(backbone, known["method"]["net"]))
     chosen += _change(known, "task", "crop", crop)
     changed = [f"{change}, the learning rate in proportion" for change in _change(known, "fit", "batch", batch)]

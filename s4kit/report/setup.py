@@ -59,7 +59,7 @@ def plan(
     fit = dict(fit or {})
     shared = dict(known["fit"])
     if fit.keys() & {"steps", "epochs"}:
-        shared = {k: v for k, v in shared.items() if k not in ("steps", "epochs")}
+        shared = {k: v for k, v in shared.items() if k not in ("steps", "epochs", "before")}
     if "lr" not in fit and "batch" in shared:
         shared["reference_batch"] = shared["batch"]
     if "steps" in fit and "warmup" in shared:
@@ -91,7 +91,7 @@ def settle(plan: Plan, task: Any) -> Plan:
     from ..engine.settings import resolve
 
     fit = dict(plan.fit)
-    lengths = [fit.pop(name, None) for name in ("steps", "epochs", "reference_batch")]
+    lengths = [fit.pop(name, None) for name in ("steps", "epochs", "before", "reference_batch")]
     return Plan(plan.method, task.config, plan.options, vars(resolve(task, *lengths, fit)))
 
 

@@ -148,7 +148,7 @@ def gridded(image: np.ndarray, crop: int, flip: bool, squash, colour, average: b
 def reference(name: str, image: np.ndarray, window: int, scales: tuple[float, ...], flip: bool) -> np.ndarray:
     """Scores (C, H, W) of the protocol `name`."""
     _, h, w = image.shape
-    corners = name.endswith(("u2pl", "ael", "unimatch_v2"))
+    corners = name.endswith(("u2pl", "ael", "unimatch_v2", "psmt"))
     if name == "cityscapes/unimatch_v2":
         corners = False
     total = np.zeros((CLASSES, h, w))
@@ -159,10 +159,13 @@ def reference(name: str, image: np.ndarray, window: int, scales: tuple[float, ..
             new = tuple(int(scale * side * SHORT / min(h, w) + 0.5) for side in (h, w))
         if by_14:
             new = tuple(max(1, int(scale * side / 14 + 0.5)) * 14 for side in (h, w))
+        by_8 = name == "voc/psmt"
+        if by_8:  # up
+            new = tuple(-int(-scale * side // 8) * 8 for side in (h, w))
         seen = bilinear(image, *new, corners)
-        if by_14 or name in ("voc", "voc/guidedmix", "coco", "ade20k", "cityscapes/whole"):
+        if by_14 or by_8 or name in ("voc", "voc/guidedmix", "coco", "ade20k", "cityscapes/whole"):
             scores = both(seen, flip, same)
-        elif name in ("cityscapes", "cityscapes/imas"):
+        elif name in ("cityscapes", "cityscapes/imas", "cityscapes/augseg"):
             scores = unimatch(seen, window, flip)
         elif name == "cityscapes/unimatch_v2":
             scores = unimatch_v2(seen, window, flip)

@@ -36,14 +36,14 @@ def uneven(r: Recording) -> dict[str, str]:
 
 @adapter("psmt", "assist", skip=uneven)
 def psmt_assist(r: Recording) -> dict[str, Any]:
-    """The filtered teacher is twice the ensemble less the teacher whose epoch it is; the rule takes the same turns."""
+    """The filtered teacher is twice the ensemble less the teacher whose epoch it is; rule and picture agree."""
     l1, l2 = pair = r.tensor("teacher1_logits"), r.tensor("teacher2_logits")
     method = method_of(l1.shape[1], top=r.hyper["topk"])
     view = views(torch.zeros(len(l1), 3, *l1.shape[2:]), torch.ones(l1[:, 0].shape))
     first, second = assisted(l1, l2, method.top), assisted(l2, l1, method.top)
-    for epoch, logits in enumerate((first, second)):
-        q = method.pseudo_labels(pair, view, Clock(epoch, 10, epoch_steps=1)).soft
-        assert torch.equal(q, logits.softmax(1))
+    for evidence, logits in ((pair, first), (pair[::-1], second)):
+        assert torch.equal(method.pseudo_labels(evidence, view, START).soft, logits.softmax(1))
+        assert torch.equal(method.probabilities(evidence), logits.softmax(1))
     return {
         "out_ensemble_id1": first,
         "out_ensemble_id2": second,

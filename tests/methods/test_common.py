@@ -13,6 +13,7 @@ from toy import toy_task
 from s4kit import methods
 from s4kit.engine.device import autocast
 from s4kit.methods import Card, Clock, Losses, PseudoLabels
+from s4kit.methods.lengths import share_out
 from s4kit.views import draw_step, render
 
 EVERY = pytest.mark.parametrize("name", methods.names())
@@ -78,7 +79,8 @@ def test_every_stage_trains_its_networks(name, build, draw):
         losses.total.backward()
         assert_finite(method, losses)
         assert trained(method, index) and all(p.grad is not None for p in trained(method, index))
-    assert all(stage.share > 0 for stage in build(name).stages())
+    parts = share_out([stage.length for stage in build(name).stages()], 600, {"labelled": 4, "unlabelled": 25})
+    assert min(parts) > 1 and sum(parts) == 600
 
 
 @EVERY

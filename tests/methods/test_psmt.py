@@ -8,13 +8,16 @@ import torch
 from toy import toy_task
 
 from s4kit import engine, methods
+from s4kit.engine.settings import Settings, pass_steps, share_out
 from s4kit.methods import Clock
 from s4kit.methods.consistency.psmt import assisted
 from s4kit.methods.parts.losses import ce
 from s4kit.methods.parts.schedules import cosine_ramp
+from s4kit.report.reproduce import prepare
 from s4kit.views import beta_box
 from s4kit.views.boxes import beta_boxes
 
+PASSES = "{} passes over the unlabelled images and 5 over the labelled ones before"
 MIDDLE = Clock(50, 100, epoch_steps=10, stage=1)  # epoch 5: the second teacher's
 
 
@@ -79,11 +82,24 @@ def test_every_epoch_moves_one_teacher(epoch, moved, build):
     before = {k: v.clone() for k, v in method.state_dict().items()}
     method.after_step(Clock(10 * epoch, 100, epoch_steps=10, stage=1))
     changed = {k.split(".")[0] for k, v in method.state_dict().items() if not torch.equal(v, before[k])}
-    assert changed == {moved}
+    assert changed - {"turn"} == {moved}
     method.after_step(Clock(0, 100, stage=0))
     name = "decoder.classifier.weight"
     student, teacher = method.student.state_dict()[name], before[f"{moved}.{name}"]
     assert torch.allclose(method.state_dict()[f"{moved}.{name}"], (student + teacher) / 2)
+
+
+def test_the_rule_hears_the_teacher_whose_epoch_it_is(build, draw):
+    method = build("psmt", top=1).eval()
+    view = draw(method).u
+    for step, now, other in ((8, "teacher1", "teacher2"), (9, "teacher2", "teacher1"), (19, "teacher1", "teacher2")):
+        method.after_step(Clock(step, 100, epoch_steps=10, stage=1))  # ten steps an epoch: who speaks in the next one
+        a, b = method.teach(view)
+        with torch.no_grad():
+            assert torch.equal(a, getattr(method, now)(view.weak)) and torch.equal(b, getattr(method, other)(view.weak))
+        p = method.probabilities((a, b))
+        assert torch.equal(method.pseudo_labels((a, b), view, MIDDLE).soft, p)
+        assert not torch.equal(p, method.probabilities((b, a)))
 
 
 def test_the_noise_has_its_length_and_fools_the_teachers(build, draw):
@@ -122,6 +138,21 @@ def test_the_boxes_of_beta():
 
 def test_the_ramp():
     assert [cosine_ramp(t, 0.2) for t in (0.0, 0.1, 0.2, 0.9)] == pytest.approx([0, 0.5, 1, 1])
+
+
+def test_phases_are_counted_in_passes_as_published():
+    """Five passes over the labelled list on top of the epochs, a ramp of twelve, whatever the number of epochs."""
+    for split, start, ramp, steps in (("classic/92", 15, 12 * 328, 80 * 328), ("cps/5291", 5 * 166, 1992, 300 * 166)):
+        asked = prepare("psmt", "voc", split)
+        assert asked.steps == start + steps and asked.passes == PASSES.format(300 if start > 15 else 80)
+        task = toy_task().with_(labelled=range(asked.counts["labelled"]), unlabelled=range(asked.counts["unlabelled"]))
+        each = pass_steps(task, Settings(asked.steps, batch=32))
+        method = methods.create("psmt", task, **asked.recipe["method"] | {"net": "tiny"})
+        (warm_up, _, count), (_, first, rest) = share_out(method.stages(), asked.steps, each)
+        assert (count, first, rest) == (start, start, steps)
+        assert warm_up.schedule(Clock(count - 1, count)) == 1
+        clock = Clock(0, rest, each["unlabelled"], labelled_steps=each["labelled"])
+        assert clock.steps_of(method.ramp_up) == ramp
 
 
 def test_both_stages_run_and_the_run_holds_the_teachers(tmp_path):
