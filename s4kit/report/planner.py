@@ -36,6 +36,7 @@ from .capacity import Scene
 from .feeding import seconds_per_image
 from .gpus import GPU, gpus
 from .planner_text import html, show
+from .rates import rates
 from .rehearsal import stand_in
 
 CONTEXT = 0.6e9  # bytes of a GPU that CUDA and its libraries take
@@ -80,6 +81,7 @@ class Planned:
         method, data, protocol, network, crop: what is trained on what.
         batch, images: labelled images of a step, and images of all streams.
         optimiser, steps: its kind; how many steps the recipe has, None where unknown.
+        rates: learning rate and decay, and those of the release, see `rates.rates`.
         parameters, trained: of all networks (EMA copies count), and of those that learn.
         flops: of a step, as PyTorch's flop counter counts (a multiply-add is two).
         memory: bytes at the peak of a step with the wanted batch, on the first GPU.
@@ -98,6 +100,7 @@ class Planned:
     images: int
     optimiser: str
     steps: int | None
+    rates: dict[str, Any]
     parameters: int
     trained: int
     flops: float
@@ -192,6 +195,7 @@ def plan(
         images=scene.images(wanted),
         optimiser=settings.optimiser,
         steps=settings.steps or None,
+        rates=rates(recipe | {"fit": vars(settings) | {"batch": recipe["fit"].get("batch", settings.batch)}}),
         parameters=sum(p.numel() for p in built.parameters()),
         trained=sum(p.numel() for p in built.parameters() if p.requires_grad),
         flops=float(first.flops.sum()),

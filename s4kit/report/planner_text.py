@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import textwrap
 from html import escape
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from . import text
 from .capacity import BEYOND
+from .rates import per_process
 
 if TYPE_CHECKING:
     from .planner import OnGpu, Planned
@@ -54,6 +55,7 @@ def _facts(plan: Planned) -> list[tuple[str, str]]:
         ("network", f"{plan.network}; {learn}; {plan.optimiser}"),
         ("a step", f"{plan.batch} labelled, {plan.images} images in all, crop {plan.crop}: "
                    f"{plan.flops / 1e12:.3g} TFLOP{length}"),
+        ("rate", _rate(plan.rates)),
         ("memory", f"{text.size(plan.memory)} at the peak ({plan.gpus[0].precision}): {held}, "
                    f"activations {text.size(parts['activations'])}"),
     ]  # fmt: skip
@@ -63,6 +65,14 @@ def _facts(plan: Planned) -> list[tuple[str, str]]:
                      f"{plan.workers} workers here. {_feeds(plan)}"),
         ]  # fmt: skip
     return found
+
+
+def _rate(rates: dict[str, Any]) -> str:
+    """For which batch, and why it is not the published one."""
+    words = f"{rates['lr']:g}, new layers {rates['head_lr']:g}, decay {rates['weight_decay']:g}"
+    shares = per_process(rates["published"])
+    words += f", for {rates['batch']} labelled images a step{f' ({shares})' if shares else ''}"
+    return words + (f"; {rates['reason']}" if rates["reason"] else "")
 
 
 def _feeds(plan: Planned) -> str:

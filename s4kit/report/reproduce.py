@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import S4Error
 from . import reproduce_text as words
+from .rates import rates
 from .reported import Reported, reported
 from .reproduce_train import outcome, train
 from .text import finite
@@ -67,6 +68,7 @@ class Reproduction:
         """For `--json`."""
         fields = ("method", "data", "split", "counts", "steps", "passes", "evaluations", "changed", "chosen", "notes")
         found = {name: getattr(self, name) for name in fields}
+        found["rates"] = rates(self.recipe)
         found["setup"] = self.recipe | {"network": words.network_facts(self.recipe["method"]["net"])}
         found["protocol"] = str(self.protocol)
         found["reported"] = [

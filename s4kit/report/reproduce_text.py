@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from . import text
 from .literature import entries
+from .rates import per_process, reason
 from .reported import Reported, network
 
 if TYPE_CHECKING:
@@ -105,17 +106,21 @@ def setup(asked: Reproduction) -> str:
     warm = f", warm-up of {fit['warmup']:,} steps" if fit.get("warmup") else ""
     norms = "" if fit.get("decay_norms", True) else " (none on norms and biases)"
     passes = f", {asked.passes}" if asked.passes and not any("steps" in c for c in asked.changed) else ""
+    shares, why = per_process(recipe["published"]), reason(recipe["published"])
+    each, of_all = f"; {shares}" if shares else "", recipe["published"]["divided"] == "all"
     options = {k: v for k, v in recipe["method"].items() if k not in ("net", "supervised")}
     shown = ", ".join(f"{k}={_short(v)}" for k, v in options.items())
     rows = [
         ("network", _network(recipe["method"]["net"])),
         ("images", f"{counts['labelled']:,} labelled, {counts['unlabelled']:,} unlabelled, {counts['val']:,} val"),
         ("views", f"crop {task['crop']}, {scales}{half}"),
-        ("batch", f"{fit['batch']} labelled{_streams(asked.method)} a step, over all GPUs"),
+        ("batch", f"{fit['batch']} labelled{_streams(asked.method)} a step, over all GPUs{each}"),
         ("rate", f"{rate}decay {fit['weight_decay']:g}{norms}, {SCHEDULES[fit['schedule']]}{warm}"),
+        *([("", f"· {why}")] if of_all and why else []),
         ("length", f"{asked.steps:,} steps{passes}"),
         ("loss", _loss(recipe["method"].get("supervised", "ce"))),
         *([("options", shown)] if shown else []),
+        *([("", f"· {why}")] if why and not of_all else []),
         ("scored", f"{recipe['evaluation']}: {asked.protocol}; {asked.evaluations} times on the way"),
         ("reported is", SELECTIONS[recipe["selection"]]),
         ("source", recipe["source"]),

@@ -110,6 +110,32 @@ def test_the_answer_for_a_data_set_that_is_not_there():
     assert "<table>" in found._repr_html_() and json.loads(json.dumps(found.to_dict()))["flops"] > 0
 
 
+def test_the_plan_says_the_rate_and_why_it_is_not_the_published_one():
+    found = plan("cps", "voc", "T4", split="cps/662", crop=33, options={"net": "tiny"}, host=False)
+    told = " ".join(str(found).split())
+    assert "rate 0.0025, new layers 0.0025, decay 0.0004, for 8 labelled images a step" in told
+    assert "2 on each of the release's 4 processes" in told and "the release divides its losses by 4" in told
+    assert found.to_dict()["rates"]["published"]["lr"] == 0.01
+    plain = plan("supervised", "scenes", "T4", options={"net": "tiny"}, host=False)
+    assert plain.rates["reason"] is None and "rate     0.0006, new layers 0.003, decay 0.001" in str(plain)
+
+
+def test_stages_in_passes_are_planned_for():
+    """Five passes over 92 labelled images, then 80 over the others: the short stage hardly counts in the time."""
+    asked = {"split": "classic/92", "crop": 33, "host": False}
+    counted, share = (
+        plan("psmt", "voc", "T4", options={"net": "tiny", "warm_up": w}, **asked) for w in ("5 labelled epochs", 0.5)
+    )
+    assert counted.steps == 5 * 3 + 80 * 328
+    method = methods.create("psmt", outline("voc"), net="tiny", warm_up=0.5)
+    seconds = [
+        roofline(rehearse(stand_in(method), outline("voc", crop=33), 32, Optim([], 1e-3), stage=s), gpus("T4")[0], 1)
+        for s in (0, 1)
+    ]
+    assert counted.gpus[0].step_seconds == pytest.approx(seconds[1], rel=0.02)
+    assert share.gpus[0].step_seconds == pytest.approx(seconds[0] / 3 + seconds[1] * 2 / 3, rel=0.02)
+
+
 def test_the_largest_batch_fits_and_one_more_does_not():
     task = toy_task(n_labelled=32, size=140, crop=128)
     asked = {"fit": {"batch": 8, "steps": 10, "optimiser": "sgd"}, "host": False, "precision": "float32"}

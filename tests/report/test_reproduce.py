@@ -171,6 +171,24 @@ def test_published_figures_of_a_dry_run():
     assert augseg.protocol.evaluation.window == 800  # of its crop
 
 
+def test_the_effective_rate_is_shown_with_its_reason(nothing_at_hand, capsys):
+    """CPS on Cityscapes runs at 0.02 in its file, and at an eighth of it, since its losses are divided by 8."""
+    assert main(["reproduce", "cps", "--data", "cityscapes", "--split", "1_8", "--dry-run", "--json"]) == 0
+    out, told = capsys.readouterr()
+    told, rates = " ".join(told.split()), json.loads(out.splitlines()[-1])["rates"]
+    assert "0.0025 backbone, 0.0025 the rest; SGD, momentum 0.9, decay 0.0008" in told
+    assert "published 0.02, decay 0.0001; the release divides its losses by 8 processes" in told
+    assert "8 labelled and as many unlabelled a step, over all GPUs; 1 on each of the release's 8 processes" in told
+    assert (rates["lr"], rates["weight_decay"]) == (0.0025, 0.0008) and "divides its losses by 8" in rates["reason"]
+    assert rates["published"] == {
+        "lr": 0.02, "weight_decay": 1e-4, "processes": 8, "batch per process": 1, "divided": "all",
+    }  # fmt: skip
+    assert main(["reproduce", "u2pl", "--data", "voc", "--split", "u2pl/662", "--dry-run"]) == 0
+    told = " ".join(capsys.readouterr().out.split())
+    assert "contrast=0.25" in told and "contrast: published 1; the release divides this term by 4 processes" in told
+    assert "0.001 backbone, 0.01 the rest" in told and "published 0.001" not in told
+
+
 def test_no_list_and_no_paper():
     with pytest.raises(S4Error, match="voc/classic/92, "):
         reproduce.prepare("unimatch", "voc", None)

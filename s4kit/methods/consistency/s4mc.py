@@ -170,7 +170,7 @@ class S4MC(Method):
         e = torch.ones(task.num_classes) if joint is None else torch.tensor(joint)
         self.register_buffer("pairs", torch.stack([e, torch.ones_like(e)]))  # neighbours of the same class, of any
         self.register_buffer("fresh", torch.zeros_like(self.pairs))  # those of this step, which count from the next on
-        view = weak(pad="mean", centred=True)
+        view = weak(pad="mean", centred=True, halves=True)
         self.views = ViewPlan(x=Stream("labelled", view), u=Stream("unlabelled", view, masks=(half_box(),)))
 
     def teach(self, view: Views) -> tuple[Tensor, Tensor]:
