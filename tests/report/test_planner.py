@@ -128,10 +128,8 @@ def test_stages_in_passes_are_planned_for():
     )
     assert counted.steps == 5 * 3 + 80 * 328
     method = methods.create("psmt", outline("voc"), net="tiny", warm_up=0.5)
-    seconds = [
-        roofline(rehearse(stand_in(method), outline("voc", crop=33), 32, Optim([], 1e-3), stage=s), gpus("T4")[0], 1)
-        for s in (0, 1)
-    ]
+    costs = [rehearse(stand_in(method), outline("voc", crop=33), 32, RECIPE, stage=stage) for stage in (0, 1)]
+    seconds = [roofline(cost, gpus("T4")[0], 1) for cost in costs]
     assert counted.gpus[0].step_seconds == pytest.approx(seconds[1], rel=0.02)
     assert share.gpus[0].step_seconds == pytest.approx(seconds[0] / 3 + seconds[1] * 2 / 3, rel=0.02)
 
