@@ -94,9 +94,8 @@ class Training:
 
     def _enter(self, index: int) -> None:
         """Build the stage's optimisers; continue them, or try the stage's first and last moment before it begins."""
-        self.index, chosen = index, self.chosen
+        self.index, chosen, stage = index, self.chosen, self.stages[index][0]
         self.drawn_from = sampled(self.task, self.method.sampling(self.task))
-        stage = self.stages[index][0]
         schedule = stage.schedule or schedules.schedule(chosen.schedule, chosen.warmup)
         recipe = Optim([], chosen.lr, chosen.head, chosen.optimiser, chosen.weight_decay, chosen.decay_norms)
         self.specs = self.method.optimisers(replace(recipe, clip=chosen.clip, schedule=schedule))

@@ -13,6 +13,20 @@ from ..parts.distances import squared
 from ..parts.losses import Criterion, ce, criterion, pixel_mean
 from ..parts.schedules import sigmoid_ramp
 
+SOURCE = "official code of FST, usr922/FST: semi_seg/experiments/*/*/*mt/config.yaml, its plain mean teachers"
+DIFFERS = [
+    "the unlabelled loss: hard labels of the teacher, times all pixels over the kept ones, there; the squared error of "
+    "probabilities, as in the paper, here",
+    "scale: random scales are as often below as above 1 there, uniform here; pad_image: mean colour, centred, there, "
+    "black, right and below, here (the views are those of `supervised`)",
+    "pad_label: 0 there, 255 (ignored) here: padding is not taught as background",
+    "unsure: ramp of the unlabelled loss: not read in the release; none here",
+]
+PAPER_NET = (
+    "resnet101c(output_stride=8, multi_grid=(4, 8, 16), aspp_rates=(12, 24, 36), aspp_kernel=3, low_channels=256, "
+    "dropout=0.1)"
+)
+
 
 class MeanTeacher(Method):
     """Mean teachers are better role models (Tarvainen and Valpola, NeurIPS 2017), for pixels.
@@ -54,7 +68,39 @@ class MeanTeacher(Method):
         extends=("supervised",),
         parity="reference",
     )
-    recipes: ClassVar = {"scenes": {"method": {"decay": 0.98}}}  # a short run forgets faster
+    recipes: ClassVar = {
+        "scenes": {"method": {"decay": 0.98}},  # a short run forgets faster
+        "voc": {
+            "task": {"crop": 513},
+            "method": {
+                "net": "resnet101c(output_stride=8, multi_grid=(4, 8, 16), decoder='psp', align_corners=False)",
+                "ramp_up": 0.0,
+            },
+            "fit": {"epochs": 40, "batch": 16, "lr": 1e-3, "head": 10.0},
+            "processes": 4,
+            "evaluation": "voc/u2pl",
+            "source": SOURCE,
+            "differs": DIFFERS,
+        },
+        "cityscapes": {
+            "task": {"crop": 769},
+            "method": {
+                "net": PAPER_NET,
+                "ramp_up": 0.0,
+                "supervised": "ohem(thresh=0.7, per_image=50000)",
+            },
+            "fit": {"epochs": 80, "batch": 16, "lr": 1e-2, "head": 10.0, "weight_decay": 5e-4},
+            "processes": 8,
+            "evaluation": "cityscapes/u2pl",
+            "source": SOURCE,
+            "differs": [
+                *DIFFERS,
+                "aux: an auxiliary head of weight 0.4 there, none here",
+                "evaluation: one centre crop of 769 an image there, sliding windows of 769 here",
+                "unsure: low_channels: not read in the release; U2PL's 256, whose code it is",
+            ],
+        },
+    }
 
     def __init__(
         self,

@@ -65,10 +65,11 @@ class AugSeg(Method):
     data, which are oversampled anyway. The base of B is the batch as it was, not the copy. The divisor is all pixels.
 
     As released: padding of unlabelled images is not masked, its pseudo-labels count; a negative tau (Cityscapes) means
-    every pixel. Not as released: the area of the boxes is drawn for each image, not for the batch; the colour
-    operations run on floats and are not rounded to grey levels between each other (see `views.intensity`).
-    The scores in its README are the best of all epochs on the validation set, of the teacher but for one, which is the
-    student's; with few labels the end of the training is lower by up to six points.
+    every pixel; Cityscapes is scored in sliding windows of 800, the last ones cut. Not as released: the area of the
+    boxes is drawn for each image, not for the batch; the colour operations run on floats and are not rounded to grey
+    levels between each other (see `views.intensity`). The scores in its README are the best of all epochs on the
+    validation set, of the teacher but for one, which is the student's; with few labels the end of the training is lower
+    by up to six points.
 
     Args:
         task: the data, or anything with `num_classes`.
@@ -96,6 +97,7 @@ class AugSeg(Method):
             "task": {"crop": 513},
             "method": {"net": "resnet101c(multi_grid=(2, 4, 8))"},
             "fit": {"epochs": 80, "batch": 16, "lr": 1e-3, "head": 10.0},
+            "processes": 2,
             "evaluation": "voc",
             "differs": ["best minus last reaches 6 points with 92 labels (71.1 at epoch 23, 65.1 at the end)"],
         },
@@ -108,7 +110,8 @@ class AugSeg(Method):
                 "supervised": "ohem(thresh=0.7, per_image=25000)",
             },
             "fit": {"epochs": 240, "batch": 16, "lr": 1e-2, "head": 1.0, "weight_decay": 5e-4},
-            "evaluation": "cityscapes",
+            "processes": 4,
+            "evaluation": "cityscapes/augseg",
         },
     }
 

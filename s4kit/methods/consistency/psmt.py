@@ -50,7 +50,8 @@ class PSMT(Method):
         after each step: t_now <- decay t_now + (1 - decay) f, BN statistics included
     Before that, for 5 passes over the labelled list at a constant rate ("warm-up"), each of the three networks learns
     alone from the labels: student from strong views, teachers from weak ones. An epoch is a pass over the unlabelled
-    list. The teachers' logits are averaged, in the release under the name of probabilities.
+    list. The teachers' logits are averaged, in the release under the name of probabilities. VOC is scored, as there,
+    at whole images enlarged to multiples of 8.
 
     From the release: T-VAT's xi of 1e-6 makes it a no-op, and its radius of 2 is below 1 % of the features' norm; here
     both are shares of that norm. Its teachers label in train mode, here in eval mode. There only the student's

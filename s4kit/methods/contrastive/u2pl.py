@@ -92,7 +92,7 @@ class U2PL(Method):
     repaired rule offers ten thousand; padding is no label, where the release calls it class 0, so that a third of the
     labelled pixels of VOC are padding taught as background. Random scales are as often below as above 1, as released.
     The paper weighs the contrast 0.1. The release's configurations say 1, of which its code leaves 1/4 on VOC and 1/8
-    on Cityscapes: it divides that term by its 4 or 8 processes, whose gradients are averaged besides. The recipes have
+    on Cityscapes: that term is divided by its 4 or 8 processes, whose gradients are averaged besides. The recipes have
     what the release does, the default is the paper's.
 
     Args:
