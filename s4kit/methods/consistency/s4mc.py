@@ -102,7 +102,7 @@ class S4MC(Method):
 
     As released: refinement decides which pixels are kept, never their labels; since E is near 1, p~ is close to
     (1 - beta) p + beta n, and since the percentile is taken before it, another share than `share` is kept; BHW/n
-    multiplies a mean that is over the kept pixels already; padding takes part; random scales are as often below as above 1.
+    multiplies a mean over the kept pixels; padding takes part; random scales are as often below as above 1.
     "entropy" keeps almost nothing, as p~ is not normalised. Not as released: its loop does one step per epoch, a rest
     of debugging; with its one image per GPU the box has no partner; percentages change per step; L_u is not scaled by
     the ratio of its two loaders' lengths, which is 1 where the labelled list is repeated; U2PL's contrast, which its
