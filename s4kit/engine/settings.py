@@ -29,6 +29,7 @@ class Settings:
     head: float = 5.0
     weight_decay: float = 1e-3
     decay_norms: bool = True
+    betas: tuple[float, float] = (0.9, 0.999)
     schedule: str = "poly"
     warmup: int = 0
     clip: float | None = None

@@ -98,7 +98,8 @@ class Training:
         self.drawn_from = sampled(self.task, self.method.sampling(self.task))
         schedule = stage.schedule or schedules.schedule(chosen.schedule, chosen.warmup)
         recipe = Optim([], chosen.lr, chosen.head, chosen.optimiser, chosen.weight_decay, chosen.decay_norms)
-        self.specs = self.method.optimisers(replace(recipe, clip=chosen.clip, schedule=schedule))
+        recipe = replace(recipe, clip=chosen.clip, betas=tuple(chosen.betas), schedule=schedule)
+        self.specs = self.method.optimisers(recipe)
         self.optimisers = optimise.build(self.specs, stage.train)
         if self.state and self.state["stage"] == index:
             for name, optimiser in self.optimisers.items():

@@ -43,8 +43,10 @@ PARTS = ("task", "method", "fit")
 # What every paper here does unless its entry says otherwise; momentum is 0.9.
 USUAL = {"optimiser": "sgd", "weight_decay": 1e-4, "schedule": "poly"}
 
-# DeepLabV3+ and SGD as in UniMatch's supervised baselines, which most later papers took over. Their batch is twice that
-# of the semi-supervised runs; twice the epochs give the same number of steps, so that neither is trained longer.
+# DeepLabV3+ and SGD as in UniMatch, which most later papers took over. For VOC and Cityscapes those of its supervised
+# baselines, whose batch is twice that of the semi-supervised runs (each GPU has four images, and OHEM keeps 200,000 of
+# their pixels); twice the epochs give the same number of steps, so that neither is trained longer. COCO and ADE20K have
+# no such baseline: there it is the batch and the length of the semi-supervised runs.
 COMMON: dict[str, Recipe] = {
     "voc": {
         "task": {"crop": 321},
@@ -54,7 +56,7 @@ COMMON: dict[str, Recipe] = {
     },
     "cityscapes": {
         "task": {"crop": 801},
-        "method": {"net": "resnet101c", "supervised": "ohem(thresh=0.7, per_image=100000)"},
+        "method": {"net": "resnet101c", "supervised": "ohem(thresh=0.7, per_image=50000)"},
         "fit": {"epochs": 480, "batch": 16, "lr": 5e-3, "head": 1.0},
         "evaluation": "cityscapes",
     },

@@ -361,3 +361,14 @@ def test_broken_weights_never_become_a_checkpoint(task, tmp_path):
     with pytest.raises(S4Error, match=r"After step \d some weights are not finite|is nan at step"):
         s4.fit(m, task, steps=9, out=tmp_path / "r", **SMALL | {"evaluate_every": 100, "checkpoint_every": 1})
     assert checkpoint.load(tmp_path / "r" / "last.pt")["step"] == 4
+
+
+def test_betas_reach_the_optimiser(task, tmp_path):
+    """Of `adam` the set-up may say the decays of both moments; also after a run is read back from JSON."""
+    settings = SMALL | {"optimiser": "adam", "betas": (0.9, 0.99)}
+    s4.fit(method("supervised", task), task, steps=3, out=tmp_path / "run", **settings)
+    run = s4.fit(method("supervised", task), task, steps=3, out=tmp_path / "run", resume=True, **settings)
+    (group,) = {
+        tuple(group["betas"]) for group in checkpoint.load(run.path / "last.pt")["optimisers"]["main"]["param_groups"]
+    }
+    assert group == (0.9, 0.99)

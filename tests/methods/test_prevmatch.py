@@ -97,18 +97,26 @@ def test_draws_are_a_mixture_of_different_models(build):
 
 def test_the_list_holds_the_last_bests_and_only_them(build):
     method = build("prevmatch", models=3, start=0.1)
-    scores, kept = [0.9, 0.2, 0.3, 0.25, 0.3, 0.4, 0.5, 0.6, 0.6], []
+    scores, kept = [0.2, 0.3, 0.25, 0.3, 0.4, 0.5, 0.6, 0.6, 0.1, 0.7], []
     for i, score in enumerate(scores):
         with torch.no_grad():
             next(method.student.parameters()).fill_(i)
-        clock = Clock(5 if i == 0 else 50, 100, score=score)
+        clock = Clock(5 if i == 0 else 50, 100, score=score)  # the first one is before the start
         method.remember(clock)
         method.remember(clock)  # the same evaluation again: no second copy
-        if i and score > max([0.0, *(scores[k] for k in kept)]):
+        if i and score > max(scores[:i]):
             kept.append(i)
         held = [next(g.parameters()).flatten()[0].item() for g in method.held]
         assert held == kept[-3:]
-    assert kept == [1, 2, 5, 6, 7]
+    assert kept == [1, 4, 5, 6, 9]
+
+
+def test_a_best_before_the_start_is_to_be_beaten(build):
+    """An early peak is not stored, and what is stored later is a best of all, not of those since the start."""
+    method = build("prevmatch", models=5, start=0.5)
+    for i, score in enumerate([0.1, 0.2, 0.6, 0.3, 0.4, 0.5, 0.55, 0.58, 0.6, 0.61]):
+        method.remember(Clock(10 * i, 100, score=score))
+    assert method.stored == 1 and method.best == 0.61
 
 
 def test_at_even_distances_no_score_is_asked_for(build):

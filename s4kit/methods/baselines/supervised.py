@@ -12,6 +12,10 @@ from ..base import Card, Clock, Losses, Method, PseudoLabels
 from ..parts.losses import Criterion, ce, criterion
 
 SOURCE = "official code of UniMatch, LiheYoung/UniMatch: supervised.py, configs, README (twice the batch)"
+LENGTH = (
+    "length: {} epochs over the labelled list there, as here for a published list; {} over the unlabelled one here for "
+    "another: as many steps as the semi-supervised methods have"
+)
 
 
 class Supervised(Method):
@@ -48,19 +52,23 @@ class Supervised(Method):
             "task": {"crop": 321},
             "method": {"net": "resnet101c"},
             "fit": {"epochs": 160, "batch": 16, "lr": 1e-3, "head": 10.0, "schedule": "poly_after"},
+            "processes": 4,
             "labelled_epochs": 80,
             "evaluation": "voc",
             "source": SOURCE,
+            "differs": [LENGTH.format(80, 160)],
         },
         "cityscapes": {
             "task": {"crop": 801},
-            "method": {"net": "resnet101c", "supervised": "ohem(thresh=0.7, per_image=100000)"},
+            "method": {"net": "resnet101c", "supervised": "ohem(thresh=0.7, per_image=50000)"},
             "fit": {"epochs": 480, "batch": 16, "lr": 5e-3, "head": 1.0, "schedule": "poly_after"},
+            "processes": 4,
             "labelled_epochs": 240,
             "evaluation": "cityscapes",
             "source": SOURCE,
             "differs": [
-                "while it trains, the release scores centre crops, sliding windows in its last 20 epochs alone"
+                LENGTH.format(240, 480),
+                "unsure: ohem: each GPU keeps 200000 pixels, also of four images",
             ],
         },
     }

@@ -80,7 +80,8 @@ class CPSR(Method):
     From the release: its test takes the softmax of the probabilities, that is e^p in the place of p, which for numbers
     up to 1 never passes e / (e + 1) = 0.73: the search always ends at c = K - 1, and the terms are
     softplus(z(K) - z(1)) and -log(1 - s(K)). All its results were made so; `intended=False` does the same, and is what
-    the recipes have. The default is the paper's rule. Its argument for an average of the sure share does nothing.
+    the recipes have. The default is the test on p itself, which the paper seems to mean: this is inferred. Its
+    argument for an average of the sure share does nothing.
 
     Args:
         task: the data, or anything with `num_classes`.
@@ -112,6 +113,7 @@ class CPSR(Method):
             "task": {"crop": 321},
             "method": {"net": "resnet50c", "tau": 0.95, "intended": False},
             "fit": {"epochs": 80, "batch": 16, "lr": 1e-3, "head": 10.0, "schedule": "poly_after"},
+            "processes": 4,
             "evaluation": "voc",
             "differs": [
                 "unsure: a comment of the released yaml has 4 images per GPU, on four GPUs",
@@ -126,10 +128,16 @@ class CPSR(Method):
                 "supervised": "ohem(thresh=0.7, per_image=100000)",
             },
             "fit": {"epochs": 240, "batch": 8, "lr": 5e-3, "head": 1.0, "schedule": "poly_after"},
+            "processes": 4,
             "evaluation": "cityscapes",
-            "differs": [
-                "while it trains, the release scores centre crops, sliding windows in its last 20 epochs alone",
-            ],
+        },
+        "coco": {
+            "task": {"crop": 513},
+            "method": {"net": "resnet101c", "tau": 0.95, "intended": False},
+            "fit": {"epochs": 30, "batch": 8, "lr": 4e-3, "head": 10.0, "schedule": "poly_after"},
+            "processes": 4,
+            "evaluation": "coco",
+            "differs": ["backbone: xception65 there, resnet101 here"],
         },
     }
 

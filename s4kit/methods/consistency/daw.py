@@ -74,6 +74,7 @@ class DAW(Method):
             "task": {"crop": 513},
             "method": {"net": "resnet101c"},
             "fit": {"epochs": 80, "batch": 8, "lr": 1e-3, "head": 10.0, "schedule": "poly_after"},
+            "processes": 4,
             "evaluation": "voc",
             "differs": [
                 "unsure: crop and batch are of the released yaml; the paper's table was not at hand",
@@ -83,10 +84,8 @@ class DAW(Method):
             "task": {"crop": 801},
             "method": {"net": "resnet101c", "supervised": "ohem(thresh=0.7, per_image=100000)"},
             "fit": {"epochs": 240, "batch": 8, "lr": 5e-3, "head": 1.0, "schedule": "poly_after"},
+            "processes": 4,
             "evaluation": "cityscapes",
-            "differs": [
-                "while it trains, the release scores centre crops, sliding windows in its last 20 epochs alone",
-            ],
         },
     }
 

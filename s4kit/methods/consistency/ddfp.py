@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from ...data.task import VOID
 from ...nets import bn_untouched, copy_of, ema, evaluating, make, warm
 from ...nets.flow import MixtureFlow
-from ...views import STRONG, Batch, Stream, ViewPlan, Views, half_area_box, paste
+from ...views import STRONG, Batch, Stream, ViewPlan, Views, half_box, paste
 from ..base import Card, Clock, Losses, Method, Optim, PseudoLabels, zero_of
 from ..parts.density import density_descent, nll, some_places
 from ..parts.losses import Criterion, ce, criterion, pixel_ce
@@ -41,9 +41,10 @@ class DDFP(Method):
     the 3x3 convolutions. Its yaml says that the means are fixed, its scripts learn them; so does this.
     Simplified: one set of batch norms, where the release has a second one for perturbed features; the forward that
     finds r leaves the running statistics alone. Phases are shares of the training; they are epochs 1 and 2 of 80.
-    Deviations: unlabelled places of L_flow are all that are not padding; Adam of the flow has the kit's betas, not
-    (0.5, 0.9), and a continuous decay to a hundredth. The yaml of Cityscapes was not released: its recipe is the shared
-    one.
+    Deviations: the release's teacher takes the student's parameters by reference when `alone` ends, so both are the
+    same tensors ever after and the average, written into them, changes nothing: it is the student with batch norms of
+    its own. Here it is the average of the paper. The rate of the flow falls to a hundredth continuously, there once an
+    epoch. The yaml of Cityscapes was not released: its recipe is the shared one.
 
     Args:
         task: the data, or anything with `num_classes`.
@@ -69,16 +70,19 @@ class DDFP(Method):
         extends=("fixmatch", "mean_teacher"),
         parity="golden",
     )
-    views = ViewPlan(x=Stream("labelled"), u=Stream("unlabelled", strong=(STRONG,), masks=(half_area_box(),)))
+    views = ViewPlan(x=Stream("labelled"), u=Stream("unlabelled", strong=(STRONG,), masks=(half_box(),)))
     recipes: ClassVar = {
         "scenes": {"method": {"decay": 0.98}},  # a short run forgets faster
         "voc": {
             "task": {"crop": 513},
-            "method": {"net": "resnet101c(dropout=0.1)"},
+            "method": {"net": "resnet101c(aspp_kernel=3, dropout=0.1)"},
             "fit": {"epochs": 80, "batch": 16, "lr": 1e-3, "head": 10.0},
+            "processes": 4,
             "evaluation": "voc",
             "differs": [
-                "its ASPP ends in a 3x3 convolution, and perturbed features have batch norms of their own",
+                "perturbed features have batch norms of their own there, those of all others here",
+                "ema: 0.999 there, but of parameters that teacher and student share, so that it never acts; 0.999 here",
+                "evaluation: images are padded to 513 with black there, scored as they are here",
                 "the better of student and teacher is reported there, the teacher here",
             ],
         },
@@ -162,7 +166,7 @@ class DDFP(Method):
         return (unlikely * real).sum() / real.sum().clamp(min=1)
 
     def optimisers(self, recipe: Optim) -> dict[str, Optim]:
-        flow = Optim([self.flow], self.flow_lr, head=1.0, kind="adam", weight_decay=0.0, clip=50.0)
+        flow = Optim([self.flow], self.flow_lr, head=1.0, kind="adam", weight_decay=0.0, clip=50.0, betas=(0.5, 0.9))
         decays = replace(flow, schedule=lambda clock: 0.01**clock.progress)
         return {"main": replace(recipe, nets=[self.student]), "flow": decays}
 

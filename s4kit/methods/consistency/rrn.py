@@ -61,7 +61,8 @@ class RRN(Method):
     by default the critic, the same network but for the pooling before its last layer, scores each cell of 16 pixels.
     How the paper cuts regions, and how it corrects their loss by the networks' diversity, was not at hand: here, as in
     the release, a region counts once for each critic that accepts it. The golden vector is of the selection, which is
-    the same rule for one cell as for many.
+    the same rule for one cell as for many. The abstract has the loss of the selected regions inside the consistency
+    term; in the release, and here, it is a term of its own.
 
     From the release: its critic pools 20 x 20 cells of the 32 x 32 that a crop of 512 has, so the right and lower parts
     of an image are never looked at (the layer was made for crops of 320); here the mean is over all cells. It stretches
@@ -99,6 +100,7 @@ class RRN(Method):
             "task": {"crop": 512, "scale": SCALES},
             "method": {"net": PAPER_NET, "regions": False},
             "fit": {"epochs": 32, "batch": 6, "lr": 2.5e-3, "head": 1.0, "decay_norms": False, "warmup": 16_530},
+            "processes": 1,
             "evaluation": "voc/cps",
             "differs": [
                 "its script is for 1/16 of the labels, other lists have its length here; its warm-up is 10 epochs, "
