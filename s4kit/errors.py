@@ -1,4 +1,6 @@
-"""The one exception that speaks to a user."""
+"""The exception that speaks to a user, and the warning."""
+
+import warnings
 
 
 class S4Error(ValueError):
@@ -6,6 +8,15 @@ class S4Error(ValueError):
 
     The shell prints it without a traceback and exits with status 2.
     """
+
+
+class S4Warning(UserWarning):
+    """What is probably not meant, though it can be done: the message names the file or the value, and what to do."""
+
+
+def caution(message: str, stacklevel: int = 3) -> None:
+    """Warn with an `S4Warning`, placed at the caller of the function that warns."""
+    warnings.warn(message, S4Warning, stacklevel=stacklevel)
 
 
 def closest(name: str, known: list[str]) -> str:

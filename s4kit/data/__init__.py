@@ -2,8 +2,8 @@
 
 from .checks import Report, check
 from .coco_masks import make_coco_masks
+from .colour_maps import convert_labels
 from .convert import Converted, convert
-from .decode import convert_labels
 from .load import load, load_arrays
 from .registry import dataset, get, names, table
 from .sources import Cached, FileSource, MemorySource

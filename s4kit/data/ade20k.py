@@ -13,6 +13,7 @@ from .archives import ADE20K, Archive, obtain
 from .catalog import Catalog, need_folder, stems
 from .decode import IMAGE_SUFFIXES, decode_label
 from .download import Progress
+from .look import spread
 from .palettes import ADE20K_CLASSES, distinct
 from .sources import FileSource, cached, id_table
 from .task import VOID
@@ -39,9 +40,11 @@ def open_ade20k(
     folder = folder / "ADEChallengeData2016" if (folder / "ADEChallengeData2016").is_dir() else folder
     if stored not in ("auto", "raw", "shifted"):
         raise S4Error(f"stored={stored!r}: give 'raw' (0 = other, 1..150), 'shifted' (0..149, 255) or 'auto'.")
-    pairs = {split: _pairs(folder, split) for split in ("training", "validation")}
-    stored = _kind(folder, [*pairs["validation"][2], *pairs["training"][2]]) if stored == "auto" else stored
-    train, val = (FileSource(*pairs[split], str(folder), label_table(stored), size) for split in pairs)
+    notices: list[str] = []
+    pairs = {split: _pairs(folder, split, notices) for split in ("training", "validation")}
+    if stored == "auto":
+        stored = _kind(folder, [*pairs["validation"][2], *pairs["training"][2]], notices)
+    train, val = (FileSource(*pairs[split], str(folder), label_table(stored), size, exif="ignore") for split in pairs)
     unmasked = [name for name, label in zip(val.ids, val.labels) if label is None]
     if unmasked:
         raise S4Error(
@@ -59,6 +62,7 @@ def open_ade20k(
         maskless=frozenset(row for row, label in enumerate(train.labels) if label is None),
         note=f"{stored} annotations",
         config={"stored": stored},
+        notices=tuple(notices),
     )
 
 
@@ -72,16 +76,26 @@ def label_table(stored: str) -> np.ndarray:
     return table
 
 
-def _kind(folder: Path, labels: list[str | None]) -> str:
+def _kind(folder: Path, labels: list[str | None], notices: list[str]) -> str:
+    """What the maps hold: only shifted ones have a 255, only raw ones a 150, and 0 is rarer than 1 in these."""
     names = [name for name in labels if name is not None]
-    for name in names[:: max(1, len(names) // LOOKED_AT)][:LOOKED_AT]:
-        if (decode_label(str(folder / name)) == VOID).any():
+    pixels = np.zeros(256, np.int64)
+    for name in spread(names, LOOKED_AT):
+        stored = decode_label(str(folder / name))
+        if (stored == VOID).any():
             return "shifted"
+        pixels += np.bincount(stored.ravel(), minlength=256)[:256]
+    if not pixels[150] and pixels[0] > pixels[1]:
+        notices.append(
+            f"the annotations are read as the challenge's own (0 = other, 1..150): {min(len(names), LOOKED_AT)} of "
+            "them hold no 255; but they hold no 150 either, and more of 0 than of 1 (wall): if they are 0..149 pass "
+            'stored="shifted"'
+        )
     return "raw"
 
 
-def _pairs(folder: Path, split: str) -> tuple[list[str], list[str], list[str | None]]:
-    images = stems(need_folder(folder / "images" / split, "ADE20K", EXPECTED), IMAGE_SUFFIXES)
+def _pairs(folder: Path, split: str, notices: list[str]) -> tuple[list[str], list[str], list[str | None]]:
+    images = stems(need_folder(folder / "images" / split, "ADE20K", EXPECTED), IMAGE_SUFFIXES, notices)
     maps = stems(need_folder(folder / "annotations" / split, "ADE20K", EXPECTED), (".png",))
     if not images:
         raise S4Error(f"ADE20K: {folder / 'images' / split} holds no image. Expected: {EXPECTED}.")

@@ -8,10 +8,13 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
 from ..errors import S4Error
-from .catalog import Catalog, need_folder
+from .catalog import Catalog, need_folder, shared_images, stems
+from .decode import IMAGE_SUFFIXES, LABEL_SUFFIXES
 from .download import Progress, fetch, manifest
+from .lists import bare, candidates, listed
 from .palettes import CAMVID
 from .sources import FileSource, cached, id_table
+from .text import read_lines
 
 EXPECTED = "ROOT/train.txt, val.txt (test.txt) and the folders train, trainannot, val, valannot"
 VOID_ID = 11
@@ -45,6 +48,7 @@ def open_camvid(
         val=cached(scored, cache),
         crop=160,
         note="" if val == "val" else f"scored on {val}",
+        notices=shared_images(train, scored),
     )
 
 
@@ -54,21 +58,22 @@ def _source(folder: Path, split: str, size: float | int | None) -> FileSource:
     if not lines.is_file():
         found = ", ".join(sorted(e.name for e in os.scandir(folder))[:8]) or "nothing"
         raise S4Error(f"CamVid: {lines} is missing. Expected: {EXPECTED}. Found in {folder}: {found}.")
-    names = [line.split()[0].rsplit("/", 1)[-1] for line in lines.read_text().splitlines() if line.strip()]
-    if not names:
-        raise S4Error(f"CamVid: {lines} is empty; fetch it again.")
-    for part in (split, f"{split}annot"):
-        present = {e.name for e in os.scandir(need_folder(folder / part, "CamVid", EXPECTED))}
-        missing = [name for name in names if name not in present]
-        if missing:
-            raise S4Error(
-                f"CamVid: {len(missing)} of {len(names)} files of {lines.name} are not in {folder / part} (first: "
-                f"{missing[0]}). Run `s4kit data get camvid --root {folder}`: it fetches only what is missing."
-            )
+    pictures = stems(need_folder(folder / split, "CamVid", EXPECTED), IMAGE_SUFFIXES)
+    maps = stems(need_folder(folder / f"{split}annot", "CamVid", EXPECTED), LABEL_SUFFIXES)
+    every = list(pictures)
+    rows, missing = listed(lines, every, [f"{split}/{pictures[name]}" for name in every])
+    ids = [every[row] for row in rows]
+    count = len(ids) + len(missing)
+    missing = [f"{folder / split} (first: {bare(candidates(line)[-1])}.png)" for line in missing]
+    missing += [f"{folder / f'{split}annot'} (first: {name}.png)" for name in ids if name not in maps]
+    if missing:
+        raise S4Error(
+            f"CamVid: {len(missing)} of {count} files of {lines.name} are not in {missing[0]}. Run `s4kit data get "
+            f"camvid --root {folder}`: it fetches only what is missing."
+        )
     table = id_table({**{i: i for i in range(len(CAMVID))}, VOID_ID: 255})
-    stems = [os.path.splitext(name)[0] for name in names]
-    images, labels = ([f"{part}/{n}" for n in names] for part in (split, f"{split}annot"))
-    return FileSource(stems, images, labels, str(folder), table, size)
+    paths = [f"{split}/{pictures[name]}" for name in ids], [f"{split}annot/{maps[name]}" for name in ids]
+    return FileSource(ids, *paths, str(folder), table, size, exif="ignore")
 
 
 COMMIT = "bb68b64e72cb004b3ed927fee0f5624dd8097498"
@@ -125,8 +130,8 @@ def get_camvid(
 
 def _names(folder: Path, split: str, mirrors: Sequence[str], manual: str) -> list[str]:
     lines = fetch(folder / f"{split}.txt", [f"{m}/{split}.txt" for m in mirrors], LISTS[split], manual)
-    stems = [line.split()[0].rsplit("/", 1)[-1] for line in lines.read_text().splitlines() if line.strip()]
-    return [f"{part}/{name}" for name in stems for part in (split, f"{split}annot")]
+    names = [line.split()[0].rsplit("/", 1)[-1] for line in read_lines(lines)]
+    return [f"{part}/{name}" for name in names for part in (split, f"{split}annot")]
 
 
 def _fetch_all(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import unicodedata
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,6 +26,7 @@ class Catalog:
         labelled, cover, crop, scale, evaluation: defaults of `load`.
         note: words for the protocol, such as which lists were read.
         config: options that `load` needs to open the same catalog again.
+        notices: what is probably not meant, such as files that lie there and are not used.
     """
 
     name: str
@@ -39,6 +42,7 @@ class Catalog:
     maskless: frozenset[int] = frozenset()
     note: str = ""
     config: dict[str, Any] = field(default_factory=dict)
+    notices: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -92,21 +96,69 @@ def need_folder(path: Path, why: str, expected: str) -> Path:
     )
 
 
-def stems(folder: Path, suffixes: Sequence[str]) -> dict[str, str]:
-    """{name without suffix: file name} of a folder, by one directory listing.
+_CLUTTER = ("thumbs.db", "desktop.ini")
+
+
+def stems(folder: Path, suffixes: Sequence[str], notices: list[str] | None = None) -> dict[str, str]:
+    """{name without suffix: file name} of a folder, by one directory listing; letters with accents in one spelling.
+
+    Args:
+        folder, suffixes: what to list.
+        notices: gets a sentence for what lies there and is not read.
 
     Raises:
-        S4Error: two files differ in their suffix only.
+        S4Error: two files differ in their suffix only, or in how an accent is stored.
     """
     found: dict[str, str] = {}
+    rest = []
     for name in os.listdir(folder):
         stem, _, suffix = name.rpartition(".")
         if not stem or stem[0] == "." or f".{suffix}".lower() not in suffixes:
+            rest.append(name)
             continue
+        stem = stem if stem.isascii() else unicodedata.normalize("NFC", stem)
         if stem in found:
-            raise S4Error(f"{folder} holds {found[stem]} and {name}: which of the two is meant? Remove one.")
+            raise S4Error(_which(folder, found[stem], name))
         found[stem] = name
+    if notices is not None and rest:
+        notices += _not_read(folder, rest, len(found))
     return {stem: found[stem] for stem in sorted(found)}
+
+
+def _which(folder: Path, first: str, second: str) -> str:
+    one, other = (unicodedata.normalize("NFC", name) for name in (first, second))
+    if one == other:
+        return f"{folder} holds two files called {one}, stored as {first!a} and {second!a}: remove one."
+    return f"{folder} holds {first} and {second}: which of the two is meant? Remove one."
+
+
+def _not_read(folder: Path, rest: Sequence[str], read: int) -> list[str]:
+    """Sentences for files and folders that are passed over; hidden ones are no one's data."""
+    rest = sorted(name for name in rest if name[0] != "." and name.lower() not in _CLUTTER)
+    inside = [name for name in rest if "." not in name[-6:] and (folder / name).is_dir()]
+    files = [name for name in rest if name not in set(inside)]
+    said = []
+    if files:
+        kinds = Counter(f".{name.rpartition('.')[2]}" if "." in name else "no suffix" for name in files)
+        named = ", ".join(f"{count} {kind}" for kind, count in kinds.most_common(4))
+        said.append(
+            f"{len(files)} of the {read + len(files)} files of {folder} are not read ({named}; first: {files[0]})"
+        )
+    if inside:
+        said.append(f"{folder} has folders inside, which are not searched ({some(inside)})")
+    return said
+
+
+def some(names: Sequence[str], most: int = 3) -> str:
+    """The first names, for a message."""
+    return ", ".join(names[:most]) + (f", ... ({len(names)} in all)" if len(names) > most else "")
+
+
+def shared_images(train: Source, val: Source) -> tuple[str, ...]:
+    """A notice where validation images are in the training list, too."""
+    both = sorted(set(train.ids) & set(val.ids))
+    words = "val images are in the training list, too: scores on them say nothing about new images"
+    return (f"{len(both)} {words} ({some(both)})",) if both else ()
 
 
 def public(config: dict[str, Any]) -> dict[str, Any]:

@@ -11,8 +11,9 @@ import numpy as np
 from ..errors import S4Error
 from .archives import CITYSCAPES, Archive, obtain
 from .catalog import Catalog, need_folder
-from .decode import decode_label, map_ids
+from .decode import decode_label
 from .download import Progress
+from .look import spread
 from .palettes import CITYSCAPES as CLASSES
 from .sources import FileSource, cached, id_table
 from .task import VOID, Evaluation
@@ -27,15 +28,15 @@ MANUAL = (
     "  4. s4kit data get cityscapes --root {root} unpacks train and val of both there (the kit itself knows no "
     "checksum of them), then s4kit data check cityscapes --root {root}"
 )
+LOOKED_AT = 6  # maps that tell label ids from train ids
 _TRAIN_IDS, _LABEL_IDS = "_gtFine_labelTrainIds.png", "_gtFine_labelIds.png"
 
 
 class CityscapesSource(FileSource):
     """Label maps are train ids, or label ids that are mapped to train ids on reading."""
 
-    def _stored(self, path: str) -> np.ndarray:
-        table = id_table(len(CLASSES)) if path.endswith(_TRAIN_IDS) else label_id_table()
-        return map_ids(decode_label(path), table, path)
+    def _table(self, path: str) -> np.ndarray:
+        return id_table(len(CLASSES)) if path.endswith(_TRAIN_IDS) else label_id_table()
 
 
 def label_id_table() -> np.ndarray:
@@ -87,7 +88,23 @@ def _source(folder: Path, split: str, size: float | int | None) -> CityscapesSou
             labels.append(f"gtFine/{split}/{city}/{frame}{kind}" if kind else None)
     if not ids:
         raise S4Error(f"Cityscapes: {pictures} holds no *_leftImg8bit.png. Expected: {EXPECTED}.")
-    return CityscapesSource(ids, images, labels, str(folder), len(CLASSES), size)
+    _need_label_ids(folder, [name for name in labels if name and name.endswith(_LABEL_IDS)])
+    return CityscapesSource(ids, images, labels, str(folder), len(CLASSES), size, exif="ignore")
+
+
+def _need_label_ids(folder: Path, labels: list[str]) -> None:
+    """Refuses train ids under the name of label ids: no vegetation, sky, person or car in any map, though id 0 is."""
+    pixels = np.zeros(256, np.int64)
+    for name in spread(labels, LOOKED_AT):
+        try:
+            pixels += np.bincount(decode_label(str(folder / name)).ravel().clip(0, VOID), minlength=256)
+        except S4Error:  # a fault that the look at the labels names
+            continue
+    if pixels.sum() and not pixels[len(CLASSES) : VOID].any() and pixels[:3].any():
+        raise S4Error(
+            f"Cityscapes: {folder / labels[0]} and the others hold no id above {len(CLASSES) - 1}: these are train "
+            f"ids. Rename them to *{_TRAIN_IDS}."
+        )
 
 
 def get_cityscapes(

@@ -37,7 +37,10 @@ def open_coco(
     folder = Path(root)
     base = "" if (folder / "train2017").is_dir() or not (folder / "images").is_dir() else "images/"
     flat = _maps(folder, masks)
-    train, val = (_source(folder, base, part, _maps(folder, f"{masks}/{part}") or flat, size) for part in PARTS)
+    notices: list[str] = []
+    train, val = (
+        _source(folder, base, part, _maps(folder, f"{masks}/{part}") or flat, size, notices) for part in PARTS
+    )
     unmasked = [name for name, label in zip(val.ids, val.labels) if label is None]
     if unmasked or not any(train.labels):
         what = f"{len(unmasked)} of {len(val)} val" if unmasked else "all training"
@@ -54,6 +57,7 @@ def open_coco(
         crop=513,
         labelled="1/32",
         maskless=frozenset(row for row, label in enumerate(train.labels) if label is None),
+        notices=tuple(notices),
     )
 
 
@@ -64,12 +68,14 @@ def _maps(folder: Path, masks: str) -> dict[str, str]:
     return {name: f"{masks}/{file}" for name, file in stems(folder / masks, (".png",)).items()}
 
 
-def _source(folder: Path, base: str, part: str, maps: dict[str, str], size: float | int | None) -> FileSource:
-    images = stems(need_folder(folder / base / part, "COCO", EXPECTED), IMAGE_SUFFIXES)
+def _source(
+    folder: Path, base: str, part: str, maps: dict[str, str], size: float | int | None, notices: list[str]
+) -> FileSource:
+    images = stems(need_folder(folder / base / part, "COCO", EXPECTED), IMAGE_SUFFIXES, notices)
     if not images:
         raise S4Error(f"COCO: {folder / base / part} holds no image. Expected: {EXPECTED}.")
     paths = [f"{base}{part}/{file}" for file in images.values()]
-    return FileSource(list(images), paths, [maps.get(name) for name in images], str(folder), 81, size)
+    return FileSource(list(images), paths, [maps.get(name) for name in images], str(folder), 81, size, exif="ignore")
 
 
 def get_coco(

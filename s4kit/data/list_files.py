@@ -18,7 +18,8 @@ from pathlib import Path
 from ..errors import S4Error
 from .cache import cache_folder
 from .download import fetch
-from .splits import bare
+from .lists import bare
+from .text import read_text
 
 MIRRORS = (
     "https://raw.githubusercontent.com/{repo}/{commit}/{path}",
@@ -135,12 +136,15 @@ def _from_folder(wanted: ListFile, folder: Path) -> tuple[str, ...]:
 
 
 def _ids(path: Path, wanted: ListFile) -> tuple[str, ...]:
-    return tuple(parse(path.read_text(encoding="utf-8", errors="replace"), wanted.dataset))
+    return tuple(parse(read_text(path), wanted.dataset))
 
 
 def _why_not(path: Path, wanted: ListFile) -> str | None:
     """Why a file is not the wanted list; None where it is."""
-    ids = _ids(path, wanted)
+    try:
+        ids = _ids(path, wanted)
+    except S4Error as why:
+        return str(why)
     if len(ids) != wanted.count:
         return f"{len(ids)} ids, published are {wanted.count}"
     found = digest(ids)

@@ -11,13 +11,17 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from ..errors import S4Error
+from ..errors import S4Error, caution
+from .bits import settle_bits
 from .catalog import Catalog, DataSet, public
+from .class_tables import refuse_equal
+from .lists import read_list, rows_of
+from .look import look
 from .palettes import distinct
 from .published import is_name, rows_under
 from .registry import dataset
 from .sources import MemorySource, parse_size
-from .splits import Labelled, count_of, draw, is_list, read_list, rows_of
+from .splits import Labelled, count_of, draw, is_list
 from .task import Task
 
 
@@ -69,8 +73,12 @@ def load(
     size = parse_size(size)
     root = None if root is None else os.path.abspath(os.path.expanduser(root))
     catalog = entry.open(root, size=size, cache=cache, **options)
-    config = public({"name": name, "root": root, "size": size, "cache": cache, **options, **catalog.config})
-    return _split(catalog, labelled, unlabelled, crop, size, seed, cover, overlap, scale, short, config)
+    config = {"name": name, "root": root, "size": size, "cache": cache, **options, **catalog.config}
+    bits, notice = settle_bits((catalog.train, catalog.val))
+    if bits and "bits" in inspect.signature(entry.open).parameters:
+        config["bits"] = bits  # opened again, it is read alike
+    catalog = replace(catalog, notices=catalog.notices + ((notice,) if notice else ()))
+    return _split(catalog, labelled, unlabelled, crop, size, seed, cover, overlap, scale, short, public(config))
 
 
 def _check_options(entry: DataSet, options: dict[str, Any]) -> None:
@@ -115,6 +123,7 @@ def load_arrays(
         S4Error: wrong types, sizes or ids, or a split that cannot be made.
     """
     class_names = tuple(f"class{i}" for i in range(classes)) if isinstance(classes, int) else tuple(classes)
+    refuse_equal(class_names, "classes")
     train = MemorySource(images, labels, len(class_names), ids)
     maskless = frozenset(row for row, label in enumerate(train.labels) if label is None)
     catalog = Catalog(
@@ -172,6 +181,10 @@ def _split(
         protocol=protocol,
         evaluation=catalog.evaluation,
     )
+    notices, faults = look(task.classes, task.train, task.labelled, task.val)
+    task = replace(task, notices=catalog.notices + notices, faults=faults)
+    for words in (*task.notices, *task.faults[:1]):
+        caution(f"{task.name}: {words}", stacklevel=4)
     evaluation = catalog.evaluation
     if evaluation.mode == "sliding":
         evaluation = replace(evaluation, window=task.crop)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import mmap
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
@@ -12,7 +12,8 @@ from PIL import Image
 from torch import Tensor
 
 from ..errors import S4Error
-from .decode import decode_image, decode_label, header_size, id_table, map_ids
+from .colour_maps import Colour, by_colour
+from .decode import decode_image, decode_map, header_size, id_table, map_ids
 from .task import Sample, Source
 
 CACHE_BYTES = 1_500_000_000  # a source whose decoded size is below this is kept in memory
@@ -56,6 +57,11 @@ class FileSource(Source):
         root: the folder of all paths.
         table: (256,) from stored id to class (`decode.id_table`), or the number of classes.
         size: resize once at reading, see `resized`: images bilinear with antialiasing, labels nearest.
+        exif: "turn": a photo is turned as its EXIF tag says, and its label is drawn on the turned photo; "ignore": both
+            are as stored.
+        bits: of grey images that store more than eight; see `decode_image`. None: each file by its own values.
+        colours: the class of each palette colour, for indexed label maps; see `by_colour`.
+        palettes: what `look` does where those of such maps contradict each other: "refuse", "say" or "ignore" it.
     """
 
     def __init__(
@@ -66,9 +72,14 @@ class FileSource(Source):
         root: str,
         table: np.ndarray | int,
         size: float | int | None = None,
+        exif: str = "turn",
+        bits: int | None = None,
+        colours: Mapping[Colour, int] | None = None,
+        palettes: str = "say",
     ) -> None:
         self.ids, self.images, self.labels = list(ids), list(images), list(labels)
-        self.root, self.size = str(root), size
+        self.root, self.size, self.turn = str(root), size, exif == "turn"
+        self.bits, self.colours, self.palettes = bits, dict(colours or {}), palettes
         self.table = id_table(table) if isinstance(table, int) else table
 
     def image_path(self, row: int) -> str:
@@ -80,10 +91,10 @@ class FileSource(Source):
 
     def shape(self, row: int) -> tuple[int, int]:
         """(H, W) of `read(row)`, from the image's header."""
-        return resized(*header_size(self.image_path(row)), self.size)
+        return resized(*header_size(self.image_path(row), self.turn), self.size)
 
     def read(self, row: int, label: bool = True) -> Sample:
-        image = decode_image(self.image_path(row))
+        image = decode_image(self.image_path(row), self.turn, self.bits)
         path = self.label_path(row) if label else None
         target = None if path is None else self._label(row, path, image.shape[:2])
         shape = resized(*image.shape[:2], self.size)
@@ -93,14 +104,31 @@ class FileSource(Source):
         planes = torch.from_numpy(image).permute(2, 0, 1)  # a view: the crop wants the pixels together again
         return Sample(planes, None if target is None else torch.from_numpy(target), self.ids[row])
 
-    def _stored(self, path: str) -> np.ndarray:
-        return map_ids(decode_label(path), self.table, path)
+    def label(self, row: int) -> np.ndarray | None:
+        """(H, W) uint8 classes at the stored size, the image unread but for its header; None without a label.
+
+        Raises:
+            S4Error: as `read`.
+        """
+        path = self.label_path(row)
+        return None if path is None else self._label(row, path, header_size(self.image_path(row), self.turn))
+
+    def _classes(self, path: str) -> np.ndarray:
+        stored, palette = decode_map(path)
+        if self.colours and palette is not None:
+            stored = by_colour(stored, palette, self.colours, path)
+        return map_ids(stored, self._table(path), path)
+
+    def _table(self, path: str) -> np.ndarray:
+        """(256,) from the ids that a label file stores to classes."""
+        return self.table
 
     def _label(self, row: int, path: str, shape: tuple[int, int]) -> np.ndarray:
-        target = self._stored(path)
+        target = self._classes(path)
         if target.shape != shape:
             turned = (
-                " The image was turned by its EXIF tag; save it upright or draw the label on the turned image."
+                ' The image was turned by its EXIF tag: if labels are drawn on the stored pixels pass exif="ignore", '
+                "else save the image upright."
                 if target.shape == shape[::-1]
                 else ""
             )
@@ -147,6 +175,11 @@ class MemorySource(Source):
             None if label is None else _map(label, image, table, name)
             for label, image, name in zip(labels, self.images, self.ids)
         ]
+
+    def label(self, row: int) -> np.ndarray | None:
+        """(H, W) uint8 classes; None without a label."""
+        target = self.labels[row]
+        return None if target is None else target.numpy()
 
     def read(self, row: int, label: bool = True) -> Sample:
         target = self.labels[row] if label else None

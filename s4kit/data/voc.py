@@ -8,9 +8,10 @@ from pathlib import Path
 
 from ..errors import S4Error
 from .archives import SBD, VOC, Archive, count_files, obtain
-from .catalog import Catalog, need_folder, stems
+from .catalog import Catalog, need_folder, shared_images, stems
 from .decode import IMAGE_SUFFIXES, LABEL_SUFFIXES
 from .download import Progress
+from .lists import bare, candidates, listed
 from .palettes import VOC_CLASSES, voc_palette
 from .sources import FileSource, cached
 from .voc_merge import merge_sbd
@@ -79,6 +80,7 @@ def open_voc(
         maskless=frozenset(row for row, label in enumerate(used.labels) if label is None),
         note=f"{train}.txt, masks {masks}",
         config={"train": train, "masks": masks},
+        notices=shared_images(used, scored),
     )
 
 
@@ -106,16 +108,17 @@ def _source(
     if not path.is_file():
         present = ", ".join(sorted(p.stem for p in lists.glob("*.txt"))) or "none"
         raise S4Error(f"VOC: the list {path} is missing; lists there: {present}.")
-    ids = [line.split()[0] for line in path.read_text().splitlines() if line.strip()]
-    if not ids:
-        raise S4Error(f"VOC: the list {path} is empty.")
-    missing = [i for i in ids if i not in images]
+    every = list(images)
+    rows, missing = listed(path, every, [f"JPEGImages/{images[i]}" for i in every])
     if missing:
         raise S4Error(
-            f"VOC: {len(missing)} of the {len(ids)} images of {path.name} are not in {folder / 'JPEGImages'} "
-            f"(first: {missing[0]}.jpg). Unpack VOCtrainval_11-May-2012.tar there again."
+            f"VOC: {len(missing)} of the {len(rows) + len(missing)} images of {path.name} are not in "
+            f"{folder / 'JPEGImages'} (first: {bare(candidates(missing[0])[-1])}.jpg). Unpack "
+            "VOCtrainval_11-May-2012.tar there again."
         )
-    return FileSource(ids, [f"JPEGImages/{images[i]}" for i in ids], [masks.get(i) for i in ids], str(folder), 21, size)
+    ids = [every[row] for row in rows]
+    paths = [f"JPEGImages/{images[i]}" for i in ids], [masks.get(i) for i in ids]
+    return FileSource(ids, *paths, str(folder), 21, size, exif="ignore")
 
 
 def get_voc(

@@ -22,6 +22,7 @@ from ..errors import S4Error
 from .catalog import need_folder, stems
 from .decode import LABEL_SUFFIXES, decode_label, header_size, id_table, map_ids
 from .download import Progress, refused
+from .lists import ids_of
 from .parallel import each
 
 FOLDERS = {"voc-first": "SegmentationClassAug", "sbd-first": "SegmentationClassSBD"}
@@ -189,4 +190,4 @@ def _train_list(folder: Path, drawn: Sequence[str]) -> list[str]:
 def _ids(path: Path) -> list[str]:
     if not path.is_file():
         raise S4Error(f"VOC: the list {path} is missing. Unpack VOCtrainval_11-May-2012.tar again.")
-    return [line.split()[0] for line in path.read_text().splitlines() if line.strip()]
+    return ids_of(path)

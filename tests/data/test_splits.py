@@ -6,7 +6,8 @@ import pytest
 import torch
 
 import s4kit.data as data
-from s4kit.data.splits import bare, count_of, is_list, shuffled
+from s4kit.data.lists import bare
+from s4kit.data.splits import count_of, is_list, shuffled
 from s4kit.errors import S4Error
 
 SMALL = {"n_train": 24, "n_val": 4, "side": 48}
