@@ -11,11 +11,13 @@ import argparse
 import json
 import os
 import sys
-from contextlib import redirect_stdout
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stdout
 from typing import Any
 
 from . import commands
-from .errors import S4Error
+from .errors import S4Error, S4Warning
 from .report.text import finite
 
 
@@ -60,7 +62,7 @@ def _answer(argv: list[str], as_json: bool) -> tuple[int, Any]:
             raise S4Error("Say what to do: one of the commands above.")
         with open(os.devnull, "w") as nowhere:
             told = nowhere if not _leads() else sys.stderr if as_json else sys.stdout
-            with redirect_stdout(told):
+            with redirect_stdout(told), _plain_warnings():
                 answer = arguments.call(arguments)
     except S4Error as error:
         print(f"s4kit{_which()}: {error}", file=sys.stderr)
@@ -78,6 +80,22 @@ def _answer(argv: list[str], as_json: bool) -> tuple[int, Any]:
     if isinstance(answer, dict):
         return 130 if answer.get("interrupted") else 1 if answer.get("ok") is False else 0, answer
     return 0, answer
+
+
+@contextmanager
+def _plain_warnings() -> Iterator[None]:
+    """The kit's warnings as one line each, from the process that speaks; others as ever."""
+    with warnings.catch_warnings():
+        shown = warnings.showwarning
+
+        def show(message: Any, category: type[Warning], *rest: Any, **more: Any) -> None:
+            if not issubclass(category, S4Warning):
+                shown(message, category, *rest, **more)
+            elif _leads():
+                print(f"s4kit: warning: {message}", file=sys.stderr)
+
+        warnings.showwarning = show
+        yield
 
 
 def _unforeseen(error: Exception) -> dict[str, str]:
@@ -195,10 +213,9 @@ def parser() -> argparse.ArgumentParser:
     data.add_argument("action", choices=("list", "get", "check", "look", "splits"))
     data.add_argument("name", nargs="?", metavar="NAME", help="a data set; of splits: a data set or a published split")
     data.add_argument("other", nargs="?", metavar="NAME2", help="splits: compare it with this one")
-    data.add_argument("--root", metavar="DIR", help="where it lies, or is to lie")
-    data.add_argument("--labelled", help="check (or look at) this split, too")
     data.add_argument("--out", metavar="FILE", help="look: write it there, as .html (default NAME.html) or .png")
     data.add_argument("--images", type=int, default=12, metavar="N", help="look: how many are shown (default 12)")
+    _data_flags(data.add_argument_group("check and look: as of train"))
 
     bench = command(
         "bench",
@@ -244,10 +261,8 @@ def parser() -> argparse.ArgumentParser:
     return top
 
 
-def _training_flags(new: argparse.ArgumentParser) -> None:
-    """What `train` and `compare` share; None = the recipe's or the kit's value."""
-    data, view, loop = (new.add_argument_group(t) for t in ("data", "network and views", "training"))
-    data.add_argument("--data", metavar="NAME", help="see `s4kit data list`")
+def _data_flags(data: Any) -> None:
+    """What of a task can be said in the shell; `data check` takes all that `train` does."""
     data.add_argument("--root", metavar="DIR", help="where the data set lies")
     data.add_argument("--labelled", metavar="1/16", help="share, count or list file of labelled images")
     data.add_argument("--split", metavar="LIST", help="a published split: classic/183, 1_8 (`s4kit data splits`)")
@@ -256,8 +271,15 @@ def _training_flags(new: argparse.ArgumentParser) -> None:
     data.add_argument(
         "--data-option", action="append", default=[], metavar="NAME=VALUE", help="of `load`: cover=3, overlap=True, ..."
     )
+    data.add_argument("--crop", type=int, metavar="C", help="side of the training crop in pixels")
+
+
+def _training_flags(new: argparse.ArgumentParser) -> None:
+    """What `train` and `compare` share; None = the recipe's or the kit's value."""
+    data, view, loop = (new.add_argument_group(t) for t in ("data", "network and views", "training"))
+    data.add_argument("--data", metavar="NAME", help="see `s4kit data list`")
+    _data_flags(data)
     view.add_argument("--backbone", metavar="B", help="resnet50, efficientnet_lite0, ... or name(option=value)")
-    view.add_argument("--crop", type=int, metavar="C", help="side of the training crop in pixels")
     view.add_argument("--option", action="append", default=[], metavar="NAME=VALUE", help="option of the method")
     loop.add_argument("--steps", type=int, metavar="N", help="optimiser steps")
     loop.add_argument("--epochs", type=float, metavar="N", help="or passes over the unlabelled images")

@@ -15,6 +15,7 @@ from typing import Any
 from .errors import S4Error
 
 _TASK = {"root": "root", "labelled": "labelled", "split_seed": "seed", "size": "size", "crop": "crop"}
+_SPLIT = ("labelled", "split", "split_seed", "size", "crop", "data_option")
 _FIT = (
     "steps", "epochs", "batch", "unlabelled_batch", "accumulate", "lr", "clip", "checkpoint_every",
     "evaluate_every", "precision", "device", "workers", "compile", "seed",
@@ -23,19 +24,26 @@ _FIT = (
 
 def _given(a: argparse.Namespace, anew: bool = True) -> tuple[dict, dict, dict]:
     """What the user asked for: of the task, of the method, of `fit`; what begins anew needs a data set."""
-    from .data.split_names import flagged
     from .report.setup import parse_options
 
     if anew and not a.data:
         raise S4Error("Say which data set: --data NAME (`s4kit data list` lists them; scenes needs no download).")
-    task = {name: getattr(a, flag) for flag, name in _TASK.items() if getattr(a, flag) is not None}
-    labelled = flagged(a.split, a.labelled, a.data, a.split_seed)
-    task |= ({} if labelled is None else {"labelled": labelled}) | parse_options(a.data_option)
+    task = _task(a, a.data)
     options = ({"net": a.backbone} if a.backbone else {}) | parse_options(a.option)
     fit = {name: getattr(a, name) for name in _FIT if getattr(a, name, None) is not None}
     if {"steps", "epochs"} <= fit.keys():
         raise S4Error("Give --steps or --epochs, not both.")
     return task, options, fit
+
+
+def _task(a: argparse.Namespace, data: str | None) -> dict[str, Any]:
+    """The arguments of `load` that the flags say."""
+    from .data.split_names import flagged
+    from .report.setup import parse_options
+
+    task = {name: getattr(a, flag) for flag, name in _TASK.items() if getattr(a, flag) is not None}
+    labelled = flagged(a.split, a.labelled, data, a.split_seed)
+    return task | ({} if labelled is None else {"labelled": labelled}) | parse_options(a.data_option)
 
 
 def train(a: argparse.Namespace) -> dict[str, Any]:
@@ -139,6 +147,8 @@ def data(a: argparse.Namespace) -> Any:
 
     if a.other and a.action != "splits":
         raise S4Error(f"s4kit data {a.action} takes one name, not {a.name} and {a.other}.")
+    if a.action not in ("check", "look") and (unused := [f for f in _SPLIT if getattr(a, f) not in (None, [])]):
+        raise S4Error(f"s4kit data {a.action} takes no --{unused[0].replace('_', '-')}; check and look do.")
     if a.action == "splits":
         return listing.splits(a.name, a.other, a.root)
     if a.action == "list":
@@ -147,9 +157,10 @@ def data(a: argparse.Namespace) -> Any:
         raise S4Error(f"Say which data set: s4kit data {a.action} NAME (`s4kit data list` lists them).")
     if a.action == "get":
         return listing.fetch(a.name, a.root)
+    options = _task(a, a.name)
     if a.action == "look":
-        return listing.look(a.name, a.root, a.labelled, a.out or f"{a.name}.html", a.images)
-    return listing.check(a.name, a.root, a.labelled)
+        return listing.look(a.name, options, a.out or f"{a.name}.html", a.images)
+    return listing.check(a.name, options)
 
 
 def bench(a: argparse.Namespace) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from hashlib import blake2b
 import numpy as np
 
 from ..errors import S4Error
+from .look import MOSTLY
 from .parallel import each
 from .task import VOID, Source, Task
 
@@ -192,6 +193,7 @@ class _Tally:
 
     def finish(self, task: Task, expected: Mapping[str, Sequence[int]]) -> None:
         report, say = self.report, self.report.warnings.append
+        report.warnings += task.notices
         for part, pixels in self.pixels.items():
             report.class_pixels[part] = pixels[: len(report.classes)].tolist()
             report.void_share[part] = round(int(pixels[VOID]) / max(1, int(pixels.sum())), 4)
@@ -205,6 +207,9 @@ class _Tally:
         for part, pixels in report.class_pixels.items():
             if absent := [name for name, count in zip(task.classes, pixels) if not count]:
                 say(f"no {part} image shows {_some(absent)}")
+        for part, share in report.void_share.items():
+            if share > MOSTLY:
+                say(f"{share:.0%} of the {part} pixels are void")
         for part, blank in self.blank.items():
             if blank:
                 say(f"{len(blank)} {part} label maps are void everywhere (first: {blank[0]})")

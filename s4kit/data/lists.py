@@ -76,9 +76,9 @@ class Index:
             for row, name in enumerate(self.names):
                 self._stems.setdefault(parts_of(name)[-1], []).append(row)
             for row, path in enumerate(self.paths or ()):
-                at = self._stems.setdefault(parts_of(path)[-1], [])
-                if row not in at[-1:]:
-                    at.append(row)
+                stem_there = parts_of(path)[-1]
+                if stem_there != parts_of(self.names[row])[-1]:
+                    self._stems.setdefault(stem_there, []).append(row)
         return self._stems.get(stem, [])
 
     def best(self, parts: Sequence[str]) -> tuple[int, list[int]]:

@@ -182,8 +182,8 @@ def _split(
         evaluation=catalog.evaluation,
     )
     notices, faults = look(task.classes, task.train, task.labelled, task.val)
-    task = replace(task, notices=catalog.notices + notices, faults=faults)
-    for words in (*task.notices, *task.faults[:1]):
+    task = replace(task, notices=catalog.notices, label_notices=notices, faults=faults)
+    for words in (*task.notices, *notices, *faults[:1]):
         caution(f"{task.name}: {words}", stacklevel=4)
     evaluation = catalog.evaluation
     if evaluation.mode == "sliding":

@@ -115,30 +115,36 @@ def spread(rows: Sequence[int], most: int) -> list[int]:
 
 def _need_classes(classes: Sequence[str], seen: list[Look], readers: Sequence[tuple]) -> None:
     """Refuses labels that teach nothing: all void, or one class and void. Looks at all maps before it says so."""
-    labelled = seen[0]
-    if not labelled.seen or (labelled.pixels[:VOID].any() and np.count_nonzero(_known(seen)) != 1):
+    if not seen[0].seen:
         return
-    for number, (part, reader, rows) in enumerate(readers):
-        found = Look(part, len(rows))
-        for label in _read(reader, rows):
-            found.add(label)
-            if np.count_nonzero(_known([*seen, found])) > 1 and (labelled.pixels[:VOID].any() or part != "labelled"):
-                return
-        seen[number] = found
-    labelled = seen[0]
-    if not labelled.pixels[:VOID].any():
-        raise S4Error(
-            f"No labelled pixel: {labelled.where} are {VOID} (void) everywhere. Export them again, or, where {VOID} is "
-            "a class, map it: ids={255: 0, ...}."
-        )
-    void = sum(int(found.pixels[VOID]) for found in seen)
-    if len(classes) > 1 and void > PLENTY * sum(int(found.pixels.sum()) for found in seen):
-        only = int(np.flatnonzero(_known(seen))[0])
+    if not seen[0].pixels[:VOID].any():
+        seen[0] = _all(*readers[0], enough=1)
+        if not seen[0].pixels[:VOID].any():
+            raise S4Error(
+                f"No labelled pixel: {seen[0].where} are {VOID} (void) everywhere. Export them again, or, where {VOID} "
+                "is a class, map it: ids={255: 0, ...}."
+            )
+    for number, reader in enumerate(readers):
+        if np.count_nonzero(_known(seen)) == 1:
+            seen[number] = _all(*reader, enough=2)
+    known, void = _known(seen), sum(int(found.pixels[VOID]) for found in seen)
+    if np.count_nonzero(known) == 1 < len(classes) and void > PLENTY * (void + int(known.sum())):
+        only = int(np.flatnonzero(known)[0])
         others = [name for label, name in enumerate(classes) if label != only]
         raise S4Error(
             f"No label map has a pixel of {some(others)}: all are {only} ({classes[only]}) or {VOID}, which means "
             f"void. Where {VOID} is a class pass ids={{0: 0, 255: 1}}."
         )
+
+
+def _all(part: str, reader: Callable[[int], np.ndarray | None], rows: Sequence[int], enough: int) -> Look:
+    """A look at all maps of a list, until so many classes were seen."""
+    found = Look(part, len(rows))
+    for label in _read(reader, rows):
+        found.add(label)
+        if np.count_nonzero(found.pixels[:VOID]) >= enough:
+            break
+    return found
 
 
 def _known(seen: Sequence[Look]) -> np.ndarray:

@@ -126,7 +126,8 @@ class Task:
         protocol: how the split was made, in words that a table can print ("seeded 1/16, seed 0").
         evaluation: how `val` is scored.
         config: the arguments of `load` that made the task, so that a run can be reopened; {} for images in memory.
-        notices: what is probably not meant about the data: void nearly everywhere, files that are not used, ...
+        notices: what is probably not meant about the files, such as those that are not used.
+        label_notices: and about the labels, as far as `load` has looked, such as a class without a pixel.
         faults: maps that cannot be used, as far as `load` has looked; a training refuses them.
     """
 
@@ -144,6 +145,7 @@ class Task:
     evaluation: Evaluation = field(default_factory=Evaluation)
     config: dict[str, Any] = field(default_factory=dict)
     notices: tuple[str, ...] = ()
+    label_notices: tuple[str, ...] = ()
     faults: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:

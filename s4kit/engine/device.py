@@ -27,6 +27,10 @@ def pick_device(device: torch.device | str | None = "auto") -> torch.device:
         found = torch.device(device)
     except RuntimeError as error:
         raise S4Error(f"There is no device {device!r}; use 'auto', 'cpu', 'cuda' or 'cuda:1'.") from error
+    if found.type not in ("cpu", "cuda", "mps"):
+        raise S4Error(f"The kit does not compute on {device!r}; use 'auto', 'cpu', 'cuda' or 'cuda:1'.")
+    if found.type == "mps" and not torch.backends.mps.is_available():
+        raise S4Error("The device 'mps' was asked for, but PyTorch sees no Apple GPU; use device='cpu' or 'auto'.")
     if found.type == "cuda" and not torch.cuda.is_available():
         raise S4Error(f"The device {device!r} was asked for, but PyTorch sees no CUDA GPU; use device='cpu' or 'auto'.")
     if found.type == "cuda" and found.index is None:

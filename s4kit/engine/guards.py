@@ -36,6 +36,8 @@ def check(method: Method, task: Task, plans: list[ViewPlan]) -> None:
                     f"{type(method).__name__} learns from {stream.source} images (stream {name!r}), but the task has "
                     "none: label fewer images, add unlabelled ones, or train `supervised`."
                 )
+    if task.faults:
+        raise S4Error(task.faults[0])
     for row in task.labelled[:: max(1, len(task.labelled) // TRIED)]:
         task.train.read(row)
     for row in range(0, len(task.val), max(1, len(task.val) // TRIED)):

@@ -86,6 +86,7 @@ class Recorder:
             "not_stored": [k for k, v in options.items() if callable(v)],
             "task": self.task.config,
             "protocol": self.task.protocol,
+            "notices": [*self.task.notices, *self.task.label_notices],
             "fit": vars(self.chosen),
             "versions": {"s4kit": __version__, "torch": torch.__version__},
         }

@@ -17,7 +17,7 @@ from typing import Any
 from ..engine import Run, open_run
 from ..engine.records import read
 from .finding import OK, PROBLEM, UNKNOWN, WARNING, Finding
-from .found_images import images
+from .found_images import images, notices
 from .text import percent
 
 
@@ -34,6 +34,7 @@ def diagnose(path: str | Path) -> dict[str, Any]:
     checks = (
         complete,
         images,
+        notices,
         finite,
         supervised,
         kept,
@@ -105,6 +106,9 @@ def supervised(run: Run) -> Finding | None:
     part = max(3, len(values) // 10)
     first, last = _mean(values[:part]), _mean(values[-part:])
     figures = f"{first:.3f} over the first {part} steps, {last:.3f} over the last {part}"
+    if first <= 0:
+        mend = "No pixel is learnt from: the labelled maps are void (s4kit data check)."
+        return Finding("supervised loss", PROBLEM, figures, mend)
     if last > 0.95 * first:
         mend = (
             "The network does not learn its own labels: check the label maps (s4kit data check), lower --lr tenfold if "

@@ -1,4 +1,4 @@
-"""`s4kit diagnose`: the run's images, held against the data as it is now."""
+"""`s4kit diagnose`: the run's images, held against the data as it is now; and what was odd when it began."""
 
 from __future__ import annotations
 
@@ -25,3 +25,11 @@ def images(run: Run) -> Finding | None:
         return Finding("images", WARNING, str(changed), mend)
     mend = "To train on them start another run; this one keeps its own split." if changed else ""
     return Finding("images", OK, str(changed) or "as they were when the run began", mend)
+
+
+def notices(run: Run) -> Finding | None:
+    """Was something about the data said when the run began, such as a class without a pixel?"""
+    said = run.config.get("notices", ())
+    if not said:
+        return None
+    return Finding("data", WARNING, "; ".join(said), "Look at the labels: s4kit data check takes the options of train.")

@@ -6,11 +6,15 @@ import shutil
 import sys
 import textwrap
 import time
+import warnings
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from ..errors import S4Error, closest
+from ..errors import S4Error, S4Warning, closest
 from .text import table
+
+if TYPE_CHECKING:
+    from ..data import Task
 
 PARITY = {
     "golden": "gives what recordings of the authors' code give",
@@ -137,12 +141,24 @@ def _minutes(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds > 90 else f"{seconds:.0f} s"
 
 
-def check(name: str, root: str | None, labelled: str | None) -> dict[str, Any]:
-    """Read every file of a data set and print what is wrong; `ok` is False when a file is broken."""
-    from ..data import checks, load, registry
+def _quietly(name: str, options: dict[str, Any]) -> Task:
+    """The task, its notices unsaid: the report has them."""
+    from ..data import load
 
-    task = load(name, root=root, **({"labelled": labelled} if labelled else {}))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", S4Warning)
+        return load(name, **options)
 
+
+def check(name: str, options: dict[str, Any]) -> dict[str, Any]:
+    """Read every file of a data set and print what is wrong; `ok` is False when a file is broken.
+
+    Args:
+        name: of the data set. options: of `load`.
+    """
+    from ..data import checks, registry
+
+    task = _quietly(name, options)
     counter = _Counter(name)
     told = partial(_images, counter)
     report = checks.check(task, progress=told, expected=registry.dataset(name).expected)
@@ -151,14 +167,17 @@ def check(name: str, root: str | None, labelled: str | None) -> dict[str, Any]:
     return report.to_dict()
 
 
-def look(name: str, root: str | None, labelled: str | None, out: str, images: int) -> dict[str, Any]:
-    """Write what a data set looks like, as a page or a picture; the remarks are printed."""
-    from ..data import load
+def look(name: str, options: dict[str, Any], out: str, images: int) -> dict[str, Any]:
+    """Write what a data set looks like, as a page or a picture; the remarks are printed.
+
+    Args:
+        name: of the data set. options: of `load`. out, images: see `look.write` and `look.look`.
+    """
     from . import look as looked
 
     if images < 1:
         raise S4Error(f"--images {images}: show at least one.")
-    found = looked.look(load(name, root=root, **({"labelled": labelled} if labelled else {})), images)
+    found = looked.look(_quietly(name, options), images)
     path = looked.write(found, out)
     print(f"{found!r}\n{path}")
     shares = {part: dict(zip(found.task.classes, of.shares.tolist())) for part, of in found.parts.items()}

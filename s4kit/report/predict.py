@@ -50,16 +50,17 @@ def predict_files(
     net = next(iter(method.predictors().values()))
     out.mkdir(parents=True, exist_ok=True)
     names, written, skipped = _names(files), [], []
+    stored = run.config["task"] or {}  # how the training images were read
     with torch.no_grad(), evaluating(net):
         for number, file in enumerate(files, 1):
             print(f"[{number}/{len(files)}] {file}", file=sys.stderr)
             try:
-                pixels = decode_image(str(file))
+                pixels = decode_image(str(file), stored.get("exif") != "ignore", stored.get("bits"))
             except S4Error as error:
                 print(f"  skipped: {error}", file=sys.stderr)
                 skipped.append({"image": str(file), "why": str(error)})
                 continue
-            label = _segment(net, pixels, task, (run.config["task"] or {}).get("size"))
+            label = _segment(net, pixels, task, stored.get("size"))
             written.append(_write(out, names[file], file, label, task))
     if not written:
         raise S4Error(f"None of the {len(files)} files could be read as an image; the first: {skipped[0]['why']}")

@@ -26,7 +26,7 @@ def test_all_problems_are_listed(own_folder, workers):
     (own_folder / "images/train/t00.png").write_bytes(b"x")
     index_map(own_folder / "labels/train/t01.png", 3, 9, 9)
     index_map(own_folder / "labels/train/t12.png", 9)
-    Image.fromarray(np.zeros((24, 32, 3), np.uint8)).save(own_folder / "labels/val/v2.png")
+    Image.fromarray(np.full((24, 32, 3), (9, 0, 0), np.uint8)).save(own_folder / "labels/val/v2.png")
     report = data.check(task, workers)
     assert [(p["part"], p["id"]) for p in report.problems] == [
         ("labelled", "train/t00"),
@@ -41,9 +41,10 @@ def test_leaks_and_oddities(own_folder):
     shutil.copy(own_folder / "images/train/t03.png", own_folder / "images/train/t04.png")
     shutil.copy(own_folder / "images/train/t05.png", own_folder / "images/val/v9.png")
     shutil.copy(own_folder / "labels/train/t05.png", own_folder / "labels/val/v9.png")
+    task = data.load("folder", root=own_folder, labelled=["t00"], crop=16, overlap=True)
     picture(own_folder / "images/train/t00.png", 8, 8)
     Image.fromarray(np.full((8, 8), 255, np.uint8)).save(own_folder / "labels/train/t00.png")
-    report = data.check(data.load("folder", root=own_folder, labelled=["t00"], crop=16, overlap=True))
+    report = data.check(task)
     text = " | ".join(report.warnings)
     assert report.ok and report.overlap == 1
     assert "1 val images are also training images" in text and "occur twice" in text
