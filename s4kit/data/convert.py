@@ -9,13 +9,13 @@ from pathlib import Path
 
 from ..errors import S4Error, closest
 from .class_tables import class_table, refuse_equal
+from .decode import IMAGE_SUFFIXES
 from .exports import FORMS
 from .exports.common import Export, Picture, files, some
 from .exports.write import Table, write_folder
 from .splits import count_of, shuffled
 from .task import VOID
 
-PHOTOS = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".gif", ".jfif", ".jp2")
 SHELVES = ("images", "JPEGImages", "img")  # where exports keep the photos
 BACKGROUND = ("background", "_background_", "__background__")
 IGNORED = ("__ignore__", "void", "ignore")
@@ -177,7 +177,7 @@ def _photos(folder: Path, export: Export, inside: bool) -> dict[str, Path]:
     shelf = next((folder / name for name in SHELVES if (folder / name).is_dir()), folder)
     base = shelf if inside else folder
     masks = {mask.resolve() for mask in export.masks}
-    every = [file for file in files(base, *PHOTOS) if file.resolve() not in masks]
+    every = [file for file in files(base, *IMAGE_SUFFIXES) if file.resolve() not in masks]
     if not every:
         raise S4Error(f"There is no photo in {base}; say where they are: images=...")
     return {file.relative_to(base).as_posix(): file for file in every}

@@ -255,13 +255,13 @@ def test_what_cannot_be_placed_is_refused(tmp_path):
         convert(source, tmp_path / "set", form="labelme")
 
 
-def test_other_photos_become_png_and_broken_ones_are_named(tmp_path):
+def test_other_photos_stay_and_broken_ones_are_named(tmp_path):
     source = exported.coco(tmp_path / "export")
     Image.open(source / "images" / "d.jpg").save(source / "images" / "d.gif")
     (source / "images" / "d.jpg").unlink()
     (source / "images" / "e.jpg").write_bytes(b"no photo")
     found = convert(source, tmp_path / "set", val=1)
-    assert found.unlabelled == 1 and (Path(found.root) / "images" / "unlabelled" / "d.png").is_file()
+    assert found.unlabelled == 1 and (Path(found.root) / "images" / "unlabelled" / "d.gif").is_file()
     assert any("1 photos cannot be read" in words and "e.jpg" in words for words in found.said)
     assert "per_class" not in str(found) and "2 photos labelled" in str(found)
 
