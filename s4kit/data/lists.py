@@ -160,7 +160,8 @@ def _row(line: str, known: Index, held_out: Index, where: str) -> int | None:
         if other > score or candidate in held_out.exact:
             return None
         rivals = [row for row in outside if other == score and not _same(known, rows, held_out, row)]
-        if len(rows) == 1 and not (rivals and 1 < len(parts) != score):
+        rivals = rivals if 1 < len(parts) != score else []  # a bare name means the training image
+        if len(rows) == 1 and not rivals:
             return rows[0]
         if rows:
             fits = [known.names[row] for row in rows] + [held_out.names[row] for row in rivals]

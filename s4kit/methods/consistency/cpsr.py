@@ -7,6 +7,7 @@ from typing import Any, ClassVar, NamedTuple
 import torch
 from torch import Tensor
 
+from ...errors import caution
 from ...nets import Features, evaluating, feature_dropout, make
 from ...views import STRONG, Batch, Stream, ViewPlan, Views, paste, unimatch_box
 from ..base import Card, Clock, Losses, Method, PseudoLabels
@@ -154,6 +155,8 @@ class CPSR(Method):
         supervised: str | Criterion = ce,
     ) -> None:
         super().__init__()
+        if task.num_classes < 3:
+            caution(f"cpsr: with {task.num_classes} classes there is none between the first and the last to leave out.")
         self.student = make(net, task)
         self.tau, self.sure, self.ckr, self.tps, self.intended = tau, sure, ckr, tps, intended
         self.drop, self.supervised = drop, criterion(supervised)

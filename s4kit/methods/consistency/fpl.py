@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from ...errors import S4Error, closest
+from ...errors import S4Error, caution, closest
 from ...nets import evaluating, make
 from ...views import Batch, Stream, ViewPlan, Views, paste, three_boxes, weak
 from ..base import Card, Clock, Losses, Method, Optim, PseudoLabels
@@ -101,6 +101,10 @@ class FPL(Method):
         super().__init__()
         if clear not in CLARITY:
             raise S4Error(f"There is no weight {clear!r}. {closest(clear, list(CLARITY))}")
+        if most >= task.num_classes > 1:
+            few = task.num_classes - 1
+            what = "which is plain cross entropy" if few == 1 else "for one class at least is none"
+            caution(f"fpl: most={most} of {task.num_classes} classes: at most {few} can be positive, {what}.")
         self.net1, self.net2 = make(net, task), make(net, task)
         self.threshold, self.most, self.clear, self.weight = threshold, most, clear, weight
         self.supervised = criterion(supervised)

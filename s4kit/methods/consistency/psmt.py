@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
+from ...errors import caution
 from ...nets import Ensemble, SegNet, ema, evaluating, make
 from ...views import STRONG, Batch, Stream, ViewPlan, Views, beta_box, paste, weak
 from ..base import Card, Clock, Losses, Method, PseudoLabels, Stage
@@ -130,6 +131,8 @@ class PSMT(Method):
         supervised: str | Criterion = ce,
     ) -> None:
         super().__init__()
+        if top >= task.num_classes:
+            caution(f"psmt: top={top} of {task.num_classes} classes: the other teacher is heard on all of them.")
         self.student, self.teacher1, self.teacher2 = (make(net, task) for _ in range(3))
         self.tau, self.top, self.decay, self.weight, self.ramp_up = tau, top, decay, weight, ramp_up
         self.warm_up, self.radius, self.supervised = warm_up, radius, criterion(supervised)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ...data.task import VOID
+from ...errors import caution
 from ...nets import Features, ProjectionHead, SegNet, copy_of, ema, evaluating, make, warm
 from ...nets.psp import without_psp
 from ...nets.segnet import resize
@@ -46,14 +47,16 @@ def unlikely(belongs: Tensor, place: Tensor, sure: Tensor, labelled: Tensor, low
     """(K, N) bool: of which classes a pixel is a negative (equations 10 to 12 of the paper).
 
     A labelled pixel: of the wrong classes that the teacher likes best (place < low). An unlabelled one: of the classes
-    at low <= place < high, neither those between which the teacher wavers nor the absurd ones.
+    at low <= place < high, neither those between which the teacher wavers nor the absurd ones; with so few classes that
+    none is left, of the last one.
 
     Args:
         belongs: (K, N) bool, the (pseudo-)label. place: (K, N), of each class in the teacher's order, 0 = likeliest.
         sure: (N,) bool: label known, or entropy high. labelled: (N,) bool.
     """
     wrong = ~belongs & (place < low)
-    return sure & torch.where(labelled, wrong, (place >= low) & (place < high))
+    unliked = (place >= min(low, len(belongs) - 1)) & (place < high)
+    return sure & torch.where(labelled, wrong, unliked)
 
 
 class U2PL(Method):
@@ -101,7 +104,7 @@ class U2PL(Method):
         warmup: share of the stage that is supervised only.
         decay: of the teacher. drop: first percentile of L_u. alpha: first percentage of the contrast.
         contrast: weight of L_c; 0 leaves the head and the queues out. threshold: least p(c) of an anchor.
-        low, high: places of a negative class, see `unlikely`. temperature: T.
+        low, high: places of a negative class, see `unlikely`; a `low` that leaves none is lowered. temperature: T.
         queries, negatives: anchors per class, negatives per anchor. bank: rows of queue 0 and of each other queue.
         fresh: most new rows per queue and step. half: keep the queues in float16.
         supervised: criterion of the labelled images, "ce", "ohem(...)" or a function.
@@ -166,6 +169,11 @@ class U2PL(Method):
     ) -> None:
         super().__init__()
         self.student, self.classes = without_psp(make(net, task), "u2pl"), task.num_classes
+        if contrast and low >= self.classes:
+            caution(
+                f"u2pl: low={low} leaves an unlabelled pixel nothing to be a negative of among {self.classes} classes; "
+                f"low={self.classes - 1} is used."
+            )
         if contrast:
             decoder = self.student.decoder
             dim = decoder.embedding_channels  # 256 in the paper's net; light nets have light heads
