@@ -60,6 +60,14 @@ def test_epochs_and_what_comes_before_them():
     assert resolve(task, 7, None, "5 labelled epochs", None, {"batch": 4}).steps == 7
 
 
+def test_several_processes_and_micro_batches_share_a_pass(monkeypatch):
+    task = toy_task().with_(labelled=range(92), unlabelled=range(1000))
+    one = [pass_steps(task, Settings(1, **given)) for given in ({"batch": 32}, {"batch": 8, "accumulate": 4})]
+    monkeypatch.setattr(engine.settings.distributed, "world", lambda: 4)
+    assert [pass_steps(task, Settings(1, batch=8)), *one] == 3 * [{"labelled": 3, "unlabelled": 32}]
+    assert pass_steps(task, Settings(1, batch=8, unlabelled_batch=16)) == {"labelled": 3, "unlabelled": 16}
+
+
 def test_a_run_with_such_a_stage_goes_on_where_it_was_stopped(tmp_path):
     """Bit for bit, from within the warm-up and from behind it; the warm-up's rate is constant."""
     task, given = toy_task(), {"batch": 4, "lr": 0.01, "progress": False, "probes": 0, "workers": 0, "device": "cpu"}
