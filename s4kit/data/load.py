@@ -181,9 +181,9 @@ def _split(
         protocol=protocol,
         evaluation=catalog.evaluation,
     )
-    notices, faults = look(task.classes, task.train, task.labelled, task.val)
-    task = replace(task, notices=catalog.notices, label_notices=notices, faults=faults)
-    for words in (*task.notices, *notices, *faults[:1]):
+    files, labels, faults = look(task.classes, task.train, task.labelled, task.val)
+    task = replace(task, notices=catalog.notices + files, label_notices=labels, faults=faults)
+    for words in (*task.notices, *labels, *faults[:1]):
         caution(f"{task.name}: {words}", stacklevel=4)
     evaluation = catalog.evaluation
     if evaluation.mode == "sliding":

@@ -67,8 +67,8 @@ class Look:
 
 def look(
     classes: Sequence[str], train: Source, labelled: Sequence[int], val: Source
-) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Notices and faults of the labels of a split.
+) -> tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]:
+    """Notices of the files, notices of the labels (of which a `check` knows more), and faults, of a split.
 
     Raises:
         S4Error: no labelled pixel at all, or a single class while the rest is void; indexed maps of a folder whose
@@ -77,12 +77,12 @@ def look(
     lists = [("labelled", train, labelled), ("val", val, range(len(val)))]
     readers = [(part, reader, rows) for part, source, rows in lists if (reader := getattr(source, "label", None))]
     if not readers:  # embedded or made up
-        return (), ()
+        return (), (), ()
     seen = [_look(part, reader, rows) for part, reader, rows in readers]
     _need_classes(classes, seen, readers)
-    notices = [*_absent(classes, seen), *_void(seen)]
-    notices += _palettes(train, labelled) + _turned(lists)
-    return tuple(notices), tuple(fault for found in seen for fault in found.faults)
+    labels = (*_absent(classes, seen), *_void(seen))
+    files = (*_palettes(train, labelled), *_turned(lists))
+    return files, labels, tuple(fault for found in seen for fault in found.faults)
 
 
 def _look(part: str, reader: Callable[[int], np.ndarray | None], rows: Sequence[int]) -> Look:

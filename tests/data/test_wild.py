@@ -191,6 +191,8 @@ def test_turned_photos(own_folder, tag):
     Image.fromarray(image).save(own_folder / "images/train/t00.png", exif=exif)
     index_map(own_folder / "labels/train/t00.png", 3, 24, side)
     words = said(root=own_folder, labelled=["t00", "t01"])
+    task = data.load("folder", root=own_folder, labelled=["t00", "t01"])
+    assert any("EXIF" in text for text in data.check(task).warnings)
     assert "1 of the 6 photos with a label map" in words and 'exif="ignore"' in words
     task = data.load("folder", root=own_folder, labelled=["t00", "t01"], exif="ignore")
     assert (task.train.read(0).image.permute(1, 2, 0).numpy() == image).all()
