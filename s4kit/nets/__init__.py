@@ -19,6 +19,7 @@ from .deeplab import DeepLabV3Plus, deeplabv3plus
 from .dpt import DPT, dpt
 from .ema import copy_of, ema, warm
 from .ensemble import Ensemble
+from .flaw import FlawDetector
 from .heads import CorrelationHead, ProjectionHead
 from .mapped import Mapped
 from .modes import bn_untouched, evaluating, frozen, set_training, sync_bn
@@ -28,10 +29,10 @@ from .segnet import Decoded, Features, Fused, SegNet
 from .sgc import AttentionCam, grad_cam
 
 __all__ = [
-    "DPT", "AttentionCam", "CorrelationHead", "Critic", "Decoded", "DeepLabV3Plus", "Ensemble", "Features", "Fused",
-    "Mapped", "ProjectionHead", "SegNet", "bn_untouched", "complementary_dropout", "copy_of", "deeplabv3plus",
-    "draw_statistics", "ema", "evaluating", "feature_dropout", "frozen", "grad_cam", "make", "names", "set_training",
-    "sync_bn", "warm",
+    "DPT", "AttentionCam", "CorrelationHead", "Critic", "Decoded", "DeepLabV3Plus", "Ensemble", "Features",
+    "FlawDetector", "Fused", "Mapped", "ProjectionHead", "SegNet", "bn_untouched", "complementary_dropout", "copy_of",
+    "deeplabv3plus", "draw_statistics", "ema", "evaluating", "feature_dropout", "frozen", "grad_cam", "make", "names",
+    "set_training", "sync_bn", "warm",
 ]  # fmt: skip
 
 DECODER_OPTIONS = {"aux", *signature(DeepLabV3Plus).parameters} - {"low", "high", "classes"}
