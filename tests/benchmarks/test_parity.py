@@ -12,7 +12,7 @@ import torch
 from toy import toy_task
 
 from s4kit.cli import main
-from s4kit.engine import evaluate
+from s4kit.engine import evaluate, fit
 from s4kit.errors import S4Error
 from s4kit.methods import create
 from s4kit.methods.base import Clock
@@ -88,6 +88,32 @@ def test_the_losses_and_gradients_are_the_kits(name):
     if name in ("fixmatch", "unimatch"):  # the threshold divides: some pixels count, some do not
         supervised = methods.supervised(copy_of(nets[0]).train(), plain_batches(batch)[0])
         assert loss.detach() != supervised / 2
+
+
+@pytest.mark.parametrize("name", list(methods.METHODS))
+def test_on_the_same_draws_a_training_ends_with_the_kits_weights(name, monkeypatch, tmp_path):
+    """Optimiser, rates, warm-up, modes, teacher and order of the steps: with the kit's images nothing is left."""
+    task, seed = toy_task(), 5
+    options = {"net": "tiny", **OPTIONS.get(name, {}), **({"drop": 0.0} if name == "unimatch" else {})}
+    setup.seed_everything(seed)
+    kit = create(name, task, **options)
+    nets = bench_parity._fresh(Plan(name, {}, options), task, seed)
+    told = {"steps": 8, "batch": 3, "warmup": 3, "lr": 2e-3, "head": 5.0, "weight_decay": 1e-2}
+    run = fit(kit, task, out=tmp_path / "kit", seed=seed, progress=False, probes=0, evaluate_every=8, **told)
+
+    def kits_draws(*_):
+        steps = [plain_batches(render(draw_step(task, kit.views, 3, seed, 0, k), kit.views)) for k in range(8)]
+        return [iter(stream) for stream in zip(*steps)]
+
+    monkeypatch.setattr(loop, "streams", kits_draws)
+    scored = loop.train(name, task, nets, told, seed, **{k: v for k, v in options.items() if k != "net"})
+    theirs = next(iter(kit.predictors().values()))
+    moved = 0
+    for (key, p), q in zip(theirs.state_dict().items(), scored.state_dict().values(), strict=True):
+        if p.is_floating_point():
+            torch.testing.assert_close(q, p, rtol=1e-3, atol=5e-5, msg=key)
+            moved += 1
+    assert moved and loop.miou(scored, task) == pytest.approx(run.last["miou"], abs=5e-3)
 
 
 def test_the_teacher_follows_as_the_kits():
