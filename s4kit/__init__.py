@@ -28,6 +28,7 @@ _HOME = {
     "show_diff": "explore.diff",
     "literature": "report.literature",
     "plan": "report.planner",
+    "look": "report.look",
     "check": "classroom.check",
 }
 _MODULES = {m: m for m in ("data", "views", "nets", "methods", "engine", "report", "explore")}

@@ -28,7 +28,7 @@ class Converted:
     Attributes:
         root: the folder, for `load("folder", root=...)`.
         form: of the export. classes: names in the order of the ids.
-        labelled, val, unlabelled: how many photos each has.
+        labelled, val, unlabelled: how many photos each has. scored: those of val.
         said: what was left out, turned or taken for something, in words.
     """
 
@@ -38,6 +38,7 @@ class Converted:
     labelled: int
     val: int
     unlabelled: int
+    scored: tuple[str, ...] = ()
     said: list[str] = field(default_factory=list)
 
     def __str__(self) -> str:
@@ -58,7 +59,7 @@ def convert(
     background: str | None = "background",
     void: Sequence[str] = IGNORED,
     leave_out: Sequence[str] = (),
-    val: str | int | float = "1/5",
+    val: str | int | float | Sequence[str] = "1/5",
     empty: str = "unlabelled",
 ) -> Converted:
     """Write OUT/images/{train,val,unlabelled}, OUT/labels/{train,val} and OUT/classes.txt; the source stays as it is.
@@ -75,7 +76,8 @@ def convert(
         background: the class of what no shape covers; None: void, for photos that are labelled in part.
         void: names whose pixels are 255, neither trained on nor scored.
         leave_out: names of classes, or kinds of shapes such as "point", that are not drawn.
-        val: how many of the labelled photos are held out to score on ("1/5", 20); the same for the same names.
+        val: how many of the labelled photos are held out to score on ("1/5", 20), drawn by their names; or their names,
+            such as the `scored` of an earlier conversion.
         empty: photos of the export without a single shape are "unlabelled", or "background" all over.
 
     Raises:
@@ -100,7 +102,8 @@ def convert(
         placed = _shown(placed, said)
     written = write_folder(out, export, table, placed, photos, _parts(placed, photos, val), said)
     many = [sum(part == name for part in written.values()) for name in ("train", "val", "unlabelled")]
-    return Converted(str(out), form, table.names, *many, said)
+    scored = tuple(sorted(path for path, part in written.items() if part == "val"))
+    return Converted(str(out), form, table.names, *many, scored, said)
 
 
 def _recognised(source: Path) -> str:
@@ -225,12 +228,19 @@ def _shown(placed: dict[str, Picture], said: list[str]) -> dict[str, Picture]:
     return {path: picture for path, picture in placed.items() if path not in bare}
 
 
-def _parts(placed: dict[str, Picture], photos: dict[str, Path], val: str | int | float) -> dict[str, str]:
+def _parts(
+    placed: dict[str, Picture], photos: dict[str, Path], val: str | int | float | Sequence[str]
+) -> dict[str, str]:
     """train, val or unlabelled, for each photo."""
     if len(placed) < 2:
         raise S4Error(f"{len(placed)} photos have labels; at least two are needed, one to train on and one to score.")
     order = sorted(placed)
-    held = {order[row] for row in shuffled(order, range(len(order)), -1)[: count_of(val, len(order))]}
+    if isinstance(val, str | int | float):
+        held = {order[row] for row in shuffled(order, range(len(order)), -1)[: count_of(val, len(order))]}
+    elif unknown := [name for name in val if name not in placed]:
+        raise S4Error(f"val: {some(unknown)} is no labelled photo; they are called {some(order)}.")
+    else:
+        held = set(val)
     if len(held) == len(order):
         raise S4Error(f"val={val!r} leaves no labelled photo to train on.")
     return {path: "val" if path in held else "train" if path in placed else "unlabelled" for path in photos}

@@ -12,7 +12,7 @@ import hashlib
 import json
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -203,13 +203,16 @@ def difference(folder: Path, task: Task) -> str:
 # ---- opened again ----
 
 
-def reopened(folder: Path, config: dict[str, Any], protocol: str) -> tuple[Task, Changes]:
+def reopened(
+    folder: Path, config: dict[str, Any], protocol: str, say: Callable[[Path, str], None]
+) -> tuple[Task, Changes]:
     """A run's task with the run's own images, in their order, and how the data differs from what it was.
 
-    What has changed is said, once. An image that is gone stays in the lists; reading it is an error.
+    An image that is gone stays in the lists; reading it is an error.
 
     Args:
         config: the arguments of `load`. protocol: of the split, in words.
+        say: called with the folder and words where something has changed, or is not known.
     """
     from ..data import load
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -91,7 +92,7 @@ class Run:
         """
         from ..data import load
 
-        return load(**self._loaded()) if now else self._own()[0]
+        return load(**self._loaded()) if now else self._own(images.say)[0]
 
     def changes(self) -> images.Changes:
         """How the data differs from what it was when the run began.
@@ -99,7 +100,7 @@ class Run:
         Raises:
             S4Error: see `task`.
         """
-        return self._own()[1]
+        return self._own(lambda folder, words: None)[1]
 
     def _loaded(self) -> dict[str, Any]:
         """The arguments of `load`."""
@@ -107,8 +108,8 @@ class Run:
             raise S4Error(f"The run in {self.path} was trained on images in memory; pass its task yourself.")
         return self.config["task"]
 
-    def _own(self) -> tuple[Any, images.Changes]:
-        return images.reopened(self.path, self._loaded(), self.config.get("protocol", ""))
+    def _own(self, say: Callable[[Path, str], None]) -> tuple[Any, images.Changes]:
+        return images.reopened(self.path, self._loaded(), self.config.get("protocol", ""), say)
 
     def load(self, which: str = "last", task: Any = None, device: str = "auto") -> tuple[Any, Any]:
         """(method, task) with the weights of the checkpoint "last" or "best"."""

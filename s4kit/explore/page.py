@@ -122,7 +122,7 @@ def write(
 def _say_changes(run: Any) -> None:
     """Say what has changed since the run began; the snapshots are shown as recorded, without the data as well."""
     with suppress(S4Error):  # the data is not here, or was in memory
-        run.changes()
+        run.task()
 
 
 def ranked(view: Any) -> list[int]:

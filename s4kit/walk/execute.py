@@ -18,7 +18,7 @@ from . import profiles
 from .lesson import BASE
 
 ROOT = Path(__file__).parents[2]
-PAGES = ("gallery",)  # notebooks without a number, after those that have one
+PAGES = ("gallery", "own_data")  # notebooks without a number, after those that have one
 PARAMETERS = "parameters"
 STAMP = "*Outputs:"  # the line of the title cell that says how the outputs came about
 

@@ -14,6 +14,7 @@ from ..report import setup
 
 PROFILES = ("cpu", "gpu", "paper", "test")
 DATA = ("scenes", "camvid", "voc", "cityscapes")
+OWN_DATA = "folder"  # a lesson on photos of one's own: root=... says where they are
 
 
 @dataclass(frozen=True)
@@ -69,6 +70,11 @@ TABLE: dict[tuple[str, str], Profile] = {
     ("gpu", "cityscapes"): Profile(
         "about an hour", UNVERIFIED, {"size": 0.5, "crop": 401}, R50, _fit(3000, 4, 3, unlabelled_batch=4)
     ),
+    ("cpu", OWN_DATA): Profile(
+        "half a minute on two cores", "", {"labelled": "all", "crop": 96, "scale": (0.85, 1.4)}, LITE, _fit(140, 4, 4)
+    ),
+    ("gpu", OWN_DATA): Profile("minutes", UNVERIFIED, {"labelled": "all"}, LITE, _fit(2000, 8)),
+    ("paper", OWN_DATA): Profile("a quarter of an hour or more", OWN, {"labelled": "all"}, LITE, equal=False),
     ("paper", "scenes"): Profile("minutes", OWN, options=LITE, equal=False),
     ("paper", "camvid"): Profile("a quarter of an hour or more", OWN, options=LITE, equal=False),
     ("paper", "voc"): Profile("a day or more on one large GPU", PUBLISHED, equal=False),
@@ -78,7 +84,7 @@ TABLE: dict[tuple[str, str], Profile] = {
     ),
     **{
         ("test", data): Profile("seconds", "It learns nothing.", {"size": 64, "crop": 48}, _TEST, _TEST_FIT)
-        for data in DATA[1:]
+        for data in (*DATA[1:], OWN_DATA)
     },
 }
 
@@ -91,7 +97,7 @@ def profile(name: str, data: str) -> Profile:
     """
     if name not in PROFILES:
         raise S4Error(f"There is no PROFILE {name!r}. {closest(name, list(PROFILES))}")
-    if data not in DATA:
+    if data not in (*DATA, OWN_DATA):
         raise S4Error(f"There is no lesson on DATA = {data!r}. {closest(data, list(DATA))}")
     return TABLE[name, data]
 
