@@ -185,7 +185,7 @@ def _remarks(task: Task, parts: dict[str, Part], turned: list[str]) -> Iterator[
             f"{len(turned)} photos are turned by their EXIF tag ({some(turned)}): the kit turns them; are their labels "
             "drawn on the turned photo?"
         )
-    yield from getattr(task, "notices", ())
+    yield from task.notices
 
 
 def some(names: Sequence[str]) -> str:

@@ -279,3 +279,16 @@ def test_yolo_names_in_all_their_spellings(tmp_path, names):
     source = exported.yolo(tmp_path / "export")
     (source / "data.yaml").write_text(names + "\n")
     assert convert(source, tmp_path / "set", val=1).classes == NAMES
+
+
+def test_the_photos_to_score_can_be_named(tmp_path):
+    source = exported.labelme(tmp_path / "export")
+    found = convert(source, tmp_path / "one", val=1)
+    (source / f"{found.scored[0][0]}.json").rename(tmp_path / "aside.json")
+    with pytest.raises(S4Error, match=f"val: {found.scored[0]} is no labelled photo"):
+        convert(source, tmp_path / "two", val=found.scored)
+    (tmp_path / "aside.json").rename(source / f"{found.scored[0][0]}.json")
+    assert convert(source, tmp_path / "two", val=["a.jpg", "c.jpg"]).scored == ("a.jpg", "c.jpg")
+    assert sorted(f.name for f in (tmp_path / "two").glob("labels/val/*")) == ["a.png", "c.png"]
+    with pytest.raises(S4Error, match="leaves no labelled photo"):
+        convert(source, tmp_path / "three", val=["a.jpg", "b.jpg", "c.jpg"])
