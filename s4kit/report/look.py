@@ -81,8 +81,16 @@ class Look:
         return figure(self, dark)
 
     def _repr_png_(self) -> bytes:
-        """What a notebook shows."""
-        return self.figure()._repr_png_()
+        """What a notebook shows: few colours, since it is kept in the notebook."""
+        import io
+
+        from PIL import Image
+
+        store = io.BytesIO()
+        with Image.open(io.BytesIO(self.figure()._repr_png_())) as whole:
+            few = whole.convert("RGB").quantize(256, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
+        few.save(store, "PNG", optimize=True)
+        return store.getvalue()
 
     def __repr__(self) -> str:
         lines = [str(self.task), *(f"  ! {words}" for words in self.remarks)]
