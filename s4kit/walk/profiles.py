@@ -71,7 +71,11 @@ TABLE: dict[tuple[str, str], Profile] = {
         "about an hour", UNVERIFIED, {"size": 0.5, "crop": 401}, R50, _fit(3000, 4, 3, unlabelled_batch=4)
     ),
     ("cpu", OWN_DATA): Profile(
-        "about half a minute on two cores", "", {"labelled": "all", "crop": 96, "scale": (0.85, 1.4)}, LITE, _fit(90, 4, 3)
+        "about half a minute on two cores",
+        "",
+        {"labelled": "all", "crop": 96, "scale": (0.85, 1.4)},
+        LITE,
+        _fit(90, 4, 3),
     ),
     ("gpu", OWN_DATA): Profile("minutes", UNVERIFIED, {"labelled": "all"}, LITE, _fit(2000, 8)),
     ("paper", OWN_DATA): Profile("a quarter of an hour or more", OWN, {"labelled": "all"}, LITE, equal=False),
