@@ -228,6 +228,7 @@ def parser() -> argparse.ArgumentParser:
     bench.add_argument("--out", metavar="FILE", help="write the result as JSON, too")
     bench.add_argument("--quick", action="store_true", help="small sizes and few repeats: is everything in order?")
     bench.add_argument("--seeds", default="0,1,2", metavar="0,1,2", help="parity: of the trainings")
+    bench.add_argument("--methods", default="", metavar="fixmatch,cps", help="parity: only these (default all five)")
     bench.add_argument("--runs", default="runs/parity", metavar="DIR", help="parity: keeps finished trainings")
 
     diagnose = command("diagnose", commands.diagnose, "Look at a run's health and say what to do.")

@@ -171,7 +171,8 @@ def bench(a: argparse.Namespace) -> dict[str, Any]:
     if a.what == "price":
         return price(a.quick, a.out)
     if a.what == "parity":
-        return parity(a.quick, a.out, a.runs, _numbers("--seeds", a.seeds))
+        chosen = [name for name in a.methods.split(",") if name]
+        return parity(a.quick, a.out, a.runs, _numbers("--seeds", a.seeds), chosen)
     result = bench(a.what, quick=a.quick)
     if a.out:
         Path(a.out).write_text(json.dumps(result, indent=1) + "\n")

@@ -3,6 +3,7 @@
 import ast
 import json
 import random
+import statistics
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -18,7 +19,7 @@ from s4kit.methods import create
 from s4kit.methods.base import Clock
 from s4kit.methods.parts.schedules import poly
 from s4kit.nets import copy_of, make
-from s4kit.report import bench_parity, setup
+from s4kit.report import bench_parity, setup, text
 from s4kit.report.parity import loop, methods, views
 from s4kit.report.setup import Plan
 from s4kit.views import draw_step, rasterise, render
@@ -192,8 +193,8 @@ def test_lists_are_passed_through_whole_again_and_again():
 
 
 def test_the_bench_trains_both_sides_keeps_runs_and_judges(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(bench_parity, "METHODS", {n: methods.METHODS[n] for n in ("cutmix", "cps")})
-    command = ["bench", "parity", "--quick", "--json", "--seeds", "0,1", "--runs", str(tmp_path), "--out"]
+    command = ["bench", "parity", "--quick", "--json", "--methods", "cutmix,cps", "--seeds", "0,1"]
+    command += ["--runs", str(tmp_path), "--out"]
     assert main([*command, str(tmp_path / "parity.json")]) == 0
     told = capsys.readouterr()
     found = json.loads((tmp_path / "parity.json").read_text())
@@ -256,3 +257,29 @@ def test_the_bench_trains_as_the_notebooks():
         assert {k: plan.fit[k] for k in bench_parity.SETTINGS if k in plan.fit} == {
             k: lesson.fit[k] for k in bench_parity.SETTINGS if k in lesson.fit
         }
+
+
+# ---- the stored result ----
+
+
+def readme_table() -> str:
+    """The README's table of what was measured."""
+    found = bench_parity.measured()
+    rows = [f"| method | kit | plain loop | difference, {len(found['seeds'])} seeds |", "|---|---|---|---|"]
+    for row in found["rows"]:
+        kit, plain = (text.spread(statistics.fmean(row[s]), statistics.stdev(row[s])) for s in bench_parity.SIDES)
+        rows.append(f"| `{row['method']}` | {kit} | {plain} | {text.difference(row['difference'])} |")
+    return "\n".join(rows) + "\n"
+
+
+def test_the_readme_shows_the_stored_result_which_is_of_the_notebooks_trainings():
+    found = bench_parity.measured()
+    readme = (Path(__file__).parents[2] / "README.md").read_text()
+    assert readme[readme.index("<!-- parity -->") : readme.index("<!-- end parity -->")] == (
+        "<!-- parity -->\n" + readme_table()
+    )
+    assert [row["method"] for row in found["rows"]] == list(methods.METHODS) and not found["quick"]
+    assert found["settings"] == {"net": bench_parity.NET, **found["settings"], **bench_parity.FIT}
+    for row in found["rows"]:
+        assert len(row["kit"]) == len(row["plain"]) == len(found["seeds"]) >= 3
+        assert bench_parity._judged(row["method"], row["kit"], row["plain"]) == row
