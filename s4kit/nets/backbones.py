@@ -204,11 +204,15 @@ KINDS: dict[str, Kind] = {
     "mobilenetv3": Kind(
         _mobile("mobilenetv3_large_100", (2, 3, 5, 7), (24, 40, 112, 960), IMAGENET_MEAN, IMAGENET_STD), LIGHT
     ),
+    "mobilenetv2": Kind(
+        _mobile("mobilenetv2_100", (2, 3, 5, 7), (24, 32, 96, 320), IMAGENET_MEAN, IMAGENET_STD), LIGHT
+    ),
     "resnet18": Kind(_resnet("resnet18")),
     "resnet50": Kind(_resnet("resnet50")),
     "resnet101": Kind(_resnet("resnet101")),
     "resnet50c": Kind(_deep_resnet(50)),
     "resnet101c": Kind(_deep_resnet(101)),
+    "wide_resnet50_2": Kind(_resnet("wide_resnet50_2")),
     "tiny": Kind(tiny, SMALL),
     "dinov2_small": _dinov2("small", (2, 5, 8, 11), (48, 96, 192, 384), 64),
     "dinov2_base": _dinov2("base", (2, 5, 8, 11), (96, 192, 384, 768), 128),

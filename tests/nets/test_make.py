@@ -18,6 +18,7 @@ def count(module: nn.Module) -> int:
 def test_names_and_errors():
     assert {
         "efficientnet_lite0",
+        "mobilenetv2",
         "mobilenetv3",
         "resnet18",
         "resnet50",
@@ -25,6 +26,7 @@ def test_names_and_errors():
         "resnet50c",
         "resnet101c",
         "tiny",
+        "wide_resnet50_2",
         "dinov2_small",
         "dinov2_base",
         "dinov2_large",
