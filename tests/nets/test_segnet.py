@@ -7,7 +7,13 @@ from torch import nn
 from s4kit import nets
 from s4kit.errors import S4Error
 
-SPECS = ["tiny", "efficientnet_lite0", "mobilenetv2(weights='none')", "mobilenetv3(weights='none')", "resnet18(weights='none')"]
+SPECS = [
+    "tiny",
+    "efficientnet_lite0",
+    "mobilenetv2(weights='none')",
+    "mobilenetv3(weights='none')",
+    "resnet18(weights='none')",
+]
 
 
 @pytest.fixture(scope="module")

@@ -89,7 +89,7 @@ class PSMT(Method):
         u=Stream("unlabelled", weak(pad="mean"), strong=(STRONG,), masks=(beta_box(4.0),)),
     )
     recipes: ClassVar = {
-        "scenes": {"method": {"decay": 0.98, "top": 2}},  # a short run forgets faster; a third of the classes, as 7 of 21
+        "scenes": {"method": {"decay": 0.98, "top": 2}},  # a short run forgets faster; a third of the classes, 7 of 21
         "voc": {
             "task": {"crop": 512, "scale": (0.6, 2.4)},  # 0.5 to 2 times 600, of longer sides of 500
             "method": COUNTED,
