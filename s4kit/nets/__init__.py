@@ -1,4 +1,4 @@
-"""DeepLabV3+ and its backbones, DPT on DINOv2, EMA teachers, modes, heads.
+"""DeepLabV3+ and its backbones, DPT on DINOv2, SegFormer, EMA teachers, modes, heads.
 
 `make` builds a network from a spec string or a factory; see `segnet.SegNet` for what it can do.
 """
@@ -25,18 +25,22 @@ from .mapped import Mapped
 from .modes import bn_untouched, evaluating, frozen, set_training, sync_bn
 from .perturb import complementary_dropout, draw_statistics, feature_dropout
 from .psp import PSPShuffle, psp
+from .segformer import SegFormerDecoder, segformer
 from .segnet import Decoded, Features, Fused, SegNet
 from .sgc import AttentionCam, grad_cam
 
 __all__ = [
     "DPT", "AttentionCam", "CorrelationHead", "Critic", "Decoded", "DeepLabV3Plus", "Ensemble", "Features",
-    "FlawDetector", "Fused", "Mapped", "ProjectionHead", "SegNet", "bn_untouched", "complementary_dropout", "copy_of",
-    "deeplabv3plus", "draw_statistics", "ema", "evaluating", "feature_dropout", "frozen", "grad_cam", "make", "names",
-    "set_training", "sync_bn", "warm",
+    "FlawDetector", "Fused", "Mapped", "ProjectionHead", "SegFormerDecoder", "SegNet", "bn_untouched",
+    "complementary_dropout", "copy_of", "deeplabv3plus", "draw_statistics", "ema", "evaluating", "feature_dropout",
+    "frozen", "grad_cam", "make", "names", "set_training", "sync_bn", "warm",
 ]  # fmt: skip
 
 DECODER_OPTIONS = {"aux", *signature(DeepLabV3Plus).parameters} - {"low", "high", "classes"}
-DPT_OPTIONS = {*signature(DPT).parameters} - {"inputs", "classes"}
+TRANSFORMERS = {  # decoders that go with encoders of their own: how they are joined, their options
+    "dpt": (dpt, {*signature(DPT).parameters} - {"inputs", "classes"}),
+    "segformer": (segformer, {*signature(SegFormerDecoder).parameters} - {"channels", "classes"}),
+}
 PSP_OPTIONS = {*signature(PSPShuffle).parameters} - {"high", "classes", "doublings"}
 
 
@@ -65,7 +69,8 @@ def make(
             "none" or a file, `freeze_bn`, `bn_momentum`, `multi_grid` (ResNets), `stem_width` (deep stems), `levels`
             (mobile ones), see `backbones.build`. Of both: `norm`. Of the decoder: see `DeepLabV3Plus`, and `aux`.
             Light backbones come with a light decoder by default. `decoder="psp"` is CCT's instead: see `PSPShuffle`.
-            DINOv2 encoders have the options `weights` and those of their decoder: see `dpt.DPT`.
+            DINOv2 and MiT encoders have `weights` (MiT also `drop_path`, the rate of stochastic depth) and the options
+            of their decoders: see `dpt.DPT` and `segformer.SegFormerDecoder`.
 
     Raises:
         S4Error: unknown name (the closest known ones are named) or option, or weights that cannot be had.
@@ -79,7 +84,7 @@ def make(
     given |= options
     kind = kind_of(name)
     decoder = given.pop("decoder", kind.head)
-    if "dpt" in (decoder, kind.head):
+    if {decoder, kind.head} & TRANSFORMERS.keys():
         return _transformer(name, decoder, classes, in_channels, given)
     if decoder not in ("deeplabv3plus", "psp"):
         raise S4Error(f"decoder={decoder!r}: choose deeplabv3plus or psp.")
@@ -93,14 +98,16 @@ def make(
 
 
 def _transformer(name: str, decoder: str, classes: int, in_channels: int, given: dict[str, Any]) -> SegNet:
-    """`make` where encoder or decoder are of UniMatch V2: they go together."""
+    """`make` where encoder or decoder are of a transformer: they go together."""
     kind = kind_of(name)
     if decoder != kind.head:
-        fitting = [n for n, k in KINDS.items() if k.head == "dpt"]
-        raise S4Error(f"decoder={decoder!r} does not fit {name}: dpt goes with {', '.join(fitting)}, and they with it.")
-    _known_options(name, given, kind.options | DPT_OPTIONS)
+        theirs = decoder if decoder in TRANSFORMERS else kind.head
+        fitting = ", ".join(n for n, k in KINDS.items() if k.head == theirs)
+        raise S4Error(f"decoder={decoder!r} does not fit {name}: {theirs} goes with {fitting}, and they with it.")
+    join, options = TRANSFORMERS[decoder]
+    _known_options(name, given, kind.options | options)
     backbone = kind.build(in_channels, **{k: given.pop(k) for k in kind.options & given.keys()})
-    return dpt(backbone, classes, **{**kind.decoder, **given})
+    return join(backbone, classes, **{**kind.decoder, **given})
 
 
 def parse(spec: str) -> tuple[str, dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""Backbones: a thin view of timm's networks as a list of stages, each one the input of the next.
+"""Backbones by name, built of timm's networks, and the decoder that goes with each.
 
 timm is imported when a backbone is built, not before.
 """
@@ -10,70 +10,16 @@ from dataclasses import dataclass, field
 from inspect import signature
 from typing import Any
 
-from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
+from torch import nn
 
 from ..errors import S4Error, closest
 from .dpt import vit
 from .layers import conv_block
+from .segformer import mit
+from .stages import Backbone, cycled
 from .weights import LITE0_MEAN, LITE0_STD, load_weights
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-
-
-class Backbone(nn.Module):
-    """Stages from fine to coarse.
-
-    Args:
-        stages: modules; the first maps an image to stride 4, each later one reads the level before it.
-        channels: output channels of each stage.
-        mean, std: what images in [0, 1] are normalised by, one value per input channel.
-        freeze_bn: what batch norms keep of the pretrained weights: True for statistics and affine parameters, or one of
-            them: "statistics", "affine".
-        bn_momentum: share of a batch in the running statistics, instead of the network's own (0.1).
-    """
-
-    def __init__(
-        self,
-        stages: Sequence[nn.Module],
-        channels: Sequence[int],
-        mean: Sequence[float],
-        std: Sequence[float],
-        freeze_bn: bool | str = False,
-        bn_momentum: float | None = None,
-    ):
-        super().__init__()
-        if freeze_bn not in (False, True, "statistics", "affine"):
-            raise S4Error(f"freeze_bn={freeze_bn!r}: choose True, False, 'statistics' or 'affine'.")
-        self.stages, self.channels = nn.ModuleList(stages), tuple(channels)
-        self.mean, self.std = tuple(mean), tuple(std)
-        for m in (m for m in self.modules() if isinstance(m, _BatchNorm)):
-            if bn_momentum is not None:
-                m.momentum = bn_momentum
-            if freeze_bn in (True, "affine"):
-                m.requires_grad_(False)
-            if freeze_bn in (True, "statistics"):
-                m.own_mode = True  # see modes.set_training
-                m.eval()
-
-    def parts(self) -> list[nn.Module]:
-        """What is called as a whole, see `compiled`."""
-        return list(self.stages)
-
-    def forward(
-        self,
-        x: Tensor | None,
-        levels: tuple[Tensor, ...] = (),
-        after: Callable[[Tensor], Tensor] | None = None,
-    ) -> tuple[Tensor, ...]:
-        """All levels of a normalised image; with `levels`, the image is not read and only those after are computed.
-
-        `after` changes each level that is computed, and the next stage reads what it gives.
-        """
-        for stage in self.stages[len(levels) :]:
-            x = stage(levels[-1] if levels else x)
-            levels = (*levels, after(x) if after else x)
-        return levels
 
 
 @dataclass(frozen=True)
@@ -112,7 +58,7 @@ def tiny(
         conv_block(16, 24, stride=2, norm=norm),
         conv_block(24, 32, norm=norm, **last),
     ]
-    return Backbone(stages, (16, 24, 32), *_cycled((0.5,), (0.5,), in_channels), freeze_bn, bn_momentum)
+    return Backbone(stages, (16, 24, 32), *cycled((0.5,), (0.5,), in_channels), freeze_bn, bn_momentum)
 
 
 def _resnet(name: str) -> Callable[..., Backbone]:
@@ -133,7 +79,7 @@ def _resnet(name: str) -> Callable[..., Backbone]:
         stem = nn.Sequential(net.conv1, net.bn1, net.act1, net.maxpool, net.layer1)
         channels = [f["num_chs"] for f in net.feature_info[1:]]
         stages = [stem, net.layer2, net.layer3, net.layer4]
-        return Backbone(stages, channels, *_cycled(IMAGENET_MEAN, IMAGENET_STD, in_channels), freeze_bn, bn_momentum)
+        return Backbone(stages, channels, *cycled(IMAGENET_MEAN, IMAGENET_STD, in_channels), freeze_bn, bn_momentum)
 
     return build
 
@@ -183,7 +129,7 @@ def _mobile(
         starts = (0, *cuts[:-1])
         stages = [nn.Sequential(*blocks[a:b]) for a, b in zip(starts, cuts)]
         stages[0] = nn.Sequential(*stem, *blocks[: cuts[0]])
-        mean_std = _cycled(mean, std, in_channels)
+        mean_std = cycled(mean, std, in_channels)
         return Backbone(stages[:levels], channels[:levels], *mean_std, freeze_bn, bn_momentum)
 
     return build
@@ -193,6 +139,12 @@ def _dinov2(size: str, blocks: Sequence[int], widths: Sequence[int], channels: i
     """A DINOv2 encoder with the DPT decoder that UniMatch V2 gives it."""
     build = vit(f"vit_{size}_patch14_dinov2", blocks, IMAGENET_MEAN, IMAGENET_STD, **own)
     return Kind(build, {"widths": widths, "decoder_channels": channels}, head="dpt")
+
+
+def _mit(name: str, widths: tuple[int, ...], depths: tuple[int, ...], channels: int, **own: Any) -> Kind:
+    """A Mix Transformer with the decoder of SegFormer."""
+    build = mit(name, widths, depths, IMAGENET_MEAN, IMAGENET_STD, **own)
+    return Kind(build, {"decoder_channels": channels}, head="segformer")
 
 
 # The deep stem of most papers has 64-64-128 channels: that is timm's resnet50s / resnet101s; timm's own resnet50c has
@@ -220,6 +172,13 @@ KINDS: dict[str, Kind] = {
     "dinov2_tiny": _dinov2(  # for tests: milliseconds, no weights
         "small", (0, 1, 2, 3), (8, 8, 16, 16), 8, embed_dim=24, depth=4, num_heads=2, img_size=56, init_values=1.0
     ),
+    "mit_b0": _mit("mit_b0", (32, 64, 160, 256), (2, 2, 2, 2), 256),
+    "mit_b1": _mit("mit_b1", (64, 128, 320, 512), (2, 2, 2, 2), 256),
+    "mit_b2": _mit("mit_b2", (64, 128, 320, 512), (3, 4, 6, 3), 768),
+    "mit_b3": _mit("mit_b3", (64, 128, 320, 512), (3, 4, 18, 3), 768),
+    "mit_b4": _mit("mit_b4", (64, 128, 320, 512), (3, 8, 27, 3), 768),
+    "mit_b5": _mit("mit_b5", (64, 128, 320, 512), (3, 6, 40, 3), 768),
+    "mit_tiny": _mit("mit_tiny", (8, 8, 16, 16), (1, 1, 1, 1), 16, heads=(1, 1, 2, 2)),  # for tests, no weights
 }
 
 
@@ -281,8 +240,3 @@ def _set_dilations(layer: nn.Module, dilations: Sequence[int]) -> None:
         for conv in block.modules():
             if isinstance(conv, nn.Conv2d) and conv.kernel_size == (3, 3):
                 conv.dilation = conv.padding = (dilation, dilation)
-
-
-def _cycled(mean: Sequence[float], std: Sequence[float], channels: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and std for any number of input channels, RGB's repeated in turn (as the first weights are)."""
-    return tuple(mean[i % len(mean)] for i in range(channels)), tuple(std[i % len(std)] for i in range(channels))

@@ -37,7 +37,7 @@ def load_weights(net: nn.Module, name: str, weights: str) -> None:
         source = f"the ImageNet weights of {name}"
     else:
         state, source = read_state(Path(weights).expanduser()), weights
-    _fill(net, state, source)
+    fill(net, state, source)
 
 
 def read_state(path: Path) -> dict[str, Tensor]:
@@ -69,7 +69,7 @@ def _load(path: Path) -> Any:
     return torch.load(path, map_location="cpu", weights_only=True)
 
 
-def _fill(net: nn.Module, state: dict[str, Tensor], source: str) -> None:
+def fill(net: nn.Module, state: dict[str, Tensor], source: str) -> None:
     """Copy `state` into all of `net` but its classifier; every tensor must be there and fit."""
     own = net.state_dict()
     needed = [k for k in own if not k.startswith(UNUSED) and not k.endswith("num_batches_tracked")]

@@ -134,6 +134,8 @@ def network(net: str) -> tuple[str, str, int]:
     if name.startswith("dinov2_"):
         size = name.removeprefix("dinov2_")
         return f"DINOv2-{DINOV2.get(size, size)}", "DPT", 14
+    if name.startswith("mit_"):
+        return f"MiT-{name.removeprefix('mit_').upper()}", "SegFormer", 32
     found = re.fullmatch(r"resnet(\d+)c?", name)
     decoder = "PSPNet with pixel shuffles" if options.get("decoder") == "psp" else "DeepLabV3+"
     return f"ResNet-{found[1]}" if found else name, decoder, options.get("output_stride", 16)

@@ -56,13 +56,13 @@ def head(asked: Reproduction) -> str:
 
 def network_facts(net: str) -> dict[str, Any]:
     """Everything that a network spec leaves to defaults, said: backbone, output stride, ASPP rates, and so on."""
-    from ..nets import DeepLabV3Plus, parse
+    from ..nets import TRANSFORMERS, DeepLabV3Plus, parse
     from ..nets.backbones import kind_of
 
     name, given = parse(net)
     kind = kind_of(name)
-    if kind.head == "dpt":
-        return {"backbone": name, "decoder": "dpt", **given}
+    if kind.head in TRANSFORMERS:
+        return {"backbone": name, "decoder": kind.head, **given}
     facts = {"backbone": name, "decoder": "deeplabv3plus", "output_stride": 16, "multi_grid": None, "freeze_bn": False}
     signature = inspect.signature(DeepLabV3Plus).parameters
     decoder = {k: p.default for k, p in signature.items() if p.default is not p.empty and k != "norm"}
@@ -75,7 +75,7 @@ def network_facts(net: str) -> dict[str, Any]:
 def _network(net: str) -> str:
     encoder, decoder, stride = network(net)
     facts = network_facts(net)
-    if facts["decoder"] == "dpt":
+    if facts["decoder"] not in ("deeplabv3plus", "psp"):
         return f"{encoder}, {decoder}; its pretrained weights"
     said = [
         f"{encoder}{', deep stem' if facts['backbone'].endswith('c') else ''}, {decoder}",

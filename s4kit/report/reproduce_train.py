@@ -104,7 +104,7 @@ def _with_weights(net: str) -> str:
     from ..nets import parse
 
     name, options = parse(net)
-    return net if "weights" in options or name in ("tiny", "dinov2_tiny") else setup.with_weights(net)
+    return net if "weights" in options or name in ("tiny", "dinov2_tiny", "mit_tiny") else setup.with_weights(net)
 
 
 def outcome(asked: Reproduction, run: Any) -> dict[str, Any]:

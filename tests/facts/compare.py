@@ -170,7 +170,7 @@ def described(net: str) -> dict[str, Any]:
     found["backbone"] = name.rstrip("c") if name.startswith("resnet") else name
     found["stem"] = "deep" if name.endswith("c") else "plain"
     found["frozen_bn"] = found["freeze_bn"]
-    found["head"] = "PSP" if psp else "DPT" if kind.head == "dpt" else "DeepLabV3+"
+    found["head"] = "PSP" if psp else {"dpt": "DPT", "segformer": "SegFormer"}.get(kind.head, "DeepLabV3+")
     found["bn_momentum"] = given.get("bn_momentum", 0.1)
     convs = found["decoder_convs"]
     rates = found["dropout"]

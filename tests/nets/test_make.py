@@ -31,6 +31,13 @@ def test_names_and_errors():
         "dinov2_base",
         "dinov2_large",
         "dinov2_tiny",
+        "mit_b0",
+        "mit_b1",
+        "mit_b2",
+        "mit_b3",
+        "mit_b4",
+        "mit_b5",
+        "mit_tiny",
     } == set(nets.names())
     with pytest.raises(S4Error, match="resnet50"):
         nets.make("resnet5O", 3)
