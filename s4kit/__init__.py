@@ -24,6 +24,7 @@ _HOME = {
     "S4Error": "errors",
     "lesson": "walk.lesson",
     "claim": "walk.claim",
+    "ready": "report.ready",
     "show": "explore.source",
     "show_diff": "explore.diff",
     "literature": "report.literature",

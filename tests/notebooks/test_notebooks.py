@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 
-from s4kit.walk import execute, setup_cell
+from s4kit.walk import execute, pages, setup_cell
 
 FOLDER = Path(__file__).parents[2] / "notebooks"
 NOTEBOOKS = sorted(FOLDER.glob("[0-9][0-9]_*.ipynb"))
-PAGES = {FOLDER / f"{name}.ipynb": title for name, title in zip(execute.PAGES, ("Gallery", "Own data"), strict=True)}
+PAGES = {FOLDER / f"{name}.ipynb": title for name, title in zip(pages.PAGES, ("Gallery", "Own data"), strict=True)}
 GALLERY = FOLDER / "gallery.ipynb"  # which is no lesson
 PATHS = re.compile(r"(?<![\w.$])/(home|root|tmp|work|Users|usr|opt|content|var|mnt)/")
 PLAIN = {"0", "1", "2", "100", "255"}  # constants of a computation: percent, void
@@ -90,7 +90,8 @@ def test_cells_are_short(notebook):
 def test_title_block(file, notebook):
     title = source(notebook["cells"][0])
     assert re.match(rf"# {PAGES.get(file, file.stem[:2])} · .+", title)
-    assert setup_cell.badge(file.name) in title
+    badge = setup_cell.badge(file.name)
+    assert badge in title if badge else "Open in Colab" not in title
     for words in ("**Time:**", "At the end you can", "**Next:**" if "**Next:**" in title else "**next:**"):
         assert words in title, words
     for link in re.findall(r"\((\d\d_\w+\.ipynb)\)", title):
@@ -166,6 +167,12 @@ def test_prose_holds_no_measured_number(notebook):
     for cell in of_kind(notebook, "markdown"):
         found = re.search(r"\b\d+\.\d+ ?%|\b\d+(\.\d+)? (points\b|mIoU\b)|\bmIoU (of )?\d", source(cell))
         assert not found, f"{found[0]!r} in: {source(cell)[:200]}"
+
+
+def test_every_formula_is_typeset_on_the_pages(notebook):
+    for cell in of_kind(notebook, "markdown"):
+        for tex in re.findall(r"\$\$(.+?)\$\$", source(cell), re.S) + re.findall(r"(?<!\$)\$([^$\n]+)\$", source(cell)):
+            assert pages.mathml(tex).startswith("<math "), tex
 
 
 def test_the_numbers_of_the_notebooks_follow_each_other():

@@ -53,7 +53,7 @@ def test_a_part_that_breaks_does_not_hide_the_others(monkeypatch):
 
 @pytest.mark.parametrize(("text", "numbers"), [("2.14.1+cu130", (2, 14, 1)), ("1.0.0rc1", (1, 0, 1)), ("10", (10,))])
 def test_versions_as_numbers(text, numbers):
-    assert of._numbers(text)[:2] == numbers[:2]
+    assert of.numbers(text)[:2] == numbers[:2]
 
 
 @pytest.mark.parametrize(

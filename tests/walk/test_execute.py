@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from pathlib import Path
 
 import nbformat
@@ -11,7 +12,7 @@ import pytest
 
 from s4kit.cli import main
 from s4kit.errors import S4Error
-from s4kit.walk import execute
+from s4kit.walk import execute, pages
 
 PARAMETERS = 'PROFILE = "cpu"\nDATA = "scenes"'
 
@@ -109,6 +110,30 @@ def test_pages_without_a_number_come_last_and_can_be_walked_alone(tmp_path):
     assert [file.name for file in execute.found(tmp_path, ["gallery"])] == ["gallery.ipynb"]
     book = nbformat.read(tmp_path / "00_a.ipynb", 4)
     book.cells[0].source = "[all](gallery.ipynb) [next](01_b.ipynb) [mine](notes.ipynb)"
-    execute.page(book, tmp_path / "00_a.html")
+    pages.write_page(book, tmp_path / "00_a.html")
     linked = (tmp_path / "00_a.html").read_text()
     assert all(f'href="{name}"' in linked for name in ("gallery.html", "01_b.html", "notes.ipynb"))
+
+
+def test_a_page_needs_no_network_and_its_formulas_are_typeset(tmp_path):
+    new = nbformat.v4
+    text = (
+        r"# A"
+        "\n\n"
+        r"Take $\arg\max_c p_c$ and $\mathbf 1[c \ge \tau]$:"
+        "\n\n"
+        r"$$L_u = \frac{a}{b}, \quad \texttt{decay}$$"
+    )
+    claim = new.new_output("display_data", data={"text/markdown": "> **Measured here.** $x^2$"})
+    code = new.new_code_cell("s4.claim('$not a formula$')", outputs=[claim], execution_count=1)
+    pages.write_page(new.new_notebook(cells=[new.new_markdown_cell(text), code]), tmp_path / "a.html")
+    page = (tmp_path / "a.html").read_text()
+    assert page.count("<math ") == 4 and page.count('display="block"') == 1 and "<mfrac>" in page
+    assert "$$" not in page and "\\arg" not in page and 'style="font-weight:bold"' in page
+    assert "$not a formula$" in page.replace("&#39;", "'")
+    assert not re.findall(r"""(?:<script[^>]* src=|<link[^>]* href=|@import |import\()["']?https?:""", page)
+
+
+@pytest.mark.parametrize("tex", [r"\left( a <", r"\unheard x <"])
+def test_a_formula_that_cannot_be_translated_is_shown_as_its_source(tex):
+    assert pages.mathml(tex) == f"<code>{tex.replace('<', '&lt;')}</code>"

@@ -22,42 +22,99 @@ def test_all_notebooks_agree_with_pyproject():
 def test_every_dependency_is_there_on_colab_or_is_installed_by_the_cell():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     wanted = {re.match(r"[\w-]+", spec)[0]: spec for spec in project["dependencies"]}
-    installed = {re.match(r"[\w-]+", spec)[0]: spec for spec in setup_cell.MISSING.values()}
+    installed = {re.match(r"[\w-]+", spec)[0]: spec for spec in setup_cell.MISSING}
     assert wanted.keys() <= installed.keys() | set(setup_cell.PRESENT)
     assert all(spec == wanted[name] for name, spec in installed.items() if name in wanted)
     assert not {"torch", "torchvision", "numpy"} & installed.keys()
 
 
-def test_the_cell_installs_only_what_is_missing_and_without_dependencies(monkeypatch):
+def test_the_cell_is_short():
+    lines = [line for line in setup_cell.setup_cell().splitlines() if line.strip()]
+    assert len(lines) <= 15 and max(map(len, lines)) <= 120
+
+
+@pytest.fixture
+def project(tmp_path):
+    """A project with an address on GitHub."""
+    (tmp_path / "pyproject.toml").write_text(
+        '[project]\nname = "s4kit"\n\n[project.scripts]\ns4kit = "s4kit.cli:main"\n'
+    )
+    setup_cell.write_address("https://github.com/someone/else/", tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def installs(monkeypatch, tmp_path):
+    """Runs a setup cell where timm and s4kit are missing; gives what pip is asked for."""
     import importlib.util
     import subprocess
 
-    calls = []
-    monkeypatch.setattr(subprocess, "run", lambda command, check: calls.append(command))
-    code = compile(setup_cell.setup_cell(), "cell", "exec")
-    exec(code, {})
-    assert calls == []
+    lacking, calls = {"s4kit", "timm"}, []
     found = importlib.util.find_spec
-    lacking = ("s4kit", "timm")
+    (tmp_path / "class").mkdir()
+    monkeypatch.chdir(tmp_path / "class")
+    monkeypatch.setattr(subprocess, "run", lambda command, check: calls.append(command))
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name in lacking else found(name))
-    exec(code, {})
-    [command] = calls
-    specs = command[command.index("--no-deps") + 1 :]
-    assert specs == [f"s4kit @ git+{setup_cell.address()}", setup_cell.MISSING["timm"]]
+
+    def run(cell: str, present: tuple[str, ...] = ()) -> list[str]:
+        lacking.difference_update(present)
+        calls.clear()
+        exec(compile(cell, "cell", "exec"), {})
+        return calls[0][calls[0].index("--no-deps") + 1 :] if calls else []
+
+    return run
 
 
-def test_another_address_is_written_into_cell_and_badge(tmp_path):
-    (tmp_path / "pyproject.toml").write_text('[project.urls]\nRepository = "https://github.com/someone/else/"\n')
-    cells = [
-        {"cell_type": "markdown", "metadata": {}, "source": "# 00 · A\n\n[![Open in Colab](old)](old)\n\nmore"},
-        {"cell_type": "code", "metadata": {"tags": ["setup"]}, "source": "old", "outputs": [1]},
-    ]
-    new = setup_cell.rewritten({"cells": cells}, "00_a.ipynb", tmp_path)
-    assert 'git+https://github.com/someone/else"' in new["cells"][1]["source"] and new["cells"][1]["outputs"] == [1]
-    assert "colab.research.google.com/github/someone/else/blob/main/notebooks/00_a.ipynb" in new["cells"][0]["source"]
-    assert new["cells"][0]["source"].endswith("\n\nmore")
+def test_the_cell_takes_an_installed_kit_then_a_wheel_then_the_address(project, installs, monkeypatch, capsys):
+    cell = setup_cell.setup_cell(project)
+    timm = next(spec for spec in setup_cell.MISSING if spec.startswith("timm"))
+    assert installs(cell) == ["s4kit @ git+https://github.com/someone/else", timm]
+    for name in ("s4kit-0.1.0-py3-none-any.whl", "s4kit-0.2.0-py3-none-any.whl"):
+        Path(name).touch()
+    assert installs(cell) == ["s4kit-0.2.0-py3-none-any.whl", timm]
+    assert installs(cell, present=("timm",)) == ["s4kit-0.2.0-py3-none-any.whl"]
+    assert installs(cell, present=("s4kit",)) == []
+    assert "torch" in capsys.readouterr().out
+
+
+def test_without_wheel_and_address_one_sentence_says_what_to_do(tmp_path, installs):
+    (tmp_path / "pyproject.toml").write_text('[project]\nname = "s4kit"\n')
+    cell = setup_cell.setup_cell(tmp_path)
+    assert "git+" not in cell and "address" not in cell
+    with pytest.raises(ImportError, match=r"lay its wheel .* beside this notebook or in your Drive"):
+        installs(cell)
+
+
+CELLS = [
+    {"cell_type": "markdown", "metadata": {}, "source": "# 00 · A\n\n[![Open in Colab](old)](old)\n\nmore"},
+    {"cell_type": "code", "metadata": {"tags": ["setup"]}, "source": ["old"], "outputs": [1]},
+]
+
+
+def test_an_address_is_written_into_cell_and_badge_and_its_lack_takes_both_away(project):
+    new = setup_cell.rewritten({"cells": CELLS}, "00_a.ipynb", project)
+    title, cell = new["cells"]
+    assert "git+https://github.com/someone/else" in "".join(cell["source"]) and cell["outputs"] == [1]
+    assert isinstance(cell["source"], list) and len(cell["source"]) > 9
+    badge = setup_cell.badge("00_a.ipynb", project)
+    assert "colab.research.google.com/github/someone/else/blob/main/notebooks/00_a.ipynb" in badge
+    assert title["source"] == f"# 00 · A\n\n{badge}\n\nmore"
+    assert setup_cell.rewritten(new, "00_a.ipynb", project) == new
+    assert "Colab" not in setup_cell.rewritten(new, "assignments/a.ipynb", project)["cells"][0]["source"]
+    (project / "pyproject.toml").write_text('[project]\nname = "s4kit"\n')
+    assert setup_cell.rewritten(new, "00_a.ipynb", project)["cells"][0]["source"] == "# 00 · A\n\nmore"
     with pytest.raises(S4Error, match='0 cells are tagged "setup"'):
-        setup_cell.rewritten({"cells": cells[:1]}, "00_a.ipynb", tmp_path)
+        setup_cell.rewritten({"cells": CELLS[:1]}, "00_a.ipynb", project)
+
+
+def test_an_address_replaces_another_and_must_be_one(project):
+    setup_cell.write_address("https://gitlab.com/a/b/c", project)
+    assert setup_cell.address(project) == "https://gitlab.com/a/b/c" and setup_cell.badge("a.ipynb", project) == ""
+    assert (project / "pyproject.toml").read_text().count("Repository") == 1
+    assert tomllib.loads((project / "pyproject.toml").read_text())["project"]["scripts"]
+    for wrong in ("https://github.com/-owner-/s4kit'", "github.com/a/b", "https://github.com"):
+        with pytest.raises(S4Error, match="no address of a repository"):
+            setup_cell.write_address(wrong, project)
 
 
 def test_the_module_rewrites_files_and_check_only_tells(tmp_path, capsys):
