@@ -21,7 +21,7 @@ DATASETS: dict[str, DataSet] = {
     for d in (
         DataSet(
             "scenes",
-            "embedded table-top scenes: a class is a shape with a texture, never a colour",
+            "embedded table-top scenes: a class is a shape with a texture; colour is a hint",
             open_scenes,
             7,
             "512 train, 128 val, 96 x 96",

@@ -1,8 +1,8 @@
 """How one scene is painted.
 
 Everything is a signed distance in pixels (negative inside), drawn at twice the resolution with soft edges and averaged
-down, so that edges, rings and stripes are antialiased. numpy and PIL only; about 8 ms of one core
-for an image of 96 pixels.
+down, so that edges, rings and stripes are antialiased. A scene is the same at every size: only the grain of the sensor
+is of the pixels. numpy and PIL only; about 8 ms of one core for an image of 96 pixels.
 """
 
 from __future__ import annotations
@@ -19,10 +19,14 @@ from .seeding import generator
 from .task import VOID
 
 Real = TypeVar("Real", np.ndarray, float)
-VERSION = 2  # of the pictures: raise it whenever they change, stored copies carry it in their name
+VERSION = 3  # of the pictures: raise it whenever they change, stored copies carry it in their name
 NOMINAL = 96  # object sizes are in pixels of a scene of this side
 GROUND_HUES = (0.08, 0.1, 0.12, 0.3, 0.55, 0.62)  # wood, sand, moss, slate, denim
-FREQUENCY = (0.0, 0.2, 0.2, 0.2, 0.2, 0.05, 0.15)  # of the classes among objects: stars are rare
+FREQUENCY = (0.0, 0.17, 0.17, 0.17, 0.17, 0.17, 0.15)  # of the classes among objects
+RADIUS, PEG = (14, 24), (8, 11)  # of objects; a peg must fill some cells of a stride-4 map to be learnt at all
+OBJECTS, STICKS = (3, 6), (0, 3)  # how many (the end excluded)
+HUES = tuple(k / 6 for k in range(-1, 6))  # middle of a class's hues, by its number
+SPREAD = 0.25  # turns to both sides: a class has half of all hues, so that colour is a hint and no more
 
 
 @dataclass(frozen=True)
@@ -55,9 +59,9 @@ def paint(seed: int, index: int, side: int = NOMINAL) -> tuple[np.ndarray, np.nd
     image = _ground(g, fine, unit)
     owner = np.zeros((fine, fine), np.int16)
     kinds = [0]
-    for _ in range(g.integers(2, 6)):
+    for _ in range(g.integers(*STICKS)):
         _stick(g, image, unit, light)
-    for number in range(1, int(g.integers(4, 9)) + 1):
+    for number in range(1, int(g.integers(*OBJECTS)) + 1):
         kinds.append(int(g.choice(7, p=FREQUENCY)))
         _place(g, image, owner, number, kinds[-1], unit, light)
     rows = image[::2] + image[1::2]
@@ -83,9 +87,9 @@ def _ground(g: np.random.Generator, side: int, unit: float) -> np.ndarray:
     hue, value = float(g.choice(GROUND_HUES)) + g.normal(0, 0.03), g.uniform(0.35, 0.75)
     low = _hsv(hue, g.uniform(0.05, 0.4), value)
     high = _hsv(hue + g.normal(0, 0.03), g.uniform(0.05, 0.35), min(1, value + g.uniform(0.08, 0.28)))
-    mix = 0.5 * _noise(g, side, int(g.integers(3, 7))) + 0.3 * _noise(g, side, 16) + 0.2 * _noise(g, side, side // 4)
+    mix = 0.5 * _noise(g, side, int(g.integers(3, 7))) + 0.3 * _noise(g, side, 16) + 0.2 * _noise(g, side, NOMINAL // 2)
     if g.random() < 0.5:  # grain: noise stretched along one axis
-        grain = Image.fromarray(g.random((side // 2, 5), dtype=np.float32))
+        grain = Image.fromarray(g.random((NOMINAL, 5), dtype=np.float32))
         grain = np.asarray(grain.resize((side, side), Image.Resampling.BICUBIC))
         mix = 0.55 * mix + 0.45 * (grain if g.random() < 0.5 else grain.T)
     return low + (high - low) * mix[..., None].astype(np.float32)
@@ -139,7 +143,7 @@ def _place(
 ) -> None:
     """Draw one object over what is there: its shadow, then its body; `owner` takes its number."""
     side = len(image)
-    r = (g.uniform(4, 5.5) if kind == 6 else g.uniform(10, 20)) * unit
+    r = g.uniform(*(PEG if kind == 6 else RADIUS)) * unit
     margin = 4 * unit
     cx, cy = g.uniform(margin, side - margin, 2)
     turn = g.uniform(0, 2 * np.pi)
@@ -212,8 +216,8 @@ def _soft(wave: np.ndarray, steepness: float) -> np.ndarray:
 
 
 def _body(g: np.random.Generator, thing: Thing, light: Light, turn: float, unit: float) -> np.ndarray:
-    """(h, w, 3) the object's surface: two tones of one random hue in the texture of its class, then its relief."""
-    first = _hsv(g.random(), g.uniform(0.45, 0.95), g.uniform(0.55, 0.95))
+    """(h, w, 3) the object's surface: two tones of a hue of its class in the texture of its class, then its relief."""
+    first = _hsv(HUES[thing.kind] + g.uniform(-SPREAD, SPREAD), g.uniform(0.45, 0.95), g.uniform(0.55, 0.95))
     second = first * g.uniform(0.25, 0.5) if g.random() < 0.5 else 1 - (1 - first) * g.uniform(0.12, 0.35)
     period = g.uniform(7, 10) * unit
     phase = g.uniform(0, 2 * np.pi)
@@ -264,8 +268,8 @@ def _develop(g: np.random.Generator, image: np.ndarray, light: Light) -> np.ndar
     image = image * level[..., None] * g.uniform(0.85, 1.15, 3).astype(np.float32)
     haze = g.uniform(0, 0.2)
     image = image * (1 - haze) + haze * g.uniform(0.45, 0.8)
-    grain = g.standard_normal((side, side, 3), dtype=np.float32)
-    image = image + g.uniform(0.005, 0.03) * grain
+    level = g.uniform(0.005, 0.03)  # before the grain, whose size is the picture's: it is the last that is drawn
+    image = image + level * g.standard_normal((side, side, 3), dtype=np.float32)
     return (np.clip(image, 0, 1) * 255 + 0.5).astype(np.uint8)
 
 

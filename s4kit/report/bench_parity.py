@@ -1,8 +1,8 @@
 """`s4kit bench parity`: whole trainings of the kit against plain loops that take only the network from it, `parity/`.
 
 Both sides train the same network from the same first weights on the same images of `scenes` with the same rates, batch
-and number of steps, those of the notebooks on a CPU; views, losses, loop and score are each side's own, and so are the
-draws.
+and number of steps; views, losses, loop and score are each side's own, and so are the draws. The network has batch
+norms throughout: what stands together in a batch matters to them, so that a difference there shows as well.
 
 A method holds where the two means lie within the spread of the seeds: they differ by at most the sum of the two
 standard deviations over the seeds, so that mean ± sd of one side meets mean ± sd of the other. Trainings that are the
@@ -99,7 +99,7 @@ def parity(
 
 
 def _plans(methods: Sequence[str], net: str, fit: dict[str, Any], task: dict[str, Any]) -> list[setup.Plan]:
-    """The notebooks' trainings: all methods under the protocol of `supervised`, each with its own hyper-parameters."""
+    """The trainings: all methods under the protocol of `supervised`, each with its own hyper-parameters."""
     for name in methods:
         if name not in METHODS:
             raise S4Error(f"There is no plain loop of {name!r}, only of {', '.join(METHODS)}.")

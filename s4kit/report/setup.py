@@ -45,11 +45,12 @@ def plan(
     """The recipe of a method for a data set, overridden by what was asked for.
 
     The learning rate stays the recipe's and is scaled with the batch by `fit`, unless it was asked for. The network is
-    the kit's light one, whose weights need no download, unless another was asked for; the paper's is named on stderr.
+    a light one, whose weights need no download, unless another was asked for; a paper's is named on stderr.
     """
     from ..data import dataset
     from ..data.published import is_name
     from ..methods import get, recipe
+    from ..methods.recipes import KIT
 
     dataset(data)  # an unknown name is an error here, with the closest names
     get(method)
@@ -65,7 +66,7 @@ def plan(
     if "steps" in fit and "warmup" in shared:
         shared["warmup"] = min(shared["warmup"], fit["steps"] // 10)  # a short run would spend itself on it
     own = dict(known["method"])
-    if "net" in own and "net" not in (options or {}):
+    if "net" in own and "net" not in (options or {}) and data not in KIT:
         print(f"{method}: the paper's network is --backbone {with_weights(own.pop('net'))!r}", file=sys.stderr)
     return Plan(method, {"name": data} | known["task"] | (task or {}), own | (options or {}), shared | fit)
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import s4kit.data as data
-from s4kit.data.scenes_paint import paint
+from s4kit.data.scenes_paint import HUES, SPREAD, paint
 from s4kit.errors import S4Error
 
 
@@ -33,12 +33,10 @@ def test_another_process_paints_the_same():
 def test_what_is_in_them():
     labels = np.stack([paint(0, i)[1] for i in range(60)])
     pixels = np.bincount(labels.ravel(), minlength=256)
-    shown = [(labels == c).any((1, 2)).mean() for c in range(7)]
     assert set(np.unique(labels)) == {0, 1, 2, 3, 4, 5, 6, 255}
     assert 0.5 < pixels[0] / labels.size < 0.85
     assert 0.02 < pixels[255] / labels.size < 0.09
-    assert shown[5] < min(shown[1:5]), "stars are rare"
-    assert pixels[6] < pixels[1:5].min() / 5, "pegs are small"
+    assert pixels[6] < pixels[1:6].min() / 2, "pegs are small"
 
 
 def test_void_ring_is_thin_and_closed():
@@ -53,16 +51,10 @@ def test_void_ring_is_thin_and_closed():
         assert block.sum() < 0.1 * max(1, void.sum())
 
 
-def test_colour_does_not_tell_the_class():
-    """The mean colour of each class over many scenes is close to the same."""
-    means = {c: [] for c in range(1, 5)}
-    for index in range(60):
-        image, label = paint(0, index)
-        for c in means:
-            if (label == c).sum() > 50:
-                means[c].append(image[label == c].mean(0))
-    centres = np.stack([np.mean(v, 0) for v in means.values()])
-    assert np.ptp(centres, axis=0).max() < 45
+def test_colour_is_only_a_hint():
+    """Every hue is that of three classes at least."""
+    for hue in np.linspace(0, 1, 49, endpoint=False):
+        assert sum(abs((hue - HUES[c] + 0.5) % 1 - 0.5) <= SPREAD for c in range(1, 7)) >= 3
 
 
 def test_defaults():

@@ -15,9 +15,9 @@ def test_the_papers_network_is_named_but_not_fetched_unasked(method, capsys):
 
 
 def test_what_was_asked_for_goes_over_the_recipe():
-    plan = setup.plan("u2pl", "scenes", {"labelled": 20}, {"warmup": 0.2}, {"steps": 30, "batch": 4})
+    plan = setup.plan("u2pl", "scenes", {"labelled": 20}, {"warmup": 0.2}, {"steps": 30, "batch": 2})
     assert plan.task == {"name": "scenes", "labelled": 20} and plan.options["warmup"] == 0.2
-    assert plan.fit["steps"] == 30 and plan.fit["reference_batch"] == 8 and plan.fit["warmup"] == 3
+    assert plan.fit["steps"] == 30 and plan.fit["reference_batch"] == 4 and plan.fit["warmup"] == 3
 
 
 def test_the_list_says_what_the_paper_varies_but_baselines_train_as_long_as_the_others():

@@ -74,6 +74,7 @@ class CutMix(Method):
         x=Stream("labelled", CENTRED), u=Stream("all", CENTRED, masks=(half_area_box(),)), v=Stream("all", CENTRED)
     )
     recipes: ClassVar = {
+        "scenes": {"method": {"decay": 0.98}},  # a short run forgets faster
         "voc": {
             "task": {"crop": 321, "scale": HUNG},
             "method": {"net": VOC_NET},

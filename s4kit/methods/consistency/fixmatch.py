@@ -56,7 +56,6 @@ class FixMatch(Method):
         v=Stream("unlabelled", strong=(STRONG,)),
     )
     recipes: ClassVar = {
-        "scenes": {"method": {"tau": 0.98}},  # at 0.9 the 16 labels are soon memorised and all the rest becomes ground
         "voc": {
             "task": {"crop": 321},
             "method": {"net": "resnet101c", "tau": 0.95},

@@ -60,7 +60,6 @@ class IPixMatch(Method):
         v=Stream("unlabelled", strong=(STRONG,)),
     )
     recipes: ClassVar = {  # those of the host
-        "scenes": {"method": {"tau": 0.98}},
         "voc": {
             "task": {"crop": 321},
             "method": {"net": "resnet101c", "tau": 0.95},

@@ -25,9 +25,9 @@ def train(name: str, task: Any, nets: Sequence[nn.Module], fit: dict[str, Any], 
         nets: as many fresh networks as the method has; trained in place.
         fit: "steps", "batch" (of each stream), "lr" of the backbone, "head" (its multiple for the rest),
             "weight_decay", "warmup" (steps); AdamW, poly.
-        options: of the loss, such as tau=0.98.
+        options: of the loss, such as tau=0.98; decay is the teacher's.
     """
-    method = METHODS[name]
+    method, decay = METHODS[name], options.pop("decay", 0.99)
     random.seed(seed)
     torch.manual_seed(seed)
     teacher = copy.deepcopy(nets[0]).requires_grad_(False).eval() if method.teacher else None
@@ -44,7 +44,7 @@ def train(name: str, task: Any, nets: Sequence[nn.Module], fit: dict[str, Any], 
         for one in optimisers:
             one.step()
         if teacher:
-            average(teacher, nets[0])
+            average(teacher, nets[0], decay)
     return teacher or nets[0]
 
 

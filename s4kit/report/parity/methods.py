@@ -83,7 +83,7 @@ def cutmix(student: nn.Module, teacher: nn.Module, x: Batch, u: Batch, v: Batch,
     return loss_x + (((p - target) ** 2).sum(1) * valid * confidence).mean()
 
 
-def average(teacher: nn.Module, student: nn.Module, decay: float = 0.99) -> None:
+def average(teacher: nn.Module, student: nn.Module, decay: float) -> None:
     """The teacher of `cutmix` after a step: all that floats, weights and batch norm statistics."""
     with torch.no_grad():
         for name, value in teacher.state_dict().items():
