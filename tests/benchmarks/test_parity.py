@@ -124,7 +124,7 @@ def test_the_teacher_follows_as_the_kits():
         for p in (*kit.student.parameters(), *(b for b in kit.student.buffers() if b.is_floating_point())):
             p.add_(torch.randn_like(p))
     kit.after_step(Clock(0, 10))
-    methods.average(teacher, kit.student)
+    methods.average(teacher, kit.student, kit.decay)
     for (key, p), q in zip(kit.teacher.state_dict().items(), teacher.state_dict().values(), strict=True):
         if p.is_floating_point():
             torch.testing.assert_close(q, p, msg=key)
