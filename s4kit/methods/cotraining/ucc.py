@@ -24,7 +24,10 @@ from .cps import NAMES, PAPER_NET, SCALES
 STRONG_VIEW = ("strong", "constant")  # whose Var is that of the strong predictions
 UNCERTAINTY = (*STRONG_VIEW, "weak", "none")
 HEADS = ("decoder", "classifier")
-UNKNOWN = "unsure: the set-up: the paper's text was not at hand; that of CPS, whose training it takes up, stands in"
+STANDS_IN = {
+    "source": "the kit's reading: CPS's figures, the paper's are not known",
+    "differs": ["unsure: the set-up: the paper's text was not at hand; that of CPS, on which it builds, stands in"],
+}
 Pair = tuple[Tensor, Tensor]
 
 
@@ -162,7 +165,7 @@ class UCC(Method):
             "divided": "all",
             "epochs": {"1_16": 32, "1_8": 34, "1_4": 40, "1_2": 60},
             "evaluation": "voc/cps",
-            "differs": [UNKNOWN],
+            **STANDS_IN,
         },
         "cityscapes": {
             "task": {"crop": 800, "scale": SCALES},
@@ -175,7 +178,7 @@ class UCC(Method):
             "divided": "all",
             "epochs": {"1_16": 128, "1_8": 137, "1_4": 160, "1_2": 240},
             "evaluation": "cityscapes/cps",
-            "differs": [UNKNOWN],
+            **STANDS_IN,
         },
     }
 

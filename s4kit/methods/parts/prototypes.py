@@ -1,0 +1,85 @@
+"""Class prototypes: running mean features, and how far from each a pixel lies (ProDA, Zhang et al., CVPR 2021)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from .contrast import members, rows
+from .precision import float32
+from .processes import over_processes
+
+
+@float32
+def class_means(features: Tensor, label: Tensor, classes: int) -> tuple[Tensor, Tensor]:
+    """(B, C, D) mean feature of each class in each image, 0 where there is none, and (B, C) the number of its pixels.
+
+    Args:
+        features: (B, D, h, w). label: (B, h, w) long, 255 = nobody's.
+    """
+    belongs = torch.stack([members(of_one.flatten(), classes) for of_one in label]).to(features.dtype)
+    number = belongs.sum(2)
+    return belongs @ features.flatten(2).mT / number.clamp(min=1)[..., None], number
+
+
+@float32
+def behind(features: Tensor, prototypes: Tensor, known: Tensor) -> Tensor:
+    """(B, C, h, w): how much farther each class's prototype is than the nearest, in plain Euclidean distance.
+
+    Args:
+        features: (B, D, h, w). prototypes: (C, D). known: (C,) bool; a class without a prototype counts as near as the
+            nearest.
+    """
+    batch, _, height, width = features.shape
+    apart = torch.cdist(rows(features), prototypes)
+    nearest = torch.where(known, apart, torch.inf).amin(1, keepdim=True)
+    return torch.where(known, apart - nearest, 0.0).view(batch, height, width, -1).permute(0, 3, 1, 2)
+
+
+class Prototypes(nn.Module):
+    """One running mean feature per class, the same in all processes.
+
+    Args:
+        classes, dim: C and D.
+
+    Attributes:
+        mean: (C, D). moves: (C,) how often each was moved; 0 = there is none yet, the first one is taken as it is.
+    """
+
+    def __init__(self, classes: int, dim: int) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(classes, dim))
+        self.register_buffer("moves", torch.zeros(classes))
+
+    def behind(self, features: Tensor) -> Tensor:
+        """See the function: of features (B, D, h, w), (B, C, h, w)."""
+        return behind(features, self.mean, self.moves > 0)
+
+    @torch.no_grad()
+    def learn(self, features: Tensor, label: Tensor, decay: float) -> None:
+        """mean <- d mean + (1 - d) that of all pixels of a class, d = min(1 - 1/(k + 1), decay) at its k-th move.
+
+        Args:
+            features: (B, D, h, w). label: (B, h, w) long, 255 = nobody's.
+        """
+        means, number = class_means(features, label, len(self.mean))
+        total, pixels = over_processes((means * number[..., None]).sum(0)), over_processes(number.sum(0))
+        self._move(total, pixels, (1 - 1 / (self.moves + 1)).clamp(max=decay))
+
+    @torch.no_grad()
+    def follow(self, features: Tensor, label: Tensor, momentum: float, least: int) -> None:
+        """mean <- momentum^n mean + (1 - momentum^n) v, v the mean of a class's mean features in n images: those with
+        at least `least` pixels of it.
+
+        ProDA takes one image after the other, which differs by terms of (1 - momentum)^2 and depends on the order.
+        """
+        means, number = class_means(features, label, len(self.mean))
+        enough = (number >= least).to(means.dtype)
+        total, images = over_processes((means * enough[..., None]).sum(0)), over_processes(enough.sum(0))
+        self._move(total, images, momentum**images)
+
+    def _move(self, total: Tensor, number: Tensor, keep: Tensor) -> None:
+        shown, keep = number[:, None] > 0, torch.where(self.moves > 0, keep, 0.0)[:, None]
+        moved = keep * self.mean + (1 - keep) * total / number.clamp(min=1)[:, None]
+        self.mean.copy_(torch.where(shown, moved, self.mean))
+        self.moves += shown[:, 0]
