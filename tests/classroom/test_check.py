@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 
 from s4kit.classroom import Exercise, all_exercises, check
 from s4kit.errors import S4Error
@@ -147,3 +148,51 @@ def test_a_box_is_judged_by_its_form():
 
     assert "filled box" in words(ring, "cutmix.box")["value"]
     assert np.isclose(check(ring, "cutmix.box").share, 0)
+
+
+def stream(logits, label, confidence, valid, tau, reached=torch.ge, least=1.0):
+    loss = F.cross_entropy(logits, label, reduction="none") * reached(confidence, tau) * valid
+    return loss.sum() / valid.sum().clamp(min=least)
+
+
+def consistency(weak_logits, strong_logits, tau, reached=torch.ge):
+    confidence, label = weak_logits.softmax(1).max(1)
+    keep = reached(confidence, tau).to(weak_logits.dtype)
+    return (keep * (strong_logits.argmax(1) == label)).sum() / keep.sum().clamp(min=1)
+
+
+@pytest.mark.parametrize("answer, key", [(stream, "unimatch.stream"), (consistency, "unimatch.consistency")])
+def test_the_edge_of_the_threshold_is_looked_at(answer, key):
+    assert check(answer, key).passed
+    report = check(lambda **given: answer(**given, reached=torch.gt), key)
+    assert report.findings[0].mistake == "strictly above" and report.share == 0.5
+
+
+def test_an_image_that_is_all_padding_and_huge_logits_are_looked_at():
+    def rounded(logits, label, confidence, valid, tau):
+        return stream(logits.softmax(1).log().clamp(min=-80), label, confidence, valid, tau)
+
+    assert "0 / 0" in repr(check(lambda **given: stream(**given, least=0.0), "unimatch.stream"))
+    assert not check(rounded, "unimatch.stream").passed
+
+
+def fixmatch_as_often_written(logits, label, confidence, valid, tau):
+    label = label.clone()
+    label[confidence < tau] = 255
+    return F.cross_entropy(logits, label, ignore_index=255)
+
+
+def test_the_most_common_wrong_fixmatch_is_named():
+    assert "ignore_index averages" in repr(check(fixmatch_as_often_written, "unimatch.stream"))
+    unsure = lambda **given: fixmatch_as_often_written(  # noqa: E731
+        given["logits"], given["label"], given["weight"], given["valid"], 0.5
+    )
+    assert "ignore_index averages" in repr(check(unsure, "pseudo_labels.loss"))
+
+
+def test_a_precision_in_the_type_of_the_inputs_is_right():
+    def precision(label, weight, truth):
+        used = weight * (truth != 255)
+        return ((label == truth) * used).sum() / used.sum()
+
+    assert check(precision, "pseudo_labels.precision").passed

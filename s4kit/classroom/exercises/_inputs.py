@@ -15,6 +15,17 @@ def logits(rng: Generator, batch: int = 2, classes: int = 4, side: int = 6, shar
     return sharp * torch.randn(batch, classes, side, side, generator=rng)
 
 
+def sure(rng: Generator, batch: int = 2, classes: int = 4, side: int = 6, share: float = 0.5) -> Tensor:
+    """(B, C, H, W) float32 logits; a share of the pixels is sure to exactly 1.0 however softmax is computed."""
+    one_hot = torch.nn.functional.one_hot(labels(rng, batch, classes, side), classes).movedim(-1, 1)
+    return torch.where(mask(rng, batch, side, share)[:, None], 150.0 * one_hot, logits(rng, batch, classes, side, 1.0))
+
+
+def eighths(rng: Generator, *shape: int) -> Tensor:
+    """Float32 numbers 0, 1/8, ... 1: some equal a threshold that is one of them."""
+    return (8 * torch.rand(*shape, generator=rng)).round() / 8
+
+
 def two_logits(rng: Generator, **how: Any) -> dict[str, Tensor]:
     """Those of two networks, by the names `logits_1` and `logits_2`."""
     return {"logits_1": logits(rng, **how), "logits_2": logits(rng, **how)}

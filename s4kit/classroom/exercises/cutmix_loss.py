@@ -9,7 +9,7 @@ from torch import Generator, Tensor
 
 from ..exercise import Case, Exercise, Mistake, Reading
 from ..runs import numbers
-from ._inputs import logits, padding
+from ._inputs import logits, padding, sure
 
 # ---- confidence and loss ----
 
@@ -27,6 +27,7 @@ CONFIDENCE = Exercise(
         Case("the batch is ordinary", {"teacher_logits": logits(rng), "tau": 0.9}),
         Case("nobody is confident", {"teacher_logits": logits(rng, sharp=0.1), "tau": 0.9}, edge=True),
         Case("there is one class", {"teacher_logits": logits(rng, classes=1), "tau": 0.9}, edge=True),
+        Case("a confidence equals tau", {"teacher_logits": sure(rng), "tau": 1.0}, edge=True),
     ],
     mistakes=(
         Mistake(
@@ -49,6 +50,11 @@ CONFIDENCE = Exercise(
             "You compare every class's probability; a pixel has one confidence, its largest.",
             lambda teacher_logits, tau: (teacher_logits.softmax(1) >= tau).float().mean().detach(),
         ),
+        Mistake(
+            "strictly above",
+            "A pixel whose largest probability equals tau is not counted; reaching it is enough.",
+            lambda teacher_logits, tau: (teacher_logits.softmax(1).max(1).values > tau).float().mean().detach(),
+        ),
     ),
     stops=("teacher_logits",),
 )
@@ -68,6 +74,9 @@ def _loss_cases(rng: Generator) -> list[Case]:
         Case("the batch has one image", {**single, "tau": 0.9, "valid": padding(1)}, edge=True),
         Case("nobody is confident", {**both, "teacher_logits": logits(rng, sharp=0.1), "valid": padding()}, edge=True),
         Case("everything is padding", {**both, "valid": torch.zeros(2, 6, 6)}, edge=True),
+        Case(
+            "a confidence equals tau", {**both, "teacher_logits": sure(rng), "tau": 1.0, "valid": padding()}, edge=True
+        ),
     ]
 
 
@@ -76,8 +85,9 @@ def _variant(over: str = "all", axis: str = "sum", c: str = "batch", padding: st
         z, t = student_logits, teacher_logits.detach()
         apart = (z - t if of == "logits" else z.softmax(1) - t.softmax(1)).square()
         apart = apart.sum(1) if axis == "sum" else apart.mean(1)
-        keep = (t.softmax(1).max(1).values >= tau).to(apart.dtype)
-        keep = keep.mean() if c == "batch" else keep if c == "pixel" else 1.0
+        confidence = t.softmax(1).max(1).values
+        keep = (confidence > tau if c == "above" else confidence >= tau).to(apart.dtype)
+        keep = keep.mean() if c in ("batch", "above") else keep if c == "pixel" else 1.0
         counted = torch.ones_like(valid) if padding == "counts" else valid
         return (apart * counted * keep).sum() / (valid.sum().clamp(min=1) if over == "valid" else apart.numel())
 
@@ -115,6 +125,11 @@ LOSS = Exercise(
             "padding counts",
             "Padded pixels carry a loss; multiply by `valid` before the mean.",
             _variant(padding="counts"),
+        ),
+        Mistake(
+            "strictly above",
+            "A pixel whose confidence equals tau is not counted in c; reaching it is enough.",
+            _variant(c="above"),
         ),
         Mistake("logits compared", "You compare logits; the paper compares probabilities.", _variant(of="logits")),
     ),

@@ -6,7 +6,7 @@ import torch
 from torch import Generator, Tensor
 
 from ..exercise import Case, Exercise, Mistake
-from ._inputs import VOID, labels, logits, padding, shares
+from ._inputs import VOID, eighths, labels, logits, padding, shares
 
 # ---- from logits to pseudo-labels ----
 
@@ -86,7 +86,7 @@ KEEP = Exercise(
             {"confidence": shares(rng, 2, 6, 6) * (torch.rand(2, 6, 6, generator=rng) > 0.2), "tau": 0.0},
             edge=True,
         ),
-        Case("a confidence equals tau", {"confidence": (8 * shares(rng, 2, 6, 6)).round() / 8, "tau": 0.75}, edge=True),
+        Case("a confidence equals tau", {"confidence": eighths(rng, 2, 6, 6), "tau": 0.75}, edge=True),
         Case("nobody reaches tau", {"confidence": 0.9 * shares(rng, 2, 6, 6), "tau": 0.95}, edge=True),
     ],
     mistakes=(
@@ -156,7 +156,7 @@ COVERAGE = Exercise(
 
 def _precision(label: Tensor, weight: Tensor, truth: Tensor) -> Tensor:
     used = (weight > 0) & (truth != VOID)
-    return (label == truth)[used].float().mean()  # nothing kept: NaN
+    return (label == truth)[used].to(weight.dtype).mean()  # nothing kept: NaN
 
 
 PRECISION = Exercise(

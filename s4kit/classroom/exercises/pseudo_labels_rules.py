@@ -10,7 +10,7 @@ from torch import Generator, Tensor
 
 from ..exercise import Case, Exercise, Mistake, Reading
 from ..runs import numbers
-from ._inputs import labels, logits, padding, shares
+from ._inputs import VOID, labels, logits, padding, shares
 
 # ---- losses and rules ----
 
@@ -33,7 +33,52 @@ def _loss_cases(rng: Generator) -> list[Case]:
         Case("nothing is kept", inputs(kept=0.0), edge=True),
         Case("the batch has one image", inputs(batch=1), edge=True),
         Case("everything is padding", {**inputs(), "valid": torch.zeros(2, 6, 6)}, edge=True),
+        Case("the logits are huge", {**inputs(), "logits": 200 * logits(rng)}, edge=True),
     ]
+
+
+def slips(keep: Any) -> tuple[Mistake, ...]:
+    """The usual wrong ways to write a masked cross entropy; `keep` gives the kept pixels of a call's inputs."""
+
+    def each(given: dict[str, Any]) -> Tensor:
+        return F.cross_entropy(given["logits"], given["label"], reduction="none")
+
+    def left(given: dict[str, Any]) -> Tensor:
+        label = given["label"].masked_fill(~keep(given), VOID)
+        return F.cross_entropy(given["logits"], label, ignore_index=VOID)
+
+    def logarithm(given: dict[str, Any]) -> Tensor:
+        taken = -given["logits"].softmax(1).log().gather(1, given["label"][:, None])[:, 0]
+        return (taken * keep(given) * given["valid"]).sum() / given["valid"].sum().clamp(min=1)
+
+    return (
+        Mistake(
+            "unsure pixels ignored",
+            "ignore_index averages over the pixels that are left: your divisor counts the kept pixels, where all valid "
+            "ones belong into it; and padding is taught.",
+            lambda **given: left(given),
+        ),
+        Mistake(
+            "plain cross entropy",
+            "It is the plain mean: neither what is kept nor what is padding plays a part.",
+            lambda **given: each(given).mean(),
+        ),
+        Mistake(
+            "padding in the sum",
+            "Padded pixels carry a loss: they are out of the divisor, but not out of the sum.",
+            lambda **given: (each(given) * keep(given)).sum() / given["valid"].sum().clamp(min=1),
+        ),
+        Mistake(
+            "0 / 0",
+            "Where nothing is valid it is 0 / 0.",
+            lambda **given: (each(given) * keep(given) * given["valid"]).sum() / given["valid"].sum(),
+        ),
+        Mistake(
+            "logarithm of a softmax",
+            "softmax rounds a small probability to 0, and its logarithm is infinite: cross_entropy takes the logits.",
+            lambda **given: logarithm(given),
+        ),
+    )
 
 
 LOSS = Exercise(
@@ -69,6 +114,7 @@ LOSS = Exercise(
             "The probabilities go through another softmax: cross_entropy wants logits.",
             lambda logits, label, weight, valid: weighted(logits.softmax(1), label, weight, valid),
         ),
+        *slips(lambda given: given["weight"] > 0),
     ),
     learns=("logits",),
     picture=("label", "weight", "valid"),

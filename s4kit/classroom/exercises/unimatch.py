@@ -10,8 +10,8 @@ from torch import Generator, Tensor
 
 from ...views import paste
 from ..exercise import Case, Exercise, Mistake
-from ._inputs import labels, logits, mask, padding, shares
-from .pseudo_labels_rules import weighted
+from ._inputs import eighths, labels, logits, mask, padding, shares
+from .pseudo_labels_rules import slips, weighted
 
 # ---- weak to strong ----
 
@@ -87,6 +87,13 @@ STREAM = Exercise(
         Case("tau is 0", _stream_inputs(rng, tau=0.0), edge=True),
         Case("nobody reaches tau", _stream_inputs(rng, tau=1.1), edge=True),
         Case("the batch has one image", _stream_inputs(rng, batch=1), edge=True),
+        Case(
+            "a confidence equals tau",
+            {**_stream_inputs(rng, tau=0.75), "confidence": eighths(rng, 2, 6, 6)},
+            edge=True,
+        ),
+        Case("everything is padding", {**_stream_inputs(rng), "valid": torch.zeros(2, 6, 6)}, edge=True),
+        Case("the logits are huge", {**_stream_inputs(rng), "logits": 200 * logits(rng)}, edge=True),
     ],
     mistakes=(
         Mistake(
@@ -119,6 +126,14 @@ STREAM = Exercise(
                 / valid.sum().clamp(min=1)
             ),
         ),
+        Mistake(
+            "strictly above",
+            "A pixel whose confidence equals tau carries no loss; reaching it is enough.",
+            lambda logits, label, confidence, valid, tau: weighted(
+                logits, label, (confidence > tau).to(logits.dtype), valid
+            ),
+        ),
+        *slips(lambda given: given["confidence"] >= given["tau"]),
     ),
     learns=("logits",),
     stops=("confidence",),
@@ -220,7 +235,7 @@ DROP = Exercise(
         Mistake(
             "scaled by p",
             "The kept channels are divided by p; that is the share that is dropped.",
-            lambda features, keep, p: features * keep[:, :, None, None] / max(p, 1e-9),
+            lambda features, keep, p: features * keep[:, :, None, None] / p,
         ),
     ),
     learns=("features",),

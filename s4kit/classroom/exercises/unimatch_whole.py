@@ -9,7 +9,7 @@ from torch import Generator, Tensor
 
 from ..exercise import Case, Exercise, Mistake, Reading
 from ..runs import numbers
-from ._inputs import logits, shares
+from ._inputs import logits, shares, sure
 
 # ---- the whole ----
 
@@ -51,6 +51,11 @@ TOTAL = Exercise(
             "Each strong stream counts in full; together they have the weight of FixMatch's one, halved.",
             lambda x, s1, s2, fp: (x + s1 + s2 + fp) / 2,
         ),
+        Mistake(
+            "a plain sum",
+            "All four are added in full: each has its weight, and the whole is halved.",
+            lambda x, s1, s2, fp: x + s1 + s2 + fp,
+        ),
     ),
     learns=("x", "s1", "s2", "fp"),
 )
@@ -58,9 +63,12 @@ TOTAL = Exercise(
 
 def _agree(weak_logits: Tensor, strong_logits: Tensor, tau: float) -> Tensor:
     """A design question has more than one good answer; this one has a number."""
-    confidence, label = weak_logits.detach().softmax(1).max(1)
-    keep = (confidence >= tau).to(weak_logits.dtype)
-    return ((strong_logits.argmax(1) == label) * keep).sum() / keep.sum().clamp(min=1)
+    return _share(weak_logits, strong_logits, weak_logits.softmax(1).max(1).values >= tau)
+
+
+def _share(weak_logits: Tensor, strong_logits: Tensor, keep: Tensor) -> Tensor:
+    keep = keep.to(weak_logits.dtype)
+    return ((strong_logits.argmax(1) == weak_logits.argmax(1)) * keep).sum() / keep.sum().clamp(min=1)
 
 
 CONSISTENT = Exercise(
@@ -81,6 +89,9 @@ CONSISTENT = Exercise(
             "the batch has one image",
             {"weak_logits": logits(rng, 1), "strong_logits": logits(rng, 1), "tau": 0.5},
             edge=True,
+        ),
+        Case(
+            "a confidence equals tau", {"weak_logits": sure(rng), "strong_logits": logits(rng), "tau": 1.0}, edge=True
         ),
     ],
     mistakes=(
@@ -106,6 +117,20 @@ CONSISTENT = Exercise(
             "Where no pixel is confident it is 0 / 0.",
             lambda weak_logits, strong_logits, tau: (
                 _agree(weak_logits, strong_logits, tau) / (weak_logits.softmax(1).max(1).values >= tau).any().float()
+            ),
+        ),
+        Mistake(
+            "logits as confidence",
+            "The threshold is compared with logits; it is one for probabilities.",
+            lambda weak_logits, strong_logits, tau: _share(
+                weak_logits, strong_logits, weak_logits.max(1).values >= tau
+            ),
+        ),
+        Mistake(
+            "strictly above",
+            "A pixel whose confidence equals tau is left out; reaching it is enough.",
+            lambda weak_logits, strong_logits, tau: _share(
+                weak_logits, strong_logits, weak_logits.softmax(1).max(1).values > tau
             ),
         ),
     ),
