@@ -1,4 +1,4 @@
-"""Shared fixtures: two threads, a clean environment, and where real sample data may be found."""
+"""Shared fixtures: two threads or processes, a clean environment, and where real sample data may be found."""
 
 import os
 from pathlib import Path
@@ -8,7 +8,15 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # idle threads sleep: sever
 import pytest
 import torch
 
-torch.set_num_threads(2)
+WORKERS = 2  # processes of a whole run
+
+torch.set_num_threads(1 if "PYTEST_XDIST_WORKER" in os.environ else 2)
+
+
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """A whole run is shared by two processes with a thread each; named files, folders or tests run in this one."""
+    whole = config.args_source is not pytest.Config.ArgsSource.ARGS and not config.getoption("collectonly")
+    return WORKERS if whole and (os.cpu_count() or 1) > 1 else 0
 
 
 @pytest.fixture
