@@ -11,6 +11,7 @@ import torch
 
 from ..data.task import Evaluation
 from ..errors import S4Error
+from ..methods.trained import as_created
 from . import checkpoint, distributed, images, records
 from .device import pick_device, pick_precision
 from .evaluate import Scores, evaluate
@@ -113,16 +114,8 @@ class Run:
 
     def load(self, which: str = "last", task: Any = None, device: str = "auto") -> tuple[Any, Any]:
         """(method, task) with the weights of the checkpoint "last" or "best"."""
-        from ..methods import create
-
-        if self.config.get("not_stored"):
-            options = " and ".join(self.config["not_stored"])
-            raise S4Error(
-                f"{self.path} was trained with a function as {options}, which cannot be stored; create the method "
-                "yourself and load the checkpoint's 'method' into it."
-            )
         task = task or self.task()
-        method = create(self.config["method"], task, **self.config["options"])
+        method = as_created(self.config, task, self.path)
         state = checkpoint.load(self.path / f"{which}.pt")
         method.load_state_dict(state["method"])
         return method.to(pick_device(device)).eval(), task

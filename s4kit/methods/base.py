@@ -214,6 +214,7 @@ class Method(nn.Module):
     card: Card
     views: ViewPlan = ViewPlan(x=Stream("labelled"), u=Stream("unlabelled"))
     recipes: ClassVar[dict[str, dict[str, Any]]] = {}  # set-ups by data set and list, see `recipes.py`
+    specs: ClassVar[tuple[str, ...]] = ("net",)  # names of the options that are network specs
 
     @classmethod
     def recipe(cls, dataset: str, split: str | None = None) -> dict[str, Any]:

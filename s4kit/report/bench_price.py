@@ -32,7 +32,7 @@ from ..data.task import Task
 from ..engine import optimise
 from ..engine.settings import share_out
 from ..errors import S4Error
-from ..methods import create, files, recipe
+from ..methods import create, files, get, recipe
 from ..methods.base import Clock, Method, Optim
 from ..views import HostStep, draw_step
 from . import text
@@ -146,7 +146,8 @@ def price(quick: bool = False, out: str | Path | None = None, methods: Sequence[
 def _prepared(name: str, task: Task, net: str, batch: int, moments: int, device: str) -> tuple[Walk, int]:
     """A method that has gone through all moments once, and the peak bytes of that, its networks included."""
     torch.manual_seed(mix_seed("price", "init"))
-    options = recipe(name, "scenes")["method"] | {"net": net}
+    own = recipe(name, "scenes")["method"]
+    options = {key: value for key, value in own.items() if key not in get(name).specs} | {"net": net}
     gc.collect()  # what is released in the block would be taken from what it allocates
     with tracked(device) as peak:
         walk = Walk(create(name, task, **options), task, batch, device)

@@ -31,6 +31,7 @@ from ..methods import create, get
 from ..methods.base import Method
 from ..methods.lengths import passes
 from ..methods.recipes import read_split, recipe_for
+from ..methods.trained import is_run
 from ..nets import parse
 from .capacity import Scene
 from .feeding import seconds_per_image
@@ -38,6 +39,7 @@ from .gpus import GPU, gpus
 from .planner_text import html, show
 from .rates import rates
 from .rehearsal import stand_in
+from .setup import without_weights
 
 CONTEXT = 0.6e9  # bytes of a GPU that CUDA and its libraries take
 SLACK = 0.06  # of what is predicted: workspaces of cuDNN, gaps between allocations
@@ -245,17 +247,19 @@ def _settings(given: dict[str, Any], batch: int | None, task: Task) -> Settings:
 
 
 def _build(kind: type[Method], name: str, task: Task, options: dict[str, Any]) -> tuple[Method, str]:
-    """The method with networks that load no weights, and the network's spec."""
-    spec = options.get("net", inspect.signature(kind.__init__).parameters["net"].default)
-    if not isinstance(spec, str):
-        return create(name, task, **options), getattr(spec, "__name__", "own")
-    base, own = parse(spec)
-    bare = ", ".join(f"{key}={value!r}" for key, value in {**own, "weights": "none"}.items())
-    shown = spec if "weights" not in own else base
+    """The method with networks that load no weights, and the spec of the one that is `net`."""
+    known = inspect.signature(kind.__init__).parameters
+    specs = {option: options.get(option, known[option].default) for option in kind.specs}
+    named = {option: spec for option, spec in specs.items() if isinstance(spec, str) and not is_run(spec)}
+    bare = {option: without_weights(spec) for option, spec in named.items()}
+    if "net" not in bare:
+        return create(name, task, **options | bare), getattr(specs["net"], "__name__", "own")
+    base, own = parse(specs["net"])
+    shown = specs["net"] if "weights" not in own else base
     try:
-        return create(name, task, **options | {"net": f"{base}({bare})"}), shown
+        return create(name, task, **options | bare), shown
     except S4Error:  # a network without weights to leave out
-        return create(name, task, **options | {"net": spec}), shown
+        return create(name, task, **options | named), shown
 
 
 def _precision(gpu: GPU, asked: str) -> str:

@@ -39,6 +39,7 @@ def train(
     """Train by the set-up; the effective batch and with it the learning rate stay the paper's. Returns the `Run`."""
     from ..engine import distributed
     from ..engine.device import pick_device
+    from ..methods import get
 
     recipe = asked.recipe
     world = int(os.environ.get("WORLD_SIZE", 1))
@@ -49,7 +50,8 @@ def train(
         settings["warmup"] = min(settings["warmup"], asked.steps // 10)  # a short trial would spend itself on it
     settings |= {"evaluate_every": max(1, asked.steps // asked.evaluations)} | fit
     task = {"name": asked.data, **recipe["task"], "labelled": asked.split} | ({"root": root} if root else {})
-    options = recipe["method"] | {"net": _with_weights(recipe["method"]["net"])}
+    specs = [name for name in get(asked.method).specs if name in recipe["method"]]
+    options = recipe["method"] | {name: _with_weights(recipe["method"][name]) for name in specs}
     made = setup.Plan(asked.method, task, options, settings)
     seed = fit.get("seed", 0)
     folder = Path(out or Path("runs") / f"reproduce-{asked.method}-{asked.split.replace('/', '-')}-seed{seed}")

@@ -66,8 +66,12 @@ def plan(
     if "steps" in fit and "warmup" in shared:
         shared["warmup"] = min(shared["warmup"], fit["steps"] // 10)  # a short run would spend itself on it
     own = dict(known["method"])
-    if "net" in own and "net" not in (options or {}) and data not in KIT:
-        print(f"{method}: the paper's network is --backbone {with_weights(own.pop('net'))!r}", file=sys.stderr)
+    if "net" in own and data not in KIT:
+        papers = {name: with_weights(own.pop(name)) for name in get(method).specs if name in own}
+        said = [f"--backbone {net!r}" if name == "net" else f"--option {name}={net!r}" for name, net in papers.items()
+                if name not in (options or {})]  # fmt: skip
+        if said:
+            print(f"{method}: the paper's network is {' '.join(said)}", file=sys.stderr)
     return Plan(method, {"name": data} | known["task"] | (task or {}), own | (options or {}), shared | fit)
 
 
@@ -75,6 +79,14 @@ def with_weights(spec: str) -> str:
     """A network spec that asks for ImageNet weights: "resnet50(aux=True)" -> "resnet50(aux=True, weights=...)"."""
     weights = "weights='imagenet')"
     return f"{spec[:-1]}, {weights}" if spec.endswith(")") else f"{spec}({weights}"
+
+
+def without_weights(spec: str) -> str:
+    """A network spec that loads none."""
+    from ..nets import parse
+
+    base, own = parse(spec)
+    return f"{base}({', '.join(f'{key}={value!r}' for key, value in {**own, 'weights': 'none'}.items())})"
 
 
 def match(plans: list[Plan], protocol: str = "supervised") -> list[Plan]:

@@ -119,8 +119,8 @@ def plan(
 
     if chosen.equal:
         return setup.match([planned("supervised", {}), planned(method, options)])[1]
-    from ..methods import recipe
+    from ..methods import get, recipe
     from ..methods.recipes import KIT
 
-    net = recipe(method, data)["method"].get("net") if data not in KIT else None
-    return planned(method, ({"net": setup.with_weights(net)} if net else {}) | options)
+    own = recipe(method, data)["method"] if data not in KIT else {}
+    return planned(method, {name: setup.with_weights(own[name]) for name in get(method).specs if name in own} | options)

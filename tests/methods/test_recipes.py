@@ -16,6 +16,7 @@ from s4kit.errors import S4Error
 from s4kit.methods.parts.losses import criterion
 from s4kit.methods.parts.schedules import schedule
 from s4kit.methods.recipes import COMMON, KIT, read_split, recipe_for
+from s4kit.report.setup import without_weights
 
 EVERY = pytest.mark.parametrize("name", methods.names())
 PUBLISHED = [(n, key) for n in methods.names() for key in methods.get(n).recipes if key.split("/")[0] in COMMON]
@@ -69,15 +70,15 @@ def test_a_published_recipe_is_complete_and_builds(name, key, short_resnets):
         assert {"crop"} <= entry["task"].keys() and {"net"} <= entry["method"].keys(), key
     else:
         assert "stand in" in recipe["differs"][0], key
-    spec, options = nets.parse(recipe["method"]["net"])
-    options = "".join(f"{k}={v!r}, " for k, v in options.items())
+    specs = [option for option in methods.get(name).specs if option in recipe["method"]]
     task = data.Task(
         name=dataset, classes=tuple(map(str, range(CLASSES[dataset]))), palette=((0, 0, 0),) * CLASSES[dataset],
         train=None, labelled=(0,), unlabelled=(1,), val=None, crop=recipe["task"]["crop"],
     )  # fmt: skip
     try:
         with torch.device("meta"):
-            made = methods.create(name, task, **recipe["method"] | {"net": f"{spec}({options}weights='none')"})
+            bare = {option: without_weights(recipe["method"][option]) for option in specs}
+            made = methods.create(name, task, **recipe["method"] | bare)
     except RuntimeError as error:
         if "meta tensors" not in str(error):
             raise
