@@ -118,6 +118,7 @@ class RML(Method):
         x=Stream("labelled"),
         u=Stream("unlabelled", strong=(STRONG, STRONG), masks=(unimatch_box(), unimatch_box())),
     )
+    specs = ("net", "other")
     recipes: ClassVar = {
         "scenes": {"method": {"decay": 0.98, "momentum": 0.999}},  # a short run forgets faster
         "voc": {
