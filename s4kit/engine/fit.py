@@ -38,12 +38,12 @@ def fit(
         resume: continue from `out/last.pt`.
         progress: show a progress bar, and live curves in a notebook.
         settings: fields of `Settings`: batch (labelled images per step and process), unlabelled_batch, accumulate,
-            optimiser ("sgd", "adamw", "adam"), betas (of the latter two), lr (of the backbone), head (its multiple
-            for new layers), weight_decay, schedule ("poly", "poly_after": the rate is set after the step,
-            "poly_to_hundredth", "quarter_cosine", "constant"), warmup (steps), clip (gradient norm), seed,
-            checkpoint_every, evaluate_every, probes (images that the explorer shows), probe_size (longest side, in
-            pixels, at which it does), device, precision, workers, compile (the networks, with `torch.compile`: minutes
-            at the first steps, then faster on a GPU).
+            optimiser ("sgd", "adamw", "adam"), nesterov (of the first), betas (of the other two), lr (of the
+            backbone), head (its multiple for new layers), weight_decay, schedule ("poly", "poly_after": the rate is
+            set after the step, "poly_to_hundredth", "quarter_cosine", "constant"), warmup (steps), clip (gradient
+            norm), seed, checkpoint_every, evaluate_every, probes (images that the explorer shows), probe_size (longest
+            side, in pixels, at which it does), device, precision, workers, compile (the networks, with `torch.compile`:
+            minutes at the first steps, then faster on a GPU).
 
     Returns:
         The run; after Ctrl-C too, with `interrupted` set and a checkpoint written.

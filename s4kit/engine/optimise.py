@@ -40,7 +40,7 @@ def build(specs: dict[str, Optim], train: tuple[nn.Module, ...] = ()) -> dict[st
         parameters = groups(spec, train)
         if not parameters:
             continue
-        options = {"momentum": 0.9} if spec.kind == "sgd" else {"betas": spec.betas}
+        options = {"momentum": 0.9, "nesterov": spec.nesterov} if spec.kind == "sgd" else {"betas": spec.betas}
         on_gpu = parameters[0]["params"][0].device.type == "cuda"
         built[name] = KINDS[spec.kind](parameters, lr=spec.lr, fused=on_gpu or None, **options)
     return built

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 from torch import Tensor
@@ -12,7 +12,7 @@ from torch import Tensor
 from ..data.task import Task
 from ..errors import S4Error, closest
 from ..methods import lengths
-from ..methods.base import Stage
+from ..methods.base import Clock, Optim, Stage
 from . import distributed
 
 
@@ -30,6 +30,7 @@ class Settings:
     weight_decay: float = 1e-3
     decay_norms: bool = True
     betas: tuple[float, float] = (0.9, 0.999)
+    nesterov: bool = False
     schedule: str = "poly"
     warmup: int = 0
     clip: float | None = None
@@ -42,6 +43,11 @@ class Settings:
     precision: str = "auto"
     workers: int | str = "auto"
     compile: bool = False
+
+    def optim(self, schedule: Callable[[Clock], float]) -> Optim:
+        """What a method makes its optimisers of."""
+        details = {"clip": self.clip, "betas": tuple(self.betas), "nesterov": self.nesterov, "schedule": schedule}
+        return Optim([], self.lr, self.head, self.optimiser, self.weight_decay, self.decay_norms, **details)
 
 
 def resolve(

@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader
 from ..data.seeding import mix_seed
 from ..data.task import Task
 from ..errors import S4Error
-from ..methods.base import Clock, Losses, Method, Optim, Stage
+from ..methods.base import Clock, Losses, Method, Stage
 from ..methods.parts import schedules
 from ..nets import sync_bn
 from ..nets.compiled import compile_nets
@@ -97,9 +97,7 @@ class Training:
         self.index, chosen, stage = index, self.chosen, self.stages[index][0]
         self.drawn_from = sampled(self.task, self.method.sampling(self.task))
         schedule = stage.schedule or schedules.schedule(chosen.schedule, chosen.warmup)
-        recipe = Optim([], chosen.lr, chosen.head, chosen.optimiser, chosen.weight_decay, chosen.decay_norms)
-        recipe = replace(recipe, clip=chosen.clip, betas=tuple(chosen.betas), schedule=schedule)
-        self.specs = self.method.optimisers(recipe)
+        self.specs = self.method.optimisers(chosen.optim(schedule))
         self.optimisers = optimise.build(self.specs, stage.train)
         if self.state and self.state["stage"] == index:
             for name, optimiser in self.optimisers.items():

@@ -169,6 +169,7 @@ class Optim:
         lr: learning rate of the pretrained backbone.
         head: multiplier of the learning rate for everything else.
         kind: "sgd" (momentum 0.9) or "adamw" or "adam".
+        nesterov: of "sgd": the gradient is that of where the momentum leads.
         weight_decay: not applied to biases and norms when `decay_norms` is False.
         clip: largest gradient norm, or None.
         betas: decays of the two moments of "adam" and "adamw".
@@ -183,6 +184,7 @@ class Optim:
     decay_norms: bool = True
     clip: float | None = None
     betas: tuple[float, float] = (0.9, 0.999)
+    nesterov: bool = False
     schedule: Callable[[Clock], float] = field(default_factory=lambda: poly(0.9))
 
 

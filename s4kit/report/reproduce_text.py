@@ -28,7 +28,7 @@ SCHEDULES = {
     "constant": "constant",
 }
 SELECTIONS = {"best": "the evaluation that is best on val", "last": "the end of the training"}
-OPTIMISERS = {"sgd": "SGD, momentum 0.9", "adam": "Adam", "adamw": "AdamW"}
+OPTIMISERS = {"sgd": "SGD, momentum 0.9", "nesterov": "SGD, Nesterov's momentum 0.9", "adam": "Adam", "adamw": "AdamW"}
 
 
 def block(title: str, rows: Sequence[tuple[str, str]]) -> str:
@@ -102,7 +102,8 @@ def setup(asked: Reproduction) -> str:
     scales = "scale 1" if scale in ((1.0, 1.0), [1.0, 1.0]) else f"scales {scales}"
     scales += f" of a shorter side of {task['short']}" if "short" in task else ""
     half = f", images resized by {task['size']:g}" if "size" in task else ""
-    rate = f"{fit['lr']:g} backbone, {fit['lr'] * fit['head']:g} the rest; {OPTIMISERS[fit['optimiser']]}, "
+    kind = "nesterov" if fit.get("nesterov") else fit["optimiser"]
+    rate = f"{fit['lr']:g} backbone, {fit['lr'] * fit['head']:g} the rest; {OPTIMISERS[kind]}, "
     warm = f", warm-up of {fit['warmup']:,} steps" if fit.get("warmup") else ""
     norms = "" if fit.get("decay_norms", True) else " (none on norms and biases)"
     passes = f", {asked.passes}" if asked.passes and not any("steps" in c for c in asked.changed) else ""

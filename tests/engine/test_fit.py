@@ -372,3 +372,11 @@ def test_betas_reach_the_optimiser(task, tmp_path):
         tuple(group["betas"]) for group in checkpoint.load(run.path / "last.pt")["optimisers"]["main"]["param_groups"]
     }
     assert group == (0.9, 0.99)
+
+
+def test_nesterovs_momentum_reaches_the_optimiser(task, tmp_path):
+    plain, ahead = (
+        s4.fit(method("supervised", task), task, steps=3, out=tmp_path / str(n), **SMALL | {"nesterov": n})
+        for n in (False, True)
+    )
+    assert not same(state(plain), state(ahead))

@@ -17,8 +17,9 @@ from ...nets.segnet import resize
 from ...views import Batch, Stream, ViewPlan, Views, half_box, paste, weak
 from ..base import Card, Clock, Losses, Method, PseudoLabels, zero_of
 from ..parts.banks import Queues
-from ..parts.contrast import Draws, centres, class_contrast, members, ranks, rows, shrink
+from ..parts.contrast import Draws, class_contrast, members, ranks, rows, shrink
 from ..parts.losses import Criterion, ce, criterion, entropy, pixel_ce
+from ..parts.prototypes import centres
 from ..parts.quantile import percentiles
 from ..parts.schedules import linear
 

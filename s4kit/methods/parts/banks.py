@@ -9,7 +9,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from .contrast import nth
+from .contrast import draw, nth
 
 
 class Queues(nn.Module):
@@ -52,6 +52,15 @@ class Queues(nn.Module):
         new, number = self._choose(features, offered)
         for rows, many in _all_ranks(new.to(self.rows.dtype), number):
             self._append(rows, many)
+
+    @property
+    def ready(self) -> Tensor:
+        """(K,) bool: which queues hold any row."""
+        return self.count > 0
+
+    def draw(self, which: int, number: int) -> Tensor:
+        """(number,) long: rows of the queue of class `which`, uniform, with replacement."""
+        return draw(self.count[which : which + 1], number)[0]
 
     def take(self, which: int, index: Tensor) -> Tensor:
         """Rows `index` (n,) long, 0 = oldest, of the queue of class `which`, as (n, D) float32.

@@ -1,13 +1,19 @@
-"""Pixel contrast: anchors of a class against its centre and against negatives that are kept in queues.
+"""Pixel contrast: anchors of a class against its centre and against negatives.
+
+What its methods differ in are arguments: which pixels may be anchors, what stands in the centre (`prototypes`), where
+negatives come from (`banks.Queues`, or `OtherClasses` of the batch), and how alike two features are (`cosines`,
+`likelihoods`).
 
 All shapes are fixed. Pixels are chosen by their rank within a mask (`nth`), not by boolean indexing, and every draw is
 an argument, so that recorded draws can be fed in. K classes, N pixels, D features, Q anchors, M negatives per anchor.
+Negatives are gathered class by class, and again in the backward pass: a step holds Q M D values of them, never K times
+as many.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Sequence
+from typing import NamedTuple, Protocol
 
 import torch
 import torch.nn.functional as F
@@ -15,14 +21,31 @@ from einops import rearrange
 from torch import Tensor
 
 from .precision import float32
+from .recompute import recomputed
+
+Score = Callable[[Tensor, Tensor, Tensor], Tensor]  # anchor (Q, D), positive, negative (Q, M, D) to (Q, 1 + M)
 
 
 class Draws(NamedTuple):
     """What a step draws, with replacement: `anchors` (K, Q) are ranks among the anchor candidates of each class,
-    `negatives` (K, Q * M) are rows of each class's queue."""
+    `negatives` (K, Q * M) are what the `Negatives` draw: rows of each class's queue, or pixels of the batch."""
 
     anchors: Tensor
     negatives: Tensor
+
+
+class Negatives(Protocol):
+    """Where the negatives of each class come from; what they hold must not change before the backward pass."""
+
+    @property
+    def ready(self) -> Tensor:
+        """(K,) bool: which classes have any."""
+
+    def draw(self, which: int, number: int) -> Tensor:
+        """(number,) long, for the class `which`, with replacement."""
+
+    def take(self, which: int, index: Tensor) -> Tensor:
+        """(n, D) float32, no gradient; any finite rows for a class that is not ready."""
 
 
 def rows(map: Tensor) -> Tensor:
@@ -60,14 +83,8 @@ def draw(count: Tensor, size: int) -> Tensor:
 
 
 @float32
-def centres(features: Tensor, mask: Tensor) -> Tensor:
-    """(K, D) means of (N, D) features over the rows of a (K, N) mask; 0 for an empty row."""
-    return mask.to(features.dtype) @ features / mask.sum(1, keepdim=True).clamp(min=1)
-
-
-@float32
-def info_nce(anchor: Tensor, positive: Tensor, negative: Tensor, temperature: float) -> Tensor:
-    """Mean over the anchors of -log(e^(s+/t) / (e^(s+/t) + sum of e^(s-/t))), s = cosine similarity.
+def cosines(anchor: Tensor, positive: Tensor, negative: Tensor) -> Tensor:
+    """(Q, 1 + M) cosines of each anchor to its positive and its negatives.
 
     Args:
         anchor: (Q, D). positive: (D,) or (Q, D). negative: (Q, M, D).
@@ -75,8 +92,17 @@ def info_nce(anchor: Tensor, positive: Tensor, negative: Tensor, temperature: fl
     unit = F.normalize(anchor, dim=-1, eps=1e-8)
     to_positive = (unit * F.normalize(positive, dim=-1, eps=1e-8)).sum(-1, keepdim=True)
     length = torch.linalg.vector_norm(negative, dim=-1).clamp(min=1e-8)  # dividing the products spares a unit copy
-    to_negative = torch.einsum("qmd,qd->qm", negative, unit) / length
-    logits = torch.cat([to_positive, to_negative], 1) / temperature
+    return torch.cat([to_positive, torch.einsum("qmd,qd->qm", negative, unit) / length], 1)
+
+
+@float32
+def info_nce(anchor: Tensor, positive: Tensor, negative: Tensor, temperature: float, score: Score = cosines) -> Tensor:
+    """Mean over the anchors of -log(e^(s+/t) / (e^(s+/t) + sum of e^(s-/t))), s = `score`, the cosine by default.
+
+    Args:
+        anchor: (Q, D). positive: (D,) or (Q, D). negative: (Q, M, D).
+    """
+    logits = score(anchor, positive, negative) / temperature
     return -logits.log_softmax(1)[:, 0].mean()
 
 
@@ -85,30 +111,83 @@ def class_contrast(
     features: Tensor,
     candidates: Tensor,
     centre: Tensor,
-    queues: Any,
+    others: Negatives,
     present: Tensor,
     queries: int,
     negatives: int,
     temperature: float,
     draws: Draws | None = None,
+    score: Score = cosines,
 ) -> Tensor:
     """Sum over classes of `info_nce`, divided by the number of classes present.
 
-    A class without candidates or with an empty queue adds nothing but counts in the divisor; with fewer than two
-    classes present the term is 0 (with a gradient of 0).
+    A class without candidates or without negatives adds nothing but counts in the divisor; with fewer than two classes
+    present the term is 0 (with a gradient of 0).
 
     Args:
         features: (N, D) of the student. candidates: (K, N) bool, its anchors. centre: (K, D), no gradient.
-        queues: `count` (K,) and `take(class, index) -> (n, D)`, see `banks.Queues`.
+        others: where the negatives of each class come from.
         present: (K,) bool. queries, negatives: Q and M. draws: instead of own ones.
     """
     found = candidates.sum(1)
-    draws = draws or Draws(draw(found, queries), draw(queues.count, queries * negatives))
-    use = present & (found > 0) & (queues.count > 0)
-    anchors = features.index_select(0, nth(candidates, draws.anchors).flatten()).unflatten(0, (len(found), -1))
+    drawn = draw(found, queries) if draws is None else draws.anchors
+    use = present & (found > 0) & others.ready
+    anchors = features.index_select(0, nth(candidates, drawn).flatten()).unflatten(0, (len(found), -1))
+
     total = features.new_zeros(())
-    for k, anchor in enumerate(anchors):  # one class at a time: all negatives at once would be 21 times the memory
-        negative = queues.take(k, draws.negatives[k]).unflatten(0, (queries, negatives))
-        total = total + torch.where(use[k], info_nce(anchor, centre[k], negative, temperature), 0.0)
+    for k, anchor in enumerate(anchors):
+        index = others.draw(k, queries * negatives) if draws is None else draws.negatives[k]
+
+        def term(anchor: Tensor, k: int = k, index: Tensor = index) -> Tensor:
+            negative = others.take(k, index).unflatten(0, (queries, negatives))
+            return info_nce(anchor, centre[k], negative, temperature, score)
+
+        total = total + torch.where(use[k], recomputed(term, anchor), 0.0)
     classes = present.sum()
     return torch.where(classes > 1, total / classes.clamp(min=1), 0.0)
+
+
+class OtherClasses:
+    """Negatives from the batch: pixels of other classes, most from those that are most alike (ReCo).
+
+    A class is drawn for each negative, then a pixel of it; both uniformly where all classes are equally alike.
+
+    Args:
+        features: (N, D), used without gradient.
+        belongs: (K, N) bool, the pixels that can be drawn; each belongs to one class at most.
+        likeness: (K, K) logits of how often class k (row) meets class j; see `likeness`.
+
+    Attributes:
+        share: (K, K), the probability that a negative of k is of class j; a class without pixels has no share, nor has
+            k itself.
+    """
+
+    def __init__(self, features: Tensor, belongs: Tensor, likeness: Tensor) -> None:
+        self.features, self.count = features.detach(), belongs.sum(1)
+        here = self.count > 0
+        open_to = here & ~torch.eye(len(here), dtype=torch.bool, device=here.device)
+        self.share = likeness.masked_fill(~open_to, -torch.inf).softmax(1).nan_to_num(0.0)
+        label = torch.where(belongs.any(0), belongs.int().argmax(0), len(here))
+        self.order = label.argsort(stable=True)  # pixels class by class
+        self.start = self.count.cumsum(0) - self.count
+
+    @property
+    def ready(self) -> Tensor:
+        return self.share.sum(1) > 0
+
+    def draw(self, which: int, number: int) -> Tensor:
+        upto = self.share[which].cumsum(0)
+        first, second = torch.rand(2, number, device=upto.device)
+        k = torch.searchsorted(upto / upto[-1:].clamp(min=1e-8), first, right=True).clamp(max=len(upto) - 1)
+        count = self.count[k]
+        rank = torch.minimum((second * count).long(), count - 1).clamp(min=0)
+        return self.order[(self.start[k] + rank).clamp(max=len(self.order) - 1)]
+
+    def take(self, which: int, index: Tensor) -> Tensor:
+        return self.features.index_select(0, index).float()
+
+
+def likeness(prototypes: Tensor, temperature: float, score: Score = cosines) -> Tensor:
+    """(K, K): how alike the (K, D) prototypes are, divided by the temperature."""
+    every = prototypes.expand(len(prototypes), -1, -1)
+    return score(prototypes, prototypes, every)[:, 1:] / temperature

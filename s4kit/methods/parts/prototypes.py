@@ -1,4 +1,5 @@
-"""Class prototypes: running mean features, and how far from each a pixel lies (ProDA, Zhang et al., CVPR 2021)."""
+"""Class prototypes: what stands for a class, of a batch or running, and how far from each a pixel lies (ProDA, Zhang et
+al., CVPR 2021)."""
 
 from __future__ import annotations
 
@@ -8,6 +9,12 @@ from torch import Tensor, nn
 from .contrast import members, rows
 from .precision import float32
 from .processes import over_processes
+
+
+@float32
+def centres(features: Tensor, mask: Tensor) -> Tensor:
+    """(K, D) means of (N, D) features over the rows of a (K, N) mask; 0 for an empty row."""
+    return mask.to(features.dtype) @ features / mask.sum(1, keepdim=True).clamp(min=1)
 
 
 @float32
