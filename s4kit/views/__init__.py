@@ -9,7 +9,7 @@ from .mixing import paste
 from .photometric import STRONG, Strong, recolour
 from .plan import Batch, Stream, ViewPlan, Views
 from .sampling import HostStep, Steps, draw_step, render
-from .warp import align, draw_shift, warp
+from .warp import align, draw_shift, draw_zoom, warp
 
 __all__ = [
     "STRONG",
@@ -30,6 +30,7 @@ __all__ = [
     "cut_out",
     "draw_shift",
     "draw_step",
+    "draw_zoom",
     "half_area_box",
     "half_box",
     "overlapping",

@@ -39,6 +39,24 @@ def draw_shift(like: Tensor, reach: int, flip: float = 0.5) -> Tensor:
     return theta
 
 
+def draw_zoom(like: Tensor, scale: tuple[float, float]) -> Tensor:
+    """(B, 2, 3) changes for `warp`: each image resized by a factor and cut to its old size anywhere.
+
+    What is smaller than before lies in the upper left corner.
+
+    Args:
+        like: (B, ..., H, W). scale: least and largest factor.
+    """
+    batch, low, high = len(like), *scale
+    factor = low + (high - low) * torch.rand(batch, 1, device=like.device)
+    free = (1 - 1 / factor).clamp(min=0)  # share of the image that is cut off
+    start = torch.rand(batch, 2, device=like.device) * free
+    theta = torch.zeros(batch, 2, 3, device=like.device)
+    theta[:, :, :2] = torch.eye(2, device=like.device) / factor[..., None]
+    theta[:, :, 2] = 2 * start + 1 / factor - 1  # -1 is the first pixel of both
+    return theta
+
+
 def align(x: Tensor, of: Views, on: Views) -> tuple[Tensor, Tensor]:
     """Read a map of one view at the places of another view of the same images, cell by cell.
 

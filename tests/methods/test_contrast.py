@@ -10,17 +10,20 @@ from torch import Tensor
 from s4kit.methods.parts.banks import Queues
 from s4kit.methods.parts.contrast import (
     Draws,
-    centres,
+    OtherClasses,
     class_contrast,
     draw,
     info_nce,
+    likeness,
     members,
     nth,
     ranks,
     rows,
     shrink,
 )
+from s4kit.methods.parts.prototypes import centres
 from s4kit.methods.parts.quantile import percentiles
+from s4kit.methods.parts.recompute import recomputed
 
 
 @pytest.mark.parametrize("share", [0, 20, 33.3, 80, 80.25, 97.5, 100])
@@ -135,3 +138,70 @@ def test_half_precision_features_are_widened() -> None:
     features, candidates, centre, queues, present = setting()
     loss = class_contrast(features.half(), candidates, centre.half(), queues, present, 3, 2, 0.5)
     assert loss.dtype == torch.float32 and loss.isfinite()
+
+
+def test_recomputing_changes_neither_value_nor_gradient() -> None:
+    x = torch.randn(5, 3, requires_grad=True)
+    calls = []
+
+    def fn(t: Tensor) -> Tensor:
+        calls.append(torch.is_grad_enabled())
+        return t.exp().log_softmax(1).square().sum()
+
+    value = recomputed(fn, x)
+    (grad,) = torch.autograd.grad(3 * value, x)
+    assert calls == [False, True]
+    assert torch.equal(value, fn(x)) and torch.equal(grad, torch.autograd.grad(3 * fn(x), x)[0])
+
+
+def batch_negatives() -> tuple[Tensor, Tensor, OtherClasses]:
+    """Five classes of which 3 has no pixel."""
+    torch.manual_seed(2)
+    label = torch.tensor([0, 0, 1, 2, 4, 255] * 20)[torch.randperm(120)]
+    features, alike = torch.randn(120, 6), torch.randn(5, 5)
+    return label, alike, OtherClasses(features, members(label, 5), alike)
+
+
+def test_other_classes_are_drawn_as_often_as_they_are_alike() -> None:
+    label, alike, others = batch_negatives()
+    assert others.ready.tolist() == [True, True, True, True, True], "an absent class has others, too"
+    for k in (0, 2, 4):
+        wanted = torch.tensor([j != k and j != 3 for j in range(5)])
+        expected = torch.where(wanted, alike[k].exp(), 0) / alike[k].exp()[wanted].sum()
+        torch.testing.assert_close(others.share[k], expected)
+        drawn = others.draw(k, 40_000)
+        seen = label[drawn]
+        found = torch.stack([(seen == j).float().mean() for j in range(5)])
+        assert (found - expected).abs().max() < 0.01 and (seen != 255).all()
+        for j in wanted.nonzero()[:, 0].tolist():  # uniform within a class
+            counts = torch.bincount(drawn[seen == j], minlength=120)[label == j].float()
+            assert ((counts - counts.mean()).square() / counts.mean()).sum() < 50, (
+                "chi squared of 19 degrees of freedom"
+            )
+    assert torch.equal(others.take(0, torch.tensor([7, 3])), others.features[[7, 3]])
+
+
+def test_a_class_that_is_alone_has_no_negatives_and_equal_prototypes_draw_uniformly() -> None:
+    alone = OtherClasses(torch.randn(9, 4), members(torch.ones(9).long(), 3), torch.zeros(3, 3))
+    assert alone.ready.tolist() == [True, False, True] and alone.share[1].sum() == 0
+    assert alone.draw(1, 5).max() < 9 and alone.take(1, alone.draw(1, 5)).isfinite().all()
+    equal = OtherClasses(torch.randn(9, 4), members(torch.arange(9) % 3, 3), likeness(torch.ones(3, 4), 0.5))
+    torch.testing.assert_close(equal.share, (1 - torch.eye(3)) / 2)
+
+
+def test_likeness_is_a_table_of_cosines() -> None:
+    p = torch.randn(4, 7)
+    expected = torch.nn.functional.cosine_similarity(p[:, None], p[None], dim=2) / 0.3
+    torch.testing.assert_close(likeness(p, 0.3), expected)
+
+
+def test_no_negatives_are_kept_for_the_backward_pass() -> None:
+    """What is kept does not grow with the number of negatives."""
+    kept = {}
+    for negatives in (2, 200):
+        features, candidates, centre, queues, present = setting()
+        sizes = []
+        with torch.autograd.graph.saved_tensors_hooks(lambda t, s=sizes: s.append(t.numel()) or t, lambda t: t):
+            class_contrast(features, candidates, centre, queues, present, 3, negatives, 0.5)
+        kept[negatives] = sum(sizes)
+    assert kept[2] == kept[200] > 0

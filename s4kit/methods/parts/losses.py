@@ -146,6 +146,16 @@ def criterion(spec: str | Criterion) -> Criterion:
         raise S4Error(f"supervised={spec!r}: write ce, ohem or ohem(thresh=0.7, per_image=100000).") from None
 
 
+def image_share(sure: Tensor, valid: Tensor) -> Tensor:
+    """(B, H, W): every pixel of an image counts as much as the share of sure ones among its valid pixels (ReCo).
+
+    Args:
+        sure, valid: (B, H, W), 1 or 0.
+    """
+    share = sure.sum((1, 2)) / valid.sum((1, 2)).clamp(min=1)
+    return share[:, None, None].expand_as(sure)
+
+
 @float32
 def entropy(logits: Tensor) -> Tensor:
     """(B, H, W) entropy in nats of (B, C, H, W) logits, between 0 and log C."""

@@ -1,0 +1,101 @@
+"""The contrasts of ReCo and its children, by loops over classes, anchors and negatives."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from other_recordings import Draw, variant
+from torch import Tensor
+
+CLASSES, QUERIES, NEGATIVES, HARD = 5, 4, 3, 0.6
+
+
+def inputs(d: Draw) -> dict[str, Any]:
+    """Two images of 7 x 10 with five classes, of which class 3 has no pixel and class 1 only easy ones."""
+    shape = (2, 7, 10)
+    label = d.rng.choice([0, 1, 2, 4, 255], size=shape)
+    mask = (d.rng.random((2, 1, 7, 10)) < 0.8).astype(np.float32)
+    p = torch.from_numpy(d.logits(2, CLASSES, 7, 10)).softmax(1).numpy()
+    easy = np.full(CLASSES, 0.05, np.float32)
+    easy[1] = 0.8
+    p = np.where((label == 1)[:, None], easy[:, None, None], p)
+    used = np.where(mask[:, 0] > 0, label, 255).ravel()
+    of_own = np.moveaxis(p, 1, 3).reshape(-1, CLASSES)
+    pools = {k: np.flatnonzero(used == k) for k in (0, 1, 2, 4)}
+    hard = {k: [i for i in pool if of_own[i, k] < HARD] for k, pool in pools.items()}
+    present = list(pools)
+    positions = [i for i, k in enumerate(present) if hard[k]]
+    assert len(positions) == 3
+    anchors = np.stack([d.rng.integers(0, len(hard[present[i]]), QUERIES) for i in positions])
+    sizes = [sum(len(pools[k]) for k in present if k != present[i]) for i in positions]
+    negatives = np.stack([d.rng.integers(0, n, QUERIES * NEGATIVES) for n in sizes])
+    return {
+        "in_label": label, "in_mask": mask, "in_prob": p, "in_valid_classes": np.array(present),
+        "in_draw_position": np.array(positions), "in_anchor_idx": anchors, "in_negative_idx": negatives,
+        "pools": pools, "hard": hard,
+    }  # fmt: skip
+
+
+def contrasted(given: dict[str, Any], z: Tensor, centre: dict[int, Tensor], score: Callable, heat: float) -> dict:
+    """The loss and the distributions of the negative classes; `z` (N, D), centres by class."""
+    pools, hard, present = given.pop("pools"), given.pop("hard"), given["in_valid_classes"].tolist()
+    total, shares = 0.0, []
+    for i, anchors, negatives in zip(given["in_draw_position"], given["in_anchor_idx"], given["in_negative_idx"]):
+        k, turned = present[i], present[i + 1 :] + present[:i]
+        alike = np.array([float(score(centre[k], centre[j])) / heat for j in turned])
+        shares.append(np.exp(alike) / np.exp(alike).sum())
+        pool = np.concatenate([pools[j] for j in turned])
+        term = 0.0
+        for q, anchor in enumerate(anchors):
+            a = z[hard[k][anchor]]
+            others = [z[pool[n]].detach() for n in negatives[q * NEGATIVES : (q + 1) * NEGATIVES]]
+            e = [torch.exp(score(a, b) / heat) for b in (centre[k], *others)]
+            term = term - torch.log(e[0] / sum(e))
+        total = total + term / QUERIES
+    return {"out_loss": total / len(present), "out_negative_class_prob": np.stack(shares)}
+
+
+def hyper(heat: float) -> dict[str, Any]:
+    return {
+        "strong_threshold": HARD, "temp": heat, "num_queries": QUERIES, "num_negatives": NEGATIVES,
+        "num_classes": CLASSES,
+    }  # fmt: skip
+
+
+def cosine(a: Tensor, b: Tensor) -> Tensor:
+    return (a * b).sum() / (a.square().sum() * b.square().sum()).sqrt()
+
+
+@variant("reco_contrast_loss")
+def reco_contrast_loss(d: Draw) -> dict[str, Any]:
+    given = inputs(d)
+    rep = torch.from_numpy(d.normal(2, 6, 7, 10)).requires_grad_()
+    z = rep.permute(0, 2, 3, 1).reshape(-1, 6)
+    centre = {k: z[torch.from_numpy(pool)].mean(0).detach() for k, pool in given["pools"].items()}
+    found = contrasted(given, z, centre, cosine, 0.3)
+    (grad,) = torch.autograd.grad(found["out_loss"], rep)
+    return given | found | {"in_rep": rep, "out_grad_rep": grad, "hyper": hyper(0.3)}
+
+
+@variant("reco_unsup_loss")
+def reco_unsup_loss(d: Draw) -> dict[str, Any]:
+    """Three images, of which one has no sure pixel and one no valid one."""
+    z = torch.from_numpy(d.logits(3, 4, 5, 6)).requires_grad_()
+    label, confidence = d.rng.integers(0, 4, (3, 5, 6)), d.uniform(3, 5, 6)
+    label[d.rng.random((3, 5, 6)) < 0.2] = -1
+    label[2], confidence[1] = -1, 0.2
+    total, number = 0.0, 0
+    for logits, y, c in zip(z, label, confidence):
+        known = y != -1
+        weight = (c >= 0.6).sum() / max(known.sum(), 1)
+        for i, j in zip(*np.nonzero(known)):
+            total = total - weight * logits[:, i, j].log_softmax(0)[y[i, j]]
+            number += 1
+    (grad,) = torch.autograd.grad(total / number, z)
+    return {
+        "in_logits": z, "in_target": label, "in_conf": confidence, "in_threshold": np.float32(0.6),
+        "out_loss": total / number, "out_grad_logits": grad, "hyper": {"threshold": 0.6, "ignore": -1},
+    }  # fmt: skip
