@@ -9,10 +9,15 @@
 Importing is light: PyTorch and the rest are imported at the first use of a name.
 """
 
+import os
 from importlib import import_module
 from typing import Any
 
 __version__ = "0.1.0"
+
+# Threads of PyTorch that wait sleep, where they would spin and take the core from whoever has work. It is read when
+# PyTorch is loaded.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 _HOME = {
     "load": "data",

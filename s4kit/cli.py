@@ -287,9 +287,7 @@ def _training_flags(new: argparse.ArgumentParser) -> None:
     loop.add_argument("--batch", type=int, metavar="L", help="labelled images per step")
     loop.add_argument("--unlabelled-batch", type=int, metavar="U", help="unlabelled images per step (default: as many)")
     loop.add_argument("--accumulate", type=int, metavar="K", help="micro-batches per step")
-    loop.add_argument(
-        "--lr", type=float, help="learning rate of the backbone; else the recipe's, scaled with the batch"
-    )
+    loop.add_argument("--lr", type=float, help="rate of the backbone; else the recipe's, scaled with the batch")
     loop.add_argument("--clip", type=float, metavar="NORM", help="clip the gradient norm")
     loop.add_argument("--checkpoint-every", type=int, metavar="K", help="steps between checkpoints (default 200)")
     loop.add_argument("--evaluate-every", type=int, metavar="K", help="steps between evaluations (default a tenth)")
@@ -297,3 +295,4 @@ def _training_flags(new: argparse.ArgumentParser) -> None:
     loop.add_argument("--device", metavar="auto|cpu|cuda")
     loop.add_argument("--compile", action="store_true", default=None, help="translate the networks with torch.compile")
     loop.add_argument("--workers", metavar="N", help="decode processes (default: chosen)")
+    loop.add_argument("--threads", metavar="N", help="on a CPU (default: timed, then chosen)")

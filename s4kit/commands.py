@@ -18,7 +18,7 @@ _TASK = {"root": "root", "labelled": "labelled", "split_seed": "seed", "size": "
 _SPLIT = ("labelled", "split", "split_seed", "size", "crop", "data_option")
 _FIT = (
     "steps", "epochs", "batch", "unlabelled_batch", "accumulate", "lr", "clip", "checkpoint_every",
-    "evaluate_every", "precision", "device", "workers", "compile", "seed",
+    "evaluate_every", "precision", "device", "workers", "threads", "compile", "seed",
 )  # fmt: skip
 
 

@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # idle threads sleep: several test runs may share the cores
+os.environ.setdefault("OMP_NUM_THREADS", "2")  # said, so that no training times its steps: it might choose otherwise
 
 import pytest
 import torch

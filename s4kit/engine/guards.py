@@ -12,8 +12,9 @@ import torch
 
 from ..data.task import Task
 from ..errors import S4Error
-from ..methods.base import Method
+from ..methods.base import Clock, Method
 from ..views import ViewPlan
+from ..views.sampling import pick, stream_size
 from . import distributed
 
 TRIED = 64  # labelled and validation images that are read once before the training
@@ -55,6 +56,22 @@ def broken_file(training: Any) -> Iterator[None]:
         if training.done and distributed.world() == 1:
             training.save()
         raise
+
+
+def not_finite(training: Any, clock: Clock, step: int, term: str, value: float, k: int) -> None:
+    """Stop with the step, the term and the images of micro-batch `k`, which follow from the step's number."""
+    chosen, task = training.chosen, training.drawn_from
+    micro = clock.step * training.slots + distributed.rank() * chosen.accumulate + k
+    images = []
+    for name, stream in training.views(training.stages[clock.stage][0]).items():
+        size = stream_size(stream, chosen.batch)
+        places = range(micro * size, (micro + 1) * size)
+        rows = [pick(task, stream, name, chosen.seed, clock.stage, place) for place in places]
+        images.append(f"{name}: {', '.join(task.train.ids[row] for row in rows)}")
+    raise NotFiniteError(
+        f"The loss term {term!r} is {value} at step {step} (images {'; '.join(images)}). Lower the learning rate, clip "
+        f"the gradients (clip=1.0) or use precision='float32'; {training.record.folder} keeps what came before."
+    )
 
 
 def finite_weights(method: Method, step: int) -> None:

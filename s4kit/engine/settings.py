@@ -42,6 +42,7 @@ class Settings:
     device: str = "auto"
     precision: str = "auto"
     workers: int | str = "auto"
+    threads: int | str = "auto"
     compile: bool = False
 
     def optim(self, schedule: Callable[[Clock], float]) -> Optim:

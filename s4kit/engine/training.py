@@ -6,6 +6,7 @@ import random
 from collections.abc import Iterator
 from contextlib import nullcontext
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +22,8 @@ from ..methods.parts import schedules
 from ..nets import sync_bn
 from ..nets.compiled import compile_nets
 from ..views import Batch, Steps, ViewPlan, render
-from ..views.sampling import HostStep, pick, stream_size
-from . import distributed, guards, images, optimise, trace
+from ..views.sampling import HostStep
+from . import distributed, guards, images, optimise, threads, trace
 from .device import autocast, pick_device, pick_precision, pick_workers
 from .evaluate import evaluate
 from .recorder import Recorder, folder_of, measure
@@ -61,13 +62,14 @@ class Training:
         self.record = Recorder(folder, method, task, chosen, distributed.rank() == 0, show)
         if resume:
             images.same(folder, task)
+        self.threads = threads.asked(chosen.threads)
         self.state = self._restore() if resume else None
         self.record.begin(resume)
 
     # ---- the loop ----
 
     def run(self) -> Run:
-        with guards.interrupt(self), guards.broken_file(self):
+        with threads.on(self.threads), guards.interrupt(self), guards.broken_file(self):
             for index, (stage, first, steps) in enumerate(self.stages):
                 if self.stopped or self.done >= first + steps:
                     continue
@@ -105,7 +107,7 @@ class Training:
         else:
             self._rehearse(index)
 
-    def _views(self, stage: Stage) -> ViewPlan:
+    def views(self, stage: Stage) -> ViewPlan:
         """The streams of a stage, with the unlabelled batch as the user wants it."""
         plan = stage.views or self.method.views
         if self.chosen.unlabelled_batch is None:
@@ -117,7 +119,7 @@ class Training:
     def _batches(self, index: int, start: int, amount: int | None = None) -> Iterator[tuple[int, list[Batch]]]:
         """(step, this process's micro-batches) of a stage from step `start` on."""
         stage, _, steps = self.stages[index]
-        plan, mine = self._views(stage), self.chosen.accumulate
+        plan, mine = self.views(stage), self.chosen.accumulate
         wanted = range(start, steps if amount is None else start + amount)
         numbers = [step * self.slots + distributed.rank() * mine + k for step in wanted for k in range(mine)]
         workers = 0 if amount else pick_workers(self.chosen.workers, self.device)
@@ -211,13 +213,20 @@ class Training:
         stage, _, steps = self.stages[index]
         _, batches = next(self._batches(index, 0, 1))
         self.method.train()
+
+        def run(clock: Clock) -> None:
+            self._seed(clock, 0, 0)
+            with autocast(self.device, self.precision):
+                self.call(stage.losses or self.method.losses, batches[0], clock).backward()
+            self.method.zero_grad(set_to_none=True)
+
         with trace.undone(self.method):
-            for clock in dict.fromkeys((self._clock(index, 0), self._clock(index, steps - 1))):
-                self._seed(clock, 0, 0)
-                with autocast(self.device, self.precision):
-                    self.call(stage.losses or self.method.losses, batches[0], clock).backward()
-                self.method.zero_grad(set_to_none=True)
+            first, last = self._clock(index, 0), self._clock(index, steps - 1)
+            for clock in dict.fromkeys((first, last)):
+                run(clock)
                 self.record.rehearse(clock)
+            if not self.threads and threads.free(self.device, self.chosen.steps):
+                self.threads = threads.choose(lambda: run(last))
 
     # ---- between steps ----
 
@@ -232,21 +241,7 @@ class Training:
             self.save()
 
     def _flush(self) -> None:
-        self.record.flush(self._not_finite, self.score)
-
-    def _not_finite(self, clock: Clock, step: int, term: str, value: float, k: int) -> None:
-        """Stop with the step, the term and the images, which follow from the step's number."""
-        micro = clock.step * self.slots + distributed.rank() * self.chosen.accumulate + k
-        images = []
-        for name, stream in self._views(self.stages[clock.stage][0]).items():
-            size = stream_size(stream, self.chosen.batch)
-            places = range(micro * size, (micro + 1) * size)
-            rows = [pick(self.drawn_from, stream, name, self.chosen.seed, clock.stage, place) for place in places]
-            images.append(f"{name}: {', '.join(self.task.train.ids[row] for row in rows)}")
-        raise guards.NotFiniteError(
-            f"The loss term {term!r} is {value} at step {step} (images {'; '.join(images)}). Lower the learning rate, "
-            f"clip the gradients (clip=1.0) or use precision='float32'; {self.record.folder} keeps what came before."
-        )
+        self.record.flush(partial(guards.not_finite, self), self.score)
 
     def _evaluate(self, clock: Clock) -> None:
         """Score every predictor on the validation set, look at the probe images, keep the best weights."""
@@ -261,7 +256,7 @@ class Training:
         self.record.look(clock, step)
         if self.chosen.probes:
             stage = self.stages[clock.stage][0]
-            self.record.path(self.trace(self.method, stage, self._views(stage), clock), step)
+            self.record.path(self.trace(self.method, stage, self.views(stage), clock), step)
         if self.score > self.best:
             self.best = self.score
             self.record.save("best", {"method": self.method.state_dict(), "step": self.done, "score": self.score})
@@ -277,6 +272,7 @@ class Training:
             "method": self.method.state_dict(),
             "optimisers": {name: optimiser.state_dict() for name, optimiser in self.optimisers.items()},
             "scaler": self.scaler.state_dict(),
+            "threads": self.threads or torch.get_num_threads(),
             "stage": self.index,
             "step": self.done,
             "score": self.score,
@@ -291,6 +287,7 @@ class Training:
             if state["scaler"] and self.scaler.is_enabled():
                 self.scaler.load_state_dict(state["scaler"])
             self.done, self.score, self.best = state["step"], state["score"], state["best"]
+            self.threads = self.threads or threads.again(state)
         distributed.agreed(
             self.done,
             f"This process finds step {self.done} in {self.record.folder}, the first one another; all must see it.",

@@ -28,7 +28,7 @@ def resumed(
     Args:
         folder: of the run.
         method, data, task, options, fit: what is asked for this time; it must be what the run has, but for the device,
-            the workers, compile and checkpoint_every, which are taken over.
+            the workers, the threads, compile and checkpoint_every, which are taken over.
 
     Raises:
         S4Error: no run, a run on images in memory, or something else is asked for; names the flag and both values.

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 BASELINES = ("supervised", "supervised_strong")
 EXTRA = "summary.json"  # wall time and peak memory of a run: no part of its deterministic files
-HARDWARE = ("device", "workers", "checkpoint_every", "compile")  # of `fit`: may differ between equal runs
+HARDWARE = ("device", "workers", "threads", "checkpoint_every", "compile")  # of `fit`: may differ between equal runs
 
 
 @dataclass
