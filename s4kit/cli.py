@@ -152,7 +152,8 @@ def parser() -> argparse.ArgumentParser:
     compare.add_argument("--seeds", default="0", metavar="0,1,2", help="seeds of the training, the split stays")
     compare.add_argument("--out", metavar="DIR", default="runs/compare", help="folder of the comparison")
     compare.add_argument("--jobs", type=int, default=1, help="trainings at a time, each with its share of the cores")
-    compare.add_argument("--no-baselines", action="store_true", help="without supervised and supervised_strong")
+    compare.add_argument("--no-baselines", action="store_true", help="without the three lines to hold against")
+    compare.add_argument("--no-oracle", action="store_true", help="without supervised on all labels, the third of them")
     _training_flags(compare)
 
     plan = command("plan", commands.plan, "Memory, time and the batch that fits, on GPUs that need not be here.")

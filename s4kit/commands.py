@@ -77,7 +77,7 @@ def compare(a: argparse.Namespace) -> dict[str, Any]:
     task, options, fit = _given(a)
     result = compare(
         a.methods, a.data, a.out, seeds, task, options, fit, jobs=a.jobs, baselines=not a.no_baselines,
-        command=sys.argv[1:], families=" ".join(a.family).replace(",", " ").split(),
+        all_labels=not a.no_oracle, command=sys.argv[1:], families=" ".join(a.family).replace(",", " ").split(),
     )  # fmt: skip
     if not result["interrupted"]:
         print(result.pop("table"))

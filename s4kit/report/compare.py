@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ def compare(
     fit: dict[str, Any] | None = None,
     jobs: int = 1,
     baselines: bool = True,
+    all_labels: bool = True,
     command: Sequence[str] = (),
     families: Sequence[str] = (),
 ) -> dict[str, Any]:
@@ -36,6 +38,8 @@ def compare(
 
     Args:
         methods: names; "supervised" and "supervised_strong" are added unless `baselines` is False.
+        all_labels: with the baselines, train `supervised` once with every label of the training set and as many steps:
+            the line that says what is to be gained.
         data: name of the data set.
         out: folder; runs go to `out/runs/<method>-seed<seed>`.
         seeds: of the training; the split is the same in all runs.
@@ -65,14 +69,15 @@ def compare(
     plans = setup.match([setup.plan(n, data, task, _own(n, options or {}, names), fit) for n in names])
     loaded = load(**plans[0].task)
     plans, left_out, said = _prepare(plans, loaded, named)
-    work = [(p, seed, out / "runs" / f"{p.method}-seed{seed}") for seed in dict.fromkeys(seeds) for p in plans]
-    todo = _missing(work, loaded)
+    trainings, tasks = _trainings(plans, loaded, seeds, baselines and all_labels)
+    work = [(p, seed, out / "runs" / f"{p.name.replace(' ', '_')}-seed{seed}") for p, seed in trainings]
+    todo = _missing(work, tasks)
     interrupted, failed = train_all(todo, len(work), jobs, out / "failed")
     if interrupted:
         print(f"Stopped; the same command continues in {out}.", file=sys.stderr)
         return {"out": str(out), "interrupted": True}
     without = {(f["method"], f["seed"]) for f in failed}
-    work = [job for job in work if (job[0].method, job[1]) not in without]
+    work = [job for job in work if (job[0].name, job[1]) not in without]
     if not work:
         raise S4Error(f"Every training failed; {failed[0]['method']}: {failed[0]['error']}")
     _measure_memory(work)
@@ -130,14 +135,36 @@ def _prepare(
     return kept, left_out, said
 
 
-def _missing(work: Sequence[tuple[Plan, int, Path]], task: Any) -> list[tuple[Plan, int, Path, bool]]:
-    """What is still to be trained: (plan, seed, folder, whether it continues)."""
+def _trainings(
+    plans: Sequence[Plan], task: Any, seeds: Sequence[int], bound: bool
+) -> tuple[list[tuple[Plan, int]], dict[str, Any]]:
+    """The plans with every seed, and the loaded tasks by name of plan.
+
+    Args:
+        bound: train on all labels, too, after the first seed and with no other: what one would like to know is how far
+            away it is. Left out where nothing is hidden.
+    """
+    from ..data import load
+
+    first, *others = dict.fromkeys(seeds)
+    found, tasks = [(plan, first) for plan in plans], dict.fromkeys((plan.name for plan in plans), task)
+    if bound:
+        plan = setup.all_labels(next(plan for plan in plans if plan.method == "supervised"))
+        full = load(**plan.task)
+        if len(full.labelled) > len(task.labelled):
+            found.append((replace(plan, task=full.config), first))
+            tasks[plan.name] = full
+    return [*found, *((plan, seed) for seed in others for plan in plans)], tasks
+
+
+def _missing(work: Sequence[tuple[Plan, int, Path]], tasks: dict[str, Any]) -> list[tuple[Plan, int, Path, bool]]:
+    """What is still to be trained: (plan, seed, folder, whether it continues). `tasks` are loaded, by name of plan."""
     todo = []
     for plan, seed, folder in work:
         if not (folder / "config.json").is_file():
             todo.append((plan, seed, folder, False))
             continue
-        other = difference(plan, seed, folder, task)
+        other = difference(plan, seed, folder, tasks[plan.name])
         if other:
             raise S4Error(f"{folder} holds a run with another set-up ({other}). Give another --out, or delete it.")
         if not finished(folder):
@@ -196,8 +223,8 @@ def _measure_memory(work: Sequence[tuple[Plan, int, Path]]) -> None:
     from ..methods.base import Optim
     from .memory import step_peak
 
-    for plan in {p.method: p for p, _, _ in work}.values():
-        folders = [folder for p, _, folder in work if p.method == plan.method]
+    for plan in {p.name: p for p, _, _ in work}.values():
+        folders = [folder for p, _, folder in work if p.name == plan.name]
         if all(setup.extra(folder).get("peak_memory") for folder in folders):
             continue
         fit, task = open_run(folders[0]).config["fit"], load(**plan.task)

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import os
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from . import setup, text
-from .setup import BASELINES, Plan
+from .setup import ALL_LABELS, BASELINES, Plan
+from .tables import Table
 
 
 def collect(work: Sequence[tuple[Plan, int, Path]]) -> dict[str, Any]:
     """The figures of finished runs: per run, and per method the mean and deviation over seeds."""
     from ..engine import open_run
 
-    runs = [setup.summary(open_run(folder)) for _, _, folder in work]
+    runs = [setup.summary(open_run(folder)) | {"method": plan.name} for plan, _, folder in work]
     methods = []
     for name in dict.fromkeys(run["method"] for run in runs):
         own = [run for run in runs if run["method"] == name]
@@ -25,13 +26,16 @@ def collect(work: Sequence[tuple[Plan, int, Path]]) -> dict[str, Any]:
             row[key], row[f"{key}_sd"] = _mean([run[key] for run in own])
         row["seconds"] = _mean([run["seconds"] for run in own])[0]
         row["peak_memory"] = max((run["peak_memory"] or 0 for run in own), default=0) or None
-        row["iou_last"] = _class_means([folder for plan, _, folder in work if plan.method == name])
+        row["iou_last"] = _class_means([folder for plan, _, folder in work if plan.name == name])
         methods.append(row)
     for row in methods:
         for baseline in BASELINES:
             base = next((m for m in methods if m["method"] == baseline), None)
             same = base is None or base is row or row["miou_last"] is None
             row[f"over_{baseline}"] = None if same else row["miou_last"] - base["miou_last"]
+    room = head_room(methods)
+    for row in methods:
+        row["gap_closed"] = gap_closed(row, room)
     config = open_run(work[0][2]).config
     return {
         "data": config["task"]["name"],
@@ -42,7 +46,46 @@ def collect(work: Sequence[tuple[Plan, int, Path]]) -> dict[str, Any]:
         "hardware": _hardware(),
         "methods": methods,
         "runs": runs,
+        "head_room": room,
     }
+
+
+def head_room(methods: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
+    """What unlabelled images could give at most: the gap from `supervised` to the same training on all labels.
+
+    Args:
+        methods: {"method", "miou_last", "miou_last_sd"} of each, the two lines among them.
+
+    Returns:
+        {"from": mIoU of `supervised`, "gap", "spread": the larger standard deviation of the baselines over seeds or
+        None, "enough": whether the gap is at least twice as large (with one seed: above 0)}; None without the lines.
+    """
+    rows = {row["method"]: row for row in methods}
+    ends = [rows.get(name, {}).get("miou_last") for name in (BASELINES[0], ALL_LABELS)]
+    if None in ends:
+        return None
+    spreads = [sd for name in BASELINES if (sd := rows.get(name, {}).get("miou_last_sd")) is not None]
+    gap, spread = ends[1] - ends[0], max(spreads, default=None)
+    return {"from": ends[0], "gap": gap, "spread": spread, "enough": gap > 0 and gap >= 2 * (spread or 0)}
+
+
+def gap_closed(row: dict[str, Any], room: dict[str, Any] | None) -> float | None:
+    """The share of the head-room that a method gains, 1 = as good as with all labels; None where there is none."""
+    if room is None or not room["enough"] or row["method"] in (BASELINES[0], ALL_LABELS) or row["miou_last"] is None:
+        return None
+    return (row["miou_last"] - room["from"]) / room["gap"]
+
+
+def no_room(room: dict[str, Any] | None) -> list[str]:
+    """One sentence where a protocol has no head-room, else none."""
+    if room is None or room["enough"]:
+        return []
+    spread = f", less than twice the spread of the seeds ({100 * room['spread']:.1f})" if room["spread"] else ""
+    return [
+        f"This protocol has no head-room: with all labels the baseline ends {100 * room['gap']:+.1f} points from where "
+        f"it ends with these{spread}. No method can show here what unlabelled images give: take fewer labels "
+        "(--labelled) or more steps (--steps)."
+    ]
 
 
 def _mean(values: Sequence[float | None]) -> tuple[float | None, float | None]:
@@ -69,7 +112,7 @@ def _hardware() -> str:
 
 def table(result: dict[str, Any]) -> str:
     """The comparison for the terminal."""
-    head = ("method", "mIoU last", "mIoU best", "vs supervised", "vs sup. strong", "time", "peak memory")
+    head = ("method", "mIoU last", "mIoU best", "vs supervised", "vs sup. strong", "gap closed", "time", "peak memory")
     rows = [
         (
             m["method"],
@@ -77,6 +120,7 @@ def table(result: dict[str, Any]) -> str:
             text.spread(m["miou_best"], m["miou_best_sd"]),
             text.difference(m["over_supervised"]),
             text.difference(m["over_supervised_strong"]),
+            text.closed(m["gap_closed"]),
             text.duration(m["seconds"]),
             text.size(m["peak_memory"]),
         )
@@ -88,9 +132,28 @@ def table(result: dict[str, Any]) -> str:
     )
     return (
         f"{result['data']}: {result['protocol']}; {fit['steps']} steps, batch {fit['batch']}; {over}\n"
-        f"last = end of training; best = best evaluation, chosen on val: optimistic; differences of the last, in points"
-        f"\n\n{text.table(head, rows, right='lrrrrrr')}" + "".join(f"\n{note}" for note in notes(result))
+        "last = end of training; best = best evaluation, chosen on val: optimistic; differences of the last, points;\n"
+        "gap closed = share of the way from supervised to the same training on all labels"
+        f"\n\n{text.table(head, rows, right='lrrrrrrr')}" + "".join(f"\n{note}" for note in notes(result))
     )
+
+
+def beside(runs: Mapping[str, Any]) -> Table:
+    """Runs side by side: validation mIoU in percent, the distance to both baselines, and the share of the gap to
+    `all labels` that is closed, as far as these are among them."""
+    scores = {name: run.last.get("miou") for name, run in runs.items()}
+    base = {name: scores[name] for name in BASELINES if name in scores}
+    room = head_room([{"method": name, "miou_last": last} for name, last in scores.items()])
+    head = ("run", "mIoU last", "mIoU best", *(f"vs {n}" for n in base), *(["gap closed"] if room else []), "time")
+    rows = []
+    for name, run in runs.items():
+        last = scores[name]
+        over = [text.difference(last - of) if n != name else None for n, of in base.items()]
+        over += [text.closed(gap_closed({"method": name, "miou_last": last}, room))] if room else []
+        seconds = text.duration(setup.extra(run.path).get("seconds"))
+        rows.append((name, text.percent(last), text.percent(run.best.get("miou")), *over, seconds))
+    said = "last = end of training; best = best evaluation, chosen on val, so optimistic."
+    return Table(head, rows, " ".join([said, *no_room(room)]))
 
 
 def notes(result: dict[str, Any]) -> list[str]:
@@ -100,6 +163,7 @@ def notes(result: dict[str, Any]) -> list[str]:
 
     compared = {m["method"] for m in result["methods"]}
     return [
+        *no_room(result.get("head_room")),
         *(f"{f['method']}, seed {f['seed']}: the training FAILED: {f['error']}" for f in result.get("failed", ())),
         *(f"{x['method']} is left out: {x['reason']}" for x in result.get("left_out", ())),
         *result.get("remarks", ()),

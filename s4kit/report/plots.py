@@ -10,11 +10,13 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-# Okabe and Ito (2008), without black and yellow (unreadable on one of the two grounds); the baselines are greys.
+from .setup import REFERENCES
+
+# Okabe and Ito (2008), without black and yellow (unreadable on one of the two grounds); what is held against is grey.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 MARKS = ("o", "s", "^", "D", "v", "P")
 FIXED = {"unimatch": 0, "fixmatch": 1, "cutmix": 2, "cps": 3, "u2pl": 4, "mean_teacher": 5}
-GREYS = ("supervised", "supervised_strong")
+GREYS = REFERENCES
 MANY = 2 * len(COLOURS)  # methods that looks can tell apart; more get a panel each
 DARK, LIGHT = "#16181d", "#ffffff"
 
@@ -27,8 +29,10 @@ def ink(dark: bool) -> str:
 def style(name: str, among: Sequence[str], dark: bool = False) -> dict[str, Any]:
     """Line style of a method; those outside the fixed list take free colours, then repeat them dashed."""
     if name in GREYS:
-        shade = {"supervised": "#8f929b", "supervised_strong": "#c9cbd2" if dark else "#4a4d57"}[name]
-        return {"color": shade, "linestyle": (0, (2, 1.4)) if name == "supervised" else (0, (6, 2)), "marker": "."}
+        plain = {"color": "#8f929b", "linestyle": (0, (2, 1.4))}
+        strong = {"color": "#c9cbd2" if dark else "#4a4d57", "linestyle": (0, (6, 2))}
+        everything = {"color": ink(dark), "linestyle": (0, (1, 1))}
+        return dict(zip(GREYS, (plain, strong, everything)))[name] | {"marker": "."}
     others = sorted(n for n in among if n not in FIXED and n not in GREYS)
     taken = {FIXED[n] for n in among if n in FIXED}
     free = [i for i in range(len(COLOURS)) if i not in taken] + list(range(len(COLOURS), 99))
@@ -120,7 +124,7 @@ def panels(
     """One small panel per method, the best at the end first: its curve over those of all others, which are grey.
 
     Args:
-        scores: see `curves`; the baselines have no panel, they are dashed in every one.
+        scores: see `curves`; the baselines and `all labels` have no panel, they are dashed in every one.
     """
     bands = {name: found for name, runs in scores.items() if len((found := band(runs))[0])}
     own = sorted((name for name in bands if name not in GREYS), key=lambda name: -bands[name][1][-1])
@@ -141,7 +145,7 @@ def panels(
         axis.tick_params(labelsize=8)
     for axis in list(grid.flat)[len(own) :]:
         axis.set_visible(False)
-    dashed = [f"{words}: {b}" for b, words in zip(GREYS, ("short dashes", "long dashes")) if b in bands]
+    dashed = [f"{words}: {b}" for b, words in zip(GREYS, ("short dashes", "long dashes", "dots")) if b in bands]
     title = "; ".join(["validation mIoU, %, over steps, with the last value, best first; grey: the others", *dashed])
     fig.suptitle(f"{split}: {title}" if split else title, fontsize=10, color=ink(dark))
     return fig

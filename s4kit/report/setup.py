@@ -6,7 +6,7 @@ import json
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from ..data import Evaluation
 
 BASELINES = ("supervised", "supervised_strong")
+ALL_LABELS = "all labels"  # the third line of a comparison: the supervised baseline with nothing hidden
+REFERENCES = (*BASELINES, ALL_LABELS)
+NOTHING_HIDDEN = {"labelled": "all", "unlabelled": None, "cover": 0, "overlap": False, "seed": 0}  # for `load`
 EXTRA = "summary.json"  # wall time and peak memory of a run: no part of its deterministic files
 HARDWARE = ("device", "workers", "threads", "checkpoint_every", "compile")  # of `fit`: may differ between equal runs
 
@@ -27,12 +30,19 @@ class Plan:
     Attributes:
         method: its name.
         task: for `load`. options: for `create`. fit: for `fit`.
+        title: how reports call it where that is not the method's name.
     """
 
     method: str
     task: dict[str, Any]
     options: dict[str, Any] = field(default_factory=dict)
     fit: dict[str, Any] = field(default_factory=dict)
+    title: str = ""
+
+    @property
+    def name(self) -> str:
+        """What reports and folders call it."""
+        return self.title or self.method
 
 
 def plan(
@@ -99,13 +109,26 @@ def match(plans: list[Plan], protocol: str = "supervised") -> list[Plan]:
     return [Plan(p.method, first.task, p.options | net, dict(first.fit)) for p in plans]
 
 
+def all_labels(baseline: Plan) -> Plan:
+    """The training of `supervised` with every label of the training set and as many steps: what is to be gained.
+
+    The split does not matter to it, so that comparisons of several splits may share it. There is nothing unlabelled
+    to look into.
+
+    Args:
+        baseline: the plan of `supervised`; its `fit` counts steps, an epoch would be another length.
+    """
+    task, fit = baseline.task | NOTHING_HIDDEN, baseline.fit | {"probes": 0}
+    return replace(baseline, task=task, fit=fit, title=ALL_LABELS)
+
+
 def settle(plan: Plan, task: Any) -> Plan:
     """The plan in the form in which its run will store it: `task` is the loaded one, the settings are resolved."""
     from ..engine.settings import resolve
 
     fit = dict(plan.fit)
     lengths = [fit.pop(name, None) for name in ("steps", "epochs", "before", "reference_batch")]
-    return Plan(plan.method, task.config, plan.options, vars(resolve(task, *lengths, fit)))
+    return replace(plan, task=task.config, fit=vars(resolve(task, *lengths, fit)))
 
 
 def train(

@@ -64,6 +64,11 @@ def difference(value: float | None) -> str:
     return MISSING if value is None else f"{100 * value:+.1f}"
 
 
+def closed(value: float | None) -> str:
+    """A share of the head-room: 0.714 -> "71 %"."""
+    return MISSING if value is None else f"{100 * value:.0f} %"
+
+
 def duration(seconds: float | None) -> str:
     """ "45 s", "3 min 20 s", "2 h 05 min"."""
     if seconds is None:

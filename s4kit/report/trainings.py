@@ -10,6 +10,7 @@ import time
 import traceback
 from collections.abc import Sequence
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from dataclasses import replace
 from multiprocessing import active_children, get_context, parent_process
 from pathlib import Path
 from typing import Any
@@ -36,7 +37,7 @@ def train_all(todo: Sequence[Job], total: int, jobs: int, log: Path) -> tuple[bo
         return _train_parallel(todo, total, min(jobs, len(todo)), log)
     failed = []
     for number, job in enumerate(todo, before + 1):
-        print(f"[{number}/{total}] {job[0].method}, seed {job[1]}", file=sys.stderr)
+        print(f"[{number}/{total}] {job[0].name}, seed {job[1]}", file=sys.stderr)
         found = _train_one(*job, progress=True, log=log)
         _say(found)
         if found.get("interrupted"):
@@ -102,16 +103,16 @@ def _stop(pool: ProcessPoolExecutor) -> None:
 
 def _train_one(plan: Plan, seed: int, folder: Path, resume: bool, progress: bool, log: Path) -> dict[str, Any]:
     """A run's `summary`; or method, seed and error of one that failed, whose traceback goes to a file in `log`."""
-    told = log / f"{plan.method}-seed{seed}.txt"
+    told = log / f"{folder.name}.txt"
     told.unlink(missing_ok=True)
     try:
-        seeded = Plan(plan.method, plan.task, plan.options, plan.fit | {"seed": seed})
-        return setup.summary(setup.train(seeded, folder, resume, progress))
+        seeded = replace(plan, fit=plan.fit | {"seed": seed})
+        return setup.summary(setup.train(seeded, folder, resume, progress)) | {"method": plan.name}
     except Exception as error:
         log.mkdir(parents=True, exist_ok=True)
         told.write_text(traceback.format_exc())
         message = str(error) if isinstance(error, S4Error) else f"{type(error).__name__}: {error}"
-        return {"method": plan.method, "seed": seed, "error": message, "traceback": str(told)}
+        return {"method": plan.name, "seed": seed, "error": message, "traceback": str(told)}
 
 
 def _say(found: dict[str, Any], head: str = "  ", tail: str = "") -> None:

@@ -12,7 +12,7 @@ from typing import Any
 from .. import methods
 from ..errors import S4Error
 from ..report import html, text
-from ..report.setup import BASELINES, Plan
+from ..report.setup import ALL_LABELS, BASELINES, REFERENCES, Plan
 from .lesson import finished_runs
 
 
@@ -49,16 +49,21 @@ def _with_earlier(out: Path, profile: str, data: str, done: Sequence[dict[str, A
 
 
 def comparable(folder: Path) -> list[tuple[Plan, int, Path]]:
-    """The runs of a lesson that differ in nothing but the method: those that are named by it, baselines first.
+    """The runs of a lesson that differ in nothing but the method: those that are named by it, baselines first; and
+    the line of all labels, last.
 
     Methods that a notebook defined are left out: their classes went with the kernel.
     """
     known = methods.names()
-    runs = {n: run for n, run in finished_runs(folder).items() if n == run.config["method"] and n in known}
+    every = finished_runs(folder)
+    runs = {n: run for n, run in every.items() if n == run.config["method"] and n in known}
     names = [*(n for n in BASELINES if n in runs), *(n for n in runs if n not in BASELINES)]
-    configs = [(runs[name].config, runs[name].path) for name in names]
-    configs = [(c, path) for c, path in configs if c["task"] == configs[0][0]["task"]]
-    return [(Plan(c["method"], c["task"], c["options"], c["fit"]), c["fit"]["seed"], path) for c, path in configs]
+    configs = {name: runs[name].config for name in names}
+    found = {name: c for name, c in configs.items() if c["task"] == configs[names[0]]["task"]}
+    if ALL_LABELS in every and BASELINES[0] in found:
+        runs[ALL_LABELS], found[ALL_LABELS] = every[ALL_LABELS], every[ALL_LABELS].config
+    plans = {name: Plan(c["method"], c["task"], c["options"], c["fit"], title=name) for name, c in found.items()}
+    return [(plan, plan.fit["seed"], runs[name].path) for name, plan in plans.items()]
 
 
 def _notebooks(done: Sequence[dict[str, Any]]) -> str:
@@ -74,7 +79,7 @@ def _notebooks(done: Sequence[dict[str, Any]]) -> str:
 
 
 def _comparison(out: Path, work: Sequence[tuple[Plan, int, Path]]) -> list[str]:
-    from ..report.figures import collect
+    from ..report.figures import collect, no_room
     from ..report.page import write_report
 
     result = collect(work)
@@ -82,12 +87,13 @@ def _comparison(out: Path, work: Sequence[tuple[Plan, int, Path]]) -> list[str]:
     explorer = _explorer(out, work)
     rows = [
         (
-            "base" if row["method"] in BASELINES else "",
+            "base" if row["method"] in REFERENCES else "",
             [
                 html.cell(row["method"]),
                 html.cell(text.percent(row["miou_last"])),
                 html.cell(text.percent(row["miou_best"])),
                 *(html.cell(text.difference(row[f"over_{name}"])) for name in BASELINES),
+                html.cell(text.closed(row["gap_closed"])),
                 html.cell(text.duration(row["seconds"])),
             ],
         )
@@ -95,7 +101,8 @@ def _comparison(out: Path, work: Sequence[tuple[Plan, int, Path]]) -> list[str]:
     ]
     return [
         "<h2>The runs that they left</h2>",
-        html.table(("method", "mIoU last", "mIoU best", *(f"vs {n}" for n in BASELINES), "time"), rows),
+        html.table(("method", "mIoU last", "mIoU best", *(f"vs {n}" for n in BASELINES), "gap closed", "time"), rows),
+        *(f"<p><b>{escape(sentence)}</b></p>" for sentence in no_room(result["head_room"])),
         '<p class="soft small">Validation mIoU in percent, one seed, all under one set-up. '
         '<a href="report.html">Curves, pictures, IoU per class and all settings</a>'
         + (
@@ -113,7 +120,8 @@ def _explorer(out: Path, work: Sequence[tuple[Plan, int, Path]]) -> Path | None:
     from ..engine import open_run
 
     try:
-        return Path(explore({plan.method: open_run(path) for plan, _, path in work}).save_html(out / "explorer.html"))
+        runs = {plan.name: open_run(path) for plan, _, path in work if plan.name != ALL_LABELS}
+        return Path(explore(runs).save_html(out / "explorer.html"))
     except S4Error as error:
         print(f"no explorer page: {error}")
         return None

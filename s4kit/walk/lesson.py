@@ -13,6 +13,7 @@ from typing import Any
 from ..errors import S4Error
 from ..report import setup, text
 from ..report.compare import difference, finished
+from ..report.figures import beside
 from ..report.tables import Table
 from . import profiles
 
@@ -164,6 +165,17 @@ class Lesson:
         print(f"{folder.name}: an unfinished run is here and goes on.")
         return True
 
+    def references(self, **fit: Any) -> dict[str, Any]:
+        """{name: `Run`} of what a method is held against: both supervised baselines, and `all labels`, the first of
+        them with nothing hidden (left out where nothing is). Trained as by `train`, or opened; they stand in a picture
+        with `s4.plots.curves({**lesson.references(), "mine": run})`. `fit` goes over the profile's.
+        """
+        found = {name: self.train(name, name, fit=fit) for name in setup.BASELINES}
+        if self._loaded.get("labelled") != "all":
+            fit = {"steps": self.steps} | fit | {"probes": 0}  # nothing is unlabelled
+            found[setup.ALL_LABELS] = self.train("supervised", setup.ALL_LABELS, task=setup.NOTHING_HIDDEN, fit=fit)
+        return found
+
     def compare(self, *methods: str, seeds: Sequence[int] = (0,), **options: Any) -> dict[str, Any]:
         """Train methods, those of your own included, under this profile's one protocol; see `walk.side_by_side`.
 
@@ -198,7 +210,8 @@ class Lesson:
         """The pseudo-label explorer over runs of this lesson: those named, or all."""
         from .. import explore
 
-        return explore(self.runs(*names), **options)
+        runs = {name: run for name, run in self.runs(*names).items() if names or name != setup.ALL_LABELS}
+        return explore(runs, **options)
 
     def predictions(self, *names: str, images: int = 4) -> Any:
         """Images of val, their truth, and what runs of this lesson say of them, with the mIoU of each picture."""
@@ -212,17 +225,8 @@ class Lesson:
         )
 
     def table(self, *names: str) -> Table:
-        """The finished runs side by side: validation mIoU in percent, and the distance to both baselines."""
-        runs = self.runs(*names)
-        base = {n: runs[n].last.get("miou") for n in setup.BASELINES if n in runs}
-        head = ("run", "mIoU last", "mIoU best", *(f"vs {n}" for n in base), "time")
-        rows = []
-        for name, run in runs.items():
-            last = run.last.get("miou")
-            over = [text.difference(last - of) if n != name else None for n, of in base.items()]
-            seconds = text.duration(setup.extra(run.path).get("seconds"))
-            rows.append((name, text.percent(last), text.percent(run.best.get("miou")), *over, seconds))
-        return Table(head, rows, "last = end of training; best = best evaluation, chosen on val, so optimistic.")
+        """The finished runs side by side, see `report.figures.beside`; those named, or all."""
+        return beside(self.runs(*names))
 
 
 def finished_runs(folder: Path) -> dict[str, Any]:

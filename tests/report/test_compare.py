@@ -14,6 +14,7 @@ from toy_folder import flags
 
 from s4kit.cli import main
 from s4kit.data import load
+from s4kit.engine import open_run
 from s4kit.errors import S4Error
 from s4kit.methods import files, get
 from s4kit.report import figures, html, pictures, plots, setup, text, trainings
@@ -30,20 +31,66 @@ def compared(squares, tmp_path_factory):
     return out, argv
 
 
-def test_every_run_and_both_baselines(compared):
+def test_every_run_both_baselines_and_all_labels(compared):
     found = json.loads((compared[0] / "compare.json").read_text())
-    assert [m["method"] for m in found["methods"]] == ["supervised", "supervised_strong", "fixmatch"]
-    assert len(found["runs"]) == 6
+    assert [m["method"] for m in found["methods"]] == ["supervised", "supervised_strong", "fixmatch", "all labels"]
+    assert [(run["method"], run["seed"]) for run in found["runs"] if run["method"] == "all labels"] == [
+        ("all labels", 0)
+    ]
+    assert len(found["runs"]) == 7
     for run in found["runs"]:
         assert 0 <= run["miou_last"] <= run["miou_best"] <= 1
         assert run["seconds"] > 0 and run["peak_memory"] > 1e5
     for row in found["methods"]:
         own = [run["miou_last"] for run in found["runs"] if run["method"] == row["method"]]
-        assert row["miou_last"] == pytest.approx(np.mean(own)) and row["miou_last_sd"] == pytest.approx(
-            np.std(own, ddof=1)
-        )
-    first, _, last = found["methods"]
+        assert row["miou_last"] == pytest.approx(np.mean(own))
+        assert row["miou_last_sd"] == (None if len(own) == 1 else pytest.approx(np.std(own, ddof=1)))
+    first, _, last, _ = found["methods"]
     assert last["over_supervised"] == pytest.approx(last["miou_last"] - first["miou_last"])
+
+
+def test_the_third_line_hides_nothing_and_trains_as_long(compared):
+    bound, base = (open_run(compared[0] / "runs" / f"{name}-seed0") for name in ("all_labels", "supervised"))
+    assert bound.config["method"] == "supervised" and bound.config["task"]["labelled"] == "all"
+    assert len(bound.task().labelled) > len(base.task().labelled) and not bound.task().unlabelled
+    assert bound.config["fit"] | {"probes": 0} == base.config["fit"] | {"probes": 0}
+
+
+def test_it_is_left_out_where_nothing_is_hidden_and_where_it_is_not_wanted(squares):
+    compare = import_module("s4kit.report.compare")
+    task = load("folder", root=str(squares), labelled=4, crop=32)
+    plan = Plan("supervised", task.config, {"net": "tiny"}, {"steps": 2, "batch": 2})
+    found, tasks = compare._trainings([plan], task, [2, 1, 2], True)
+    assert [(p.name, seed) for p, seed in found] == [("supervised", 2), ("all labels", 2), ("supervised", 1)]
+    assert found[1][0].task == tasks["all labels"].config
+    assert [p.name for p, _ in compare._trainings([plan], task, [0], False)[0]] == ["supervised"]
+    every = load("folder", root=str(squares), labelled="all", crop=32)
+    assert [p.name for p, _ in compare._trainings([replace(plan, task=every.config)], every, [0], True)[0]] == [
+        "supervised"
+    ]
+
+
+def lines(base, sd, top):
+    rows = [("supervised", base, sd), ("supervised_strong", base, None), ("all labels", top, None), ("cps", 0.6, 0.1)]
+    return [{"method": name, "miou_last": last, "miou_last_sd": spread} for name, last, spread in rows]
+
+
+def test_the_share_of_the_gap():
+    rows = lines(0.5, 0.01, 0.7)
+    room = figures.head_room(rows)
+    assert room["gap"] == pytest.approx(0.2) and room["spread"] == 0.01 and room["enough"]
+    assert [figures.gap_closed(row, room) for row in rows] == [None, 0, None, pytest.approx(0.5)]
+    assert figures.no_room(room) == [] and text.closed(0.5) == "50 %"
+
+
+@pytest.mark.parametrize("sd, top, enough", ((0.11, 0.7, False), (0.1, 0.7001, True), (None, 0.49, False)))
+def test_without_head_room_it_says_so_and_what_to_do(sd, top, enough):
+    rows = lines(0.5, sd, top)
+    room = figures.head_room(rows)
+    assert room["enough"] == enough and (figures.gap_closed(rows[-1], room) is not None) == enough
+    said = figures.no_room(room)
+    assert bool(said) != enough and all("no head-room" in words and "--labelled" in words for words in said)
+    assert figures.head_room(rows[:2]) is None and figures.no_room(None) == []
 
 
 def test_files_are_whole_and_the_page_stands_alone(compared):
@@ -64,8 +111,8 @@ def test_finished_runs_are_kept_and_new_seeds_added(compared, capsys):
     more[more.index("0,1")] = "0,1,2"
     assert main([*more, "--json"]) == 0
     told = capsys.readouterr()
-    assert "6 are there" in told.err
-    assert len(json.loads(told.out)["runs"]) == 9
+    assert "7 are there" in told.err
+    assert len(json.loads(told.out)["runs"]) == 10
     assert all(f.stat().st_mtime_ns == when for f, when in before.items())
 
 

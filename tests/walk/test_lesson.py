@@ -13,6 +13,7 @@ from s4kit.methods.consistency.fixmatch import FixMatch
 from s4kit.methods.own import OWN
 from s4kit.walk import lesson as lessons
 from s4kit.walk import profiles
+from s4kit.walk.index import comparable
 
 FIT = {"steps": 4, "evaluate_every": 2, "checkpoint_every": 2, "probes": 2}
 
@@ -121,6 +122,19 @@ def test_the_table_measures_from_the_baselines(lesson):
         last["cutmix"] - last["supervised"], abs=0.11
     )
     assert "<table>" in table._repr_html_() and "cutmix" in repr(table)
+
+
+def test_the_lines_to_hold_against(lesson):
+    found = lesson.references(**FIT)
+    assert list(found) == ["supervised", "supervised_strong", "all labels"]
+    bound = found["all labels"]
+    assert bound.config["method"] == "supervised" and len(bound.task().labelled) == len(lesson.task.train)
+    assert bound.config["fit"]["steps"] == found["supervised"].config["fit"]["steps"]
+    assert "gap closed" in lesson.table().head
+    assert len({plan.name for plan, *_ in comparable(lesson.folder)}) == 3
+    nothing_hidden = s4.lesson("test", "scenes", quiet=True, labelled="all")
+    nothing_hidden.folder = lesson.folder.with_name("all")
+    assert list(nothing_hidden.references(**FIT)) == ["supervised", "supervised_strong"]
 
 
 def test_a_further_method_in_a_comparison_costs_only_its_own_training(lesson, capfd):
