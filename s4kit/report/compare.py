@@ -178,20 +178,24 @@ def _missing(work: Sequence[tuple[Plan, int, Path]], tasks: dict[str, Any]) -> l
 def difference(plan: Plan, seed: int, folder: Path, task: Any) -> str:
     """Words for the first setting in which a stored run differs from the plan; "" if it is the same.
 
+    A setting of `fit` that is younger than the run had its default then.
+
     Args:
         task: the plan's, loaded: the images of the run are held against those that it would have now.
     """
     from ..engine import images, open_run
+    from ..engine.settings import Settings
     from ..methods import fingerprint
 
     stored = open_run(folder).config
+    stored["fit"] = vars(Settings(0)) | stored["fit"]
     if stored["method"] != plan.method:
         return f"method: {stored['method']} there, {plan.method} now"
     if stored.get("code", "") != fingerprint(plan.method):
         return "code: the class has changed since, or was another one"
     wanted = {"options": plan.options, "task": plan.task, "fit": plan.fit | {"seed": seed}}
     for part, values in json.loads(json.dumps(wanted, default=str)).items():
-        there = stored[part] or {}
+        there = json.loads(json.dumps(stored[part] or {}))
         for key in sorted({*values, *there} - set(HARDWARE if part == "fit" else ())):
             if there.get(key) != values.get(key):
                 return f"{key}: {there.get(key)} there, {values.get(key)} now"

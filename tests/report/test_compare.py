@@ -122,6 +122,20 @@ def test_another_setting_is_refused(compared, capsys):
     assert "lr" in json.loads(capsys.readouterr().out)["error"]
 
 
+def test_a_setting_younger_than_a_run_had_its_default(compared):
+    folder = compared[0] / "runs" / "fixmatch-seed0"
+    whole = (folder / "config.json").read_text()
+    config = json.loads(whole)
+    plan = Plan("fixmatch", config["task"], config["options"], config["fit"])
+    del config["fit"]["nesterov"], config["fit"]["lr"]
+    (folder / "config.json").write_text(json.dumps(config))
+    task, said = open_run(folder).task(), import_module("s4kit.report.compare").difference
+    assert said(plan, 0, folder, task).startswith("lr: 0.0006 there")
+    plan.fit = {**plan.fit, "lr": 6e-4, "nesterov": True}
+    assert said(plan, 0, folder, task) == "nesterov: False there, True now"
+    (folder / "config.json").write_text(whole)
+
+
 def test_an_unfinished_run_goes_on(compared, capsys):
     out, argv = compared
     folder = out / "runs" / "fixmatch-seed0"
