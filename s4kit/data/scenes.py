@@ -21,6 +21,7 @@ from .sources import cached
 from .task import Sample, Source
 
 TRAIN_SEED, VAL_SEED = 0, 1  # of the pictures; the seed of a split is another matter
+LARGE = 4  # times the side: what people look at
 KEEP_ON_DISK = 100  # smaller sets are made again faster than they are looked up
 
 
@@ -48,6 +49,11 @@ class SceneSource(Source):
         planes = self._planes(row) if self._stored is None else self._stored[row].copy()
         target = torch.from_numpy(planes[3]) if label else None
         return Sample(torch.from_numpy(planes[:3]), target, self.ids[row])
+
+    def view(self, row: int) -> Sample:
+        """The same scene painted at `LARGE` times the side, for a projector."""
+        image, label = paint(self.seed, row, LARGE * self.side)
+        return Sample(torch.from_numpy(image.transpose(2, 0, 1)), torch.from_numpy(label), self.ids[row])
 
     def _planes(self, row: int) -> np.ndarray:
         """(4, S, S) uint8: RGB and the label."""

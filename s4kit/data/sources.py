@@ -229,6 +229,9 @@ class Cached(Source):
             raise AttributeError(name)
         return getattr(self.source, name)
 
+    def view(self, row: int) -> Sample:
+        return self.source.view(row)
+
     def __getstate__(self) -> dict:
         return {**self.__dict__, "_memory": None, "_ready": False, "limit": self.limit // 4}
 

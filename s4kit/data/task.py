@@ -46,6 +46,10 @@ class Source(ABC):
             S4Error: the file is missing, truncated, of the wrong size or has label values out of range.
         """
 
+    def view(self, row: int) -> Sample:
+        """Image `row` with its label for people to look at: as it is read, larger where a source has more to show."""
+        return self.read(row)
+
 
 @dataclass(frozen=True)
 class Evaluation:

@@ -69,14 +69,14 @@ def picture_iou(prediction: np.ndarray, truth: np.ndarray, classes: int) -> floa
 def grid(
     task: Task, rows: Sequence[int], found: dict[str, list[np.ndarray]], dark: bool = False, most: int = 10
 ) -> Any:
-    """The picture grid as a figure: image, truth, then each method's prediction with its mIoU.
+    """The picture grid as a figure: image and truth (see `Source.view`), then each method's prediction with its mIoU.
 
     Args:
         most: pictures beside each other; what an image has more goes on below.
     """
     from .plots import figure, ink
 
-    samples = [task.val.read(row) for row in rows]
+    samples, seen = [task.val.read(row) for row in rows], [task.val.view(row) for row in rows]
     height, width = samples[0].image.shape[1:]
     shown = ("image", "truth", *found)
     columns = len(shown) if len(shown) <= most else min(most, -(-len(shown) // -(-len(shown) // most)))
@@ -88,11 +88,11 @@ def grid(
     axes = fig.subplots(len(rows) * lines, columns, squeeze=False).reshape(len(rows), lines * columns)
     for line, sample in enumerate(samples):
         truth = sample.label.numpy()
-        maps = [sample.image.permute(1, 2, 0).numpy(), colour(truth, task.palette)]
+        maps = [seen[line].image.permute(1, 2, 0).numpy(), colour(seen[line].label.numpy(), task.palette)]
         maps += [colour(of[line], task.palette) for of in found.values()]
         notes = [sample.id, ""] + [f"{100 * picture_iou(m[line], truth, task.num_classes):.0f}" for m in found.values()]
         for axis, pixels, name, note in zip(axes[line], maps, shown, notes):
-            axis.imshow(pixels, interpolation="nearest")
+            axis.imshow(pixels, interpolation="nearest" if pixels.shape[:2] == truth.shape else "antialiased")
             axis.set(xticks=[], yticks=[])
             axis.set_frame_on(False)
             axis.set_xlabel(note, fontsize=8, color=ink(dark), labelpad=2)

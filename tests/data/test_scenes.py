@@ -22,6 +22,23 @@ def test_a_scene_is_a_function_of_seed_and_index():
     assert (image != paint(0, 4, 48)[0]).any() and (image != paint(1, 3, 48)[0]).any()
 
 
+def test_a_scene_is_the_same_at_every_size():
+    """Shrunk, a large painting is the small one but for the grain of the sensor and the rims."""
+    small, label = paint(0, 5, 48)
+    large, fine = paint(0, 5, 192)
+    shrunk = large.reshape(48, 4, 48, 4, 3).mean((1, 3))
+    assert np.abs(shrunk - small).mean() < 10 < 20 < np.abs(shrunk - paint(0, 6, 48)[0]).mean()
+    both = (label != 255) & (fine[2::4, 2::4] != 255)
+    assert both.mean() > 0.85 and (label == fine[2::4, 2::4])[both].mean() > 0.995
+
+
+def test_what_people_see_is_larger(tmp_path):
+    task = data.load("scenes", n_train=100, n_val=4, side=32, cover=0)
+    seen, read = task.train.view(3), task.train.read(3)
+    assert seen.image.shape == (3, 128, 128) and seen.label.shape == (128, 128) and seen.id == read.id
+    assert task.val.view(0).image.shape == (3, 128, 128), "painted when read and kept in memory, it is a scene, too"
+
+
 def test_another_process_paints_the_same():
     code = "from s4kit.data.scenes_paint import paint; import zlib; print(zlib.crc32(paint(0, 1, 48)[0].tobytes()))"
     import zlib
