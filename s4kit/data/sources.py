@@ -210,9 +210,8 @@ class Cached(Source):
     """Keeps each image and label in memory after its first read.
 
     The memory is one anonymous shared mapping, so that forked decode workers fill and read the same copy (and it does
-    not come out of /dev/shm, which containers keep small). A pickled copy (one per spawned worker) starts
-    empty, with a quarter of the limit.
-    What is read is a copy: callers may write to it.
+    not come out of /dev/shm, which containers keep small). A pickled copy (one per spawned worker) starts empty, with a
+    quarter of the limit. What is read is a copy: callers may write to it.
 
     Args:
         source: a source with `shape(row)`.
