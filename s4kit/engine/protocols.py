@@ -124,6 +124,11 @@ PROTOCOLS = {
     "coco/unimatch_v2": Protocol(MULTIPLE_14, f"{UNIMATCH_V2} supervised.py: evaluate, multiplier 14"),
     "ade20k": Protocol(WHOLE, f"{UNIMATCH} supervised.py: evaluate, mode original"),
     "ade20k/unimatch_v2": Protocol(MULTIPLE_14, f"{UNIMATCH_V2} supervised.py: evaluate, multiplier 14"),
+    "ade20k/dual_teacher": Protocol(
+        Evaluation("resize", combine="logits", short=512),
+        "naver-ai/dual-teacher@868e6e7 local_configs/_base_/datasets/ade20k_repeat.py: test_pipeline",
+        "The release resizes 8-bit images, the kit floats; both sides then become multiples of 32 pixels there.",
+    ),
 }
 
 

@@ -24,6 +24,7 @@ SCHEDULES = {
     "poly": "poly 0.9",
     "poly_after": "poly 0.9 (set after the step)",
     "poly_to_hundredth": "poly 0.9 down to a hundredth",
+    "linear": "linear to 0",
     "quarter_cosine": "quarter cosine",
     "constant": "constant",
 }

@@ -71,6 +71,7 @@ def bilinear(maps: np.ndarray, height: int, width: int, corners: bool) -> np.nda
 
 
 SHORT = 19  # of the shorter side, where a release resizes to 512
+SHORTER = ("voc/guidedmix", "ade20k/dual_teacher")
 
 
 def both(image: np.ndarray, flip: bool, squash) -> np.ndarray:
@@ -155,7 +156,7 @@ def reference(name: str, image: np.ndarray, window: int, scales: tuple[float, ..
     for scale in scales:
         by_14 = "unimatch_v2" in name and not name.startswith("city")
         new = (round(h * scale), round(w * scale))
-        if name == "voc/guidedmix":
+        if name in SHORTER:
             new = tuple(int(scale * side * SHORT / min(h, w) + 0.5) for side in (h, w))
         if by_14:
             new = tuple(max(1, int(scale * side / 14 + 0.5)) * 14 for side in (h, w))
@@ -163,7 +164,7 @@ def reference(name: str, image: np.ndarray, window: int, scales: tuple[float, ..
         if by_8:  # up
             new = tuple(-int(-scale * side // 8) * 8 for side in (h, w))
         seen = bilinear(image, *new, corners)
-        if by_14 or by_8 or name in ("voc", "voc/guidedmix", "coco", "ade20k", "cityscapes/whole"):
+        if by_14 or by_8 or name in ("voc", *SHORTER, "coco", "ade20k", "cityscapes/whole"):
             scores = both(seen, flip, same)
         elif name in ("cityscapes", "cityscapes/imas", "cityscapes/augseg"):
             scores = unimatch(seen, window, flip)

@@ -28,8 +28,8 @@ PROTOCOLS = {  # of releases whose protocol had no name in the kit when the fact
     "resize to a shorter side of 512": "voc/guidedmix",
     "cityscapes/whole at full size": "cityscapes/whole",
 }
-SCHEDULES = {"poly down to 1e-4": "poly_to_hundredth"}  # of a rate of 0.01
-SHORTER = 375  # side of a VOC image, of which the facts' factors are
+SCHEDULES = {"poly down to 1e-4": "poly_to_hundredth", "poly 1.0": "linear"}  # the first of a rate of 0.01
+SHORTER = 375  # side of a VOC image, of which the facts' factors are unless they name another ("short")
 ANOTHER = re.compile(r"^the network is (DeepLabV2|SwiftNet) there")  # then its details need no sentence of their own
 
 
@@ -102,7 +102,7 @@ def _geometry(fact: dict, recipe: dict, split: Any) -> Iterator[Difference]:
         yield Difference("crop", fact["crop"], task.get("crop"))
     if "scale" in fact:
         own = x.weak.scale if x is not None else None
-        has, unit = tuple(own or task.get("scale", (0.5, 2.0))), task.get("short", SHORTER) / SHORTER
+        has, unit = tuple(own or task.get("scale", (0.5, 2.0))), task.get("short", SHORTER) / fact.get("short", SHORTER)
         official = fact["scale"]
         if len(official) != len(has) or any(abs(a - b * unit) > 0.03 for a, b in zip(official, has)):
             yield Difference("scale", official, has)

@@ -39,7 +39,7 @@ def quarter_cosine(clock: Any) -> float:
 
 def schedule(name: str, warmup: int = 0) -> Callable[[Any], float]:
     """A learning-rate schedule by its name: "poly", "poly_after", "poly_to_hundredth" (mmsegmentation, whose rate of
-    0.01 ends at 1e-4), "quarter_cosine" or "constant".
+    0.01 ends at 1e-4), "linear" (poly of the power 1, SegFormer), "quarter_cosine" or "constant".
 
     Raises:
         S4Error: there is none of that name.
@@ -48,6 +48,7 @@ def schedule(name: str, warmup: int = 0) -> Callable[[Any], float]:
         "poly": poly(warmup=warmup),
         "poly_after": poly(after=True, warmup=warmup),
         "poly_to_hundredth": poly(end=0.01, warmup=warmup),
+        "linear": poly(1.0, warmup=warmup),
         "quarter_cosine": quarter_cosine,
         "constant": constant,
     }
