@@ -42,9 +42,9 @@ def fit(
             backbone), head (its multiple for new layers), weight_decay, schedule ("poly", "poly_after": the rate is
             set after the step, "poly_to_hundredth", "linear", "quarter_cosine", "constant"), warmup (steps), clip
             (gradient norm), seed, checkpoint_every, evaluate_every, probes (images that the explorer shows), probe_size
-            (longest side, in pixels, at which it does), device, precision, workers, threads (on a CPU; "auto" times some steps
-            first and takes fewer where more are no faster, and what is resumed keeps its number), compile (the
-            networks, with `torch.compile`: minutes at the first steps, then faster on a GPU).
+            (longest side, in pixels, at which it does), device, precision, workers, threads (on a CPU; "auto" times
+            some steps first and takes fewer where more are no faster, and what is resumed keeps its number), compile
+            (the networks, with `torch.compile`: minutes at the first steps, then faster on a GPU).
 
     Returns:
         The run; after Ctrl-C too, with `interrupted` set and a checkpoint written.
