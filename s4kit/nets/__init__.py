@@ -20,7 +20,7 @@ from .dpt import DPT, dpt
 from .ema import copy_of, ema, warm
 from .ensemble import Ensemble
 from .flaw import FlawDetector
-from .heads import CorrelationHead, ProjectionHead
+from .heads import CorrelationHead, ProjectionHead, VarianceHead
 from .mapped import Mapped
 from .modes import bn_untouched, evaluating, frozen, full_depth, set_training, sync_bn
 from .perturb import complementary_dropout, draw_statistics, feature_dropout
@@ -31,7 +31,7 @@ from .sgc import AttentionCam, grad_cam
 
 __all__ = [
     "DPT", "AttentionCam", "CorrelationHead", "Critic", "Decoded", "DeepLabV3Plus", "Ensemble", "Features",
-    "FlawDetector", "Fused", "Mapped", "ProjectionHead", "SegFormerDecoder", "SegNet", "bn_untouched",
+    "FlawDetector", "Fused", "Mapped", "ProjectionHead", "SegFormerDecoder", "SegNet", "VarianceHead", "bn_untouched",
     "complementary_dropout", "copy_of", "deeplabv3plus", "draw_statistics", "ema", "evaluating", "feature_dropout",
     "frozen", "full_depth", "grad_cam", "make", "names", "set_training", "sync_bn", "warm",
 ]  # fmt: skip

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from itertools import pairwise
 
+import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .layers import conv_block
+from .layers import conv_block, make_norm
 
 
 class ProjectionHead(nn.Sequential):
@@ -33,6 +36,31 @@ class ProjectionHead(nn.Sequential):
     def forward(self, x: Tensor) -> Tensor:
         """(B, inputs, H, W) to (B, dim, H, W), not normalised to unit length."""
         return super().forward(x)
+
+
+class VarianceHead(nn.Module):
+    """Fused map to a variance in (0, 1) for every channel of a representation.
+
+    The probability head of PRCL (arXiv 2210.14670; `generalframeworks/networks/uncer_head.py`): two linear layers whose
+    weights have rows of unit length, each followed by a norm; the second norm has one scale and one offset for all
+    channels.
+
+    Args:
+        inputs: channels of the map. dim: of the representation. norm: "batch" or "group".
+    """
+
+    def __init__(self, inputs: int, dim: int = 256, norm: str = "batch"):
+        super().__init__()
+        self.first, self.second = (nn.Conv2d(a, dim, 1, bias=False) for a in (inputs, dim))
+        self.norm = make_norm(norm, dim)
+        self.last = nn.BatchNorm2d(dim, affine=False) if norm == "batch" else nn.GroupNorm(1, dim, affine=False)
+        self.gamma, self.beta = nn.Parameter(torch.ones(1)), nn.Parameter(torch.zeros(1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, inputs, H, W) to (B, dim, H, W) in (0, 1), in float32."""
+        x = F.relu(self.norm(F.conv2d(x, F.normalize(self.first.weight, dim=1))))
+        x = self.last(F.conv2d(x, F.normalize(self.second.weight, dim=1))).float()
+        return torch.sigmoid(torch.logaddexp(self.gamma * x + self.beta, x.new_full((), math.log(1e-6))))
 
 
 class CorrelationHead(nn.Module):

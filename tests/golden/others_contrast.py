@@ -99,3 +99,30 @@ def reco_unsup_loss(d: Draw) -> dict[str, Any]:
         "in_logits": z, "in_target": label, "in_conf": confidence, "in_threshold": np.float32(0.6),
         "out_loss": total / number, "out_grad_logits": grad, "hyper": {"threshold": 0.6, "ignore": -1},
     }  # fmt: skip
+
+
+def likelihood(a: Tensor, b: Tensor) -> Tensor:
+    """Of rows that hold means and variances."""
+    n = len(a) // 2
+    total = 0.0
+    for i in range(n):
+        apart = a[i] / a[:n].square().sum().sqrt() - b[i] / b[:n].square().sum().sqrt()
+        total = total - 0.5 * (apart**2 / (a[n + i] + b[n + i]) + torch.log(a[n + i] + b[n + i]))
+    return total / n
+
+
+@variant("prcl_contrast_loss")
+def prcl_contrast_loss(d: Draw) -> dict[str, Any]:
+    given = inputs(d)
+    mean = torch.from_numpy(d.normal(2, 6, 7, 10)).requires_grad_()
+    variance = torch.from_numpy(0.05 + 0.9 * d.uniform(2, 6, 7, 10)).requires_grad_()
+    z = torch.cat([mean, variance], 1).permute(0, 2, 3, 1).reshape(-1, 12)
+    centre = {}
+    for k, pool in given["pools"].items():
+        precision, weighted = torch.zeros(6), torch.zeros(6)
+        for row in z[torch.from_numpy(pool)].detach():
+            precision, weighted = precision + 1 / row[6:], weighted + row[:6] / row[6:]
+        centre[k] = torch.cat([weighted / precision, 1 / precision])
+    found = contrasted(given, z, centre, likelihood, 2.0)
+    grads = dict(zip(("out_grad_mu", "out_grad_var"), torch.autograd.grad(found["out_loss"], (mean, variance))))
+    return given | found | grads | {"in_mu": mean, "in_var": variance, "hyper": hyper(2.0)}

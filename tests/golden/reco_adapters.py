@@ -43,6 +43,17 @@ def draws_of(r: Recording, label: Tensor, classes: int) -> Draws:
     return draws
 
 
+def keeping(made: list[OtherClasses]) -> type[OtherClasses]:
+    """`OtherClasses` that are put into a list when they are made."""
+
+    class Kept(OtherClasses):
+        def __init__(self, *given: Tensor) -> None:
+            super().__init__(*given)
+            made.append(self)
+
+    return Kept
+
+
 def rotated_shares(r: Recording, others: OtherClasses) -> Tensor:
     """The distribution over the other classes in the order of the recording."""
     present = r.tensor("valid_classes").tolist()
@@ -68,13 +79,8 @@ def reco_contrast_loss(r: Recording) -> dict[str, Any]:
     )  # fmt: skip
     label, made = known(r), []
 
-    class Kept(OtherClasses):
-        def __init__(self, *given: Tensor) -> None:
-            super().__init__(*given)
-            made.append(self)
-
     draws = draws_of(r, label, h["num_classes"])
-    with patch.object(reco, "OtherClasses", Kept):
+    with patch.object(reco, "OtherClasses", keeping(made)):
         loss = method.contrast([Forward(r.tensor("prob").log(), z)], label, nothing(label), draws)
     loss.backward()
     present = members(label.flatten(), h["num_classes"]).any(1)

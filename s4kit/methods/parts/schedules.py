@@ -64,6 +64,11 @@ def sigmoid_ramp(progress: float, length: float) -> float:
     return math.exp(-5 * (1 - min(progress / length, 1.0)) ** 2)
 
 
+def rampdown(progress: float, length: float = 1.0) -> float:
+    """exp(-5 (t / length)^2): 1 at t = 0, 0.0067 just before t = length, 0 from there on (PRCL, CSS)."""
+    return math.exp(-5 * (progress / length) ** 2) if progress < length else 0.0
+
+
 def cosine_ramp(progress: float, length: float) -> float:
     """(1 - cos(pi min(t / length, 1))) / 2: 0 at t = 0, 1 from t = length on (PS-MT)."""
     return (1 - math.cos(math.pi * min(progress / length, 1.0))) / 2 if length > 0 else 1.0

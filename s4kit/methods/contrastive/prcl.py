@@ -1,0 +1,165 @@
+"""PRCL: a pixel's feature is a Gaussian, so that what is uncertain pulls less and counts less in its class's centre."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from ...data.task import VOID
+from ...nets import SegNet, VarianceHead
+from ...views import Batch, draw_zoom, paste, recolour, warp
+from ..base import Card, Clock, Losses, Optim, PseudoLabels
+from ..consistency.classmix import COLOURS
+from ..parts.contrast import Draws, OtherClasses, class_contrast, likeness, members, rows, shrink
+from ..parts.gaussians import likelihoods, product
+from ..parts.losses import Criterion, ce, pixel_ce
+from ..parts.masks import draw_class_mask
+from ..parts.schedules import rampdown
+from .reco import PAPER_NET, Forward, ReCo
+
+FIT = {"lr": 3.2e-3, "head": 1.0, "weight_decay": 5e-4, "nesterov": True}
+DIFFERS = [
+    "schedule: poly by the epoch there, poly by the step here",
+    "pad_image: reflected there, black here",
+    "unsure: gamma and beta of the probability head at the start: not read in the release; 1 and 0",
+    "unsure: aspp_rates, dropout: not read in the release; 6, 12, 18 and none, as in ReCo's network",
+]
+
+
+class PRCL(ReCo):
+    """Boosting semi-supervised semantic segmentation with probabilistic representations (Xie et al., AAAI 2023).
+
+    Idea: at borders and on small things a pixel's feature is ambiguous, and a contrast that treats it as a point pulls
+    in a wrong direction with full force. Here each feature is a Gaussian: a second head says its variances; a class's
+    centre is the product of its pixels' Gaussians, and alike are two features that are likely the same one. What it
+    adds to `reco`: the variances, and a weight that falls.
+
+    Equations, with the views, y, c, L_u, anchors and negatives of `reco` (`hard` is 0.8 here), each pixel having means
+    m and variances v of D channels, and r = progress:
+        centre of class k:  1/v_k = sum of 1/v,   m_k = sum of (v_k / v) m   over its pixels of all processes
+        MLS(a, b) = -1/2 mean over channels of (m_a - m_b)^2 / (v_a + v_b) + log(v_a + v_b),   m of unit length
+        a negative of class k is of class j with probability softmax_j(MLS(k, j) / T)
+        L_c = mean over classes present, mean over anchors of -log(e^(MLS+/T) / (the same + sum of e^(MLS-/T)))
+        L = CE(f(s(x)), y_x) + L_u + contrast * exp(-5 r^2) * L_c
+    T is 100 and DIVIDES: scores of a few units become nearly equal, so L_c stays near log(1 + M), 6.2 for M = 512, and
+    its gradient is small; as released. The variance of a centre is that of a pixel over the number of pixels, nearly 0,
+    so that MLS+ is ruled by the anchor's own. The variances of anchors learn, too, at a rate of their own (`pace`).
+
+    Cost: that of `reco`; its negatives are twice as wide, and MLS is no product of matrices: it holds about six times
+    Q M D floats at a time (0.8 GB), whatever the number of classes.
+
+    As released, not as printed: MLS is a mean over channels, not a sum; means are brought to unit length within MLS
+    alone, not in the centres. Not here: the global distribution prototypes and virtual negatives of the authors' later
+    paper (arXiv 2402.18117), whose code is not published.
+
+    Args:
+        task: the data, or anything with `num_classes`.
+        net: network spec, see `nets.make`.
+        tau, trust, hard, decay, zoom, queries, negatives: as in `reco`.
+        contrast: weight of L_c at the start. temperature: T.
+        pace: learning rate of the probability head, as a share of the others'.
+        supervised: criterion of the labelled images, "ce", "ohem(...)" or a function.
+    """
+
+    card = Card(
+        family="contrastive",
+        title="Boosting Semi-Supervised Semantic Segmentation with Probabilistic Representations",
+        venue="AAAI",
+        year=2023,
+        authors="Xie et al.",
+        arxiv="2210.14670",
+        code="https://github.com/Haoyu-Xie/PRCL",
+        extends=("reco",),
+        parity="golden",
+    )
+    recipes: ClassVar = {
+        "voc": {
+            "task": {"crop": 321, "scale": (0.5, 1.5)},
+            "method": {"net": PAPER_NET},
+            "fit": {**FIT, "steps": 25_000, "batch": 16},
+            "processes": 8,
+            "evaluation": "voc",
+            "differs": [
+                *DIFFERS,
+                "length: 200 epochs of about 2,000 images there, the same 25,000 steps here",
+            ],
+        },
+        "cityscapes": {
+            "task": {"crop": 512, "size": 0.5, "scale": (0.5, 2.0)},
+            "method": {"net": PAPER_NET, "zoom": (0.5, 2.0), "supervised": "ce"},
+            "fit": {**FIT, "epochs": 200, "batch": 6},
+            "evaluation": "cityscapes/whole",
+            "differs": [
+                *DIFFERS,
+                "unsure: batch: its configuration says 6 and 6, for a number of processes that was not read; 6 in all",
+                "unsure: size: not read in the release; half the images' resolution, as in ReCo's release",
+            ],
+        },
+        "scenes": {"method": {"decay": 0.98}},  # a short run forgets faster
+    }
+
+    def __init__(
+        self,
+        task: Any,
+        net: str = "efficientnet_lite0",
+        tau: float = 0.97,
+        trust: float = 0.7,
+        hard: float = 0.8,
+        decay: float = 0.99,
+        zoom: tuple[float, float] = (0.5, 1.5),
+        contrast: float = 1.0,
+        queries: int = 256,
+        negatives: int = 512,
+        temperature: float = 100.0,
+        pace: float = 1 / 64,
+        supervised: str | Criterion = ce,
+    ) -> None:
+        super().__init__(
+            task, net, tau, trust, hard, decay, zoom, contrast, queries, negatives, temperature, supervised
+        )
+        decoder = self.student.decoder
+        self.probability = VarianceHead(decoder.fused_channels, decoder.embedding_channels)  # the teacher needs none
+        self.pace = pace
+
+    def losses(self, batch: Batch, clock: Clock) -> Losses:
+        x, u = batch.x, batch.u
+        with torch.no_grad():
+            t_u = self.teacher(u.weak)
+        theta = draw_zoom(u.weak, self.zoom)
+        w, t_u, valid = (warp(t, theta) for t in (u.weak, t_u, u.valid))
+        valid = (valid > 0.99).float()  # no pixel of which a part is padding
+        m = draw_class_mask(t_u.argmax(1).where(valid > 0, VOID), self.classes)
+        w, t_m, valid = (paste(m, t, t.roll(-1, 0)) for t in (w, t_u, valid))
+        target = self.pseudo_labels(t_m, replace(u, weak=w, valid=valid), clock)
+        mixed = recolour(w, COLOURS)
+
+        own_x, own_u = self.through(self.student, x.strong[0]), self.through(self.student, mixed)
+        z_x, z_u = (self.enlarge(own.logits, x.label) for own in (own_x, own_u))
+        l_c = self.contrast([own_x, own_u], x.label, target)
+        losses = Losses(x=self.supervised(z_x, x.label), u=pixel_ce(z_u, target, over="valid"))
+        losses.add("contrast", l_c, self.weight * rampdown(clock.progress))
+        return losses.see(weak=u.weak, mixed=mixed, target=target, student=z_u)
+
+    def through(self, net: SegNet, image: Tensor) -> Forward:
+        """The representation holds the means, then the variances."""
+        map = net.fuse(net.encode(image)).map
+        z = torch.cat([net.heads["projection"](map).float(), self.probability(map)], 1)
+        return Forward(net.classify(map).logits, z)
+
+    def contrast(self, own: list[Forward], label: Tensor, target: PseudoLabels, draws: Draws | None = None) -> Tensor:
+        """L_c of the labelled and the mixed images; draws instead of own ones."""
+        trusted = (target.confidence >= self.trust) & (target.valid > 0)
+        known = torch.cat([label, target.label.where(trusted, VOID)])
+        belongs = members(shrink(known, own[0].z.shape[-2:]).flatten(), self.classes)
+        z, p = (torch.cat([rows(part) for part in parts]) for parts in zip(*((o.z, o.logits.softmax(1)) for o in own)))
+        centre = product(z.detach(), belongs)
+        others = OtherClasses(z, belongs, likeness(centre, self.temperature, likelihoods))
+        candidates, amounts = belongs & (p.detach().t() < self.hard), (*self.amounts, self.temperature, draws)
+        return class_contrast(z, candidates, centre, others, belongs.any(1), *amounts, likelihoods)
+
+    def optimisers(self, recipe: Optim) -> dict[str, Optim]:
+        head = replace(recipe, nets=[self.probability], lr=self.pace * recipe.lr)
+        return {"main": replace(recipe, nets=[self.student]), "probability": head}
