@@ -9,12 +9,13 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..data.seeding import generator
 from ..data.task import VOID, Task
 from ..errors import S4Error
 from ..methods.base import Clock, Method, PseudoLabels
+from ..nets.modes import by_batch, evaluating, live_norms
 from ..views.geometry import Geometry, Window, placement
 from ..views.plan import Stream, Views
 from ..views.sampling import HostViews, render_stream
@@ -92,6 +93,33 @@ def look(method: Method, probe: Probe, clock: Clock) -> tuple[dict[str, PseudoLa
     if not isinstance(found, dict):
         return {"pseudo": found}, {"pseudo": p}
     return found, p if isinstance(p, dict) else dict.fromkeys(found, p)
+
+
+def apart(net: nn.Module, probe: Probe, batch: int) -> float | None:
+    """Share of the probe's pixels that get another class by the statistics of their batch than by the running ones.
+
+    Training sees the former network, evaluations and most teachers the latter.
+
+    Args:
+        batch: images whose statistics are taken together; the last images are left out where they do not fill one.
+
+    Returns:
+        None where no batch norm looks at the batch, or all processes would have to (SyncBN).
+    """
+    norms = live_norms(net)
+    if not norms or any(isinstance(norm, nn.SyncBatchNorm) for norm in norms):
+        return None
+    images, valid = probe.views.weak, probe.views.valid > 0
+    size = min(batch, len(images))
+    differ = known = 0
+    for k in range(0, len(images) - size + 1, size):
+        part = slice(k, k + size)
+        with by_batch(net):
+            trained = net(images[part]).argmax(1)
+        with evaluating(net):
+            differ += ((net(images[part]).argmax(1) != trained) & valid[part]).sum()
+        known += valid[part].sum()
+    return float(differ / known)
 
 
 def quality(labels: PseudoLabels, truth: Tensor, classes: tuple[str, ...]) -> dict[str, float]:

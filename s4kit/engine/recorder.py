@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..data.task import Task
 from ..errors import S4Error
@@ -23,7 +23,7 @@ from .progress import Progress
 from .run import peak_memory
 from .settings import Settings
 
-TABLES = ("metrics", "evaluations", "pseudo", "timing")
+TABLES = ("metrics", "evaluations", "pseudo", "norms", "timing")
 
 
 def measure(out: Losses) -> dict[str, Tensor]:
@@ -160,6 +160,14 @@ class Recorder:
             self.tables["pseudo"].append([row])
         if found:
             self.writer.step(step, found, probabilities)
+
+    def norms(self, step: int) -> None:
+        """Record in `norms.csv` how far apart batch norm's two networks are, see `probe.apart`."""
+        if self.leader and self.probe is not None:
+            nets = {name: net for name, net in self.method.predictors().items() if isinstance(net, nn.Module)}
+            found = {name: probe.apart(net, self.probe, self.chosen.batch) for name, net in nets.items()}
+            rows = [{"step": step, "predictor": name, "apart": v} for name, v in found.items() if v is not None]
+            self.tables["norms"].append(rows)
 
     def rehearse(self, clock: Clock) -> tuple[dict[str, PseudoLabels], dict[str, Tensor]]:
         """Look at the probe images without recording: what cannot work or is too large shows before the training."""

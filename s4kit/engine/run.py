@@ -22,8 +22,9 @@ class Run:
     """The directory of a training.
 
     Files: `config.json`, `images.json` (which images it has), `metrics.csv` (one row a step: the loss terms),
-    `evaluations.csv` (validation scores), `pseudo.csv` (quality of the pseudo-labels on the probe set), `timing.csv`,
-    `last.pt`, `best.pt`, `probes/` (snapshots).
+    `evaluations.csv` (validation scores), `pseudo.csv` (quality of the pseudo-labels on the probe set),
+    `norms.csv` (where batch norm tells training and evaluation apart), `timing.csv`, `last.pt`, `best.pt`, `probes/`
+    (snapshots).
 
     Raises:
         S4Error: the folder holds no run.
@@ -51,6 +52,11 @@ class Run:
     def pseudo(self) -> list[dict[str, Any]]:
         """Rows of `pseudo.csv`: step, name, coverage, precision, and both per class."""
         return records.numbers(records.read(self.path / "pseudo.csv"))
+
+    def norms(self) -> list[dict[str, Any]]:
+        """Rows of `norms.csv`: step, predictor, apart (share of the probe pixels that the statistics of a batch give
+        another class than the running ones); none without live batch norms."""
+        return records.numbers(records.read(self.path / "norms.csv"))
 
     def timing(self) -> list[dict[str, Any]]:
         return records.numbers(records.read(self.path / "timing.csv"))

@@ -254,6 +254,7 @@ class Training:
             if number == 0:
                 self.score = scores.miou
         self.record.look(clock, step)
+        self.record.norms(step)
         if self.chosen.probes:
             stage = self.stages[clock.stage][0]
             self.record.path(self.trace(self.method, stage, self.views(stage), clock), step)

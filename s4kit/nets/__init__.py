@@ -22,7 +22,7 @@ from .ensemble import Ensemble
 from .flaw import FlawDetector
 from .heads import CorrelationHead, ProjectionHead, VarianceHead
 from .mapped import Mapped
-from .modes import bn_untouched, evaluating, frozen, full_depth, set_training, sync_bn
+from .modes import bn_untouched, by_batch, evaluating, frozen, full_depth, live_norms, set_training, sync_bn
 from .perturb import complementary_dropout, draw_statistics, feature_dropout
 from .psp import PSPShuffle, psp
 from .segformer import SegFormerDecoder, segformer
@@ -32,8 +32,9 @@ from .sgc import AttentionCam, grad_cam
 __all__ = [
     "DPT", "AttentionCam", "CorrelationHead", "Critic", "Decoded", "DeepLabV3Plus", "Ensemble", "Features",
     "FlawDetector", "Fused", "Mapped", "ProjectionHead", "SegFormerDecoder", "SegNet", "VarianceHead", "bn_untouched",
-    "complementary_dropout", "copy_of", "deeplabv3plus", "draw_statistics", "ema", "evaluating", "feature_dropout",
-    "frozen", "full_depth", "grad_cam", "make", "names", "set_training", "sync_bn", "warm",
+    "by_batch", "complementary_dropout", "copy_of", "deeplabv3plus", "draw_statistics", "ema", "evaluating",
+    "feature_dropout", "frozen", "full_depth", "grad_cam", "live_norms", "make", "names", "set_training", "sync_bn",
+    "warm",
 ]  # fmt: skip
 
 DECODER_OPTIONS = {"aux", *signature(DeepLabV3Plus).parameters} - {"low", "high", "classes"}

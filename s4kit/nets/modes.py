@@ -89,3 +89,19 @@ def full_depth(net: nn.Module) -> nn.Module:
         if isinstance(part, DropPath):
             part.drop_prob = 0.0
     return net
+
+
+def live_norms(net: nn.Module) -> list[nn.Module]:
+    """Batch norms that normalise by the batch in train mode: all but frozen ones and those of an EMA copy."""
+    if getattr(net, "own_mode", False):
+        return []
+    return [net] if isinstance(net, _BatchNorm) else [m for child in net.children() for m in live_norms(child)]
+
+
+@contextmanager
+def by_batch(net: nn.Module) -> Iterator[None]:
+    """As `evaluating`, but live batch norms normalise by the batch, as in a training step; nothing is written."""
+    with evaluating(net), bn_untouched(net):
+        for norm in live_norms(net):
+            norm.training = True
+        yield

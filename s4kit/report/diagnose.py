@@ -7,7 +7,6 @@ which is as it should be.
 from __future__ import annotations
 
 import math
-import re
 import textwrap
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -18,6 +17,7 @@ from ..engine import Run, open_run
 from ..engine.records import read
 from .finding import OK, PROBLEM, UNKNOWN, WARNING, Finding
 from .found_images import images, notices
+from .norms import norms
 from .text import percent
 
 
@@ -201,19 +201,6 @@ def teacher(run: Run) -> Finding | None:
     memory = f" (decay {decay} remembers about {round(1 / (1 - decay))} steps)" if decay and decay < 1 else ""
     mend = f"The average lags behind{memory}: a lower decay or more steps."
     return Finding("teacher and student", WARNING, figures, mend)
-
-
-def norms(run: Run) -> Finding | None:
-    """Does batch norm see enough images?"""
-    batch = run.config["fit"]["batch"]
-    net = str(run.config["options"].get("net", ""))
-    if re.search("freeze_bn=(True|'statistics')|norm='group'", net) or batch >= 4:
-        return Finding("batch norm", OK, f"{batch} labelled images a forward")
-    mend = (
-        "Its statistics are noisy with so few images, and --accumulate does not change that: a smaller --crop with a "
-        'larger --batch, or a network with frozen or group norm (--backbone "resnet50(freeze_bn=True)").'
-    )
-    return Finding("batch norm", PROBLEM if batch == 1 else WARNING, f"{batch} labelled images a forward", mend)
 
 
 def last_and_best(run: Run) -> Finding | None:

@@ -19,6 +19,7 @@ NEEDED = {
     "torch": (2, 6), "torchvision": (0, 21), "timm": (1, 0, 9), "numpy": (1, 26), "pillow": (10,), "einops": (0, 7),
     "matplotlib": (3, 8), "seaborn": (0, 13), "tqdm": (4, 66),
 }  # fmt: skip
+SMALL = 10e9  # bytes of a GPU, or of a machine without one: crops of VOC and Cityscapes then come by ones and twos
 OPTIONAL = {"jupyterlab": "for notebooks", "ipywidgets": "for notebooks", "tensorboard": "for TensorBoard logs"}
 
 
@@ -33,7 +34,7 @@ def doctor() -> dict[str, Any]:
     def say(name: str, level: str, found: str, advice: str = "") -> None:
         checks.append({"name": name, "level": level, "found": found, "advice": advice})
 
-    for part in (_python, _packages, _gpu, _machine, _disk, _weights, _data):
+    for part in (_python, _packages, _gpu, _machine, _norms, _disk, _weights, _data):
         try:
             part(say)
         except Exception as error:  # one broken part must not hide the others
@@ -161,6 +162,20 @@ def _machine(say: Say) -> None:
         memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
         mend = "Train with a small --batch and --accumulate, and --size 0.5." if memory < 4e9 else ""
         say("memory", WARNING if mend else OK, size(memory), mend)
+
+
+def _norms(say: Say) -> None:
+    """Where few images fit at once, batch norm takes its statistics from few."""
+    import torch
+
+    from .norms import without
+
+    room = [torch.cuda.get_device_properties(k).total_memory for k in range(torch.cuda.device_count())]
+    if not room and hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names:
+        room = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
+    if room and min(room) < SMALL:
+        mend = f"`s4kit plan` says how many fit (--gpu). Where they are few, take {without('resnet50')}."
+        say("batch norm", WARNING, f"{size(min(room))} hold few large crops at once, few make poor statistics", mend)
 
 
 def _disk(say: Say) -> None:

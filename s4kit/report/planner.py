@@ -32,7 +32,7 @@ from ..methods.base import Method
 from ..methods.lengths import passes
 from ..methods.recipes import read_split, recipe_for
 from ..methods.trained import is_run
-from ..nets import parse
+from ..nets import live_norms, parse
 from .capacity import Scene
 from .feeding import seconds_per_image
 from .gpus import GPU, gpus
@@ -87,6 +87,7 @@ class Planned:
         parameters, trained: of all networks (EMA copies count), and of those that learn.
         flops: of a step, as PyTorch's flop counter counts (a multiply-add is two).
         memory: bytes at the peak of a step with the wanted batch, on the first GPU.
+        norms: batch norms that learn from the batch, over all networks.
         parts: bytes of weights, optimiser, gradients, views, and the rest (activations).
         host_seconds: CPU seconds of this machine to decode and crop one image; None = not measured.
         workers: decode processes that `fit` starts on a machine like this with a GPU.
@@ -105,6 +106,7 @@ class Planned:
     rates: dict[str, Any]
     parameters: int
     trained: int
+    norms: int
     flops: float
     memory: int
     parts: dict[str, int]
@@ -200,6 +202,7 @@ def plan(
         rates=rates(recipe | {"fit": vars(settings) | {"batch": recipe["fit"].get("batch", settings.batch)}}),
         parameters=sum(p.numel() for p in built.parameters()),
         trained=sum(p.numel() for p in built.parameters() if p.requires_grad),
+        norms=len(live_norms(built)),
         flops=float(first.flops.sum()),
         memory=first.memory,
         parts=first.parts | {"activations": max(0, first.memory - sum(first.parts.values()))},

@@ -6,7 +6,7 @@ import textwrap
 from html import escape
 from typing import TYPE_CHECKING, Any
 
-from . import text
+from . import norms, text
 from .capacity import BEYOND
 from .rates import per_process
 
@@ -64,7 +64,9 @@ def _facts(plan: Planned) -> list[tuple[str, str]]:
             ("host", f"{1000 * plan.host_seconds:.0f} ms of a core per image, measured here; `fit` would start "
                      f"{plan.workers} workers here. {_feeds(plan)}"),
         ]  # fmt: skip
-    return found
+    smallest = min((on.batch for on in plan.gpus if on.batch), default=plan.batch)
+    words = norms.warning(plan.norms, smallest, plan.network)
+    return [*found, *([("norms", f"WARNING: {words}")] if words else [])]
 
 
 def _rate(rates: dict[str, Any]) -> str:

@@ -19,7 +19,7 @@ def write(path, rows):
 def make(tmp_path):
     """A healthy run of 100 steps; arguments replace parts of it."""
 
-    def build(metrics=None, evaluations=None, pseudo=None, fit=None, method="fixmatch"):
+    def build(metrics=None, evaluations=None, pseudo=None, fit=None, method="fixmatch", apart=None):
         fit = {"steps": 100, "batch": 8, "seed": 0} | (fit or {})
         config = {"method": method, "options": {}, "task": {}, "protocol": "", "fit": fit}
         (tmp_path / "config.json").write_text(json.dumps(config))
@@ -36,6 +36,8 @@ def make(tmp_path):
         base |= {"share_a": 0.7, "share_b": 0.3, "coverage_a": 0.7, "coverage_b": 0.4}
         quality = [{"step": s} | base for s in range(9, 100, 10)]
         write(tmp_path / "pseudo.csv", pseudo(quality) if pseudo else quality)
+        if apart is not None:
+            write(tmp_path / "norms.csv", [{"step": 99, "predictor": "student", "apart": apart}])
         return {f["check"]: f for f in diagnose(tmp_path)["findings"]}, diagnose(tmp_path)
 
     return build
@@ -63,6 +65,14 @@ def test_a_healthy_run(make):
         ({"pseudo": changed(precision=0.4)}, "precision of pseudo-labels", "problem", "40.0 %"),
         ({"fit": {"batch": 1}}, "batch norm", "problem", "1 labelled"),
         ({"fit": {"batch": 2}}, "batch norm", "warning", "2 labelled"),
+        ({"apart": 0.3}, "batch norm", "warning", "30.0 % of the probe pixels another class"),
+        ({"apart": 0.02, "fit": {"batch": 2}}, "batch norm", "warning", "2.0 % of the probe pixels"),
+        (
+            {"apart": 0.3, "evaluations": lambda rows: [*rows[:-1], rows[-1] | {"iou_b": 0.1}]},
+            "batch norm",
+            "problem",
+            "b (IoU 10.0, was 50.0 at step 9)",
+        ),
         ({"evaluations": changed(iou_b=0.0)}, "classes recognised", "warning", "b"),
         (
             {"evaluations": lambda rows: [*rows[:-1], rows[-1] | {"miou": 0.5}]},
@@ -89,6 +99,32 @@ def test_each_illness_is_found(make, parts, check, level, words):
     assert found[check]["level"] == level and words in found[check]["figures"] and found[check]["advice"]
     assert whole["healthy"] is (not any(f["level"] == "problem" for f in found.values()))
     assert check in show(whole)
+
+
+def test_batch_norm_is_judged_by_what_was_measured(make):
+    found, _ = make(apart=0.02)
+    assert found["batch norm"]["level"] == "ok" and "2.0 %" in found["batch norm"]["figures"]
+    died = lambda rows: [*rows[:-1], rows[-1] | {"iou_b": 0.0}]  # noqa: E731
+    found, _ = make(apart=0.3, evaluations=died)
+    assert "freeze_bn=True, norm='group'" in found["batch norm"]["advice"]
+    alone = lambda rows: [{k: v for k, v in row.items() if k != "kept_target"} for row in rows]  # noqa: E731
+    found, _ = make(apart=0.3, evaluations=died, metrics=alone, method="supervised")
+    assert found["batch norm"]["level"] == "warning", "no pseudo-labels, no collapse under them"
+
+
+@pytest.mark.parametrize(
+    ("net", "spec"),
+    [
+        ("resnet50c(weights='imagenet')", "resnet50c(freeze_bn=True, norm='group')"),
+        ("mit_b2", "mit_b2(norm='group')"),
+        ("<function own>", "resnet50(freeze_bn=True, norm='group')"),
+    ],
+)
+def test_the_network_that_is_proposed_exists(net, spec):
+    from s4kit.nets import parse
+    from s4kit.report.norms import without
+
+    assert f'"{spec}"' in without(net) and parse(spec)
 
 
 def test_baselines_are_not_blamed_for_labels_that_they_do_not_use(make):

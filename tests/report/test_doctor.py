@@ -1,6 +1,7 @@
 """The doctor: here all is in order; elsewhere it says what to do."""
 
 import importlib.metadata
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -40,6 +41,15 @@ def test_a_gpu_that_pytorch_cannot_use(monkeypatch):
     monkeypatch.setattr(torch.version, "cuda", None)
     found = by_name(of.doctor())["GPU"]
     assert found["level"] == "problem" and "CUDA build" in found["advice"]
+
+
+def test_little_memory_means_few_images_for_batch_norm(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    for memory, there in ((6e9, True), (16e9, False)):
+        monkeypatch.setattr(torch.cuda, "get_device_properties", lambda k, m=memory: SimpleNamespace(total_memory=m))
+        told = []
+        of._norms(lambda *words, told=told: told.append(words))
+        assert bool(told) is there and all("norm='group'" in words[-1] for words in told)
 
 
 def test_a_part_that_breaks_does_not_hide_the_others(monkeypatch):

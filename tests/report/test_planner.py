@@ -120,6 +120,17 @@ def test_the_plan_says_the_rate_and_why_it_is_not_the_published_one():
     assert plain.rates["reason"] is None and "rate     0.0006, new layers 0.003, decay 0.001" in str(plain)
 
 
+def test_the_plan_warns_of_batch_norm_on_small_micro_batches():
+    asked = {"crop": 33, "host": False, "split": "classic/183"}
+    told = [
+        " ".join(str(plan("fixmatch", "voc", "T4", batch=batch, options={"net": net}, **asked)).split())
+        for net, batch in (("tiny", 2), ("tiny", 8), ("tiny(norm='group')", 2))
+    ]
+    assert ["WARNING: 11 layers take their statistics from micro-batches of 2" in words for words in told] == [1, 0, 0]
+    found = plan("mean_teacher", "voc", "T4", batch=2, options={"net": "tiny"}, **asked)
+    assert found.norms == 11, "the teacher's look at no batch"
+
+
 def test_stages_in_passes_are_planned_for():
     """Five passes over 92 labelled images, then 80 over the others: the short stage hardly counts in the time."""
     asked = {"split": "classic/92", "crop": 33, "host": False}

@@ -1,0 +1,79 @@
+"""Batch norm in a run and before one: when training sees another network than the one that labels and is scored."""
+
+from __future__ import annotations
+
+import re
+
+from ..engine import Run
+from ..nets.backbones import KINDS
+from .finding import OK, PROBLEM, WARNING, Finding
+from .text import percent
+
+FEW = 4  # labelled images: statistics of so few are no good measure of the data's
+APART = 0.1  # share of the pixels: a healthy network stays well below it
+DIED = 0.25  # of a class's best IoU
+SEEN = 0.1  # IoU of a class that was recognised
+
+
+def norms(run: Run) -> Finding | None:
+    """Do the statistics of a batch make another network than the running ones, and do classes die of it?"""
+    net, batch = str(run.config["options"].get("net", "")), run.config["fit"]["batch"]
+    rows = run.norms()
+    seen = f"{batch} labelled images a forward"
+    if not rows:
+        return _unmeasured(net, batch, seen)
+    last = max((row for row in rows if row["step"] == rows[-1]["step"]), key=lambda row: row["apart"])
+    figures = f"{seen}; their statistics give {percent(last['apart'])} % of the probe pixels another class than the "
+    figures += f"running ones do ({last['predictor']}, step {last['step']})"
+    lost = _lost(run)
+    if last["apart"] <= APART:
+        mend = f"Few images, noisy statistics; --accumulate does not change that: {remedies(net)}."
+        return Finding("batch norm", OK if batch >= FEW else WARNING, figures, "" if batch >= FEW else mend)
+    mend = f"What is trained is not what labels and is scored: {remedies(net)}."
+    if lost and any(key.startswith("kept_") for key in run.metrics()[-1]):
+        figures += f". Since pseudo-labels came in: {', '.join(lost)}"
+        return Finding("batch norm", PROBLEM, figures, f"The collapse of batch norm under pseudo-labels. {mend}")
+    return Finding("batch norm", WARNING, figures, mend)
+
+
+def remedies(net: str) -> str:
+    """What mends it, the first first."""
+    return f"{without(net)}, or a larger --batch with a smaller --crop; notebook 08 shows each remedy at work"
+
+
+def without(net: str) -> str:
+    """Words for the network `net` with norms that do not look at the batch."""
+    base = re.match(r"\w*", net)[0]
+    base = base if base in KINDS else "resnet50"
+    frozen = "freeze_bn=True, " if "freeze_bn" in KINDS[base].options else ""
+    return f"a network that does not look at the batch (--backbone \"{base}({frozen}norm='group')\")"
+
+
+def _unmeasured(net: str, batch: int, seen: str) -> Finding:
+    """By the network's name and the batch alone: no probe images, or no norm that looks at the batch."""
+    if re.search("freeze_bn=(True|'statistics')|norm='group'", net) or batch >= FEW:
+        return Finding("batch norm", OK, seen)
+    mend = f"Its statistics are noisy with so few images, and --accumulate does not change that: {remedies(net)}."
+    return Finding("batch norm", PROBLEM if batch == 1 else WARNING, seen, mend)
+
+
+def _lost(run: Run) -> list[str]:
+    """ "star (IoU 3.0, was 41.2 at step 119)" for each class that was recognised once and is no more."""
+    rows, words = run.headline if run.evaluations() else [], []
+    for key in (key for key in (rows[0] if rows else {}) if key.startswith("iou_")):
+        course = {row["step"]: row.get(key) or 0.0 for row in rows}
+        step, now = max(course, key=course.get), rows[-1].get(key) or 0.0
+        if course[step] > SEEN and now < DIED * course[step]:
+            words.append(f"{key[4:]} (IoU {percent(now)}, was {percent(course[step])} at step {step})")
+    return words
+
+
+def warning(layers: int, batch: int, net: str) -> str:
+    """What a plan says where micro-batches are small; "" where batch norm has enough images, or there is none."""
+    if not layers or batch > FEW:
+        return ""
+    images = f"{batch} labelled image{'s' if batch > 1 else ''}"
+    return (
+        f"{layers} layers take their statistics from micro-batches of {images}: on pseudo-labels such trainings can "
+        f"collapse. Mend: {remedies(net)}."
+    )
