@@ -157,7 +157,8 @@ def test_both_terms_rise_and_each_student_has_its_optimiser(build, draw):
 
 
 def test_the_students(task, build):
-    assert beside("tiny") == "mit_tiny" and "mit_b0" in beside("efficientnet_lite0")
+    assert beside("tiny").startswith("mit_tiny(") and beside("resnet18").startswith("mit_b0(weights='none'")
+    assert "norm='group'" in beside("resnet18(freeze_bn=True, norm='group')")
     assert type(build("tcc").net2.decoder) is type(make("mit_tiny", task).decoder)
     for options, words in (({"form": "map"}, "cosine, centre"), ({"net": "tiny(decoder='psp')"}, "decoder='psp'")):
         with pytest.raises(S4Error, match=words):

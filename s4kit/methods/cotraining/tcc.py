@@ -59,8 +59,10 @@ def apart(taught: Tensor, teaching: Tensor, valid: Tensor) -> Tensor:
 
 
 def beside(net: Any) -> str:
-    """The transformer where none is named: MiT-B0 without pretrained weights; the tests' one beside `tiny`."""
-    return "mit_tiny" if isinstance(net, str) and parse(net)[0] == "tiny" else "mit_b0(weights='none')"
+    """The transformer where none is named: MiT-B0 without pretrained weights (the tests' one beside `tiny`), with the
+    CNN's kind of norm in the decoder."""
+    name, given = parse(net) if isinstance(net, str) else ("", {})
+    return f"{'mit_tiny' if name == 'tiny' else 'mit_b0'}(weights='none', norm={given.get('norm', 'batch')!r})"
 
 
 class TCC(Method):
