@@ -1,9 +1,10 @@
 """s4kit: teach, run and debug semi-supervised semantic segmentation.
 
     import s4kit as s4
+    recipe = s4.methods.recipe("unimatch", "scenes")
     task   = s4.load("scenes", labelled=16)
-    method = s4.methods.create("unimatch", task)
-    run    = s4.fit(method, task, steps=600)
+    method = s4.methods.create("unimatch", task, **recipe["method"])
+    run    = s4.fit(method, task, **recipe["fit"])
     run.evaluate()
 
 Importing is light: PyTorch and the rest are imported at the first use of a name.
