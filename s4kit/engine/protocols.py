@@ -116,6 +116,11 @@ PROTOCOLS = {
         Evaluation("sliding", 800),
         f"{AUGSEG} exps/zrun_citys/citys_semi744/config_semi.yaml: AugSeg on Cityscapes, UniMatch's way at its crop",
     ),
+    "cityscapes/tri_kd": Protocol(
+        Evaluation("sliding", 512),
+        "mlvccn/TriKD_SemiSeg configs/cityscapes_triple21m_512_e300.yaml: crop_size 512, UniMatch's way",
+        "The file that scores is not in the release.",
+    ),
     "voc/psmt": Protocol(
         Evaluation("enlarge", combine="logits", multiple=8, corners=True),
         f"{PSMT} VocCode/train.py: _valid_epoch: PS-MT on VOC",

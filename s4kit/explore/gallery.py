@@ -15,7 +15,7 @@ from typing import Any
 
 from .. import methods
 from ..errors import S4Error
-from ..nets import SegNet
+from ..nets import FrequencyDecoder, SegNet
 from ..report import text
 from ..report.setup import BASELINES
 from ..report.tables import Table
@@ -30,9 +30,14 @@ BRIEF = 100  # steps: enough for a network to be sure of something
 
 def networks(lesson: Any) -> list[Any]:
     """Two trained runs to borrow from: the lesson's supervised baselines where they are there, else brief ones."""
-    done, steps = lesson.runs(), min(BRIEF, lesson.steps)
-    fit = {"steps": steps, "evaluate_every": steps, "probes": 0}
-    return [done.get(name) or lesson.train(name, f"brief {name}", fit=fit) for name in BASELINES]
+    done = lesson.runs()
+    return [done.get(name) or _brief(lesson, name) for name in BASELINES]
+
+
+def _brief(lesson: Any, name: str) -> Any:
+    """A short run of a method."""
+    steps = min(BRIEF, lesson.steps)
+    return lesson.train(name, f"brief {name}", fit={"steps": steps, "evaluate_every": steps, "probes": 0})
 
 
 def borrow(method: Any, runs: Sequence[Any]) -> Any:
@@ -59,14 +64,17 @@ def ideas(lesson: Any, runs: Sequence[Any], names: Sequence[str] | None = None) 
     """The idea picture of each method: of a real step on the same images of the lesson, with borrowed networks.
 
     Args:
-        lesson: of `s4.lesson`. runs: see `borrow`. names: of the methods; None = all of the kit.
+        lesson: of `s4.lesson`. runs: see `borrow`; a method with decoders of its own is trained briefly instead.
+        names: of the methods; None = all of the kit.
     """
     from .plots import idea
 
     found = {}
     for name in names or sorted(methods.files()):
         method, batch = lesson.batch(name, n=IMAGES, seed=SEED)
-        found[name] = idea(borrow(method, runs), batch, lesson.task)
+        own = any(isinstance(module, FrequencyDecoder) for module in method.modules())
+        taught = _brief(lesson, name).load("last")[0] if own else borrow(method, runs)
+        found[name] = idea(taught, batch, lesson.task)
     return found
 
 

@@ -1,4 +1,4 @@
-"""DeepLabV3+ and its backbones, DPT on DINOv2, SegFormer, EMA teachers, modes, heads.
+"""DeepLabV3+ and its backbones, DPT on DINOv2, SegFormer, TinyViT and DeiT, EMA teachers, modes, heads.
 
 `make` builds a network from a spec string or a factory; see `segnet.SegNet` for what it can do.
 """
@@ -13,6 +13,7 @@ from typing import Any
 from torch import nn
 
 from ..errors import S4Error, closest
+from .attention import AttentionHead
 from .backbones import KINDS, build, kind_of
 from .critic import Critic
 from .deeplab import DeepLabV3Plus, deeplabv3plus
@@ -20,6 +21,7 @@ from .dpt import DPT, dpt
 from .ema import copy_of, ema, warm
 from .ensemble import Ensemble
 from .flaw import FlawDetector
+from .frequency import FrequencyDecoder, frequency
 from .heads import CorrelationHead, ProjectionHead, VarianceHead
 from .mapped import Mapped
 from .modes import bn_untouched, by_batch, evaluating, frozen, full_depth, live_norms, set_training, sync_bn
@@ -30,19 +32,24 @@ from .segnet import Decoded, Features, Fused, SegNet
 from .sgc import AttentionCam, grad_cam
 
 __all__ = [
-    "DPT", "AttentionCam", "CorrelationHead", "Critic", "Decoded", "DeepLabV3Plus", "Ensemble", "Features",
-    "FlawDetector", "Fused", "Mapped", "ProjectionHead", "SegFormerDecoder", "SegNet", "VarianceHead", "bn_untouched",
-    "by_batch", "complementary_dropout", "copy_of", "deeplabv3plus", "draw_statistics", "ema", "evaluating",
-    "feature_dropout", "frozen", "full_depth", "grad_cam", "live_norms", "make", "names", "set_training", "sync_bn",
-    "warm",
+    "DPT", "AttentionCam", "AttentionHead", "CorrelationHead", "Critic", "Decoded", "DeepLabV3Plus", "Ensemble",
+    "Features", "FlawDetector", "FrequencyDecoder", "Fused", "Mapped", "ProjectionHead", "SegFormerDecoder", "SegNet",
+    "VarianceHead", "bn_untouched", "by_batch", "complementary_dropout", "copy_of", "deeplabv3plus", "draw_statistics",
+    "ema", "evaluating", "feature_dropout", "frozen", "full_depth", "grad_cam", "live_norms", "make", "names",
+    "set_training", "sync_bn", "warm",
 ]  # fmt: skip
 
 DECODER_OPTIONS = {"aux", *signature(DeepLabV3Plus).parameters} - {"low", "high", "classes"}
 TRANSFORMERS = {  # decoders that go with encoders of their own: how they are joined, their options
     "dpt": (dpt, {*signature(DPT).parameters} - {"inputs", "classes"}),
     "segformer": (segformer, {*signature(SegFormerDecoder).parameters} - {"channels", "classes"}),
+    "frequency": (frequency, {*signature(FrequencyDecoder).parameters} - {"channels", "classes"}),
 }
-PSP_OPTIONS = {*signature(PSPShuffle).parameters} - {"high", "classes", "doublings"}
+CONVOLUTIONAL = {  # decoders of all other encoders, their options
+    "deeplabv3plus": DECODER_OPTIONS,
+    "psp": {*signature(PSPShuffle).parameters} - {"high", "classes", "doublings"},
+    "frequency": TRANSFORMERS["frequency"][1],
+}
 
 
 def names() -> list[str]:
@@ -69,9 +76,10 @@ def make(
         options: over those of the spec. Of the backbone: `output_stride` 16 or 8, `weights` "auto", "imagenet",
             "none" or a file, `freeze_bn`, `bn_momentum`, `multi_grid` (ResNets), `stem_width` (deep stems), `levels`
             (mobile ones), see `backbones.build`. Of both: `norm`. Of the decoder: see `DeepLabV3Plus`, and `aux`.
-            Light backbones come with a light decoder by default. `decoder="psp"` is CCT's instead: see `PSPShuffle`.
-            DINOv2 and MiT encoders have `weights` (MiT also `drop_path`, the rate of stochastic depth) and the options
-            of their decoders: see `dpt.DPT` and `segformer.SegFormerDecoder`.
+            Light backbones come with a light decoder by default. `decoder="psp"` is CCT's instead: see `PSPShuffle`;
+            `decoder="frequency"` is TriKD's: see `frequency.FrequencyDecoder`.
+            DINOv2, MiT, TinyViT and DeiT encoders have `weights` (MiT also `drop_path`, the rate of stochastic depth)
+            and the options of their decoders: see `dpt.DPT`, `segformer.SegFormerDecoder` and the last mentioned.
 
     Raises:
         S4Error: unknown name (the closest known ones are named) or option, or weights that cannot be had.
@@ -85,16 +93,19 @@ def make(
     given |= options
     kind = kind_of(name)
     decoder = given.pop("decoder", kind.head)
-    if {decoder, kind.head} & TRANSFORMERS.keys():
+    if kind.head in TRANSFORMERS or decoder in TRANSFORMERS.keys() - CONVOLUTIONAL.keys():
         return _transformer(name, decoder, classes, in_channels, given)
-    if decoder not in ("deeplabv3plus", "psp"):
-        raise S4Error(f"decoder={decoder!r}: choose deeplabv3plus or psp.")
-    _known_options(name, given, kind.options | (PSP_OPTIONS if decoder == "psp" else DECODER_OPTIONS))
+    if decoder not in CONVOLUTIONAL:
+        raise S4Error(f"decoder={decoder!r}: choose deeplabv3plus or psp, or frequency.")
+    _known_options(name, given, kind.options | CONVOLUTIONAL[decoder])
     norm = given.pop("norm", "batch")
     for_backbone = {k: given.pop(k) for k in kind.options & given.keys()}
     backbone = build(name, in_channels, norm=norm, **for_backbone)
     if decoder == "psp":
         return psp(backbone, classes, for_backbone.get("output_stride", 16), norm=norm, **given)
+    if decoder == "frequency":
+        width = kind.decoder.get("decoder_channels", 256)
+        return frequency(backbone, classes, norm=norm, **{"decoder_channels": width, **given})
     return deeplabv3plus(backbone, classes, norm=norm, **{**kind.decoder, **given})
 
 

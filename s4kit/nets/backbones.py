@@ -13,10 +13,11 @@ from typing import Any
 from torch import nn
 
 from ..errors import S4Error, closest
-from .dpt import vit
 from .layers import conv_block
 from .segformer import mit
 from .stages import Backbone, cycled
+from .tinyvit import tiny_vit
+from .vit import vit
 from .weights import LITE0_MEAN, LITE0_STD, load_weights
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -147,6 +148,18 @@ def _mit(name: str, widths: tuple[int, ...], depths: tuple[int, ...], channels: 
     return Kind(build, {"decoder_channels": channels}, head="segformer")
 
 
+def _tiny_vit(name: str, widths: Sequence[int] = (48, 96, 192, 320), channels: int = 256, **own: Any) -> Kind:
+    """A TinyViT with the decoder of TriKD."""
+    build = tiny_vit(name, IMAGENET_MEAN, IMAGENET_STD, **own)
+    return Kind(build, {"widths": widths, "decoder_channels": channels}, head="frequency")
+
+
+def _deit(name: str, blocks: Sequence[int], widths: Sequence[int], neck: int, channels: int = 256, **own: Any) -> Kind:
+    """A distilled DeiT with the neck and decoder of TriKD."""
+    build = vit(name, blocks, IMAGENET_MEAN, IMAGENET_STD, norm=False, **own)
+    return Kind(build, {"widths": widths, "neck": neck, "decoder_channels": channels}, head="frequency")
+
+
 # The deep stem of most papers has 64-64-128 channels: that is timm's resnet50s / resnet101s; timm's own resnet50c has
 # 32-32-64 (`stem_width=32`). The name "c" is what papers and code bases of this field call it.
 KINDS: dict[str, Kind] = {
@@ -179,7 +192,20 @@ KINDS: dict[str, Kind] = {
     "mit_b4": _mit("mit_b4", (64, 128, 320, 512), (3, 8, 27, 3), 768),
     "mit_b5": _mit("mit_b5", (64, 128, 320, 512), (3, 6, 40, 3), 768),
     "mit_tiny": _mit("mit_tiny", (8, 8, 16, 16), (1, 1, 1, 1), 16, heads=(1, 1, 2, 2)),  # for tests, no weights
-}
+    "tiny_vit_5m": _tiny_vit("tiny_vit_5m_224"),
+    "tiny_vit_11m": _tiny_vit("tiny_vit_11m_224"),
+    "tiny_vit_21m": _tiny_vit("tiny_vit_21m_512"),
+    "tiny_vit_micro": _tiny_vit(  # for tests, no weights
+        "tiny_vit_5m_224", (8, 8, 8, 8), 16, embed_dims=(8, 16, 16, 24), depths=(1, 1, 1, 2), num_heads=(1, 2, 2, 3),
+        window_sizes=(4, 4, 4, 4), drop_path_rate=0.0,
+    ),
+    "deit_small": _deit("deit_small_distilled_patch16_224", (2, 5, 8, 11), (48, 96, 192, 256), 384),
+    "deit_base": _deit("deit_base_distilled_patch16_384", (2, 5, 8, 11), (48, 96, 192, 256), 448),
+    "deit_micro": _deit(  # for tests and small images, no weights
+        "deit_tiny_distilled_patch16_224", (0, 1, 2, 3), (16, 16, 16, 16), 32, 32, img_size=64, patch_size=8,
+        embed_dim=64, depth=4, num_heads=4,
+    ),
+}  # fmt: skip
 
 
 def kind_of(name: str) -> Kind:
@@ -203,7 +229,7 @@ def build(
     Args:
         name: one of `KINDS`.
         in_channels: channels of the image; pretrained first convolutions are adapted.
-        output_stride: 16 or 8; later stages are dilated instead of strided.
+        output_stride: 16 or 8, of ResNets also 32; later stages are dilated instead of strided.
         weights: "imagenet", "none", a file, or "auto": ImageNet where that needs no network (see `weights.py`).
         norm: "batch", or "group" (tiny only, or with frozen batch norms: then it is the decoder's).
         freeze_bn: keep the batch norms' "statistics" (eval mode), their "affine" parameters, or both (True).
@@ -215,8 +241,8 @@ def build(
         S4Error: unknown name or option, or weights that cannot be had.
     """
     kind = kind_of(name)
-    if output_stride not in (8, 16):
-        raise S4Error(f"output_stride={output_stride}: choose 16 or 8.")
+    if output_stride not in (8, 16) and not (output_stride == 32 and "multi_grid" in kind.options):
+        raise S4Error(f"output_stride={output_stride}: choose 16 or 8; for ResNets also 32.")
     return kind.build(in_channels, output_stride, weights, norm, freeze_bn, **options)
 
 

@@ -1,10 +1,8 @@
-"""DINOv2 encoders (Oquab et al., TMLR 2024, arXiv 2304.07193) and the DPT decoder (Ranftl et al., ICCV 2021, arXiv
-2103.13413), as UniMatch V2 joins them."""
+"""The DPT decoder (Ranftl et al., ICCV 2021, arXiv 2103.13413), as UniMatch V2 puts it on DINOv2 encoders."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -12,63 +10,7 @@ from torch import Tensor, nn
 from ..errors import S4Error
 from .layers import fresh
 from .segnet import Features, Fused, SegNet, resize
-from .weights import load_weights
-
-
-class ViT(nn.Module):
-    """A vision transformer as a backbone: the tokens of some blocks, through the final layer norm, as maps.
-
-    All levels have one width and one stride, the patch. An image whose sides are no multiples of the patch is first
-    resized to the nearest ones, as the authors evaluate.
-
-    Args:
-        vit: timm's VisionTransformer with `dynamic_img_size`.
-        blocks: indices of the blocks that are read, from shallow to deep.
-        mean, std: what images in [0, 1] are normalised by, one value per input channel.
-    """
-
-    def __init__(self, vit: nn.Module, blocks: Sequence[int], mean: Sequence[float], std: Sequence[float]) -> None:
-        super().__init__()
-        self.vit, self.blocks = vit, tuple(blocks)
-        self.patch, self.channels = vit.patch_embed.patch_size[0], (vit.embed_dim,) * len(blocks)
-        self.mean, self.std = tuple(mean), tuple(std)
-
-    def parts(self) -> list[nn.Module]:
-        """What is called as a whole, see `compiled`."""
-        return list(self.vit.blocks)
-
-    def forward(
-        self, x: Tensor | None, levels: tuple[Tensor, ...] = (), after: Callable[[Tensor], Tensor] | None = None
-    ) -> tuple[Tensor, ...]:
-        """Maps (B, D, H / patch, W / patch) of a normalised image.
-
-        Raises:
-            S4Error: `levels` or `after` are given; a level is normalised for the decoder, the next block cannot go on
-                from it.
-        """
-        if levels or after:
-            raise S4Error("A DINOv2 encoder cannot resume after a level. Take a convolutional network for this method.")
-        sides = [max(1, int(side / self.patch + 0.5)) * self.patch for side in x.shape[-2:]]
-        if sides != list(x.shape[-2:]):
-            x = resize(x, sides, align_corners=True)
-        found = self.vit.forward_intermediates(x, indices=list(self.blocks), norm=True, intermediates_only=True)
-        return tuple(found)
-
-
-def vit(name: str, blocks: Sequence[int], mean: Sequence[float], std: Sequence[float], **size: Any) -> Callable:
-    """A builder of timm's network `name`; with `size` (embed_dim, depth, ...) one that has no published weights."""
-
-    def build(in_channels: int, weights: str = "auto") -> ViT:
-        import timm
-
-        net = timm.create_model(name, in_chans=in_channels, num_classes=0, dynamic_img_size=True, **size)
-        if size and weights == "imagenet":
-            raise S4Error("This network of a size of its own has no pretrained weights: weights should be 'none'.")
-        load_weights(net, name, "none" if size and weights == "auto" else weights)
-        cycled = ([values[i % len(values)] for i in range(in_channels)] for values in (mean, std))
-        return ViT(net, blocks, *cycled)
-
-    return build
+from .vit import ViT
 
 
 class ResidualUnit(nn.Module):

@@ -17,14 +17,20 @@ class PyramidPooling(nn.Module):
     """Averages over grids of 1, 2, 3 and 6 cells, each reduced by a 1x1 convolution, beside the map itself (PSPNet,
     Zhao et al., CVPR 2017, arXiv 1612.01105); a 3x3 convolution joins them.
 
-    Maps (B, inputs, h, w) to (B, channels, h, w).
+    Maps (B, inputs, h, w) to (B, channels, h, w). `width` is the channels of each grid, None = inputs / their number.
     """
 
     def __init__(
-        self, inputs: int, channels: int, bins: Sequence[int] = (1, 2, 3, 6), norm: str = "batch", align: bool = True
+        self,
+        inputs: int,
+        channels: int,
+        bins: Sequence[int] = (1, 2, 3, 6),
+        norm: str = "batch",
+        align: bool = True,
+        width: int | None = None,
     ):
         super().__init__()
-        self.align, width = align, inputs // len(bins)
+        self.align, width = align, width or inputs // len(bins)
         self.branches = nn.ModuleList(
             nn.Sequential(
                 nn.AdaptiveAvgPool2d(cells),

@@ -19,7 +19,7 @@ class Features(NamedTuple):
     Attributes:
         levels: maps (B, C_i, H/s_i, W/s_i) from fine to coarse; the first has stride 4, the last the output stride (all
             have that of the patch in a vision transformer).
-        extra: further tensors with the batch as first dimension (class tokens, attention); usually empty.
+        extra: further tensors with the batch as first dimension, such as "attention"; usually empty.
     """
 
     levels: tuple[Tensor, ...]
@@ -124,10 +124,18 @@ class SegNet(nn.Module):
         return (image - self.mean) / self.std
 
     def encode(
-        self, image: Tensor, start: Features | None = None, after: Callable[[Tensor], Tensor] | None = None
+        self,
+        image: Tensor,
+        start: Features | None = None,
+        after: Callable[[Tensor], Tensor] | None = None,
+        attention: bool = False,
     ) -> Features:
         """Features of an image (B, C, H, W) in [0, 1]; with `start`, only the levels after those of `start`; with
-        `after`, a perturbation behind every stage."""
+        `after`, a perturbation behind every stage; with `attention`, `extra["attention"]`, the (B, heads, N, N)
+        products before the softmax of the last block, of encoders that have `heads`."""
+        if attention:
+            levels, products = self.backbone.attend(self.normalise(image))
+            return Features(levels, {"attention": products})
         if start is None:
             return Features(self.backbone(self.normalise(image), after=after))
         return Features(self.backbone(None, start.levels, after), start.extra)

@@ -136,6 +136,8 @@ def network(net: str) -> tuple[str, str, int]:
         return f"DINOv2-{DINOV2.get(size, size)}", "DPT", 14
     if name.startswith("mit_"):
         return f"MiT-{name.removeprefix('mit_').upper()}", "SegFormer", 32
+    if name.startswith("tiny_vit_"):
+        return f"TinyViT-{name.removeprefix('tiny_vit_').upper()}", "UPerNet with frequencies", 32
     found = re.fullmatch(r"resnet(\d+)c?", name)
     decoder = "PSPNet with pixel shuffles" if options.get("decoder") == "psp" else "DeepLabV3+"
     return f"ResNet-{found[1]}" if found else name, decoder, options.get("output_stride", 16)

@@ -106,7 +106,8 @@ def _with_weights(net: str) -> str:
     from ..nets import parse
 
     name, options = parse(net)
-    return net if "weights" in options or name in ("tiny", "dinov2_tiny", "mit_tiny") else setup.with_weights(net)
+    bare = name in ("tiny", "dinov2_tiny", "mit_tiny", "tiny_vit_micro", "deit_micro")
+    return net if bare or "weights" in options else setup.with_weights(net)
 
 
 def outcome(asked: Reproduction, run: Any) -> dict[str, Any]:

@@ -166,7 +166,7 @@ def reference(name: str, image: np.ndarray, window: int, scales: tuple[float, ..
         seen = bilinear(image, *new, corners)
         if by_14 or by_8 or name in ("voc", *SHORTER, "coco", "ade20k", "cityscapes/whole"):
             scores = both(seen, flip, same)
-        elif name in ("cityscapes", "cityscapes/imas", "cityscapes/augseg"):
+        elif name in ("cityscapes", "cityscapes/imas", "cityscapes/augseg", "cityscapes/tri_kd"):
             scores = unimatch(seen, window, flip)
         elif name == "cityscapes/unimatch_v2":
             scores = unimatch_v2(seen, window, flip)

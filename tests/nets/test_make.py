@@ -38,6 +38,13 @@ def test_names_and_errors():
         "mit_b4",
         "mit_b5",
         "mit_tiny",
+        "tiny_vit_5m",
+        "tiny_vit_11m",
+        "tiny_vit_21m",
+        "tiny_vit_micro",
+        "deit_small",
+        "deit_base",
+        "deit_micro",
     } == set(nets.names())
     with pytest.raises(S4Error, match="resnet50"):
         nets.make("resnet5O", 3)

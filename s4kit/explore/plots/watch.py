@@ -151,7 +151,7 @@ def _spies(seen: Watched, old: dict[str, Callable[..., Any]]) -> dict[str, Calla
             seen.damages.append(Damage(name, image[changed], before[changed], rows.detach()[changed]))
         return image
 
-    def encode(net: SegNet, image: Any, start: Any = None, after: Any = None) -> Any:
+    def encode(net: SegNet, image: Any, start: Any = None, after: Any = None, **more: Any) -> Any:
         def shown(level: Tensor) -> Tensor:
             out = after(level)
             if not shown.done and not torch.equal(out, level):
@@ -160,7 +160,7 @@ def _spies(seen: Watched, old: dict[str, Callable[..., Any]]) -> dict[str, Calla
             return out
 
         shown.done = not net.training
-        features = old["encode"](net, image, start, shown if after else None)
+        features = old["encode"](net, image, start, shown if after else None, **more)
         if start is None:
             levels.add(features.low, image)
         return features
