@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
 from ..engine import Run
 from ..nets.backbones import KINDS
@@ -10,7 +11,7 @@ from .finding import OK, PROBLEM, WARNING, Finding
 from .text import percent
 
 FEW = 4  # labelled images: statistics of so few are no good measure of the data's
-APART = 0.1  # share of the pixels: a healthy network stays well below it
+APART = 0.1  # share of the pixels; once a network has collapsed, both say the same of everything
 DIED = 0.25  # of a class's best IoU
 SEEN = 0.1  # IoU of a class that was recognised
 
@@ -22,18 +23,24 @@ def norms(run: Run) -> Finding | None:
     seen = f"{batch} labelled images a forward"
     if not rows:
         return _unmeasured(net, batch, seen)
-    last = max((row for row in rows if row["step"] == rows[-1]["step"]), key=lambda row: row["apart"])
+    last, widest = max(rows[-len({r["predictor"] for r in rows}) :], key=_apart), max(rows, key=_apart)
     figures = f"{seen}; their statistics give {percent(last['apart'])} % of the probe pixels another class than the "
-    figures += f"running ones do ({last['predictor']}, step {last['step']})"
-    lost = _lost(run)
-    if last["apart"] <= APART:
-        mend = f"Few images, noisy statistics; --accumulate does not change that: {remedies(net)}."
-        return Finding("batch norm", OK if batch >= FEW else WARNING, figures, "" if batch >= FEW else mend)
+    figures += f"running ones do at the end, {percent(widest['apart'])} % at most (step {widest['step']})"
     mend = f"What is trained is not what labels and is scored: {remedies(net)}."
-    if lost and any(key.startswith("kept_") for key in run.metrics()[-1]):
+    lost = _lost(run) if any(key.startswith("kept_") for key in run.metrics()[-1]) else []
+    if lost and widest["apart"] > APART:
         figures += f". Since pseudo-labels came in: {', '.join(lost)}"
         return Finding("batch norm", PROBLEM, figures, f"The collapse of batch norm under pseudo-labels. {mend}")
-    return Finding("batch norm", WARNING, figures, mend)
+    if last["apart"] > APART:
+        return Finding("batch norm", WARNING, figures, mend)
+    if batch < FEW:
+        mend = f"Few images, noisy statistics; --accumulate does not change that: {remedies(net)}."
+        return Finding("batch norm", WARNING, figures, mend)
+    return Finding("batch norm", OK, figures)
+
+
+def _apart(row: dict[str, Any]) -> float:
+    return row["apart"]
 
 
 def remedies(net: str) -> str:

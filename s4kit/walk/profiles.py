@@ -119,7 +119,8 @@ def plan(
         return setup.plan(name, data, chosen.task | task, chosen.options | own, chosen.fit | fit)
 
     if chosen.equal:
-        return setup.match([planned("supervised", {}), planned(method, options)])[1]
+        asked = {"net": options["net"]} if "net" in options else {}  # in place of the protocol's, for this training
+        return setup.match([planned("supervised", asked), planned(method, options)])[1]
     from ..methods import get, recipe
     from ..methods.recipes import KIT
 

@@ -37,7 +37,8 @@ def make(tmp_path):
         quality = [{"step": s} | base for s in range(9, 100, 10)]
         write(tmp_path / "pseudo.csv", pseudo(quality) if pseudo else quality)
         if apart is not None:
-            write(tmp_path / "norms.csv", [{"step": 99, "predictor": "student", "apart": apart}])
+            course = zip((9, 99), apart if isinstance(apart, tuple) else (apart, apart))
+            write(tmp_path / "norms.csv", [{"step": s, "predictor": "student", "apart": v} for s, v in course])
         return {f["check"]: f for f in diagnose(tmp_path)["findings"]}, diagnose(tmp_path)
 
     return build
@@ -68,7 +69,7 @@ def test_a_healthy_run(make):
         ({"apart": 0.3}, "batch norm", "warning", "30.0 % of the probe pixels another class"),
         ({"apart": 0.02, "fit": {"batch": 2}}, "batch norm", "warning", "2.0 % of the probe pixels"),
         (
-            {"apart": 0.3, "evaluations": lambda rows: [*rows[:-1], rows[-1] | {"iou_b": 0.1}]},
+            {"apart": (0.3, 0.01), "evaluations": lambda rows: [*rows[:-1], rows[-1] | {"iou_b": 0.1}]},
             "batch norm",
             "problem",
             "b (IoU 10.0, was 50.0 at step 9)",
@@ -102,7 +103,7 @@ def test_each_illness_is_found(make, parts, check, level, words):
 
 
 def test_batch_norm_is_judged_by_what_was_measured(make):
-    found, _ = make(apart=0.02)
+    found, _ = make(apart=(0.3, 0.02))
     assert found["batch norm"]["level"] == "ok" and "2.0 %" in found["batch norm"]["figures"]
     died = lambda rows: [*rows[:-1], rows[-1] | {"iou_b": 0.0}]  # noqa: E731
     found, _ = make(apart=0.3, evaluations=died)

@@ -175,6 +175,15 @@ def test_every_profile_plans_every_method_of_the_walk(profile, data):
         assert len({str(p.fit) for p in plans}) > 1
 
 
+def test_a_network_that_is_asked_for_is_that_of_the_training():
+    chosen = profiles.profile("cpu", "scenes")
+    plain, asked = (
+        profiles.plan(chosen, "scenes", "fixmatch", {}, own, {}) for own in ({"tau": 0.5}, {"tau": 0.5, "net": "tiny"})
+    )
+    assert plain.options["net"] != "tiny" and asked.options == {"net": "tiny", "tau": 0.5}
+    assert (asked.task, asked.fit) == (plain.task, plain.fit)
+
+
 def test_on_colab_runs_and_data_go_to_the_mounted_drive(tmp_path, monkeypatch):
     import sys
     from types import ModuleType
