@@ -45,7 +45,8 @@ def _apart(row: dict[str, Any]) -> float:
 
 def remedies(net: str) -> str:
     """What mends it, the first first."""
-    return f"{without(net)}, or a larger --batch with a smaller --crop; notebook 08 shows each remedy at work"
+    own = "in a method of your own labels from an eval-mode forward and a forward for each kind of view"
+    return f"{without(net)}; a larger --batch with a smaller --crop; {own}. Notebook 08 shows each at work"
 
 
 def without(net: str) -> str:
