@@ -126,3 +126,21 @@ def prcl_contrast_loss(d: Draw) -> dict[str, Any]:
     found = contrasted(given, z, centre, likelihood, 2.0)
     grads = dict(zip(("out_grad_mu", "out_grad_var"), torch.autograd.grad(found["out_loss"], (mean, variance))))
     return given | found | grads | {"in_mu": mean, "in_var": variance, "hyper": hyper(2.0)}
+
+
+@variant("css_contrast_loss")
+def css_contrast_loss(d: Draw) -> dict[str, Any]:
+    """Prototype 2 is not there yet."""
+    given = inputs(d)
+    rep = torch.from_numpy(d.normal(2, 6, 7, 10)).requires_grad_()
+    z = rep.permute(0, 2, 3, 1).reshape(-1, 6)
+    before = d.normal(CLASSES, 6)
+    before[2] = 0
+    after = torch.from_numpy(before.copy())
+    for k, pool in given["pools"].items():
+        mean = z[torch.from_numpy(pool)].mean(0).detach()
+        after[k] = mean if k == 2 else 0.7 * after[k] + 0.3 * mean
+    found = contrasted(given, z, dict(enumerate(after)), cosine, 0.4)
+    (grad,) = torch.autograd.grad(found["out_loss"], rep)
+    answers = {"out_prototypes": after, "out_grad_rep": grad, "hyper": hyper(0.4) | {"alpha": 0.7}}
+    return given | found | answers | {"in_rep": rep, "in_prototypes": before}

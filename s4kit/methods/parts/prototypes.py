@@ -4,6 +4,7 @@ al., CVPR 2021)."""
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .contrast import members, rows
@@ -15,6 +16,12 @@ from .processes import over_processes
 def centres(features: Tensor, mask: Tensor) -> Tensor:
     """(K, D) means of (N, D) features over the rows of a (K, N) mask; 0 for an empty row."""
     return mask.to(features.dtype) @ features / mask.sum(1, keepdim=True).clamp(min=1)
+
+
+@float32
+def cosine_map(features: Tensor, prototypes: Tensor) -> Tensor:
+    """(B, P, h, w) cosines of (B, D, h, w) features with (P, D) prototypes; 0 for a prototype of 0."""
+    return torch.einsum("bdhw,pd->bphw", F.normalize(features, dim=1), F.normalize(prototypes, dim=1))
 
 
 @float32
@@ -84,6 +91,17 @@ class Prototypes(nn.Module):
         enough = (number >= least).to(means.dtype)
         total, images = over_processes((means * enough[..., None]).sum(0)), over_processes(enough.sum(0))
         self._move(total, images, momentum**images)
+
+    @float32
+    @torch.no_grad()
+    def average(self, features: Tensor, mask: Tensor, momentum: float) -> None:
+        """mean <- momentum mean + (1 - momentum) that of all pixels of a class, in all processes.
+
+        Args:
+            features: (N, D). mask: (C, N) bool.
+        """
+        total, number = over_processes(mask.to(features.dtype) @ features), over_processes(mask.sum(1))
+        self._move(total, number, torch.full_like(self.moves, momentum))
 
     def _move(self, total: Tensor, number: Tensor, keep: Tensor) -> None:
         shown, keep = number[:, None] > 0, torch.where(self.moves > 0, keep, 0.0)[:, None]
