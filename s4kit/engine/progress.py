@@ -82,33 +82,51 @@ class Progress:
 
 
 def curves(rows: list[dict[str, Any]], scores: list[tuple[int, float]], steps: int, title: str = "") -> bytes:
-    """A PNG: the loss terms, running means over their raw course, beside the kept shares and the validation mIoU."""
+    """A PNG: the loss terms, running means over their raw course; the kept shares, where there are pseudo-labels; the
+    validation mIoU in percent, on an axis that shows its changes."""
     from matplotlib.figure import Figure
     from seaborn import color_palette, despine
 
-    figure = Figure(figsize=(9, 2.9), layout="constrained", dpi=100)
-    left, right = figure.subplots(1, 2)
     names = [name for name in rows[-1] if name not in NOT_TERMS]
-    if sum(not name.startswith("kept_") for name in names) == 2:
-        names = [name for name in names if name != "loss"]  # the sum of one term
-    for name, colour in zip(names, color_palette("colorblind", len(names))):
-        points = [(row["step"], row[name]) for row in rows if row.get(name) is not None]
-        axis = right if name.startswith("kept_") else left
-        axis.plot(*zip(*points), color=colour, lw=0.6, alpha=0.3)
-        label = f"kept: {name[5:]}" if name.startswith("kept_") else name
-        axis.plot(*zip(*running_means(points, max(1, len(points) // 40))), color=colour, lw=1.6, label=label)
+    kept = [name for name in names if name.startswith("kept_")]
+    terms = [name for name in names if name not in kept]
+    if len(terms) == 2:
+        terms.remove("loss")  # the sum of one term
+    figure = Figure(figsize=(12 if kept else 9, 2.9), layout="constrained", dpi=100)
+    left, *middle, right = figure.subplots(1, 3 if kept else 2)
+    _means(left, {name: _column(rows, name) for name in terms}, color_palette("colorblind", len(terms)))
+    left.set(title="loss terms")
+    for axis in middle:
+        shares = {name.removeprefix("kept_"): _column(rows, name, 100) for name in kept}
+        _means(axis, shares, color_palette("colorblind", len(terms) + len(kept))[len(terms) :])
+        axis.set(title="pixels trained on, %", ylim=(0, 102))
     if scores:
-        right.plot(*zip(*scores), "o-", color="black", lw=2, ms=4, label="val mIoU", clip_on=False)
-    left.set(title="loss terms", xlabel="step", xlim=(0, steps))
-    right.set(title="val mIoU, share of kept pixels", xlabel="step", xlim=(0, steps), ylim=(0, 1.02))
+        points = [(step, 100 * score) for step, score in scores]
+        right.plot(*zip(*points), "o-", color="black", lw=2, ms=4, clip_on=False)
+        right.annotate(f"{points[-1][1]:.1f}", points[-1], xytext=(0, 6), textcoords="offset points", ha="center")
+        low, high = min(y for _, y in points), max(y for _, y in points)
+        right.set(ylim=(max(0, low - 5), min(100, high + 5)))
+    right.set(title="validation mIoU, %")
     figure.suptitle(title, fontsize=10, x=0.01, ha="left")
-    for axis in (left, right):
-        if axis.lines:
-            axis.legend(fontsize=8, frameon=False)
+    for axis in (left, *middle, right):
+        axis.set(xlabel="step", xlim=(0, steps))
     despine(figure)
     file = io.BytesIO()
     figure.savefig(file, format="png")
     return file.getvalue()
+
+
+def _column(rows: list[dict[str, Any]], name: str, scale: float = 1.0) -> list[tuple[int, float]]:
+    return [(row["step"], scale * row[name]) for row in rows if row.get(name) is not None]
+
+
+def _means(axis: Any, curves: dict[str, list[tuple[int, float]]], colours: Any) -> None:
+    """Each curve faint, its running mean over it."""
+    for (name, points), colour in zip(curves.items(), colours):
+        axis.plot(*zip(*points), color=colour, lw=0.6, alpha=0.3)
+        axis.plot(*zip(*running_means(points, max(1, len(points) // 40))), color=colour, lw=1.6, label=name)
+    if curves:
+        axis.legend(fontsize=8, frameon=False)
 
 
 def running_means(points: list[tuple[int, float]], window: int) -> list[tuple[int, float]]:

@@ -166,7 +166,7 @@ def headline(name: str, data: str) -> tuple[dict[str, Any], str] | None:
     for dataset, split, words in HEADLINES[data]:
         rows = [r for r in entries() if (r["name"], r["dataset"], r["split"]) == (name, dataset, split)]
         if rows:
-            return min(rows, key=lambda r: (order.get(r["kind"], 9), not r["backbone"].startswith("ResNet-101"))), words
+            return min(rows, key=lambda r: (not r["backbone"].startswith("ResNet-101"), order.get(r["kind"], 9))), words
     return None
 
 
