@@ -1,7 +1,7 @@
 """Recordings: finished trainings without their weights, shipped with the kit, that open at once.
 
-`s4kit record COMPARISON` makes them of what `s4kit compare` has trained: the tables of every run, and of one seed what it
-believed of the probe images, about a megabyte each. `lesson.recorded("cutmix")` opens them beside a run of one's own.
+`s4kit record COMPARISON` makes them of what `s4kit compare` has trained: the tables of every run, and of one seed what
+it believed of the probe images, about a megabyte each. `lesson.recorded("cutmix")` opens them beside a run of one's own.
 """
 
 from __future__ import annotations
@@ -43,7 +43,9 @@ def record(comparison: str | Path, out: str | Path = SHIPPED, snapshots: Sequenc
     """
     folders = [f for f in sorted(Path(comparison).glob("runs/*")) if FOLDER.fullmatch(f.name) and _whole(f)]
     if not folders:
-        raise S4Error(f"{comparison} holds no finished run of a comparison: first `s4kit compare ... --out {comparison}`.")
+        raise S4Error(
+            f"{comparison} holds no finished run of a comparison: first `s4kit compare ... --out {comparison}`."
+        )
     _alike(folders)
     out = Path(out) / open_run(folders[0]).config["task"]["name"]
     for folder in folders:
@@ -104,4 +106,7 @@ def _table(rows: Sequence[dict[str, str]]) -> str:
 
 
 def _short(value: str) -> str:
-    return f"{float(value):.{DIGITS}g}" if "." in value and value.replace(".", "").replace("-", "").replace("e", "").isdigit() else value
+    try:
+        return f"{float(value):.{DIGITS}g}" if "." in value else value
+    except ValueError:
+        return value

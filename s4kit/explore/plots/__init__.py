@@ -8,6 +8,7 @@ from .features import embeddings, project
 from .ideas import idea
 from .images import blend, boxes, grid, overlay, pseudo, views
 from .labels import class_share, histogram, quality, recorded, reliability
+from .network import network
 from .scores import bars, class_frequency, confusion, iou_bars
 from .splits import presence
 from .training import curves, lines, losses
@@ -27,6 +28,7 @@ __all__ = [
     "iou_bars",
     "lines",
     "losses",
+    "network",
     "overlay",
     "presence",
     "project",
