@@ -11,6 +11,7 @@ import argparse
 import json
 import os
 import sys
+import traceback
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
@@ -100,8 +101,6 @@ def _plain_warnings() -> Iterator[None]:
 
 def _unforeseen(error: Exception) -> dict[str, str]:
     """A mistake of the kit, or the GPU's memory: the latter has a mend."""
-    import traceback
-
     if type(error).__name__ == "OutOfMemoryError":
         mend = "Use a smaller --batch with --accumulate, a smaller --crop, or --precision bf16 / fp16."
         print(f"s4kit{_which()}: the GPU's memory is too small for this training. {mend}", file=sys.stderr)
@@ -248,6 +247,10 @@ def parser() -> argparse.ArgumentParser:
     walk.add_argument("--out", default="runs/walk", metavar="DIR", help="for notebooks, pages and runs")
     walk.add_argument("--only", default="", metavar="02,05", help="numbers of the notebooks (default all)")
     walk.add_argument("--notebooks", metavar="DIR", help="where they are (default ./notebooks)")
+
+    record = command("record", commands.record, "Keep trainings without their weights, as the notebooks open them.")
+    record.add_argument("comparison", metavar="DIR", help="of s4kit compare --out, or any folder with runs in it")
+    record.add_argument("--out", metavar="DIR", help="for the recordings (default: those that the kit ships)")
 
     room = command("classroom", commands.classroom, "Set assignments, grade them, and rank the open project.")
     room.add_argument("action", choices=("build", "bundle", "grade", "hidden-set", "rank"))

@@ -210,6 +210,14 @@ def walk(a: argparse.Namespace) -> dict[str, Any]:
     return walk(a.profile, a.data, a.out, a.only.replace(",", " ").split(), a.notebooks)
 
 
+def record(a: argparse.Namespace) -> dict[str, Any]:
+    from .walk.recordings import SHIPPED, record
+
+    result = record(a.comparison, a.out or SHIPPED)
+    print(f"{len(result['runs'])} recordings, {result['bytes'] / 1e6:.1f} MB, in {result['out']}")
+    return result
+
+
 def classroom(a: argparse.Namespace) -> dict[str, Any]:
     from .classroom import shell
 

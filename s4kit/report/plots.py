@@ -27,7 +27,13 @@ def ink(dark: bool) -> str:
 
 
 def style(name: str, among: Sequence[str], dark: bool = False) -> dict[str, Any]:
-    """Line style of a method; those outside the fixed list take free colours, then repeat them dashed."""
+    """Line style of a method; those outside the fixed list take free colours, then repeat them dashed.
+
+    What follows a comma names a variant, "cutmix, recorded": the method's colour, dotted.
+    """
+    of, comma, _ = name.partition(", ")
+    if comma and (of in FIXED or of in among):
+        return style(of, [n for n in among if n != name], dark) | {"linestyle": (0, (1, 1.2)), "marker": ""}
     if name in GREYS:
         plain = {"color": "#8f929b", "linestyle": (0, (2, 1.4))}
         strong = {"color": "#c9cbd2" if dark else "#4a4d57", "linestyle": (0, (6, 2))}

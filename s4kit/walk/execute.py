@@ -15,8 +15,8 @@ from typing import Any
 from ..errors import S4Error
 from ..report import text
 from . import profiles
-from .lesson import BASE
 from .pages import PAGES, write_page
+from .places import BASE
 
 ROOT = Path(__file__).parents[2]
 PARAMETERS = "parameters"

@@ -15,11 +15,7 @@ from ..report import setup, text
 from ..report.compare import difference, finished
 from ..report.figures import beside
 from ..report.tables import Table
-from . import profiles
-
-DRIVE = Path("/content/drive/MyDrive")  # of Google Colab, once it is mounted
-BASE = "S4KIT_RUNS"  # where runs go, over everything else
-WALKED = ("runs/walk/runs", "../runs/walk/runs")  # where `s4kit walk --out runs/walk` leaves them, from here or beside
+from . import against, places, profiles, recordings
 
 
 def lesson(profile: str = "cpu", data: str = "scenes", quiet: bool = False, **task: Any) -> Lesson:
@@ -55,11 +51,11 @@ class Lesson:
         self.profile, self.data = profile, data
         self.settings = profiles.profile(profile, data)
         self.asked = task
-        if _on_drive():
-            os.environ.setdefault("S4KIT_DATA", str(DRIVE / "s4kit" / "data"))
+        if places.on_drive():
+            os.environ.setdefault("S4KIT_DATA", str(places.DRIVE / "s4kit" / "data"))
         self._loaded = self._plan("supervised").task
         self.task = load(**self._loaded)
-        self.folder = runs_folder(f"lesson-{profile}-{data}")
+        self.folder = places.runs_folder(f"lesson-{profile}-{data}")
 
     def _plan(self, method: str, options: dict | None = None, task: dict | None = None, fit: dict | None = None) -> Any:
         return profiles.plan(self.settings, self.data, method, self.asked | (task or {}), options or {}, fit or {})
@@ -76,11 +72,11 @@ class Lesson:
         lines = [
             f"profile {self.profile}: {self.settings.takes} for one training. {self.settings.note}".rstrip(),
             f"data {self.task}",
-            f"computing on {where}; runs go to {shown(self.folder)}",
+            f"computing on {where}; runs go to {places.shown(self.folder)}",
         ]
         if self.profile != "cpu" and device.type == "cpu" and self.profile != "test":
             lines.append('This profile is meant for a GPU, and there is none: choose PROFILE = "cpu" for this machine.')
-        if _on_colab() and not _on_drive():
+        if places.on_colab() and not places.on_drive():
             lines.append(
                 "Colab forgets runs when it disconnects: mount your Drive (setup cell) and start again to keep them."
             )
@@ -91,8 +87,12 @@ class Lesson:
     @property
     def steps(self) -> int:
         """Steps of one training of the supervised baseline, and of all methods where they are equal."""
+        return self.settled().fit["steps"]
+
+    def settled(self, **fit: Any) -> setup.Plan:
+        """The training of the supervised baseline as its run would store it; `fit` goes over the profile's."""
         with redirect_stderr(io.StringIO()):
-            return setup.settle(self._plan("supervised"), self.task).fit["steps"]
+            return setup.settle(self._plan("supervised", fit=fit), self.task)
 
     # ---- before training ----
 
@@ -167,14 +167,45 @@ class Lesson:
 
     def references(self, **fit: Any) -> dict[str, Any]:
         """{name: `Run`} of what a method is held against: both supervised baselines, and `all labels`, the first of
-        them with nothing hidden (left out where nothing is). Trained as by `train`, or opened; they stand in a picture
-        with `s4.plots.curves({**lesson.references(), "mine": run})`. `fit` goes over the profile's.
+        them with nothing hidden (left out where nothing is).
+
+        Those of this lesson are opened; else recordings of the same set-up; else they are trained. `fit` goes over the
+        profile's.
         """
-        found = {name: self.train(name, name, fit=fit) for name in setup.BASELINES}
+        given = {name: (name, {}, fit) for name in setup.BASELINES}
         if self._loaded.get("labelled") != "all":
-            fit = {"steps": self.steps} | fit | {"probes": 0}  # nothing is unlabelled
-            found[setup.ALL_LABELS] = self.train("supervised", setup.ALL_LABELS, task=setup.NOTHING_HIDDEN, fit=fit)
+            bound = {"steps": self.steps} | fit | {"probes": 0}  # nothing is unlabelled
+            given[setup.ALL_LABELS] = ("supervised", setup.NOTHING_HIDDEN, bound)
+        there = {} if fit else self._recorded(setup.REFERENCES)
+        trained = finished_runs(self.folder)
+        return {
+            name: there[name][0]
+            if name in there and name not in trained
+            else self.train(method, name, task=task, fit=more)
+            for name, (method, task, more) in given.items()
+        }
+
+    def recorded(self, *names: str) -> dict[str, list[Any]]:
+        """Trainings that are shipped with the kit, without their weights: {name: its runs with several seeds}.
+
+        Those named, or all; `s4.plots.curves` and `s4.explore` take them. What was not recorded is left out.
+        """
+        found = recordings.recorded(self.data, names)
+        print(recordings.in_words(found) or f"Nothing is recorded of {', '.join(names) or 'this'} on {self.data}.")
         return found
+
+    def _recorded(self, names: Sequence[str]) -> dict[str, list[Any]]:
+        """The recordings that have this lesson's own set-up: they may stand beside its runs."""
+        found, mine = recordings.recorded(self.data, names), self.settled()
+        return {name: runs for name, runs in found.items() if recordings.fits(runs[0], mine)}
+
+    def curves(self, *names: str, kept: bool = True) -> Any:
+        """The course of runs of this lesson beside both baselines and `all labels`, see `against.curves`."""
+        return against.curves(self.runs(*names), self.references(), self._recorded(names), kept)
+
+    def verdict(self, name: str) -> None:
+        """Say where a run of this lesson ends, from the references on, see `against.verdict`."""
+        against.verdict(name, self.runs(name)[name], self.references(), self._recorded((name, *setup.REFERENCES)))
 
     def compare(self, *methods: str, seeds: Sequence[int] = (0,), **options: Any) -> dict[str, Any]:
         """Train methods, those of your own included, under this profile's one protocol; see `walk.side_by_side`.
@@ -201,7 +232,7 @@ class Lesson:
             if name not in found:
                 there = ", ".join(found) or "none yet"
                 raise S4Error(
-                    f"There is no finished run {name!r} in {shown(self.folder)} (there: {there}). Train it with "
+                    f"There is no finished run {name!r} in {places.shown(self.folder)} (there: {there}). Train it with "
                     f'lesson.train("{name}"), or run the notebook that does.'
                 )
         return {name: found[name] for name in names or found}
@@ -266,33 +297,3 @@ def put_aside(folder: Path, why: str) -> None:
     aside = folder.with_name(f"{folder.name}~{number}")
     folder.rename(aside)
     print(f"{folder.name}: the run here had another set-up ({why}); it is kept as {aside.name}, a new one is trained.")
-
-
-def runs_base() -> Path:
-    """$S4KIT_RUNS, else the mounted Drive on Colab, else ./runs."""
-    if os.environ.get(BASE):
-        return Path(os.environ[BASE]).expanduser()
-    return DRIVE / "s4kit" if _on_drive() else Path("runs")
-
-
-def runs_folder(name: str) -> Path:
-    """The folder of a lesson's runs: the one of the walk where only that is there, so that nothing is trained twice."""
-    own = runs_base() / name
-    if own.exists() or own.is_absolute() or os.environ.get(BASE):
-        return own
-    return next((Path(base) / name for base in WALKED if (Path(base) / name).is_dir()), own)
-
-
-def shown(path: Path) -> str:
-    """A path for people: relative where it lies below the current folder or the base of the runs."""
-    if path.is_absolute() and os.environ.get(BASE) and path.is_relative_to(runs_base()):
-        return f"${BASE}/{path.relative_to(runs_base())}"
-    return path.as_posix()
-
-
-def _on_colab() -> bool:
-    return "google.colab" in sys.modules
-
-
-def _on_drive() -> bool:
-    return _on_colab() and DRIVE.is_dir()

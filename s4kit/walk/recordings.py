@@ -1,7 +1,7 @@
 """Recordings: finished trainings without their weights, shipped with the kit, that open at once.
 
 `s4kit record COMPARISON` makes them of what `s4kit compare` has trained: the tables of every run, and of one seed what
-it believed of the probe images, about a megabyte each. `lesson.recorded("cutmix")` opens them beside a run of one's own.
+it believed of the probe images, one or two megabytes. `lesson.recorded("cutmix")` opens them beside one's own run.
 """
 
 from __future__ import annotations
@@ -11,77 +11,135 @@ import io
 import json
 import re
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from ..engine import images, open_run
 from ..engine.records import read
 from ..errors import S4Error
+from ..report import figures, text
 from ..report.compare import finished
-from ..report.setup import EXTRA
+from ..report.setup import ALL_LABELS, BASELINES, EXTRA, NOTHING_HIDDEN, REFERENCES, Plan
+from ..report.tables import Table
 
 SHIPPED = Path(__file__).parents[1] / "recordings"
 TABLES = ("metrics.csv", "evaluations.csv", "pseudo.csv", "timing.csv")
 DIGITS = 6  # of the numbers in them: more is noise, and half of the bytes
 FOLDER = re.compile(r"(?P<name>.+)-seed(?P<seed>\d+)")
+ALL = "all_labels"  # in a folder's name
+BARE = ("supervised", ALL)  # nothing is to be seen in their snapshots that is not in a method's
+LENGTH = ("steps", "batch", "lr", "evaluate_every")
 
 
 def record(comparison: str | Path, out: str | Path = SHIPPED, snapshots: Sequence[int] = (0,)) -> dict[str, Any]:
-    """Keep the finished runs of a comparison without their weights.
+    """Keep the finished runs of a comparison, or of a lesson, without their weights.
 
     Args:
-        comparison: the folder that `s4kit compare --out` named.
+        comparison: the folder that `s4kit compare --out` named, or one that holds runs. Runs with a name of their own
+            (experiments) are left out.
         out: for the recordings, in a folder of the data set's name; those of the same name are replaced.
         snapshots: seeds of which the snapshots are kept, too; the baselines have theirs in none.
 
     Returns:
-        {"out", "runs": [name of the folder], "bytes"}.
+        {"out", "runs": [name of each recording], "bytes"}.
 
     Raises:
         S4Error: there is no finished run, or two differ in more than method, seed and labels.
     """
-    folders = [f for f in sorted(Path(comparison).glob("runs/*")) if FOLDER.fullmatch(f.name) and _whole(f)]
-    if not folders:
-        raise S4Error(
-            f"{comparison} holds no finished run of a comparison: first `s4kit compare ... --out {comparison}`."
-        )
-    _alike(folders)
-    out = Path(out) / open_run(folders[0]).config["task"]["name"]
-    for folder in folders:
-        shutil.rmtree(out / folder.name, ignore_errors=True)
-        _keep(folder, out / folder.name, int(FOLDER.fullmatch(folder.name)["seed"]) in snapshots)
-    files = [file for folder in folders for file in (out / folder.name).rglob("*") if file.is_file()]
-    return {"out": str(out), "runs": [f.name for f in folders], "bytes": sum(file.stat().st_size for file in files)}
+    places = [Path(comparison) / "runs", Path(comparison)]
+    folders = [file.parent for place in places for file in sorted(place.glob("*/config.json"))]
+    found = {name: folder for folder in folders if (name := _name(folder)) and finished(folder)}
+    if not found:
+        raise S4Error(f"{comparison} holds no finished run of a method: `s4kit compare METHODS --out {comparison}`.")
+    _alike(found)
+    out = Path(out) / open_run(next(iter(found.values()))).config["task"]["name"]
+    for name, folder in found.items():
+        shutil.rmtree(out / name, ignore_errors=True)
+        _keep(folder, out / name, int(FOLDER.fullmatch(name)["seed"]) in snapshots and not name.startswith(BARE))
+    files = [file for name in found for file in (out / name).rglob("*") if file.is_file()]
+    return {"out": str(out), "runs": list(found), "bytes": sum(file.stat().st_size for file in files)}
 
 
-def recorded(data: str, names: Sequence[str] = (), base: Path = SHIPPED) -> dict[str, list[Any]]:
+def recorded(data: str, names: Sequence[str] = (), base: Path | None = None) -> dict[str, list[Any]]:
     """The recordings of a data set: {name of the method, or "all labels": its runs, by seed}; those named, or all.
 
     What was not recorded is left out.
     """
     found: dict[str, dict[int, Any]] = {}
-    for file in sorted((base / data).glob("*/config.json")):
+    for file in sorted(((base or SHIPPED) / data).glob("*/config.json")):
         match = FOLDER.fullmatch(file.parent.name)
-        name = match["name"].replace("all_labels", "all labels")
+        name = match["name"].replace(ALL, ALL_LABELS)
         if not names or name in names:
             found.setdefault(name, {})[int(match["seed"])] = open_run(file.parent)
-    return {name: [of[seed] for seed in sorted(of)] for name, of in found.items()}
+    order = sorted(found, key=lambda name: REFERENCES.index(name) if name in REFERENCES else len(REFERENCES))
+    return {name: [found[name][seed] for seed in sorted(found[name])] for name in order}
 
 
-def _whole(folder: Path) -> bool:
-    return (folder / "config.json").is_file() and finished(folder)
+def in_words(found: Mapping[str, Sequence[Any]]) -> str:
+    """ "Recorded: cutmix (3 seeds), ...; 600 steps of 4 images, seeded 16 (...)."; "" for nothing."""
+    if not found:
+        return ""
+    config = next(iter(found.values()))[0].config
+    each = ", ".join(f"{name} ({len(of)} seed{'s' if len(of) > 1 else ''})" for name, of in found.items())
+    fit = config["fit"]
+    return f"Recorded, not trained now: {each}; {fit['steps']} steps, batch {fit['batch']}, {config['protocol']}."
 
 
-def _alike(folders: Sequence[Path]) -> None:
+def fits(run: Any, plan: Plan) -> bool:
+    """Whether a recording was made with the steps, the network and the data of a settled plan, whatever its labels."""
+    labels = set(NOTHING_HIDDEN)
+    mine, theirs = ({k: v for k, v in of.items() if k not in labels} for of in (plan.task, run.config["task"]))
+    alike = all(run.config["fit"].get(key) == plan.fit.get(key) for key in LENGTH)
+    return (
+        alike and json.loads(json.dumps(mine)) == theirs and run.config["options"].get("net") == plan.options.get("net")
+    )
+
+
+def table(found: Mapping[str, Sequence[Any]]) -> Table:
+    """Recordings side by side: mean and standard deviation over the seeds, in percent."""
+    work = [(_plan(name, run), run.config["fit"]["seed"], run.path) for name, of in found.items() for run in of]
+    rows = figures.collect(work)["methods"]
+    head = ("method", "seeds", "mIoU last", "vs supervised", "vs supervised_strong", "gap closed", "time")
+    cells = [
+        (
+            row["method"],
+            len(found[row["method"]]),
+            text.spread(row["miou_last"], row["miou_last_sd"]),
+            *(text.difference(row[f"over_{name}"]) for name in BASELINES),
+            text.closed(row["gap_closed"]),
+            text.duration(row["seconds"]),
+        )
+        for row in rows
+    ]
+    return Table(head, cells, "Mean and standard deviation over the seeds, percent of val mIoU at the end of training.")
+
+
+def _plan(name: str, run: Any) -> Plan:
+    config = run.config
+    return Plan(config["method"], config["task"], config["options"], config["fit"], title=name)
+
+
+def _name(folder: Path) -> str:
+    """ "cutmix-seed0": what the recording of a run is called; "" for one that has a name of its own."""
+    try:
+        config = open_run(folder).config
+    except S4Error:
+        return ""
+    name = re.sub(r"-seed\d+$", "", folder.name).replace(ALL_LABELS, ALL)
+    hidden = config["task"] and config["task"].get("labelled") != "all"
+    known = name == config["method"] if hidden else name == ALL
+    return f"{name}-seed{config['fit']['seed']}" if known else ""
+
+
+def _alike(found: Mapping[str, Path]) -> None:
     """Raises S4Error where runs were trained in different lengths, batches or networks."""
-    first, *others = ((f.name, open_run(f).config) for f in folders)
-    for name, config in others:
-        pairs = [(k, config["fit"][k], first[1]["fit"][k]) for k in ("steps", "batch", "lr", "evaluate_every")]
-        pairs += [("net", config["options"].get("net"), first[1]["options"].get("net"))]
-        for key, mine, theirs in pairs:
+    (first, config), *others = ((name, open_run(folder).config) for name, folder in found.items())
+    for name, other in others:
+        pairs = [(key, other["fit"][key], config["fit"][key]) for key in LENGTH]
+        for key, mine, theirs in [*pairs, ("net", other["options"].get("net"), config["options"].get("net"))]:
             if mine != theirs:
-                raise S4Error(f"{name} and {first[0]} are no comparison: {key} is {mine} and {theirs}.")
+                raise S4Error(f"{name} and {first} are no comparison: {key} is {mine} there and {theirs} here.")
 
 
 def _keep(folder: Path, out: Path, snapshots: bool) -> None:
@@ -93,7 +151,7 @@ def _keep(folder: Path, out: Path, snapshots: bool) -> None:
     for name in TABLES:
         if rows := read(folder / name):
             (out / name).write_text(_table(rows), encoding="utf-8")
-    if snapshots and not folder.name.startswith("supervised-") and (folder / "probes").is_dir():
+    if snapshots and (folder / "probes").is_dir():
         shutil.copytree(folder / "probes", out / "probes")
 
 

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import S4Error
-from .lesson import Lesson, put_aside, shown
+from .lesson import Lesson, put_aside
+from .places import shown
 
 
 def compare(lesson: Lesson, methods: Sequence[str], seeds: Sequence[int], options: dict[str, Any]) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from s4kit.errors import S4Error
 from s4kit.methods.consistency.fixmatch import FixMatch
 from s4kit.methods.own import OWN
 from s4kit.walk import lesson as lessons
-from s4kit.walk import profiles
+from s4kit.walk import places, profiles
 from s4kit.walk.index import comparable
 
 FIT = {"steps": 4, "evaluate_every": 2, "checkpoint_every": 2, "probes": 2}
@@ -188,7 +188,7 @@ def test_on_colab_runs_and_data_go_to_the_mounted_drive(tmp_path, monkeypatch):
     import sys
     from types import ModuleType
 
-    monkeypatch.setattr(lessons, "DRIVE", tmp_path / "MyDrive")
+    monkeypatch.setattr(places, "DRIVE", tmp_path / "MyDrive")
     monkeypatch.setitem(sys.modules, "google.colab", ModuleType("google.colab"))
     monkeypatch.delenv("S4KIT_RUNS", raising=False)
     monkeypatch.delenv("S4KIT_DATA", raising=False)

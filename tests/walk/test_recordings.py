@@ -1,0 +1,137 @@
+"""Recordings: kept without weights, opened at once, beside one's own runs; those that are shipped are of this kit."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+import s4kit as s4
+from s4kit import methods
+from s4kit.cli import main
+from s4kit.engine import images
+from s4kit.errors import S4Error
+from s4kit.report import setup
+from s4kit.report.compare import difference
+from s4kit.walk import against, profiles, recordings
+
+FIT = {"steps": 4, "evaluate_every": 2, "checkpoint_every": 2, "probes": 2}
+SHIPPED = sorted(recordings.SHIPPED.glob("*/*/config.json"))
+
+
+@pytest.fixture(scope="module")
+def lesson(tmp_path_factory):
+    with pytest.MonkeyPatch.context() as set_here:
+        set_here.setenv("S4KIT_RUNS", str(tmp_path_factory.mktemp("runs")))
+        opened = s4.lesson("test", "scenes", quiet=True)
+        opened.train("cutmix", "cutmix", fit=FIT)
+        opened.train("cutmix", "an experiment", fit=FIT, tau=0.5)
+        opened.references(**FIT)
+        yield opened
+
+
+@pytest.fixture(scope="module")
+def kept(lesson, tmp_path_factory) -> Path:
+    out = tmp_path_factory.mktemp("recordings")
+    assert main(["record", str(lesson.folder), "--out", str(out)]) == 0
+    return out
+
+
+def test_a_recording_is_the_run_without_its_weights(lesson, kept):
+    names = {folder.name for folder in (kept / "scenes").iterdir()}
+    assert names == {f"{name}-seed0" for name in ("cutmix", "supervised", "supervised_strong", "all_labels")}
+    assert not list(kept.rglob("*.pt")) and not (kept / "scenes/supervised-seed0/probes").exists()
+    [run] = recordings.recorded("scenes", ["cutmix"], kept)["cutmix"]
+    trained = lesson.runs("cutmix")["cutmix"]
+    assert run.last["miou"] == pytest.approx(trained.last["miou"], abs=1e-5)
+    assert [row["step"] for row in run.metrics()] == [row["step"] for row in trained.metrics()]
+    assert run.config == trained.config and run.snapshots().steps == trained.snapshots().steps
+    assert s4.explore({"recorded": run}).numbers()["recorded"]["coverage"] is not None
+
+
+def test_references_and_curves_take_recordings_instead_of_training(lesson, kept, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(recordings, "SHIPPED", kept)
+    monkeypatch.setenv("S4KIT_RUNS", str(tmp_path))
+    settings = profiles.TABLE["test", "scenes"]
+    own = {**settings.fit, **FIT}
+    monkeypatch.setitem(profiles.TABLE, ("test", "scenes"), replace(settings, fit=own))
+    fresh = s4.lesson("test", "scenes", quiet=True)
+    found = fresh.references()
+    assert list(found) == list(setup.REFERENCES) and not fresh.folder.exists()
+    fresh.train("cutmix")
+    labels = fresh.curves("cutmix").axes[0].get_legend_handles_labels()[1]
+    assert set(labels) == {*setup.REFERENCES, "cutmix", "cutmix, recorded"}
+    capsys.readouterr()
+    fresh.verdict("cutmix")
+    said = capsys.readouterr().out
+    assert re.search(r"cutmix ends at [\d.]+ %: [+-][\d.]+ points from supervised and [+-]", said)
+    assert list(fresh.recorded("cutmix", "nothing")) == ["cutmix"]
+    assert "Recorded, not trained now: cutmix (1 seed); 4 steps, batch 2" in capsys.readouterr().out
+    assert not recordings.fits(fresh.recorded("cutmix")["cutmix"][0], fresh.settled(steps=5))
+
+
+class Ended:
+    """A run that ended somewhere."""
+
+    def __init__(self, miou: float) -> None:
+        self.last = {"miou": miou}
+
+
+def words(run: float, supervised: float, strong: float, full: float, capsys, seeds: dict | None = None) -> str:
+    ends = zip(setup.REFERENCES, (supervised, strong, full))
+    recorded = {name: [Ended(v) for v in values] for name, values in (seeds or {}).items()}
+    against.verdict("cutmix", Ended(run), {name: Ended(end) for name, end in ends}, recorded)
+    return capsys.readouterr().out
+
+
+def test_a_verdict_says_what_its_numbers_say(capsys):
+    said = words(0.8, 0.6, 0.7, 0.9, capsys)
+    assert "+20.0 points from supervised and +10.0 points from supervised_strong." in said and "67 % of the gap" in said
+    assert "have not helped it past supervised_strong" in words(0.65, 0.6, 0.7, 0.9, capsys)
+    said = words(0.5, 0.6, 0.7, 0.9, capsys)
+    assert "nothing of the gap is closed" in said and "-20.0 points from supervised_strong" in said
+    assert "no head-room" in words(0.8, 0.9, 0.7, 0.9, capsys)
+    seeds = {"cutmix": [0.79, 0.81], "supervised": [0.6, 0.6], "supervised_strong": [0.7, 0.7]}
+    assert "Recorded with 2 seeds: 80.0 ± 1.4 %, +20.0" in words(0.8, 0.6, 0.7, 0.9, capsys, seeds)
+
+
+def test_what_cannot_be_recorded(lesson, tmp_path):
+    with pytest.raises(S4Error, match="holds no finished run of a method"):
+        recordings.record(tmp_path)
+    lesson.train("fixmatch", "fixmatch", fit=FIT | {"steps": 6})
+    with pytest.raises(S4Error, match="are no comparison: steps is 6"):
+        recordings.record(lesson.folder, tmp_path)
+
+
+def test_a_table_of_several_seeds(kept):
+    table = recordings.table(recordings.recorded("scenes", base=kept))
+    assert [row[0] for row in table.rows] == ["supervised", "supervised_strong", "all labels", "cutmix"]
+    assert table.head[1:3] == ("seeds", "mIoU last") and table.rows[0][1] == 1
+
+
+# ---- those that the kit ships ----
+
+
+def test_what_is_shipped_is_small():
+    assert sum(file.stat().st_size for file in recordings.SHIPPED.rglob("*") if file.is_file()) < 12e6
+
+
+@pytest.mark.parametrize("file", SHIPPED, ids=lambda file: file.parent.name)
+def test_a_shipped_recording_opens_and_is_of_the_lesson_as_it_is(file):
+    run, data = s4.open_run(file.parent), file.parent.parent.name
+    config = run.config
+    assert run.metrics() and run.last["step"] == config["fit"]["steps"] - 1 and 0.05 < run.last["miou"] < 1
+    assert not re.search(r'"/|\\\\', json.dumps(config)), "a path of a machine"
+    plan = profiles.plan(profiles.profile("cpu", data), data, config["method"], {}, {}, {})
+    if config["task"]["labelled"] == "all":
+        plan = setup.all_labels(plan)
+    task = s4.load(**plan.task)
+    assert difference(setup.settle(plan, task), config["fit"]["seed"], file.parent, task) == ""
+    assert config["method"] in methods.names() and (file.parent / images.FILE).is_file()
+    if (file.parent / "probes").is_dir():
+        snapshots = run.snapshots()
+        assert all(len(steps) > 1 for steps in snapshots.steps.values())
+        assert snapshots.image(len(snapshots) - 1)["image"].any()
