@@ -17,18 +17,23 @@ from .training import named, split_of
 
 
 def quality(runs: Any) -> Picture:
-    """Precision and coverage of the pseudo-labels on the probe images, over the training.
+    """Precision and coverage of the pseudo-labels on the probe images, over the training, on axes that show changes.
+
+    The coverage of methods that keep everything is a sentence, no picture.
 
     Args:
         runs: as in `curves`; of several seeds the first is drawn, of several pseudo-labels each.
     """
     by_name = named(runs)
     found = {name: of[0].pseudo() for name, of in by_name.items()}
-    fig = figure((10.5, 3.7))
+    kept = [r["coverage"] for rows in found.values() for r in rows if r.get("coverage") is not None]
+    everything = bool(kept) and min(kept) > 0.999
+    fig = figure((6 if everything else 10.5, 3.7))
     if split := split_of(by_name):
         fig.suptitle(split, fontsize=11)
-    axes = fig.subplots(1, 2)
-    for axis, column, title in zip(axes, ("precision", "coverage"), ("precision: right among kept", "coverage: kept")):
+    axes = fig.subplots(1, 1 if everything else 2, squeeze=False)[0]
+    right = "right among all: every pixel is kept" if everything else "precision: right among kept"
+    for axis, column, title in zip(axes, ("precision", "coverage"), (right, "coverage: kept")):
         for name, rows in found.items():
             tracks = dict.fromkeys(row["name"] for row in rows)
             for k, track in enumerate(tracks):
@@ -39,7 +44,8 @@ def quality(runs: Any) -> Picture:
                 look = style(name, list(found)) | ({"linestyle": (0, (4, 1.5))} if k else {})
                 if line:
                     axis.plot(*zip(*line), lw=2, ms=4, label=label, **look)
-        axis.set(title=f"{title}, %", xlabel="step", ylim=(0, 102))
+        axis.set(title=f"{title}, %", xlabel="step")
+        axis.margins(y=0.12)
         dress(axis)
     handles = {label: h for axis in axes for h, label in zip(*axis.get_legend_handles_labels())}
     if not handles:
