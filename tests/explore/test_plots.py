@@ -116,11 +116,32 @@ def test_curves_have_a_band_over_seeds(runs):
     ]
 
 
-def test_quality_draws_the_recorded_values(runs):
+class Recorded:
+    """A run with these rows of pseudo.csv."""
+
+    split = ""
+
+    def __init__(self, *rows: dict) -> None:
+        self.rows = rows
+
+    def pseudo(self) -> list[dict]:
+        return [{"step": k, "name": "pseudo"} | row for k, row in enumerate(self.rows)]
+
+
+def test_quality_draws_the_recorded_values():
+    run = Recorded({"coverage": 0.2, "precision": 0.9}, {"coverage": 0.5, "precision": 0.8})
+    precision, coverage = plots.quality({"mine": run}).axes
+    assert list(coverage.lines[0].get_ydata()) == pytest.approx([20, 50])
+    assert list(precision.lines[0].get_ydata()) == pytest.approx([90, 80])
+    assert precision.get_ylim()[0] > 70
+
+
+def test_the_coverage_of_what_keeps_everything_is_words(runs):
+    rows = Recorded({"coverage": 1.0, "precision": 0.9}, {"coverage": 1.0, "precision": 0.8})
+    [axis] = plots.quality({"mine": rows}).axes
+    assert axis.get_title() == "right among all: every pixel is kept, %"
     axes = plots.quality(runs["fixmatch0"]).axes
-    rows = runs["fixmatch0"].pseudo()
-    assert axes[1].lines[0].get_ydata() == pytest.approx([100 * row["coverage"] for row in rows])
-    assert axes[0].lines[0].get_ydata() == pytest.approx([100 * row["precision"] for row in rows])
+    assert axes[0].lines[0].get_ydata() == pytest.approx([100 * row["precision"] for row in runs["fixmatch0"].pseudo()])
 
 
 def test_recorded_agrees_with_the_runs_own_table(runs):

@@ -25,7 +25,7 @@ def grid(
     titles: Sequence[str] = (),
     notes: Sequence[str] = (),
     size: float = 1.7,
-    legend: bool = False,
+    named: bool = False,
 ) -> Picture:
     """Pictures in rows and columns.
 
@@ -35,7 +35,7 @@ def grid(
         task: for the colours and the legend of label maps.
         titles: above the columns. notes: at the left of the rows.
         size: width of a picture in inches.
-        legend: name the classes of the task also where no label map is shown, as below overlays.
+        named: name the classes of the task also where no label map is shown, as below overlays.
 
     Raises:
         S4Error: a label map, but no task; or something that is no picture.
@@ -44,7 +44,7 @@ def grid(
     columns = max(len(row) for row in cells)
     shapes = [cell.shape[:2] for row in cells for cell in row if cell is not None]
     tall = size * max(height / width for height, width in shapes)
-    labels = task is not None and (legend or any(_is_label(cell) for row in cells for cell in row))
+    labels = task is not None and (named or any(_is_label(cell) for row in cells for cell in row))
     shares = any(_is_share(cell) for row in cells for cell in row)
     lines = _legend_lines(task, columns, size) if labels else 0
     fig = figure((columns * size + (0.9 if shares else 0.1), len(cells) * (tall + 0.06) + 0.32 + 0.24 * lines))
