@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ...data.task import VOID
 from .contrast import members, rows
 from .precision import float32
 from .processes import over_processes
@@ -108,3 +109,66 @@ class Prototypes(nn.Module):
         moved = keep * self.mean + (1 - keep) * total / number.clamp(min=1)[:, None]
         self.mean.copy_(torch.where(shown, moved, self.mean))
         self.moves += shown[:, 0]
+
+
+class PrototypeSets(nn.Module):
+    """Several running prototypes for every class; a pixel is of a class as far as it is like the nearest of them (PCR).
+
+    Args:
+        classes, each, dim: C classes, K prototypes of each, D.
+
+    Attributes:
+        mean: (C, K, D); 0 = there is none yet, its cosine is 0.
+    """
+
+    def __init__(self, classes: int, each: int, dim: int) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(classes, each, dim))
+
+    @float32
+    def nearest(self, features: Tensor) -> tuple[Tensor, Tensor]:
+        """(N, C) cosine of (N, D) features to the nearest prototype of each class, and (N, C) long, which one it is."""
+        unit, own = (F.normalize(t, dim=-1, eps=1e-2) for t in (features, self.mean))
+        return torch.einsum("nd,ckd->nck", unit, own).max(2)
+
+    @torch.no_grad()
+    def seed(self, rows: Tensor, count: Tensor) -> None:
+        """The centres of `k_means` in each class's first `count` (C,) of (C, N, D) rows; a class without rows keeps its
+        own."""
+        for k, (own, number) in enumerate(zip(rows, count)):
+            self.mean[k] = torch.where(number > 0, k_means(own, number, self.mean.shape[1]), self.mean[k])
+
+    @float32
+    @torch.no_grad()
+    def average(self, features: Tensor, label: Tensor, match: Tensor, momentum: float) -> None:
+        """mean <- momentum mean + (1 - momentum) that of the pixels of a class to which it was the nearest, in all
+        processes; a prototype without pixels stays.
+
+        Args:
+            features: (N, D). label: (N,) long, 255 = nobody's. match: (N, C) of `nearest`.
+        """
+        classes, each, _ = self.mean.shape
+        known = label < classes
+        which = match.gather(1, label.where(known, 0)[:, None])[:, 0]
+        belongs = members((label * each + which).where(known, VOID), classes * each) & known
+        total = over_processes(belongs.to(features.dtype) @ features)
+        number = over_processes(belongs.sum(1))[:, None]
+        flat = self.mean.flatten(0, 1)
+        moved = momentum * flat + (1 - momentum) * total / number.clamp(min=1)
+        self.mean.copy_(torch.where(number > 0, moved, flat).view_as(self.mean))
+
+
+@float32
+def k_means(rows: Tensor, count: Tensor, k: int, rounds: int = 10) -> Tensor:
+    """(k, D) centres of the first `count` of (N, D) rows, by Lloyd's rounds from rows that lie evenly in their order.
+
+    Nothing is drawn, so that all processes find the same ones.
+    """
+    used = torch.arange(len(rows), device=rows.device) < count
+    first = ((torch.arange(k, device=rows.device) + 0.5) * count / k).long().clamp(max=len(rows) - 1)
+    centre = rows.index_select(0, first)
+    for _ in range(rounds):
+        own = (F.one_hot(torch.cdist(rows, centre).argmin(1), k) * used[:, None]).to(rows.dtype)
+        number = own.sum(0)[:, None]
+        centre = torch.where(number > 0, own.T @ rows / number.clamp(min=1), centre)
+    return centre
