@@ -85,6 +85,31 @@ class CPSASPP(nn.Module):
         return F.leaky_relu(self.red_bn(out), 0.01)
 
 
+class SqueezedASPP(nn.Module):
+    """The ASPP of later DeepLabV2 code (CTT, `model/deeplabv2.py`: Classifier_Module2): a 1x1 and one dilated 3x3 per
+    rate with group norm and ReLU, side by side; every channel weighted by what the whole image says of it
+    (squeeze-excitation, Hu et al., CVPR 2018); a 3x3 with group norm, no activation. No pooled branch, no batch norm.
+
+    Maps (B, inputs, h, w) to (B, channels, h, w); the weights come from `width / squeeze` hidden units.
+    """
+
+    def __init__(self, inputs: int, channels: int, rates: Sequence[int], squeeze: int = 16) -> None:
+        super().__init__()
+        kernels = [(1, 1), *((3, rate) for rate in rates)]
+        self.branches = nn.ModuleList(
+            nn.Conv2d(inputs, channels, k, padding=k // 2 * d, dilation=d) for k, d in kernels
+        )
+        self.norms = nn.ModuleList(make_norm("group", channels) for _ in kernels)
+        width = len(kernels) * channels
+        hidden = max(1, width // squeeze)
+        self.weigh = nn.Sequential(nn.Linear(width, hidden), nn.ReLU(), nn.Linear(hidden, width), nn.Sigmoid())
+        self.project = nn.Sequential(nn.Conv2d(width, channels, 3, padding=1), make_norm("group", channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        maps = torch.cat([norm(branch(x)).relu() for branch, norm in zip(self.branches, self.norms)], 1)
+        return self.project(maps * self.weigh(maps.mean((2, 3)))[:, :, None, None])
+
+
 class DeepLabV3Plus(nn.Module):
     """The decoder. `fuse` joins the upsampled ASPP with the reduced stride-4 features, `classify` ends in logits.
 
@@ -95,7 +120,8 @@ class DeepLabV3Plus(nn.Module):
             stride 16, (12, 24, 36) to 8 (the caller says so; nothing is scaled behind his back).
         aspp_channels: channels of each branch and of the projection.
         aspp: "standard"; "cps" (`CPSASPP`; it has no `aspp_kernel` and no dropout); or "branches", the standard one
-            without a projection: with `low_channels=0, decoder_convs=1` DeepLabV3 as in mmsegmentation.
+            without a projection: with `low_channels=0, decoder_convs=1` DeepLabV3 as in mmsegmentation; or "squeezed"
+            (`SqueezedASPP`): with `low_channels=0, decoder_convs=0` CTT's DeepLabV2.
         aspp_kernel: kernel of the projection behind the concatenation; 1, or 3 in U2PL.
         low_channels: channels to which the stride-4 features are reduced; 48, 256 in U2PL; 0 leaves them out, as in
             DeepLabV3, whose maps have the output stride.
@@ -131,11 +157,13 @@ class DeepLabV3Plus(nn.Module):
         behind_aspp, *behind, before_last = rates_of(dropout, decoder_convs, aspp)
         if aspp == "cps":
             self.aspp = CPSASPP(high, aspp_channels, aspp_rates, norm)
+        elif aspp == "squeezed":
+            self.aspp = SqueezedASPP(high, aspp_channels, aspp_rates)
         elif aspp in ("standard", "branches"):
             kernel = aspp_kernel if aspp == "standard" else 0
             self.aspp = ASPP(high, aspp_channels, aspp_rates, norm, kernel, behind_aspp, dropout_kind)
         else:
-            raise S4Error(f"aspp={aspp!r}: choose standard, cps or branches.")
+            raise S4Error(f"aspp={aspp!r}: choose standard, cps, branches or squeezed.")
         context = self.aspp.width if aspp == "branches" else aspp_channels
         widths = [context + low_channels] + [decoder_channels] * decoder_convs
         self.fused_channels, self.embedding_channels = widths[0], widths[-1]

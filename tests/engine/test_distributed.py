@@ -22,7 +22,7 @@ SETTINGS = dict(
 )
 VAL = (3, 1)  # validation images: not the same number for both ranks, and none for one of them
 # Banks: both ranks write before either reads, so the paths differ by little, not by nothing.
-BANKS = {"u2pl", "daw", "cac", "ael", "ucc", "rml"}
+BANKS = {"u2pl", "daw", "cac", "ael", "ucc", "rml", "ctt"}
 
 
 def build(name: str):

@@ -171,6 +171,7 @@ def described(net: str) -> dict[str, Any]:
     found["stem"] = "deep" if name.endswith("c") else "plain"
     found["frozen_bn"] = found["freeze_bn"]
     found["head"] = "PSP" if psp else {"dpt": "DPT", "segformer": "SegFormer"}.get(kind.head, "DeepLabV3+")
+    found["head"] = "DeepLabV2" if given.get("aspp") == "squeezed" else found["head"]
     found["bn_momentum"] = given.get("bn_momentum", 0.1)
     convs = found["decoder_convs"]
     rates = found["dropout"]

@@ -16,7 +16,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from s4kit import methods, nets
 from s4kit.data import published
-from s4kit.nets.deeplab import CPSASPP
+from s4kit.nets.deeplab import CPSASPP, SqueezedASPP
 from s4kit.nets.segnet import SegNet
 
 FACTS = Path(__file__).parents[1] / "facts"
@@ -76,7 +76,7 @@ def read(spec: str, classes: int) -> dict[str, Any]:
 
 def _deeplab(net: SegNet) -> dict[str, Any]:
     decoder, aspp = net.decoder, net.decoder.aspp
-    kind = "cps" if isinstance(aspp, CPSASPP) else "standard"
+    kind = {CPSASPP: "cps", SqueezedASPP: "squeezed"}.get(type(aspp), "standard")
     dilated = [m for m in convolutions(aspp, 3) if m.dilation != (1, 1)]
     joins = [aspp.red_conv] if kind == "cps" else convolutions(aspp.project)  # none: the decoder's convolution joins
     places = [aspp, *decoder.convs, decoder.classifier]
@@ -84,7 +84,7 @@ def _deeplab(net: SegNet) -> dict[str, Any]:
     *rates, before, own = [d[0].p if d else 0.0 for d in drops]
     kinds = {"element" if isinstance(m, nn.Dropout) else "channel" for d in drops for m in d}
     return {
-        "head": "DeepLabV3+" if decoder.reduce is not None else "ASPPHead without low-level features",
+        "head": "DeepLabV3+" if decoder.reduce is not None else _without_low(kind),
         "aspp": kind,
         "aspp_rates": [m.dilation[0] for m in dilated],
         "aspp_channels": dilated[0].out_channels,
@@ -94,6 +94,10 @@ def _deeplab(net: SegNet) -> dict[str, Any]:
         "dropout": [*rates, max(before, own)],  # the last convolution's and the classifier's are one to the logits
         "dropout_kind": kinds.pop() if kinds else "channel",
     }
+
+
+def _without_low(aspp: str) -> str:
+    return "DeepLabV2" if aspp == "squeezed" else "ASPPHead without low-level features"
 
 
 def comparable(fact: dict[str, Any]) -> dict[str, Any]:
@@ -170,6 +174,11 @@ def deeplab(low: int, high: int, classes: int, **given: Any) -> list[tuple[int, 
     usual = {"aspp": "standard", "aspp_channels": 256, "aspp_kernel": 1, "low_channels": 48, "decoder_convs": 2}
     o = usual | {"decoder_channels": 256, "aspp_rates": (6, 12, 18)} | given
     c, rates, last = o["aspp_channels"], len(o["aspp_rates"]), o["decoder_channels"]
+    if o["aspp"] == "squeezed":  # biases everywhere, no pooled branch; two linear layers weigh the joined channels
+        joined = (rates + 1) * c
+        shapes = conv(c, high, 1, bias=True) + rates * conv(c, high, 3, bias=True) + conv(c, joined, 3, bias=True)
+        shapes += [(joined // 16, joined), (joined // 16,), (joined, joined // 16), (joined,)]
+        return shapes + conv(classes, c, 1, norm=False, bias=True)
     branches = [conv(c, high, 1, norm=False), *[conv(c, high, 3, norm=False)] * rates]
     shapes = [shape for branch in branches for shape in branch] + conv(c, high, 1)  # the last one: of the pooled map
     context = c

@@ -10,6 +10,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from .contrast import draw, nth
+from .precision import float32
 
 
 class Queues(nn.Module):
@@ -49,7 +50,11 @@ class Queues(nn.Module):
             features: (N, D).
             offered: (K, N) bool, which rows go into which queue, in their order.
         """
-        new, number = self._choose(features, offered)
+        self.append(*self._choose(features, offered))
+
+    @torch.no_grad()
+    def append(self, new: Tensor, number: Tensor) -> None:
+        """`write` of rows that are chosen already: (K, W, D), of which the last `number` (K,) count in each queue."""
         for rows, many in _all_ranks(new.to(self.rows.dtype), number):
             self._append(rows, many)
 
@@ -57,6 +62,15 @@ class Queues(nn.Module):
     def ready(self) -> Tensor:
         """(K,) bool: which queues hold any row."""
         return self.count > 0
+
+    @property
+    def full(self) -> Tensor:
+        """(K,) bool: which queues hold as many rows as they can."""
+        return self.count == self.capacity
+
+    def snapshot(self) -> Tensor:
+        """(K, R, D) float32, a copy of all queues, in no order; for queues of one capacity R. Free places are 0."""
+        return self.rows[:-1].unflatten(0, (len(self.count), -1)).float().clone()
 
     def draw(self, which: int, number: int) -> Tensor:
         """(number,) long: rows of the queue of class `which`, uniform, with replacement."""
@@ -92,6 +106,24 @@ class Queues(nn.Module):
         self.rows[-1] = 0  # what lands on the scrap row must not make two checkpoints differ
         self.head.copy_((self.head + kept) % self.capacity)
         self.count.copy_(torch.minimum(self.count + kept, self.capacity))
+
+
+@float32
+def surest(features: Tensor, score: Tensor, offered: Tensor, most: int) -> tuple[Tensor, Tensor]:
+    """The rows of each class with the highest score, the highest first; in their own order if there are not more.
+
+    Args:
+        features: (N, D). score: (N,). offered: (K, N) bool, which rows are whose. most: of a class, W.
+
+    Returns:
+        (K, W, D) of which the last `number` count, and `number` (K,), as `Queues.append` wants them.
+    """
+    found, width = offered.sum(1), min(most, offered.shape[1])
+    place = -torch.arange(len(score), device=score.device, dtype=score.dtype)
+    order = torch.where(found[:, None] >= most, score, place).masked_fill(~offered, -torch.inf)
+    index, number = order.topk(width, dim=1).indices, found.clamp(max=width)
+    behind = torch.arange(width, device=score.device) - (width - number)[:, None]  # the chosen ones go to the end
+    return features[index.gather(1, behind.clamp(min=0))], number
 
 
 def _all_ranks(new: Tensor, number: Tensor) -> list[tuple[Tensor, Tensor]]:

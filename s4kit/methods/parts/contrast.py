@@ -23,6 +23,8 @@ from torch import Tensor
 from .precision import float32
 from .recompute import recomputed
 
+AT_ONCE = 4096  # pixels whose likeness to a whole bank is held at a time
+NONE = -1e4  # a logit of nothing with a gradient of zero, where that of -inf would be none
 Score = Callable[[Tensor, Tensor, Tensor], Tensor]  # anchor (Q, D), positive, negative (Q, M, D) to (Q, 1 + M)
 
 
@@ -145,6 +147,48 @@ def class_contrast(
         total = total + torch.where(use[k], recomputed(term, anchor), 0.0)
     classes = present.sum()
     return torch.where(classes > 1, total / classes.clamp(min=1), 0.0)
+
+
+@float32
+def bank_contrast(
+    features: Tensor,
+    label: Tensor,
+    use: Tensor,
+    bank: Tensor,
+    ready: Tensor,
+    temperature: float,
+    positive: Tensor | None = None,
+) -> Tensor:
+    """Mean over the classes met, of the mean over their pixels, of -log(e^(s+/T) / (e^(s+/T) + sum of e^(s-/T))).
+
+    s are cosines; s- of a pixel's feature to all rows of all other classes. Without `positive` s+ is that to each row
+    of its own class, and the loss the mean over these rows; else that to the pixel's own positive.
+
+    Args:
+        features: (N, D). label: (N,) long, 255 is no class. use: (N,) bool. bank: (K, R, D). ready: (K,) bool, the
+            classes that take part. temperature: T. positive: (N, D) or None. Only `features` get a gradient.
+    """
+    classes, held = bank.shape[:2]
+    unit = F.normalize(bank, dim=2).flatten(0, 1)
+    own = members(label, classes)
+    belongs = own & (use & ready[label.clamp(max=classes - 1)])
+
+    def term(part: Tensor, at: slice) -> Tensor:
+        f, mine = F.normalize(part, dim=1), own.T[at]
+        s = (f @ unit.T / temperature).unflatten(1, (classes, held))
+        others = s.logsumexp(2).masked_fill(mine | ~ready, NONE).logsumexp(1, keepdim=True)
+        if positive is None:
+            index = label[at].clamp(max=classes - 1)[:, None, None].expand(-1, 1, held)
+            alike = s.gather(1, index)[:, 0]
+        else:
+            alike = (f * F.normalize(positive[at], dim=1)).sum(1, keepdim=True) / temperature
+        return (torch.logaddexp(alike, others) - alike).mean(1)
+
+    cuts = [slice(i, i + AT_ONCE) for i in range(0, len(features), AT_ONCE)]
+    each = torch.cat([recomputed(lambda part, at=at: term(part, at), features[at]) for at in cuts])
+    count = belongs.sum(1)
+    means = belongs.to(each.dtype) @ each / count.clamp(min=1)
+    return means.sum() / (count > 0).sum().clamp(min=1)
 
 
 class OtherClasses:
