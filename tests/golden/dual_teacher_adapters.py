@@ -28,7 +28,8 @@ def full(logits: Tensor, size: Any) -> Tensor:
 
 def step(r: Recording, batch: Batch, teacher: Tensor, answers: list[Tensor], m: Tensor, p: Tensor) -> Losses:
     """A step in a ClassMix turn with recorded answers and draws."""
-    method = DualTeacher(task_of(teacher.shape[1]), net="tiny", tau=r.hyper["threshold"])
+    weight = r.hyper.get("weight_in_total", 0.2)
+    method = DualTeacher(task_of(teacher.shape[1]), net="tiny", tau=r.hyper["threshold"], weight=weight)
     method.student, method.teacher2 = Recorded(answers), Recorded([teacher]).train()
     with (
         patch.object(dual_teacher, "draw_class_mask", lambda *_: m),
