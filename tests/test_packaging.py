@@ -55,7 +55,7 @@ def test_nothing_imports_from_its_right():
 
 
 def methods_table() -> str:
-    """The README's table of methods."""
+    """The table of s4kit/methods/README.md."""
     from s4kit import methods
 
     rows = ["| name | paper | venue | family | checked against |", "|---|---|---|---|---|"]
@@ -67,8 +67,18 @@ def methods_table() -> str:
 
 
 def test_the_readme_lists_every_method():
-    readme = (ROOT / "README.md").read_text()
+    readme = (ROOT / "s4kit" / "methods" / "README.md").read_text()
     assert (
         readme[readme.index("<!-- methods -->") : readme.index("<!-- end -->")]
         == "<!-- methods -->\n" + methods_table()
     )
+
+
+def test_every_link_between_the_readmes_leads_somewhere():
+    pages = [
+        *ROOT.glob("*.md"),
+        *(ROOT / p / "README.md" for p in ("data", "notebooks", "notebooks/assignments", "s4kit/methods")),
+    ]
+    for page in pages:
+        for link in re.findall(r"\]\((?!https?:)([^)#\s]+)", page.read_text()):
+            assert (page.parent / link).exists(), f"{page.relative_to(ROOT)}: {link}"
