@@ -101,10 +101,11 @@ def bundle(out: str | Path, assignments: str | Path | None = None, wheels: bool 
 
 def _lessons(to: Path) -> int:
     """Copy the lessons and their figures, not what lies in other folders; how many."""
-    to.mkdir(exist_ok=True)
-    files = sorted((ROOT / "notebooks").glob("*.ipynb"))
+    home = ROOT / "notebooks"
+    files = sorted([*home.glob("*.ipynb"), *home.glob("families/*.ipynb")])
     for file in files:
-        shutil.copy(file, to)
+        (to / file.relative_to(home)).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(file, to / file.relative_to(home))
     if (ROOT / "notebooks" / "figures").is_dir():
         shutil.copytree(ROOT / "notebooks" / "figures", to / "figures", dirs_exist_ok=True)
     return len(files)

@@ -36,7 +36,7 @@ def walk(
 
     Args:
         profile, data: of every notebook, see `profiles`.
-        only: numbers of the notebooks, such as ["02", "05"], or "gallery"; empty = all.
+        only: numbers of the notebooks, such as ["02", "05"], or a name such as "gallery"; empty = all.
         notebooks: their folder; by default ./notebooks, else the one of this checkout.
 
     Returns:
@@ -79,7 +79,8 @@ def found(notebooks: str | os.PathLike | None = None, only: Sequence[str] = ()) 
     if folder is None:
         raise S4Error(f"There are no notebooks in {places[0]}; say where they are with --notebooks DIR.")
     files = {file.name[:2]: file for file in sorted(folder.glob("[0-9][0-9]_*.ipynb"))}
-    files |= {name: folder / f"{name}.ipynb" for name in PAGES if (folder / f"{name}.ipynb").is_file()}
+    others = {name: folder / f"{name}.ipynb" for name in PAGES}
+    files |= {name.rpartition("/")[2]: file for name, file in others.items() if file.is_file()}
     for number in only:
         if number not in files:
             raise S4Error(f"There is no notebook {number!r} in {folder}; there are {', '.join(files)}.")
@@ -98,11 +99,19 @@ def _one(file: Path, out: Path, profile: str, data: str, head: str) -> dict[str,
     error = execute(notebook, out, file.name, tell)
     seconds = time.perf_counter() - began
     keep_pictures(notebook)
-    nbformat.write(notebook, out / file.name)
-    write_page(notebook, out / f"{file.stem}.html")
+    name = name_of(file)
+    (out / name).parent.mkdir(exist_ok=True)
+    nbformat.write(notebook, out / f"{name}.ipynb")
+    write_page(notebook, out / f"{name}.html")
     tell(f"{text.duration(seconds)}" + (", FAILED" if error else ""), end=True)
     cells = sum(cell.cell_type == "code" for cell in notebook.cells)
-    return {"name": file.stem, "seconds": seconds, "cells": cells, "error": error, "title": title(notebook)}
+    return {"name": name, "seconds": seconds, "cells": cells, "error": error, "title": title(notebook)}
+
+
+def name_of(file: Path) -> str:
+    """A notebook's name, with the folder that it has in `PAGES`: "02_cutmix", "families/cotraining"."""
+    below = f"{file.parent.name}/{file.stem}"
+    return below if below in PAGES else file.stem
 
 
 def _teller(head: str) -> Callable[..., None]:

@@ -7,7 +7,8 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-PAGES = ("gallery", "own_data")  # notebooks without a number, after those that have one
+# Notebooks without a number, after those that have one; of a family of methods below a folder
+PAGES = ("families/cotraining", "gallery", "own_data")
 # What browsers leave out of MathML 3, said by style sheet; and TeX that the translation does not know
 STYLES = {"bold": "font-weight:bold", "monospace": "font-family:monospace"}
 TEX = {r"\arg": r"\mathrm{arg}\,"}
@@ -25,7 +26,8 @@ def write_page(notebook: Any, path: Path) -> None:
         setattr(exporter, url, "")
     body, _ = exporter.from_notebook_node(notebook, resources={"metadata": {"name": path.stem}})
     body = MATHJAX.sub("", body).replace("</head>", LARGER, 1)
-    body = re.sub(rf'href="(\d\d_\w+|{"|".join(PAGES)})\.ipynb', r'href="\1.html', body)
+    names = "|".join((r"\d\d_\w+", *PAGES, *(name.rpartition("/")[2] for name in PAGES)))
+    body = re.sub(rf'href="((?:\.\./)?(?:{names}))\.ipynb', r'href="\1.html', body)
     path.write_text(body, encoding="utf-8")
 
 

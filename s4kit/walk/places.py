@@ -8,7 +8,8 @@ from pathlib import Path
 
 DRIVE = Path("/content/drive/MyDrive")  # of Google Colab, once it is mounted
 BASE = "S4KIT_RUNS"  # where runs go, over everything else
-WALKED = ("runs/walk/runs", "../runs/walk/runs")  # where `s4kit walk --out runs/walk` leaves them, from here or beside
+# Where `s4kit walk --out runs/walk` leaves them: from here, from notebooks/ and from a folder in it
+WALKED = ("runs/walk/runs", "../runs/walk/runs", "../../runs/walk/runs")
 
 
 def runs_base() -> Path:

@@ -18,6 +18,7 @@ from typing import Any
 from ..errors import S4Error
 
 ROOT = Path(__file__).parents[2]
+FOLDERS = ("", "families", "assignments")  # of notebooks/
 TAG = "setup"
 BADGE = "[![Open in Colab]"
 # What Colab has already and must keep; and what a fresh Colab lacks: small, pure Python, installed without dependencies
@@ -108,7 +109,7 @@ def rewritten(notebook: dict[str, Any], name: str, root: Path = ROOT) -> dict[st
     _put(tagged[0], setup_cell(root))
     title = new["cells"][0]
     if title["cell_type"] == "markdown":
-        link = "" if "/" in name else badge(name, root)  # students get their assignments from a build
+        link = "" if name.startswith("assignments/") else badge(name, root)  # students get theirs from a build
         _put(title, _with_badge("".join(title["source"]), link))
     return new
 
@@ -136,7 +137,8 @@ def main(arguments: list[str]) -> int:
         write_address(asked.address)
     folder = ROOT / "notebooks"
     differ = 0
-    for file in asked.notebooks or sorted([*folder.glob("*.ipynb"), *folder.glob("assignments/*.ipynb")]):
+    every = sorted(file for below in FOLDERS for file in (folder / below).glob("*.ipynb"))
+    for file in asked.notebooks or every:
         old = json.loads(file.read_text(encoding="utf-8"))
         name = file.relative_to(folder).as_posix() if file.is_relative_to(folder) else file.name
         new = rewritten(old, name)

@@ -15,7 +15,8 @@ from s4kit.walk import execute, pages, setup_cell
 
 FOLDER = Path(__file__).parents[2] / "notebooks"
 NOTEBOOKS = sorted(FOLDER.glob("[0-9][0-9]_*.ipynb"))
-PAGES = {FOLDER / f"{name}.ipynb": title for name, title in zip(pages.PAGES, ("Gallery", "Own data"), strict=True)}
+TITLES = ("Family: co-training", "Gallery", "Own data")
+PAGES = {FOLDER / f"{name}.ipynb": title for name, title in zip(pages.PAGES, TITLES, strict=True)}
 GALLERY = FOLDER / "gallery.ipynb"  # which is no lesson
 PATHS = re.compile(r"(?<![\w.$])/(home|root|tmp|work|Users|usr|opt|content|var|mnt)/")
 PLAIN = {"0", "1", "2", "100", "255"}  # constants of a computation: percent, void
@@ -90,12 +91,14 @@ def test_cells_are_short(notebook):
 def test_title_block(file, notebook):
     title = source(notebook["cells"][0])
     assert re.match(rf"# {PAGES.get(file, file.stem[:2])} · .+", title)
-    badge = setup_cell.badge(file.name)
+    badge = setup_cell.badge(file.relative_to(FOLDER).as_posix())
     assert badge in title if badge else "Open in Colab" not in title
     for words in ("**Time:**", "At the end you can", "**Next:**" if "**Next:**" in title else "**next:**"):
         assert words in title, words
-    for link in re.findall(r"\((\d\d_\w+\.ipynb)\)", title):
-        assert (FOLDER / link).is_file() or link[:2] not in {n.name[:2] for n in NOTEBOOKS}, f"{link} is not there"
+    for link in re.findall(r"\(((?:\.\./)?\d\d_\w+\.ipynb)\)", title):
+        assert (file.parent / link).is_file() or Path(link).name[:2] not in {n.name[:2] for n in NOTEBOOKS}, (
+            f"{link} is not there"
+        )
 
 
 def test_setup_and_parameters_come_first_and_are_the_same_everywhere(notebook):

@@ -62,6 +62,26 @@ def test_a_walk_leaves_pages_runs_and_an_index(tmp_path, capsys):
     ]
 
 
+def test_a_family_lies_in_its_folder_and_links_lead_from_page_to_page(tmp_path):
+    books, out = tmp_path / "books", tmp_path / "out"
+    write(books, "00_first.ipynb")
+    (books / "families").mkdir()
+    write(books / "families", "cotraining.ipynb", "import pathlib\nprint(pathlib.Path.cwd().name)")
+    for folder, link in ((books, "families/cotraining"), (books / "families", "../00_first")):
+        (file,) = folder.glob("*.ipynb")
+        notebook = nbformat.read(file, 4)
+        notebook.cells[0].source += f"\n\n[there]({link}.ipynb)"
+        nbformat.write(notebook, file)
+    assert [file.stem for file in execute.found(books)] == ["00_first", "cotraining"]
+    found = execute.walk("test", "scenes", out, only=["00", "cotraining"], notebooks=books)
+    assert [row["name"] for row in found["notebooks"]] == ["00_first", "families/cotraining"]
+    assert 'href="families/cotraining.html"' in (out / "00_first.html").read_text()
+    assert 'href="../00_first.html"' in (out / "families" / "cotraining.html").read_text()
+    assert 'href="families/cotraining.html"' in (out / "index.html").read_text()
+    executed = nbformat.read(out / "families" / "cotraining.ipynb", 4)
+    assert executed.cells[2].outputs[0].text == "out\n", "runs are shared, so all are executed in one folder"
+
+
 @pytest.mark.parametrize("end", ["pass", "1 / 0"], ids=["done", "failed"])
 def test_no_kernel_outlives_its_notebook(end, tmp_path):
     file = tmp_path / "pid"

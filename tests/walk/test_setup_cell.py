@@ -101,6 +101,8 @@ def test_an_address_is_written_into_cell_and_badge_and_its_lack_takes_both_away(
     assert title["source"] == f"# 00 · A\n\n{badge}\n\nmore"
     assert setup_cell.rewritten(new, "00_a.ipynb", project) == new
     assert "Colab" not in setup_cell.rewritten(new, "assignments/a.ipynb", project)["cells"][0]["source"]
+    family = setup_cell.rewritten(new, "families/a.ipynb", project)["cells"][0]["source"]
+    assert "/blob/main/notebooks/families/a.ipynb" in family
     (project / "pyproject.toml").write_text('[project]\nname = "s4kit"\n')
     assert setup_cell.rewritten(new, "00_a.ipynb", project)["cells"][0]["source"] == "# 00 · A\n\nmore"
     with pytest.raises(S4Error, match='0 cells are tagged "setup"'):
