@@ -6,7 +6,7 @@ from typing import Any
 
 from harness import Recording, adapter
 
-from s4kit.methods.consistency.rrn import accepted, human, sharpening
+from s4kit.methods.parts.judging import accepted, human, sharpening
 
 
 @adapter("rrn", "selection")

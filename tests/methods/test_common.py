@@ -49,6 +49,9 @@ def whole_masks(method, monkeypatch) -> None:
             monkeypatch.setattr(module, name, lambda image, _: torch.eye(2, 3).expand(len(image), -1, -1))
         if name == "draw_bend":
             monkeypatch.setattr(module, name, lambda image, _: torch.zeros(len(image), 4, 2))
+        if name == "draw_noise":
+            monkeypatch.setattr(module, name, lambda image: torch.zeros_like(method.fixed))
+            method.fixed.zero_()
 
 
 def assert_finite(method, losses: Losses) -> None:

@@ -8,7 +8,8 @@ import torch
 
 from s4kit.engine import optimise
 from s4kit.methods import Clock, Optim
-from s4kit.methods.consistency.rrn import NAMES, OWN, accepted, human, sharpening
+from s4kit.methods.consistency.rrn import NAMES, OWN
+from s4kit.methods.parts.judging import accepted, human, judging, sharpening
 from s4kit.nets import Critic
 
 FIRST, LATER = Clock(0, 100, epoch_steps=10), Clock(50, 100, epoch_steps=10)
@@ -130,7 +131,7 @@ def test_a_critic_learns_to_tell_and_human_maps_score_higher(build, draw):
     history = []
     for _ in range(15):
         optimiser.zero_grad()
-        loss = method.judging(critic, fake, batch.u.weak, real, batch.x.weak)
+        loss = judging(critic, fake, batch.u.weak, real, batch.x.weak)
         loss.backward()
         optimiser.step()
         history.append(loss.item())

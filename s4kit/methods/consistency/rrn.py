@@ -6,33 +6,18 @@ from dataclasses import replace
 from typing import Any, ClassVar
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ...nets import Critic, Ensemble, evaluating, frozen, make
 from ...views import Batch, Stream, ViewPlan, Views, paste, three_boxes, weak
 from ..base import Card, Clock, Losses, Method, Optim, PseudoLabels
 from ..cotraining.cps import NAMES, PAPER_NET, SCALES
-from ..parts.losses import Criterion, ce, ce_map, criterion, pixel_ce, pixel_mean
+from ..parts.judging import accepted, human, judging, sharpening, traits_apart
+from ..parts.losses import Criterion, ce, ce_map, criterion, pixel_ce
 from ..parts.schedules import constant
 
 OWN = ("1 teaches itself", "2 teaches itself")
 Evidence = tuple[Tensor, Tensor, Tensor, Tensor]
-
-
-def human(label: Tensor, classes: int) -> Tensor:
-    """(B, H, W) labels as class maps (B, K, H, W) of 0 and 1; all 0 where the label is void."""
-    return (label[:, None] == torch.arange(classes, device=label.device)[:, None, None]).float()
-
-
-def accepted(score: Tensor, tau: float, size: torch.Size) -> Tensor:
-    """(B, H, W) 1 where the critic's probability (B, h, w) is above `tau`, a cell for all the pixels below it."""
-    return F.interpolate((score > tau)[:, None].float(), tuple(size), mode="nearest")[:, 0]
-
-
-def sharpening(logits: Tensor, kept: Tensor) -> Tensor:
-    """Cross entropy with the own argmax, the mean over the pixels that are kept; 0 where there is none."""
-    return pixel_mean(ce_map(logits, logits.argmax(1)), kept, torch.ones_like(kept), over="kept")
 
 
 class RRN(Method):
@@ -184,19 +169,14 @@ class RRN(Method):
                 by_k = judge(fake, seen)
             with torch.no_grad():
                 by_other, of_real = critics[1 - k](fake, seen), judge(real, x.weak)
-            l_fm = l_fm + (of_real.traits.mean(0) - by_k.traits.mean(0)).abs().mean()
+            l_fm = l_fm + traits_apart(of_real.traits, by_k.traits)
             d = torch.stack([by_k.score, by_other.score] if k == 0 else [by_other.score, by_k.score], 1)
             kept = self.passing(d.detach().sigmoid(), size, clock)
             l_self = l_self + sum(sharpening(s, kept_j) for kept_j in kept)
             target = self.labels(s.detach(), kept.mean(0), everywhere)
             losses.see(OWN[k], target=target, loss=ce_map(s, target.label) * target.weight)
-            losses.add(f"critic{k + 1}", self.judging(judge, fake.detach(), seen, real, x.weak))
+            losses.add(f"critic{k + 1}", judging(judge, fake.detach(), seen, real, x.weak))
         return losses.add("match", l_fm, self.match).add("self", l_self, self.own)
-
-    def judging(self, critic: Critic, fake: Tensor, seen: Tensor, real: Tensor, image: Tensor) -> Tensor:
-        """L_Dk: a network's class maps are to score 0, human ones 1."""
-        of_fake, of_real = critic(fake, seen).score, critic(real, image).score
-        return (F.softplus(of_fake).mean() + F.softplus(-of_real).mean()) / 2
 
     def optimisers(self, recipe: Optim) -> dict[str, Optim]:
         adam = replace(
