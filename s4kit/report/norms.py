@@ -44,9 +44,9 @@ def _apart(row: dict[str, Any]) -> float:
 
 
 def remedies(net: str) -> str:
-    """What mends it, the first first."""
-    own = "in a method of your own labels from an eval-mode forward and a forward for each kind of view"
-    return f"{without(net)}; a larger --batch with a smaller --crop; {own}. Notebook 08 shows each at work"
+    """What mends it, the first first. More images alone did not, where it was tried (notebook 08)."""
+    own = "in a method of your own, labels from an eval-mode forward and a forward for each kind of view"
+    return f"{without(net)}; or, {own}. Notebook 08 shows both at work, and why more images are not enough"
 
 
 def without(net: str) -> str:
