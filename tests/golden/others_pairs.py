@@ -1,9 +1,8 @@
-"""Our own recordings of CCVC, CPCL, DSSN, GCT and n-CPS; see `other_recordings`."""
+"""Our own recordings of CCVC, CPCL, DSSN and n-CPS; see `other_recordings`."""
 
 from __future__ import annotations
 
 from itertools import permutations
-from math import exp
 from typing import Any
 
 import numpy as np
@@ -12,10 +11,6 @@ from other_recordings import VOID, Draw, ce_of, exact, gradients, mean_ce, mixed
 from torch import Tensor
 
 SIZE = (8, 11)
-
-
-def one_hot(y: np.ndarray, classes: int) -> np.ndarray:
-    return np.stack([y == k for k in range(classes)], 1).astype(np.float32)
 
 
 # ---- CCVC ----
@@ -31,6 +26,15 @@ def ccvc_conflict_masks(d: Draw) -> dict[str, Any]:
     return {"in_logits1": z[0], "in_logits2": z[1], **out, "hyper": {"threshold": tau}}
 
 
+def pushed(a: Tensor, b: Tensor) -> Tensor:
+    """1 + mean cosine of the pixels, the mean of both stop-gradient sides."""
+
+    def side(a: Tensor, b: Tensor) -> Tensor:
+        return 1 + ((a * b).sum(1) / (a.square().sum(1) * b.square().sum(1)).sqrt()).mean()
+
+    return (side(a, b.detach()) + side(b, a.detach())) / 2
+
+
 @variant("ccvc_losses_noaug")
 def ccvc_losses_noaug(d: Draw) -> dict[str, Any]:
     batch, classes, tau, w_ce, w_con, w_dis, confident = 3, 4, 2.0, 3.0, 1.5, 0.5, 2.5
@@ -39,17 +43,12 @@ def ccvc_losses_noaug(d: Draw) -> dict[str, Any]:
     label, ignore = d.label(classes, batch, *SIZE, void=255), d.padding(batch, *SIZE).astype(np.int64)
     counts = torch.from_numpy(ignore != 255).double()
 
-    def pushed(a: Tensor, b: Tensor) -> Tensor:
-        """One of the two stop-gradient sides."""
-        b = b.detach()
-        return 1 + ((a * b).sum(1) / (a.square().sum(1) * b.square().sum(1)).sqrt()).mean()
-
     def terms(l1: Tensor, l2: Tensor, u1: Tensor, u2: Tensor, *f: Tensor) -> tuple[Tensor, ...]:
         conflict, con = u1.argmax(1) != u2.argmax(1), 0.0
         for teacher, learner in ((u1, u2), (u2, u1)):
             weight = torch.where(conflict & (teacher.max(1).values > tau), confident, 1.0)
             con = con + (ce_of(learner, teacher.argmax(1)) * weight * counts).sum() / counts.sum() / 2
-        dis = sum(pushed(a, b) + pushed(b, a) for a, b in (f[:2], f[2:])) / 4
+        dis = (pushed(*f[:2]) + pushed(*f[2:])) / 2
         return w_ce * (mean_ce(l1, label, 255) + mean_ce(l2, label, 255)) / 2, w_con * con, w_dis * dis
 
     leaves = list(given.values())
@@ -63,6 +62,55 @@ def ccvc_losses_noaug(d: Draw) -> dict[str, Any]:
         **given, "in_label": label, "in_ignore_mask": ignore,
         "out_loss_CE": ce, "out_loss_con": con, "out_loss_dis": dis, "out_loss": total,
         **{key.replace("in_", "out_grad_"): grad for key, grad in zip(given, grads)}, "hyper": hyper,
+    }  # fmt: skip
+
+
+@variant("ccvc_losses_aug")
+def ccvc_losses_aug(d: Draw) -> dict[str, Any]:
+    """The partner is the mirrored batch; what a mixed pixel weighs is decided on the unmixed images."""
+    batch, classes, tau, w_ce, w_con, w_dis, confident = 3, 5, 2.0, 2.0, 0.7, 1.5, 3.0
+    parts = ("lab", "raw", "mix")
+    leaves = {f"in_{part}{k}": d.logits(batch, classes, *SIZE) for part in parts for k in "12"}
+    leaves |= {f"in_{part}_feat{k}": d.normal(batch, 4, 5, 3) for part in parts for k in "12"}
+    given = {f"in_eval{k}": d.logits(batch, classes, *SIZE) for k in "12"} | {"in_img_aug": d.uniform(batch, 3, *SIZE)}
+    label, ignore = d.label(classes, batch, *SIZE, void=255), d.padding(batch, *SIZE).astype(np.int64)
+    box = d.box(batch, *SIZE)
+    taught = dict(zip("12", exact(given["in_eval1"], given["in_eval2"])))
+    pseudo = {k: np.where(box == 1, y[::-1], y) for k, y in ((k, z.argmax(1).numpy()) for k, z in taught.items())}
+    ignored = np.where(box == 1, ignore[::-1], ignore)
+    image = np.where(box[:, None] == 1, given["in_img_aug"][::-1], given["in_img_aug"])
+
+    def weights(teacher: Tensor, learner: Tensor) -> Tensor:
+        unequal = teacher.argmax(1) != learner.argmax(1)
+        return torch.where(unequal & (teacher.max(1).values > tau), confident, 1.0)
+
+    def taken(z: Tensor, y: Any, weight: Tensor, ignored: np.ndarray) -> Tensor:
+        counts = torch.from_numpy(ignored != 255).double()
+        return (ce_of(z, y) * weight * counts).sum() / counts.sum()
+
+    def terms(*given: Tensor) -> tuple[Tensor, ...]:
+        of, con_mix, con_raw = dict(zip(leaves, given)), 0.0, 0.0
+        for t, s in ("12", "21"):
+            weight = weights(taught[t], taught[s])
+            con_mix = con_mix + w_con * taken(of[f"in_mix{s}"], pseudo[t], weight, ignored) / 4
+            raw = of[f"in_raw{t}"].detach(), of[f"in_raw{s}"]
+            con_raw = con_raw + w_con * taken(raw[1], raw[0].argmax(1), weights(*raw), ignore) / 4
+        far = {part: pushed(of[f"in_{part}_feat1"], of[f"in_{part}_feat2"]) for part in parts}
+        ce = w_ce * (mean_ce(of["in_lab1"], label, 255) + mean_ce(of["in_lab2"], label, 255)) / 2
+        return ce, con_mix, con_raw, w_dis * (far["lab"] + (far["raw"] + far["mix"]) / 2) / 2
+
+    total, *grads = gradients(lambda *given: sum(terms(*given)), *leaves.values())
+    ce, con_mix, con_raw, dis = terms(*exact(*leaves.values()))
+    hyper = {
+        "classes": classes, "conf_threshold": tau, "ignore_value_unlabelled": 255, "mode_confident": "vote_threshold",
+        "w_CE": w_ce, "w_con": w_con, "w_confident": confident, "w_dis": w_dis,
+    }  # fmt: skip
+    return {
+        **leaves, **given, "in_label": label, "in_ignore_mask": ignore, "in_box": box,
+        "out_img_mixed": image, "out_ignore_mixed": np.where(ignored == 255, 255, 0), "out_pseudo1_mixed": pseudo["1"],
+        "out_loss_CE": ce, "out_loss_con": con_mix + con_raw, "out_loss_dis": dis, "out_loss": total,
+        "out_loss_con_mix": con_mix, "out_loss_con_raw": con_raw,
+        **{key.replace("in_", "out_grad_", 1): grad for key, grad in zip(leaves, grads)}, "hyper": hyper,
     }  # fmt: skip
 
 
@@ -201,132 +249,6 @@ def dssn_update_teacher(d: Draw) -> dict[str, Any]:
         count = int(keep * counts["teacher"] + (1 - keep) * counts["student"])
         out[f"out_teacher{k}_1__num_batches_tracked"] = np.int64(count)
     return {**given, **out, "hyper": {"keep_rates": keeps}}
-
-
-# ---- GCT ----
-
-
-def kernel(size: int) -> np.ndarray:
-    """An impulse in an array of `size` places, filtered by a Gaussian cut at 4 sigma, the array mirrored on and on."""
-    sigma = 0.3 * ((size - 1) * 0.5 - 1) + 0.8
-    reach = int(4 * sigma + 0.5)
-    weights = np.array([exp(-0.5 * (k / sigma) ** 2) for k in range(-reach, reach + 1)])
-    impulse = np.zeros(size)
-    impulse[size // 2] = 1
-    padded = np.pad(impulse, reach, mode="symmetric")
-    return np.array([weights @ padded[k : k + 2 * reach + 1] for k in range(size)]) / weights.sum()
-
-
-def blurred(map: np.ndarray, size: int) -> np.ndarray:
-    """(B, 1, H, W) by the whole kernel, the border reflected without its own place."""
-    half, whole = size // 2, np.outer(kernel(size), kernel(size))
-    padded = np.pad(map.astype(float), ((0, 0), (0, 0), (half, half), (half, half)), mode="reflect")
-    found = np.zeros(map.shape)
-    for i in range(map.shape[2]):
-        for j in range(map.shape[3]):
-            found[:, :, i, j] = (padded[:, :, i : i + size, j : j + size] * whole).sum((2, 3))
-    return found
-
-
-def odd(size: float) -> int:
-    return int(size) if int(size) % 2 else int(size) + 1
-
-
-@variant("gct_blur")
-def gct_blur(d: Draw) -> dict[str, Any]:
-    x, sizes = d.normal(3, 1, *SIZE), np.array([3, 7, 13])
-    kernels = {f"out_kernel_{k}": np.outer(kernel(size), kernel(size)) for k, size in enumerate(sizes)}
-    return {"in_sizes": sizes, "in_x": x, "out_y": blurred(x, 7), **kernels, "hyper": {"y_kernel_size": 7}}
-
-
-@variant("gct_flawmap_handler")
-def gct_flawmap_handler(d: Draw) -> dict[str, Any]:
-    """Of three images one is never flawed enough."""
-    maps, side, least = d.normal(3, 1, *SIZE), 80, 0.12
-    maps[1] *= 0.05
-    found = blurred(maps.clip(min=0), odd(side / 16))
-    for image in found:
-        low, high = image.min(), image.max()
-        image[:] = ((image if high > least else 0) - low) / (high - low + 1e-9)
-    return {"in_flawmap": maps, "out_handled": found, "hyper": {"im_size": side, "clip_threshold": least}}
-
-
-@variant("gct_dc_target")
-def gct_dc_target(d: Draw) -> dict[str, Any]:
-    """Pixel by pixel; some flaws are equal."""
-    xi, p = 0.5, [exact(d.logits(3, 4, *SIZE))[0].softmax(1).numpy().astype(np.float32) for _ in range(2)]
-    flaws = [np.round(d.uniform(3, 1, *SIZE), 1) for _ in range(2)]
-    goal, both = [a.copy() for a in p], np.zeros(flaws[0].shape, np.float32)
-    for i, _, y, x in np.ndindex(flaws[0].shape):
-        raw = [float(flaw[i, 0, y, x]) for flaw in flaws]
-        left, right = (1.0 if flaw > np.float32(xi) else flaw for flaw in raw)
-        both[i, 0, y, x] = raw[0] > np.float32(xi) and raw[1] > np.float32(xi)
-        if right < left:
-            goal[0][i, :, y, x] = p[1][i, :, y, x]
-        elif left < right:
-            goal[1][i, :, y, x] = p[0][i, :, y, x]
-    return {
-        "in_l_prob": p[0], "in_r_prob": p[1], "in_l_flaw": flaws[0], "in_r_flaw": flaws[1], "out_l_target": goal[0],
-        "out_r_target": goal[1], "out_l_fc_mask": both, "out_r_fc_mask": both, "hyper": {"dc_threshold": xi},
-    }  # fmt: skip
-
-
-@variant("gct_flaw_target")
-def gct_flaw_target(d: Draw) -> dict[str, Any]:
-    classes, side, mu, nu = 4, 24, 0.7, 2
-    p = exact(d.logits(2, classes, *SIZE))[0].softmax(1).numpy().astype(np.float32)
-    y = d.label(classes, 2, *SIZE)
-    map = blurred(mu * np.abs(one_hot(y, classes) - p).sum(1, keepdims=True), odd(side / 8))
-    for _ in range(nu):
-        padded = np.pad(map, ((0, 0), (0, 0), (1, 1), (1, 1)), mode="reflect")
-        parts = [padded[:, :, i : i + SIZE[0], j : j + SIZE[1]] for i in range(3) for j in range(3)]
-        map = blurred(np.max(parts, 0), odd(side / 4))
-    for image in map:
-        low, high = image.min(), image.max()
-        image[:] = (image - low) / (high - low + 1e-9)
-    return {
-        "in_prob": p, "in_label": y[:, None].astype(np.float32), "out_one_hot": one_hot(y, classes),
-        "out_flaw_target": map, "hyper": {"ignore_index": VOID, "im_size": side, "mu": mu, "nu": nu},
-    }  # fmt: skip
-
-
-@variant("gct_fd_loss")
-def gct_fd_loss(d: Draw) -> dict[str, Any]:
-    scale, labelled, maps, goal = 4.0, 2, d.normal(3, 1, *SIZE), d.uniform(2, 1, *SIZE)
-    out = {}
-    for name, seen in (("clean", maps), ("as_in_code", maps.clip(min=0))):
-        apart = seen[:labelled].astype(float) - goal
-        grad = np.zeros(maps.shape)
-        grad[:labelled] = scale * 2 * apart / apart.size
-        out |= {f"out_loss_{name}": scale * (apart**2).mean(), f"out_grad_{name}": grad}
-    return {
-        "in_flawmap": maps, "in_flaw_target": goal, **out, "hyper": {"fd_scale": scale, "labelled_in_batch": labelled}
-    }  # fmt: skip
-
-
-@variant("gct_task_losses")
-def gct_task_losses(d: Draw) -> dict[str, Any]:
-    batch, classes, labelled, ramp, dc, fc, bias = 3, 4, 2, 0.6, 7.0, 3.0, 0.1
-    z, coef = d.logits(batch, classes, *SIZE), d.normal(classes)
-    y, where = d.label(classes, batch, *SIZE), (d.uniform(batch, 1, *SIZE) < 0.4).astype(np.float32)
-    goal = exact(d.logits(batch, classes, *SIZE))[0].softmax(1).numpy().astype(np.float32)
-    t, m, k = exact(goal, where, coef)
-
-    def terms(z: Tensor) -> tuple[Tensor, ...]:
-        p = z.softmax(1)
-        task = ce_of(z[:labelled], y[:labelled], VOID).mean()
-        flaw = torch.einsum("c,bchw->bhw", k, p)[:, None] - bias
-        return task, ramp * dc * (p - t).square().mean(), fc * (m * flaw.square()).mean()
-
-    total, grad = gradients(lambda z: sum(terms(z)), z)
-    task, l_dc, l_fc = terms(exact(z)[0])
-    return {
-        "in_logits": z, "in_label": y[:, None].astype(np.float32), "in_dc_target": goal, "in_fc_mask": where,
-        "in_flaw_coef": coef, "out_task_loss": task, "out_dc_loss": l_dc, "out_fc_loss": l_fc, "out_loss": total,
-        "out_grad_logits": grad,
-        "hyper": {"dc_rampup_value": ramp, "dc_ssl_scale": dc, "fc_ssl_scale": fc, "flaw_bias": bias,
-                  "ignore_index": VOID, "labelled_in_batch": labelled},
-    }  # fmt: skip
 
 
 # ---- n-CPS ----
