@@ -55,4 +55,4 @@ def _over(ends: Mapping[str, float], name: str) -> str:
 def _gap(share: float | None) -> str:
     if share is None or share <= 0:
         return "nothing of the gap is closed"
-    return f"{100 * share:.0f} % of the gap between no and all of them is closed"
+    return f"{100 * share:.0f} % of the gap from supervised to there is closed"
