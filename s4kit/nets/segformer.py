@@ -14,6 +14,8 @@ from .segnet import Features, Fused, SegNet, resize
 from .stages import Backbone, cycled
 from .weights import fill, read_state
 
+PUBLISHED = tuple(f"mit_b{size}" for size in range(6))
+
 
 def mit(
     name: str,
@@ -51,9 +53,6 @@ def mit(
         return Backbone([nn.Sequential(net.patch_embed, first), *rest], widths, *cycled(mean, std, in_channels))
 
     return build
-
-
-PUBLISHED = tuple(f"mit_b{size}" for size in range(6))
 
 
 def _file(name: str) -> Path:
