@@ -14,6 +14,20 @@ def test_the_papers_network_is_named_but_not_fetched_unasked(method, capsys):
     assert capsys.readouterr().err == ""
 
 
+def test_all_networks_of_the_paper_are_named_and_none_is_fetched_unasked(capsys):
+    assert not {"net", "deep", "wide"} & setup.plan("mgd", "voc").options.keys()
+    said = capsys.readouterr().err
+    assert '--backbone "resnet18(' in said and said.count("weights='imagenet')") == 3
+    assert "--option deep=" in said and "--option wide=" in said
+    assert setup.plan("mgd", "scenes").options.keys() >= {"deep", "wide"}, "the kit's own are light"
+
+
+def test_a_network_without_its_weights():
+    assert setup.without_weights("tiny") == "tiny(weights='none')"
+    spec = setup.without_weights("resnet50c(multi_grid=(2, 4, 8), weights='imagenet')")
+    assert spec == "resnet50c(multi_grid=(2, 4, 8), weights='none')"
+
+
 def test_what_was_asked_for_goes_over_the_recipe():
     plan = setup.plan("u2pl", "scenes", {"labelled": 20}, {"warmup": 0.2}, {"steps": 30, "batch": 2})
     assert plan.task == {"name": "scenes", "labelled": 20} and plan.options["warmup"] == 0.2
