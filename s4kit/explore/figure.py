@@ -149,7 +149,7 @@ def _legend_marks(classes: Sequence[str], palette: Any, present: list[int], know
 
     marks = [patch(palette[c], _visible(classes[c])) for c in present]
     if known:
-        marks += [patch(rgb, name) for name, rgb in OUTCOMES.items()]
+        marks += [patch(rgb, f"errors: {name}") for name, rgb in OUTCOMES.items()]  # a class may have the same colour
     return [*marks, patch(VOID_COLOUR, "unknown or hidden", hatch="////")]
 
 
