@@ -191,6 +191,15 @@ def test_the_second_head_is_another_draw_of_the_first(build, task):
     torch.testing.assert_close(mean(image), sum(answers(mean.net, image)) / 2)
 
 
+def test_the_unlabelled_terms_rise(build, draw):
+    method = build("ucc", ramp=0.5, weight=2.0).train()
+    batch = draw(method)
+    for progress, factor in ((0, np.exp(-5)), (25, np.exp(-1.25)), (60, 1.0)):
+        torch.manual_seed(0)
+        losses = method.losses(batch, Clock(progress, 100))
+        assert losses["by1"][1] == losses["by2"][1] == pytest.approx(2 * factor)
+
+
 def test_what_cannot_be_chosen_is_said(build):
     for options, words in (
         ({"uncertainty": "kl"}, "strong, constant, weak, none"),

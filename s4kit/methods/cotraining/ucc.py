@@ -19,6 +19,7 @@ from ..consistency.augseg import known
 from ..parts.distances import kl
 from ..parts.losses import Criterion, ce, ce_map, criterion, pixel_mean
 from ..parts.precision import float32
+from ..parts.schedules import sigmoid_ramp
 from .cps import NAMES, PAPER_NET, SCALES
 
 STRONG_VIEW = ("strong", "constant")  # whose Var is that of the strong predictions
@@ -114,7 +115,7 @@ class UCC(Method):
         s <- D ? strong(p_j) : (m ? strong(u_n) : strong(u)),  n = B-1-i;   Y_k likewise, the donors' true label in D
         Var_a = KL(softmax f_b(s) || softmax f_a(s)), 0 in D;   b the other head, which labels
         L_a = 1/N sum (exp(-Var_a) CE(f_a(s), Y_b) + Var_a);   nothing is detached: both heads learn through Var
-        L   = CE(f_1(x), y) + CE(f_2(x), y) + weight (L_1 + L_2)
+        L   = CE(f_1(x), y) + CE(f_2(x), y) + weight ramp (L_1 + L_2),   ramp(t) = exp(-5 (1 - t / ramp)^2)
         q_k <- momentum q_k + (1 - momentum) * mean probability of k over x's pixels of class k, of both heads, if any
     Without + Var the heads would be paid for disagreeing. One optimiser. Head 1 is evaluated; "mean" is the mean of
     both. A step takes three forwards of the encoder and six of a head (`cps` with CutMix: eight networks'), of which
@@ -125,8 +126,8 @@ class UCC(Method):
     (`uncertainty`; that of Zheng and Yang, IJCV 2021, in which a classifier and its auxiliary disagree); how much the
     heads share (`heads`); the pasting (`pasted`, `chance`, `momentum`, `exclude`; class confidence and softmax as in
     `ael`), with unlabelled images no donors, q from 0, and no doubt of true labels; strong views, CutMix and its
-    partner; that padding does not count; `weight`, from CPS. With uncertainty="none", pasted=0, cutmix=False and equal
-    views it is `cps` on a shared encoder.
+    partner; that padding does not count; `weight`, from CPS; `ramp`. With uncertainty="none", pasted=0, cutmix=False,
+    ramp=0 and equal views it is `cps` on a shared encoder.
 
     Args:
         task: the data, or anything with `num_classes`.
@@ -140,6 +141,8 @@ class UCC(Method):
         exclude: classes that are not pasted.
         cutmix: mix the strong view or not.
         weight: of L_1 + L_2; 1.5 on VOC, 6 on Cityscapes, those of `cps` without CutMix.
+        ramp: share of the training over which that weight rises: heads on one encoder make the same mistakes, and at
+            first they label nothing but these.
         supervised: criterion of the labelled images, "ce", "ohem(...)" or a function.
 
     Raises:
@@ -194,6 +197,7 @@ class UCC(Method):
         exclude: Sequence[int] = (),
         cutmix: bool = True,
         weight: float = 1.5,
+        ramp: float = 0.3,
         supervised: str | Criterion = ce,
     ) -> None:
         super().__init__()
@@ -207,7 +211,7 @@ class UCC(Method):
         decoder = self.student.decoder
         self.student.heads["second"] = OwnDecoder(decoder) if heads == "decoder" else decoder.branch()
         self.uncertainty, self.pasted, self.chance, self.momentum = uncertainty, pasted, chance, momentum
-        self.weight, self.supervised = weight, criterion(supervised)
+        self.weight, self.ramp, self.supervised = weight, ramp, criterion(supervised)
         self.register_buffer("targets", torch.tensor(targets), persistent=False)
         self.register_buffer("q", torch.zeros(task.num_classes))
         view = weak(pad="mean", centred=True)
@@ -256,12 +260,13 @@ class UCC(Method):
         s = answers(self.student, mixed)
         self.remember(z, label)
         losses = Losses(x1=self.supervised(z[0], label), x2=self.supervised(z[1], label)).see(weak=u.weak, mixed=mixed)
+        weight = self.weight * sigmoid_ramp(clock.progress, self.ramp)
         for name, taught, other in zip(NAMES, reversed(s), s):
             y = target[name]
             far = ce_map(taught, y.label)
             doubt = kl(taught, other) * own if self.uncertainty in STRONG_VIEW else torch.zeros_like(far)
             term, cost = doubted(far, doubt, y, self.uncertainty == "strong")
-            losses.add(f"by{name[0]}", term, self.weight).see(name, target=y, loss=cost)
+            losses.add(f"by{name[0]}", term, weight).see(name, target=y, loss=cost)
         return losses
 
     @torch.no_grad()
