@@ -24,7 +24,7 @@ from ..report.setup import ALL_LABELS, BASELINES, EXTRA, NOTHING_HIDDEN, REFEREN
 from ..report.tables import Table
 
 SHIPPED = Path(__file__).parents[1] / "recordings"
-TABLES = ("metrics.csv", "evaluations.csv", "pseudo.csv", "timing.csv")
+TABLES = ("metrics.csv", "evaluations.csv", "pseudo.csv", "norms.csv", "timing.csv")
 DIGITS = 6  # of the numbers in them: more is noise, and half of the bytes
 FOLDER = re.compile(r"(?P<name>.+)-seed(?P<seed>\d+)")
 ALL = "all_labels"  # in a folder's name
