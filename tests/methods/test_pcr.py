@@ -100,7 +100,7 @@ def test_the_warm_up_gathers_features_and_ends_with_prototypes(build, draw) -> N
         assert losses["u"][0] == 0 and (method.prototypes.mean == 0).all()
     present = [k for k in range(4) if (batch.x.label == k).any()]
     assert (method.seeds.count[present] > 0).any()
-    method.losses(batch, Clock(2, 4))
+    method.after_step(Clock(1, 4))
     seeded = method.prototypes.mean.abs().sum((1, 2)) > 0
     assert torch.equal(seeded, method.seeds.count > 0)
     for p in method.student.parameters():

@@ -177,15 +177,15 @@ class PCR(Method):
         seen = x.label[:, *places].flatten()  # labels of G
         if since < 0:
             losses, _, h = self.through(x.weak, x.label, places)
-            self.begin(h, seen, now=False)
+            self.seeds.write(h.detach(), members(seen, len(self.prototypes.mean)))
             return losses.add("x_proto", zero_of(h)).add("u", zero_of(h)).add("u_proto", zero_of(h))
 
         box = u.masks[0] & (torch.rand((), device=u.weak.device) < 0.5)
         mixed, t_m, valid = (paste(box, t.roll(-1, 0), t) for t in (u.weak, self.teach(u), u.valid))
         target = self.pseudo_labels(t_m, replace(u, valid=valid), clock)
         losses, z, h = self.through(torch.cat([x.weak, mixed]), x.label, places)
-        if since == 0:
-            self.begin(h[: len(seen)], seen, now=True)
+        if clock.step == self.beginning(clock):  # there was no warm-up
+            self.seeds.write(h[: len(seen)].detach(), members(seen, len(self.prototypes.mean)))
 
         kept = target.label.where(target.weight * target.valid > 0, VOID)[:, *places].flatten()
         s_x, s_u = self.near(h, torch.cat([seen, kept])).split([len(seen), len(kept)])
@@ -206,14 +206,6 @@ class PCR(Method):
             losses.add("aux", self.supervised(hint[first], label), self.aux)
         return losses, z, read(map, places, size, self.student.decoder.align_corners)
 
-    def begin(self, h: Tensor, label: Tensor, now: bool) -> None:
-        """Keep some features of labelled pixels; `now` the prototypes start as their K means."""
-        self.seeds.write(h.detach(), members(label, len(self.prototypes.mean)))
-        if now:
-            every = torch.arange(self.seeds.largest, device=h.device)
-            held = torch.stack([self.seeds.take(k, every) for k in range(len(self.prototypes.mean))])
-            self.prototypes.seed(held, self.seeds.count)
-
     def near(self, h: Tensor, known: Tensor) -> Tensor:
         """(N, K) logits of the prototype classifier on features (N, D); then moves the prototypes.
 
@@ -223,7 +215,15 @@ class PCR(Method):
         self.prototypes.average(h.detach(), known, match, self.momentum)
         return score / self.temperature
 
+    def beginning(self, clock: Clock) -> int:
+        """The step after which the prototypes begin."""
+        return max(0, clock.steps_of(self.warmup) - 1)
+
     def after_step(self, clock: Clock) -> None:
+        if clock.step == self.beginning(clock):
+            every = torch.arange(self.seeds.largest, device=self.seeds.rows.device)
+            held = torch.stack([self.seeds.take(k, every) for k in range(len(self.prototypes.mean))])
+            self.prototypes.seed(held, self.seeds.count)
         ema(self.teacher, self.student, warm(self.decay, max(0, clock.since(self.warmup))))
 
     def predictors(self) -> dict[str, nn.Module]:
