@@ -1,9 +1,9 @@
 """`s4kit bench parity`: whole trainings of the kit against plain loops that take only the network from it, `parity/`.
 
 Both sides train the same network from the same first weights on the same images of `scenes` with the same rates, batch
-and number of steps; views, losses, loop and score are each side's own, and so are the draws. The network is the lesson's,
-whose norms do not look at the batch: with batch norms FixMatch learns or collapses by chance, and a spread that wide hides
-every difference.
+and number of steps; views, losses, loop and score are each side's own, and so are the draws. The network is that of the
+lesson, whose norms do not look at the batch: with batch norms FixMatch learns or collapses by chance, and a spread that
+wide hides every difference.
 
 A method holds where the two means lie within the spread of the seeds: they differ by at most the sum of the two
 standard deviations over the seeds, so that mean ± sd of one side meets mean ± sd of the other. Trainings that are the
@@ -29,6 +29,7 @@ from ..data.task import Task
 from ..engine import open_run
 from ..engine.checkpoint import write_atomic
 from ..errors import S4Error
+from ..methods.recipes import STEADY
 from ..nets import SegNet, make
 from . import setup, text
 from .bench_price import commit, processor
@@ -37,8 +38,7 @@ from .parity.methods import METHODS
 
 MEASURED = Path(__file__).parent / "measured" / "parity.json"
 SIDES = ("kit", "plain")
-NET = "efficientnet_lite0(freeze_bn=True, norm='group')"
-FIT, TASK = {"steps": 300, "batch": 4}, {}
+NET, FIT, TASK = STEADY, {"steps": 300, "batch": 4}, {}
 SETTINGS = ("steps", "batch", "optimiser", "lr", "head", "weight_decay", "schedule", "warmup")
 QUICK = "tiny", {"steps": 3, "batch": 2}, {"n_train": 12, "n_val": 3, "side": 48, "labelled": 4}
 

@@ -252,7 +252,7 @@ def test_both_sides_begin_with_the_same_weights(name):
 
 
 def readme_table() -> str:
-    """The table of RESULTS.md of what was measured."""
+    """The table of notebooks/RESULTS.md of what was measured."""
     found = bench_parity.measured()
     rows = [f"| method | kit | plain loop | difference, {len(found['seeds'])} seeds |", "|---|---|---|---|"]
     for row in found["rows"]:
@@ -263,7 +263,7 @@ def readme_table() -> str:
 
 def test_the_results_show_the_stored_one_which_is_of_these_settings():
     found = bench_parity.measured()
-    readme = (Path(__file__).parents[2] / "RESULTS.md").read_text()
+    readme = (Path(__file__).parents[2] / "notebooks" / "RESULTS.md").read_text()
     assert readme[readme.index("<!-- parity -->") : readme.index("<!-- end parity -->")] == (
         "<!-- parity -->\n" + readme_table()
     )
