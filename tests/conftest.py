@@ -3,15 +3,16 @@
 import os
 from pathlib import Path
 
+THREADS = 1 if "PYTEST_XDIST_WORKER" in os.environ else 2
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # idle threads sleep: several test runs may share the cores
-os.environ.setdefault("OMP_NUM_THREADS", "2")  # said, so that no training times its steps: it might choose otherwise
+os.environ.setdefault("OMP_NUM_THREADS", str(THREADS))  # said, so that no training times its steps and chooses others
 
 import pytest
 import torch
 
 WORKERS = 2  # processes of a whole run
 
-torch.set_num_threads(1 if "PYTEST_XDIST_WORKER" in os.environ else 2)
+torch.set_num_threads(THREADS)
 
 
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:

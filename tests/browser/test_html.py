@@ -208,6 +208,7 @@ def test_policies_by_keyboard_and_by_the_curve(page: Page, made: probe_packs.Mad
     page.get("choose-own").focus()
     page.page.keyboard.press("ArrowRight")
     same(page, "coverage", made.numbers("fixed", 242, 0, 0, LAST))
+    page.get("curve").scroll_into_view_if_needed()
     box = page.get("curve").bounding_box()
     page.page.mouse.click(box["x"] + box["width"] * 0.5, box["y"] + box["height"] * 0.4)
     page.until("Math.abs(explorer.get('threshold') - 0.95) > 0.001")
