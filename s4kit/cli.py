@@ -247,6 +247,7 @@ def parser() -> argparse.ArgumentParser:
     walk.add_argument("--out", default="runs/walk", metavar="DIR", help="for notebooks, pages and runs")
     walk.add_argument("--only", default="", metavar="02,05", help="numbers of the notebooks (default all)")
     walk.add_argument("--notebooks", metavar="DIR", help="where they are (default ./notebooks)")
+    walk.add_argument("--jobs", type=int, default=0, metavar="N", help="side by side (default 2 with cpu, else 1)")
 
     record = command("record", commands.record, "Keep trainings without their weights, as the notebooks open them.")
     record.add_argument("comparison", metavar="DIR", help="of s4kit compare --out, or any folder with runs in it")

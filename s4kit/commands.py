@@ -207,7 +207,7 @@ def explore(a: argparse.Namespace) -> dict[str, Any]:
 def walk(a: argparse.Namespace) -> dict[str, Any]:
     from .walk.execute import walk
 
-    return walk(a.profile, a.data, a.out, a.only.replace(",", " ").split(), a.notebooks)
+    return walk(a.profile, a.data, a.out, a.only.replace(",", " ").split(), a.notebooks, a.jobs)
 
 
 def record(a: argparse.Namespace) -> dict[str, Any]:

@@ -8,6 +8,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from .places import BASE
 ROOT = Path(__file__).parents[2]
 PARAMETERS = "parameters"
 STAMP = "*Outputs:"  # the line of the title cell that says how the outputs came about
+OPENS = ("02", "06", "07")  # pages that, with those after them, may open the runs of all before them
 
 
 def walk(
@@ -29,6 +31,7 @@ def walk(
     out: str | os.PathLike = "runs/walk",
     only: Sequence[str] = (),
     notebooks: str | os.PathLike | None = None,
+    jobs: int = 0,
 ) -> dict[str, Any]:
     """Execute the notebooks in order; write them, their pages, index.html and the comparison of the runs into `out`.
 
@@ -38,10 +41,12 @@ def walk(
         profile, data: of every notebook, see `profiles`.
         only: numbers of the notebooks, such as ["02", "05"], or a name such as "gallery"; empty = all.
         notebooks: their folder; by default ./notebooks, else the one of this checkout.
+        jobs: how many side by side, each with its share of the cores, where none opens a run that another trains;
+            0 = two with the profile "cpu" on two cores or more, else one.
 
     Returns:
-        {"ok", "out", "index", "seconds", "notebooks": [{"name", "seconds", "cells", "error"}]}; `ok` is False after the
-        first cell that failed, the notebooks after it were not begun.
+        {"ok", "out", "index", "seconds", "notebooks": [{"name", "seconds", "cells", "error"}]}; `ok` is False after a
+        cell that failed, and notebooks that may open runs of that one were not begun.
 
     Raises:
         S4Error: no notebooks, an unknown profile, or what they need is not installed.
@@ -51,19 +56,23 @@ def walk(
     out = Path(out).absolute()
     out.mkdir(parents=True, exist_ok=True)
     files = found(notebooks, only)
+    jobs = jobs or (2 if profile == "cpu" and (os.cpu_count() or 1) > 1 else 1)
+    heads = {file: f"[{number}/{len(files)}] {file.stem}" for number, file in enumerate(files, 1)}
     began, done = time.perf_counter(), []
-    for number, file in enumerate(files, 1):
-        row = _one(file, out, profile, data, f"[{number}/{len(files)}] {file.stem}")
-        done.append(row)
-        if row["error"]:
-            print(f"\n{row['error']}", file=sys.stderr)
+    for group in together(files) if jobs > 1 else [[file] for file in files]:
+        with ThreadPoolExecutor(jobs) as pool:
+            done += pool.map(lambda file: _one(file, out, profile, data, heads[file], jobs), group)
+        for row in done:
+            if row["error"]:
+                print(f"\n{row['error']}", file=sys.stderr)
+        if any(row["error"] for row in done):
             break
     from .index import write_index
 
     seconds = time.perf_counter() - began
     index = write_index(out, profile, data, done, seconds)
     ok = not any(row["error"] for row in done)
-    words = "done" if ok else f"failed in {done[-1]['name']}"
+    words = "done" if ok else f"failed in {', '.join(row['name'] for row in done if row['error'])}"
     print(f"walk {words} after {text.duration(seconds)}: {index}")
     return {"ok": ok, "out": str(out), "index": str(index), "seconds": seconds, "notebooks": done}
 
@@ -87,7 +96,17 @@ def found(notebooks: str | os.PathLike | None = None, only: Sequence[str] = ()) 
     return [file for number, file in files.items() if not only or number in only]
 
 
-def _one(file: Path, out: Path, profile: str, data: str, head: str) -> dict[str, Any]:
+def together(files: Sequence[Path]) -> list[list[Path]]:
+    """The notebooks in groups whose members open no run that another of the group trains."""
+    groups: list[list[Path]] = [[]]
+    for file in files:
+        if file.name[:2] in OPENS:
+            groups.append([])
+        groups[-1].append(file)
+    return [group for group in groups if group]
+
+
+def _one(file: Path, out: Path, profile: str, data: str, head: str, jobs: int = 1) -> dict[str, Any]:
     """Execute one notebook and write it and its page, also when a cell of it fails."""
     import nbformat
 
@@ -95,8 +114,8 @@ def _one(file: Path, out: Path, profile: str, data: str, head: str) -> dict[str,
     parametrise(notebook, file.name, PROFILE=profile, DATA=data)
     stamp(notebook, profile, data)
     began = time.perf_counter()
-    tell = _teller(head)
-    error = execute(notebook, out, file.name, tell)
+    tell = _teller(head, jobs == 1)
+    error = execute(notebook, out, file.name, tell, max(1, (os.cpu_count() or 1) // jobs) if jobs > 1 else 0)
     seconds = time.perf_counter() - began
     keep_pictures(notebook)
     name = name_of(file)
@@ -114,9 +133,9 @@ def name_of(file: Path) -> str:
     return below if below in PAGES else file.stem
 
 
-def _teller(head: str) -> Callable[..., None]:
-    """Prints how far a notebook is: over the same line in a terminal, else only at its end."""
-    live = sys.stdout.isatty()
+def _teller(head: str, alone: bool = True) -> Callable[..., None]:
+    """Prints how far a notebook is: over the same line in a terminal that it has alone, else only at its end."""
+    live = alone and sys.stdout.isatty()
 
     def tell(words: str, end: bool = False) -> None:
         if live or end:
@@ -160,8 +179,14 @@ def stamp(notebook: Any, profile: str, data: str) -> None:
 # ---- the run ----
 
 
-def execute(notebook: Any, folder: Path, name: str, tell: Callable[[str], None] = lambda words: None) -> str:
-    """Execute a notebook in place, in `folder`, with this Python; returns the error in words, "" if there was none."""
+def execute(
+    notebook: Any, folder: Path, name: str, tell: Callable[[str], None] = lambda words: None, threads: int = 0
+) -> str:
+    """Execute a notebook in place, in `folder`, with this Python; returns the error in words, "" if there was none.
+
+    Args:
+        threads: of its kernel, where other notebooks have the rest of the cores; 0 = as always.
+    """
     from jupyter_client import AsyncKernelManager
     from nbclient import NotebookClient
     from nbclient.exceptions import CellExecutionError, DeadKernelError
@@ -193,7 +218,7 @@ def execute(notebook: Any, folder: Path, name: str, tell: Callable[[str], None] 
     client.widget_registry = {}
     with tempfile.TemporaryFile("w+") as log:  # what the kernel itself says, beside its cells
         try:
-            client.execute(cleanup_kc=True, env=_environment(folder), stdout=log, stderr=log)
+            client.execute(cleanup_kc=True, env=_environment(folder, threads), stdout=log, stderr=log)
         except CellExecutionError as error:
             return in_words(name, at[0], notebook.cells[at[0]].source, f"{error.ename}: {error.evalue}")
         except DeadKernelError as error:
@@ -209,9 +234,11 @@ def in_words(name: str, index: int, source: str, error: str) -> str:
     return f"{name}, cell {index + 1} ({line.strip()[:70]!r}): {plain}"
 
 
-def _environment(folder: Path) -> dict[str, str]:
+def _environment(folder: Path, threads: int) -> dict[str, str]:
     """Of the kernel: the same s4kit, runs below `folder` by a relative path, data where they are seen from here."""
     env = dict(os.environ)
+    if threads:
+        env.setdefault("OMP_NUM_THREADS", str(threads))
     env["PYTHONPATH"] = os.pathsep.join(filter(None, (str(ROOT), env.get("PYTHONPATH"))))
     env[BASE] = "runs"
     env["S4KIT_DATA"] = str(Path(env.get("S4KIT_DATA", "data")).absolute())
