@@ -109,6 +109,22 @@ def test_a_failing_cell_is_named_and_stops_the_walk(tmp_path, capsys):
     assert not (out / "01_never.ipynb").exists()
 
 
+def test_pages_side_by_side_are_of_one_group_and_a_failure_ends_before_the_next(tmp_path, capsys):
+    names = ("00_a", "01_b", "02_c", "05_d", "06_e", "07_f", "08_g", "gallery")
+    groups = [[file.stem for file in group] for group in execute.together([Path(f"{name}.ipynb") for name in names])]
+    assert groups == [["00_a", "01_b"], ["02_c", "05_d"], ["06_e"], ["07_f", "08_g", "gallery"]]
+
+    books, out = tmp_path / "books", tmp_path / "out"
+    wait = "import time, pathlib\npathlib.Path('{}').touch()\nwhile not pathlib.Path('{}').exists(): time.sleep(0.05)"
+    write(books, "00_meets.ipynb", wait.format("a", "b"), "import os\nassert os.environ['OMP_NUM_THREADS']")
+    write(books, "01_fails.ipynb", wait.format("b", "a"), "[1][5]")  # each waits for the other: they run together
+    write(books, "02_never.ipynb", "1")
+    assert main(["walk", "--profile", "test", "--notebooks", str(books), "--out", str(out), "--jobs", "2"]) == 1
+    told = capsys.readouterr()
+    assert "failed in 01_fails" in told.out and "IndexError" in told.err and "[1/3] 00_meets" in told.out
+    assert (out / "00_meets.ipynb").exists() and not (out / "02_never.ipynb").exists()
+
+
 def test_what_cannot_be_walked(tmp_path):
     with pytest.raises(S4Error, match="no notebooks in"):
         execute.walk(notebooks=tmp_path, out=tmp_path / "out")
