@@ -16,6 +16,7 @@ from typing import Any
 from ..errors import S4Error
 from ..report import text
 from . import profiles
+from .outputs import keep_pictures
 from .pages import PAGES, write_page
 from .places import BASE
 
@@ -60,12 +61,9 @@ def walk(
     heads = {file: f"[{number}/{len(files)}] {file.stem}" for number, file in enumerate(files, 1)}
     began, done = time.perf_counter(), []
     for group in together(files) if jobs > 1 else [[file] for file in files]:
-        with ThreadPoolExecutor(jobs) as pool:
-            done += pool.map(lambda file: _one(file, out, profile, data, heads[file], jobs), group)
-        for row in done:
-            if row["error"]:
-                print(f"\n{row['error']}", file=sys.stderr)
-        if any(row["error"] for row in done):
+        done += _side_by_side(lambda file: _one(file, out, profile, data, heads[file], jobs), group, jobs)
+        if errors := [row["error"] for row in done if row["error"]]:
+            print("", *errors, sep="\n", file=sys.stderr)
             break
     from .index import write_index
 
@@ -104,6 +102,20 @@ def together(files: Sequence[Path]) -> list[list[Path]]:
             groups.append([])
         groups[-1].append(file)
     return [group for group in groups if group]
+
+
+def _side_by_side(one: Callable[[Path], dict[str, Any]], files: list[Path], jobs: int) -> list[dict[str, Any]]:
+    """Of each file; Ctrl-C waits for none of them, and a kernel whose parent is gone ends by itself."""
+    if jobs < 2:
+        return [one(file) for file in files]
+    pool = ThreadPoolExecutor(jobs)
+    try:
+        return list(pool.map(one, files))
+    except KeyboardInterrupt:
+        print("\nStopped; the same command goes on.", file=sys.stderr, flush=True)
+        os._exit(130)
+    finally:
+        pool.shutdown(wait=False)
 
 
 def _one(file: Path, out: Path, profile: str, data: str, head: str, jobs: int = 1) -> dict[str, Any]:
@@ -254,46 +266,3 @@ def _need_jupyter() -> None:
     ]
     if lacking:
         raise S4Error(f"The notebooks need {', '.join(lacking)}: pip install 's4kit[notebooks]'.")
-
-
-# ---- after ----
-
-
-def keep_pictures(notebook: Any) -> None:
-    """Make a saved notebook readable without a kernel: widgets give way to their pictures, their state is dropped.
-
-    What a saved widget would show is an error in JupyterLab, and nothing on a web page.
-    """
-    view, state = "application/vnd.jupyter.widget-view+json", "application/vnd.jupyter.widget-state+json"
-    models = notebook.metadata.pop("widgets", {}).get(state, {}).get("state", {})
-    for cell in notebook.cells:
-        outputs = []
-        for output in cell.get("outputs", []):
-            shown = output.get("data", {})
-            widget = shown.pop(view, None)
-            if widget and not {"image/png", "text/html"} & shown.keys():
-                outputs = [*_knob(models, widget.get("model_id", "")), *outputs]
-            else:
-                outputs.append(output)
-        if "outputs" in cell:
-            cell.outputs = outputs
-
-
-def _knob(models: dict[str, Any], key: str) -> list[Any]:
-    """A line with the values of a widget's controls, as an output; nothing for a widget without controls."""
-    import nbformat
-
-    values = []
-
-    def visit(key: str) -> None:
-        model = models.get(key, {}).get("state", {})
-        if model.get("description") and "value" in model:
-            values.append(f"{model['description']} = {model['value']}")
-        elif model.get("description") and model.get("_options_labels"):
-            values.append(f"{model['description']} = {model['_options_labels'][model.get('index') or 0]}")
-        for child in model.get("children", []):
-            visit(child.removeprefix("IPY_MODEL_"))
-
-    visit(key)
-    note = f"▸ at {', '.join(values)} (move it in a running notebook)\n"
-    return [nbformat.v4.new_output("stream", name="stdout", text=note)] if values else []
