@@ -8,15 +8,14 @@ from __future__ import annotations
 
 import math
 import textwrap
-from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from ..engine import Run, open_run
 from ..engine.records import read
-from .finding import OK, PROBLEM, UNKNOWN, WARNING, Finding
+from .finding import DOWN, OK, PROBLEM, STEPS, UNKNOWN, UP, WARNING, Finding, agreed
 from .found_images import images, notices
+from .found_labels import COVER, covered, drawn, kept, mean, more_labels, precision, starved, threshold
 from .norms import norms
 from .text import percent
 
@@ -46,12 +45,12 @@ def diagnose(path: str | Path) -> dict[str, Any]:
         still_rising,
         dead,
     )
-    findings = [found for check in checks for found in [check(run)] if found]
+    findings = agreed([found for check in checks for found in [check(run)] if found], threshold(run))
     return {
         "run": str(run.path),
         "method": run.config["method"],
         "healthy": all(f.level != PROBLEM for f in findings),
-        "findings": [asdict(f) for f in findings],
+        "findings": [{key: getattr(f, key) for key in ("check", "level", "figures", "advice")} for f in findings],
     }
 
 
@@ -104,7 +103,7 @@ def supervised(run: Run) -> Finding | None:
     if not names or len(values) < 10:
         return Finding("supervised loss", UNKNOWN, "fewer than 10 steps recorded")
     part = max(3, len(values) // 10)
-    first, last = _mean(values[:part]), _mean(values[-part:])
+    first, last = mean(values[:part]), mean(values[-part:])
     figures = f"{first:.3f} over the first {part} steps, {last:.3f} over the last {part}"
     if first <= 0:
         mend = "No pixel is learnt from: the labelled maps are void (s4kit data check)."
@@ -116,77 +115,8 @@ def supervised(run: Run) -> Finding | None:
         )
         return Finding("supervised loss", PROBLEM, figures, mend)
     if last > 0.7 * first:
-        return Finding("supervised loss", WARNING, figures, "It falls slowly: more steps, or a higher --lr.")
+        return Finding("supervised loss", WARNING, figures, "It falls slowly", ["a higher --lr"], {STEPS: UP})
     return Finding("supervised loss", OK, figures)
-
-
-def kept(run: Run) -> Finding | None:
-    """Is a sensible share of the pseudo-labels trained on?"""
-    rows = run.metrics()
-    names = [key for key in (rows[-1] if rows else {}) if key.startswith("kept_")]
-    if not names:
-        return None
-    values = [_mean([row[n] for n in names if row.get(n) is not None]) for row in rows if row.get(names[0]) is not None]
-    last = _mean(values[-max(3, len(values) // 5) :])
-    tau = _tau(run)
-    right = _last_pseudo(run).get("precision")
-    figures = f"{percent(last)} % of the unlabelled pixels are trained on at the end"
-    figures += f", {percent(right)} % of them right" if right is not None else ""
-    if last < 0.02:
-        mend = f"Next to nothing is learnt from unlabelled images: train longer{_try(tau, -0.15)}."
-        return Finding("kept share", PROBLEM, figures, mend)
-    if last > 0.98 and tau != 0 and (right is None or right < 0.9):
-        mend = f"The rule rejects nothing, wrong pixels included: more labelled images{_try(tau, 0.02)}."
-        return Finding("kept share", WARNING, figures, mend)
-    return Finding("kept share", OK, figures)
-
-
-def starved(run: Run) -> Finding | None:
-    """Does every class get pseudo-labels?"""
-    row = _last_pseudo(run) if _trains_on_them(run) else {}
-    classes = [key[len("coverage_") :] for key in row if key.startswith("coverage_") and row[key] is not None]
-    if not classes or not row.get("coverage"):
-        return None
-    limit = 0.1 * row["coverage"]
-    poor = {c: (row[f"coverage_{c}"], row.get(f"share_{c}") or 0.0) for c in classes if row[f"coverage_{c}"] < limit}
-    none = [c for c in classes if not row.get(f"share_{c}")]
-    if not poor and not none:
-        least = min(classes, key=lambda c: row[f"coverage_{c}"])
-        figures = f"the least is {least}: {percent(row[f'coverage_{least}'])} % of its pixels are kept"
-        return Finding("classes with pseudo-labels", OK, figures)
-    words = [
-        f"{c} ({percent(a)} % of its pixels kept, {percent(b)} % of the kept labels)" for c, (a, b) in poor.items()
-    ]
-    words += [f"{c} (no pixel gets this label)" for c in none if c not in poor]
-    mend = (
-        "These classes are forgotten on unlabelled images: more labelled images of them (--labelled, or --data-option "
-        f"cover=3), a class-adaptive rule{_try(_tau(run), -0.15)}."
-    )
-    level = PROBLEM if none else WARNING
-    figures = f"{percent(row['coverage'])} % of all pixels kept; starved: {', '.join(words)}"
-    return Finding("classes with pseudo-labels", level, figures, mend)
-
-
-def precision(run: Run) -> Finding | None:
-    """Do the kept pseudo-labels stay right, or does the method confirm its own errors?"""
-    rows = run.pseudo() if _trains_on_them(run) else []
-    rows = [row for row in rows if row.get("precision") is not None and (row.get("coverage") or 0) > 0.02]
-    rows = [row for row in rows if row["name"] == rows[0]["name"]]
-    if len(rows) < 3:
-        return None
-    best, last = max(rows, key=lambda row: row["precision"]), rows[-1]
-    figures = (
-        f"{percent(last['precision'])} % of the kept labels are right at the end "
-        f"(best {percent(best['precision'])} at step {best['step']}, keeping {percent(best['coverage'])} %; "
-        f"now {percent(last['coverage'])} %)"
-    )
-    if last["precision"] < 0.6:
-        mend = f"The method teaches itself mistakes: more labelled images{_try(_tau(run), 0.02)}."
-        return Finding("precision of pseudo-labels", PROBLEM, figures, mend)
-    if last["precision"] < best["precision"] - 0.1:
-        mend = f"It fell as more was kept: fewer steps{_try(_tau(run), 0.02)}."
-        return Finding("precision of pseudo-labels", WARNING, figures, mend)
-    return Finding("precision of pseudo-labels", OK, figures)
 
 
 def teacher(run: Run) -> Finding | None:
@@ -199,8 +129,8 @@ def teacher(run: Run) -> Finding | None:
         return Finding("teacher and student", OK, figures)
     decay = run.config["options"].get("decay")
     memory = f" (decay {decay} remembers about {round(1 / (1 - decay))} steps)" if decay and decay < 1 else ""
-    mend = f"The average lags behind{memory}: a lower decay or more steps."
-    return Finding("teacher and student", WARNING, figures, mend)
+    mend = f"The average lags behind{memory}"
+    return Finding("teacher and student", WARNING, figures, mend, ["a lower decay (--option decay=...)"], {STEPS: UP})
 
 
 def last_and_best(run: Run) -> Finding | None:
@@ -213,8 +143,8 @@ def last_and_best(run: Run) -> Finding | None:
         f"{100 * gap:.1f} points more"
     )
     if gap > 0.03:
-        mend = "It got worse: fewer steps or a lower --lr. Report the last all the same: the best was chosen on val."
-        return Finding("last and best", WARNING, figures, mend)
+        mend = "It got worse; report the last all the same, for the best was chosen on val. Against it"
+        return Finding("last and best", WARNING, figures, mend, ["a lower --lr"], {STEPS: DOWN})
     return Finding("last and best", OK, figures)
 
 
@@ -226,9 +156,8 @@ def still_rising(run: Run) -> Finding | None:
     gain = rows[-1]["miou"] - rows[-1 - len(rows) // 4]["miou"]
     figures = f"{100 * gain:+.1f} points over the last quarter of the evaluations"
     if gain > 0.02:
-        return Finding(
-            "length", WARNING, figures, "It is still rising: more --steps (semi-supervised methods rise late)."
-        )
+        mend = "It is still rising (semi-supervised methods rise late)"
+        return Finding("length", WARNING, figures, mend, turns={STEPS: UP})
     return Finding("length", OK, figures)
 
 
@@ -241,40 +170,10 @@ def dead(run: Run) -> Finding | None:
     if not absent:
         worst = min(iou, key=iou.get)
         return Finding("classes recognised", OK, f"the worst is {worst} with IoU {percent(iou[worst])}")
-    mend = "Are they in the labelled images? `s4kit data check` counts; --data-option cover=3 draws a split with each."
-    return Finding("classes recognised", WARNING, f"IoU below 1: {', '.join(absent)}", mend)
-
-
-def _trains_on_them(run: Run) -> bool:
-    """Whether the method trains on pseudo-labels; the supervised baselines only show what they would be."""
-    rows = run.metrics()
-    return any(key.startswith("kept_") for key in (rows[-1] if rows else {}))
-
-
-def _tau(run: Run) -> float | None:
-    """The confidence threshold of the run's method; None where it has none."""
-    import inspect
-
-    from ..methods import get
-
-    known = inspect.signature(get(run.config["method"]).__init__).parameters
-    default = known["tau"].default if "tau" in known else None
-    return run.config["options"].get("tau", default)
-
-
-def _try(tau: float | None, change: float) -> str:
-    """Words that propose another threshold, where there is one."""
-    if not isinstance(tau, int | float):
-        return ""
-    value = min(0.99, max(0.5, tau + change))
-    return f", or a {'higher' if change > 0 else 'lower'} threshold (--option tau={value:.2f}, now {tau})"
-
-
-def _last_pseudo(run: Run) -> dict[str, Any]:
-    """The last row of pseudo.csv (of its first name); {} where the method has no rule."""
-    rows = run.pseudo()
-    return [row for row in rows if row["name"] == rows[0]["name"]][-1] if rows else {}
-
-
-def _mean(values: Sequence[float]) -> float:
-    return sum(values) / max(1, len(values))
+    figures = f"IoU below 1: {', '.join(absent)}"
+    if has := covered(run):
+        mend = f"They are in {has} labelled images or more, so it is not the draw"
+        return Finding("classes recognised", WARNING, figures, mend, more_labels(run), {STEPS: UP})
+    mend = "Are they in the labelled images? `s4kit data check` counts"
+    mend += f"; --data-option cover={COVER} draws a split with each." if drawn(run) and more_labels(run) else "."
+    return Finding("classes recognised", WARNING, figures, mend)

@@ -4,8 +4,12 @@ import csv
 import json
 
 import pytest
+import torch
 
+from s4kit.engine.snapshots import Writer
+from s4kit.methods import PseudoLabels
 from s4kit.report.diagnose import diagnose, show
+from s4kit.report.finding import DOWN, THRESHOLD, UP, Finding, agreed
 
 
 def write(path, rows):
@@ -19,9 +23,10 @@ def write(path, rows):
 def make(tmp_path):
     """A healthy run of 100 steps; arguments replace parts of it."""
 
-    def build(metrics=None, evaluations=None, pseudo=None, fit=None, method="fixmatch", apart=None):
+    def build(metrics=None, evaluations=None, pseudo=None, fit=None, method="fixmatch", apart=None, split=None):
         fit = {"steps": 100, "batch": 8, "seed": 0} | (fit or {})
-        config = {"method": method, "options": {}, "task": {}, "protocol": "", "fit": fit}
+        config = {"method": method, "options": {}, "task": split or {}, "protocol": "", "fit": fit}
+        config["protocol"] = "seeded 16 (16 of 512), seed 0" if split else ""
         (tmp_path / "config.json").write_text(json.dumps(config))
         base = [
             {"step": s, "stage": 0, "lr": 1e-3, "loss": 1, "x": 2 - s / 60, "u": 0.1, "kept_target": 0.6}
@@ -136,6 +141,80 @@ def test_baselines_are_not_blamed_for_labels_that_they_do_not_use(make):
 
 def test_a_real_run(run):
     assert diagnose(run)["method"] == "fixmatch"
+
+
+def advice(found):
+    return " ".join(of["advice"] for of in found.values())
+
+
+STARVED = {"share_b": 0.01, "coverage_b": 0.01}
+
+
+def test_the_threshold_is_not_to_be_raised_and_lowered_at_once(make):
+    assert "tau=0.80, now 0.95" in advice(make(pseudo=changed(**STARVED))[0])
+    assert "tau=0.97, now 0.95" in advice(make(pseudo=changed(precision=0.5))[0])
+    found, _ = make(pseudo=changed(precision=0.5, **STARVED))
+    assert "tau=" not in advice(found)
+    assert "'precision of pseudo-labels' asks for a higher one" in found["classes with pseudo-labels"]["advice"]
+    assert "'classes with pseudo-labels' asks for a lower one" in found["precision of pseudo-labels"]["advice"]
+    assert "a class-adaptive rule" in advice(found) and "more labelled images" in advice(found)
+
+
+def test_steps_are_not_to_be_more_and_fewer_at_once(make):
+    rising = lambda rows: [row | {"miou": 0.1 + row["step"] / 200} for row in rows]  # noqa: E731
+    falling = lambda rows: [row | {"precision": 0.95 - row["step"] / 500} for row in rows]  # noqa: E731
+    assert "more --steps" in advice(make(evaluations=rising)[0])
+    assert "fewer --steps" in advice(make(pseudo=falling)[0])
+    found, _ = make(evaluations=rising, pseudo=falling)
+    assert "more --steps" not in advice(found) and "fewer --steps" not in advice(found)
+    assert "'length' asks for more" in found["precision of pseudo-labels"]["advice"]
+
+
+@pytest.mark.parametrize(("tau", "way"), [(None, DOWN), (0.99, UP), (0.5, DOWN), (0.0, DOWN)])
+def test_a_threshold_without_room_is_not_proposed(tau, way):
+    found = Finding("a", "warning", "", "It is so", ["another"], {THRESHOLD: way})
+    assert agreed([found], tau)[0].advice == "It is so: another."
+    alone = Finding("a", "warning", "", "It is so", turns={THRESHOLD: way})
+    assert agreed([alone], tau)[0].advice == "It is so."
+
+
+def test_what_a_split_has_is_not_advised(make):
+    blank = {"pseudo": changed(share_b=0.0, coverage_b=0.0), "evaluations": changed(iou_b=0.0)}
+    for split, words in (
+        ({"labelled": 16, "cover": 0}, "cover=3"),
+        ({"labelled": 16, "cover": 3}, "now 16: each class is in 3 of them or more already"),
+    ):
+        found, _ = make(**blank, split=split)
+        for check in ("classes with pseudo-labels", "classes recognised"):
+            assert words in found[check]["advice"] and ("cover=3" in found[check]["advice"]) is (not split["cover"])
+    assert "more labelled" not in advice(make(**blank, split={"labelled": "all"})[0])
+
+
+def test_the_weight_of_what_is_kept_is_said(make, tmp_path):
+    """One confidence for the batch keeps every pixel, by a weight of 0.47."""
+    everything = {"metrics": changed(kept_target=1.0), "pseudo": changed(coverage=1.0, precision=0.7)}
+    found, _ = make(**everything, method="cutmix")
+    assert "rejects nothing" in found["kept share"]["advice"] and "weight" not in found["kept share"]["figures"]
+    snapshots(tmp_path, 0.47)
+    found, _ = make(**everything, method="cutmix")
+    assert (
+        "100.0 % of the unlabelled pixels are trained on at the end, each with a weight of 0.47 on average"
+        in (found["kept share"]["figures"])
+    )
+    assert "rejects nothing" not in found["kept share"]["advice"] and found["kept share"]["level"] == "warning"
+    snapshots(tmp_path, 0.004)
+    found, _ = make(**everything, method="cutmix")
+    assert found["kept share"]["level"] == "problem" and "Next to nothing" in found["kept share"]["advice"]
+
+
+def snapshots(run, weight):
+    """One image of 4 x 4 pixels, half of it kept."""
+    label = torch.zeros(1, 4, 4, dtype=torch.long)
+    share = torch.zeros(1, 4, 4).index_fill_(1, torch.tensor([0, 1]), weight)
+    p = torch.full((1, 2, 4, 4), 0.5)
+    writer = Writer(run / "probes", ("a", "b"), ((0, 0, 0), (1, 1, 1)), 4)
+    writer.images(torch.zeros(1, 3, 4, 4), label, torch.ones(1, 4, 4), ["one"])
+    writer.step(99, {"pseudo": PseudoLabels(label, p[:, 0], share, torch.ones(1, 4, 4))}, {"pseudo": p})
 
 
 def test_an_end_in_nan_is_not_answered_with_resume_alone(make):
