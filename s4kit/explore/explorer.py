@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import S4Error
+from .script import script, style
 from .state import NAMES, State, check, start
 from .view import View
 
@@ -20,8 +21,6 @@ except ImportError as error:
         "The explorer in a notebook needs anywidget: pip install 's4kit[notebooks]', and restart the notebook server. "
         "Without it `s4kit explore RUN --html FILE` writes the same explorer as a page."
     ) from error
-
-HERE = Path(__file__).parent
 
 
 class Refused(S4Error, traitlets.TraitError):
@@ -38,8 +37,8 @@ class Explorer(anywidget.AnyWidget):
         meta: what there is to see (read only).
     """
 
-    _esm = (HERE / "explorer.js").read_text(encoding="utf-8")
-    _css = (HERE / "explorer.css").read_text(encoding="utf-8")
+    _esm = script()
+    _css = style()
     meta = traitlets.Dict(read_only=True).tag(sync=True)
     tracks = traitlets.Any().tag(sync=True)
     image = traitlets.Any().tag(sync=True)

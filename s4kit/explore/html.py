@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import S4Error
+from .script import script, style
 from .state import State
 
-HERE = Path(__file__).parent
 LIMIT = 8 * 2**20  # bytes of a page that still goes by e-mail
 FRAME = """
 html { color-scheme: light dark; }
@@ -68,10 +68,9 @@ def page(meta: dict[str, Any], packs: Mapping[str, bytes], state: State | None =
         tracks = list(range(len(meta["tracks"])))
         state = State(tracks=tracks, snapshot=len(meta["tracks"][0]["steps"]) - 1)
     title = title or "Pseudo-labels: " + ", ".join(track["title"] for track in meta["tracks"])
-    script = "\n" + read("explorer.js") + read("host.js")
-    style = FRAME + read("explorer.css")
+    code, looks = "\n" + script("page.js"), FRAME + style()
     policy = (
-        f"default-src 'none'; script-src '{_hash(script)}'; style-src '{_hash(style)}'; base-uri 'none'; "
+        f"default-src 'none'; script-src '{_hash(code)}'; style-src '{_hash(looks)}'; base-uri 'none'; "
         "form-action 'none'"
     )
     data = "\n".join(
@@ -85,7 +84,7 @@ def page(meta: dict[str, Any], packs: Mapping[str, bytes], state: State | None =
 <meta http-equiv="Content-Security-Policy" content="{policy}">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <title>{escape(title)}</title>
-<style>{style}</style>
+<style>{looks}</style>
 </head>
 <body>
 <main><h1>{escape(title)}</h1>
@@ -93,7 +92,7 @@ def page(meta: dict[str, Any], packs: Mapping[str, bytes], state: State | None =
 <noscript>This page draws its pictures with JavaScript; allow it, nothing is loaded from anywhere.</noscript></main>
 <script type="application/json" id="state">{embedded(vars(state) | {"meta": meta})}</script>
 {data}
-<script type="module">{script}</script>
+<script type="module">{code}</script>
 </body>
 </html>
 """
@@ -108,11 +107,6 @@ def embedded(value: Any) -> str:
     """JSON that may stand inside an element: nothing in it can end that element or begin another."""
     text = json.dumps(value)  # ASCII only
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
-
-
-def read(name: str) -> str:
-    """The text of one of the explorer's own files."""
-    return (HERE / name).read_text(encoding="utf-8")
 
 
 def _hash(text: str) -> str:

@@ -7,8 +7,9 @@ from numbers import Integral, Real
 from typing import Any
 
 from ..errors import S4Error, closest
+from .policies import POLICIES
+from .selections import limits
 
-POLICIES = ("own", "fixed", "entropy", "adaptive")
 SHOWN = 4  # tracks side by side before one is asked for more
 
 
@@ -23,7 +24,7 @@ class State:
         policy: "own" (the method's recorded rule), "fixed", "entropy" or "adaptive".
         tracks: indices of the tracks that are shown.
         hidden: class indices that are not drawn and not counted in the maps.
-        selection: {}, {"kind": "pixel", "x", "y"}, {"kind": "confusion", "truth", "label"} or {"kind": "bin", "bin"}.
+        selection: {}, or {"kind": one of `SELECTIONS`, and its numbers}, such as {"kind": "pixel", "x": 10, "y": 20}.
     """
 
     image: int = 0
@@ -107,18 +108,14 @@ def _share(value: Any) -> float:
 
 
 def _selection(meta: dict[str, Any], value: Any) -> dict[str, Any]:
-    limits = {
-        "pixel": {"x": meta["width"], "y": meta["height"]},
-        "confusion": {"truth": len(meta["classes"]), "label": len(meta["classes"])},
-        "bin": {"bin": 10},
-    }
+    kinds = limits(meta)
     if not isinstance(value, dict):
         raise S4Error(f'selection={value!r}: give {{}} or a dict such as {{"kind": "pixel", "x": 10, "y": 20}}.')
     if not value:
         return {}
-    wanted = limits.get(value.get("kind"))
+    wanted = kinds.get(value.get("kind"))
     if wanted is None:
-        raise S4Error(f"selection={value!r}: its kind is one of {', '.join(limits)}.")
+        raise S4Error(f"selection={value!r}: its kind is one of {', '.join(kinds)}.")
     if value.keys() != {"kind", *wanted}:
         raise S4Error(f"selection={value!r}: a selection of kind {value['kind']!r} has {' and '.join(wanted)}.")
     return {"kind": value["kind"]} | {key: _index(value[key], length, key) for key, length in wanted.items()}

@@ -13,10 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from ..data.task import VOID
 from ..engine import Run, open_run
 from ..errors import S4Error
-from . import figure, page, policies
+from . import figure, page, policies, selections
 from .pack import Pack, encode
 from .state import State
 
@@ -112,7 +111,7 @@ class View:
             confidence=maps["confidence"],
             kept=self.kept(track, state),
             shown=~np.isin(maps["label"], state.hidden),
-            marked=_marked(state.selection, scene, maps),
+            marked=selections.mask(state.selection, scene, maps),
         )
 
     def _caption(self, track: int, state: State) -> str:
@@ -155,20 +154,6 @@ def _named(runs: Any) -> tuple[list[str] | None, list[Any]]:
     if isinstance(runs, list | tuple) and all(isinstance(run, Run | str | Path) for run in runs):
         return None, list(runs)
     raise S4Error(f"Give a run, the path of its folder, a list of them or a dict {{title: run}}, not {runs!r}.")
-
-
-def _marked(selection: dict[str, Any], scene: dict[str, np.ndarray], maps: dict[str, np.ndarray]) -> np.ndarray | None:
-    """(h, w) bool: the pixels of a selection; None without one."""
-    truth, valid = scene["truth"], scene["valid"] > 0
-    if selection.get("kind") == "pixel":
-        found = np.zeros(truth.shape, bool)
-        found[selection["y"] : selection["y"] + 1, selection["x"] : selection["x"] + 1] = True
-        return found
-    if selection.get("kind") == "confusion":
-        return valid & (truth == selection["truth"]) & (maps["label"] == selection["label"]) & (truth != VOID)
-    if selection.get("kind") == "bin":
-        return valid & (policies.bins(maps["prob"][0]) == selection["bin"])
-    return None
 
 
 def _percent(share: float | None) -> str:

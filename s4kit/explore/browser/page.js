@@ -1,5 +1,6 @@
-// The host of a self-contained page: anywidget's model interface over what the page itself carries. It stands in one
-// script element with explorer.js, whose render() it calls.
+// The host of a self-contained page: anywidget's model interface over what the page itself carries.
+
+import { render } from "./explorer.js";
 
 /** get, set, on, off, save_changes, send; packs of data come from the page's own text elements. */
 class PageModel {

@@ -1,0 +1,163 @@
+"""The browser's modules without a browser: each stands by itself, the joiner joins them, Node counts as numpy does."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import probe_packs
+import pytest
+
+from s4kit.explore import policies
+from s4kit.explore.script import BROWSER, script, style
+from s4kit.explore.selections import SELECTIONS
+
+LAST = len(probe_packs.STEPS) - 1
+MODULES = sorted(BROWSER.rglob("*.js"))
+
+
+@pytest.fixture(scope="module")
+def node() -> str:
+    found = shutil.which("node")
+    if found is None:
+        pytest.skip("node is not installed: the browser's arithmetic is tested in the browser alone")
+    return found
+
+
+def answer(node: str, code: str, given: Any = None) -> Any:
+    """What `code`, the body of an async function with `given`, `load(module)` and `pack(arrays)`, returns in Node."""
+    program = (
+        f"const load = (name) => import('{BROWSER.as_uri()}/' + name);\n"
+        "const pack = (arrays) => Object.fromEntries(Object.entries(arrays).map("
+        "  ([name, { shape, data }]) => [name, { shape, data: Uint8Array.from(data) }]));\n"
+        "let text = ''; for await (const part of process.stdin) text += part;\n"
+        f"const found = await (async (given) => {{ {code} }})(JSON.parse(text));\n"
+        "process.stdout.write(JSON.stringify(found, (_, v) => (ArrayBuffer.isView(v) ? [...v] : v)));"
+    )
+    done = subprocess.run(
+        [node, "--input-type=module", "-e", program],
+        input=json.dumps(given),
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+def test_every_module_is_used_and_no_file_is_long() -> None:
+    joined = script("page.js")
+    assert "import {" not in joined and "\nexport " not in joined.replace("\nexport default", "")
+    for path in MODULES:
+        text = path.read_text()
+        assert text.count("\n") < 300, path.name
+        body = text.split("\n\n", 1)[1] if "import {" in text else text
+        assert body.strip().splitlines()[-2].removeprefix("export ") in joined, path.name
+    assert all(path.read_text().strip() in style() for path in (BROWSER / "styles").iterdir())
+
+
+def test_syntax_of_every_module(node: str) -> None:
+    found = answer(
+        node,
+        "globalThis.document = { createElement: () => ({}) };"
+        "return Promise.all(given.map((name) => load(name).then(() => null, (error) => `${name}: ${error.message}`)));",
+        [path.relative_to(BROWSER).as_posix() for path in MODULES if path.name != "page.js"],
+    )
+    assert not [words for words in found if words]
+
+
+def test_the_joiner_refuses_what_one_scope_cannot_hold(tmp_path: Path) -> None:
+    def files(**texts: str) -> Path:
+        folder = tmp_path / str(len(list(tmp_path.iterdir())))
+        folder.mkdir()
+        for name, text in texts.items():
+            (folder / f"{name}.js").write_text(text)
+        return folder
+
+    one = files(a='import { b } from "./b.js";\n\nexport const a = b;\n', b="export const b = 1;\nconst c = 2;\n")
+    assert script("a.js", one) == "const b = 1;\nconst c = 2;\n\n\nconst a = b;\n"
+    with pytest.raises(ValueError, match=r"a\.js imports c, which b\.js does not export"):
+        script("a.js", files(a='import { c } from "./b.js";\n', b="const c = 2;\n"))
+    with pytest.raises(ValueError, match=r"a\.js and b\.js both declare c"):
+        script("a.js", files(a='import { b } from "./b.js";\nconst c = b;\n', b="export const b = 1;\nconst c = 2;\n"))
+    with pytest.raises(ValueError, match=r"a\.js imports b\.js imports a\.js: a circle"):
+        circle = files(a='import { b } from "./b.js";\nexport const a = 1;\n', b='import { a } from "./a.js";\n')
+        script("a.js", circle)
+
+
+def test_arithmetic_is_numpys(node: str) -> None:
+    made = probe_packs.make(24, 32)
+    scene, maps = made.scenes[1], made.maps[0][1]
+    levels = [0, 1, 97, 200, 255]
+    found = answer(
+        node,
+        """
+        const { Scene, Frame, POLICIES, confirmation, disagreement } = await load("arithmetic.js");
+        const scene = new Scene(pack(given.scene));
+        const maps = pack(given.maps);
+        const frame = new Frame(scene, maps, given.at, given.classes);
+        const other = new Frame(scene, pack(given.other), given.at, given.classes);
+        const numbers = POLICIES.map(([policy]) => given.levels.map((t) => frame.numbers(frame.mask(policy, t))));
+        const { map, counts } = confirmation(scene, maps, given.at + 1, given.at);
+        const parts = disagreement(scene, [frame.label, other.label]).counts;
+        return { numbers, map, counts, parts, confusion: frame.confusion, bins: frame.reliability().bins,
+          curve: frame.curve("adaptive").map(({ kept }) => kept) };
+        """,
+        {"scene": flat(scene), "maps": flat(maps), "other": flat(made.maps[1][1]), "levels": levels, "at": LAST}
+        | {"classes": len(probe_packs.CLASSES)},
+    )
+    for policy, rows in zip(policies.POLICIES, found["numbers"]):
+        for level, row in zip(levels, rows):
+            expected = made.numbers(policy, level, 0, 1, LAST)
+            assert {k: row[k] for k in ("kept", "valid", "known", "right")} == {k: expected[k] for k in row if k in (
+                "kept", "valid", "known", "right")}  # fmt: skip
+            assert row["precision"] == expected["precision"] and row["coverage"] == expected["coverage"]
+    last, truth, valid = made.at(0, 1, LAST), scene["truth"], scene["valid"] > 0
+    rule = (maps["label"], maps["weight"], truth, scene["valid"])
+    assert found["counts"] == policies.bias_counts(*rule)
+    assert found["map"] == policies.confirmed(*rule).ravel().tolist()
+    table = policies.confusion(last["label"], truth, valid, len(probe_packs.CLASSES))
+    assert found["confusion"] == table.ravel().tolist()
+    bins = policies.reliability(last["prob"], last["label"], truth, valid)
+    assert [bin["pixels"] for bin in found["bins"]] == [bin["count"] for bin in bins]
+    assert found["curve"] == [made.numbers("adaptive", level, 0, 1, LAST)["kept"] for level in range(256)]
+    labels = [made.at(t, 1, LAST)["label"] for t in (0, 1)]
+    differ = (labels[0] != labels[1]) & valid
+    first, second = ((differ & (truth != 255) & (label == truth)).sum() for label in labels)
+    known = (differ & (truth != 255)).sum()
+    parts = {"differ": differ.sum(), "first": first, "second": second, "neither": known - first - second}
+    assert found["parts"] == parts | {"known": known}
+
+
+def flat(arrays: dict[str, np.ndarray]) -> dict[str, Any]:
+    return {name: {"shape": list(values.shape), "data": values.ravel().tolist()} for name, values in arrays.items()}
+
+
+def test_both_sides_know_the_same_selections(node: str) -> None:
+    made = probe_packs.make(24, 32, tracks=1)
+    scene, maps = made.scenes[0], {name: values[LAST] for name, values in made.maps[0][0].items()}
+    examples = {
+        name: {"kind": name} | dict.fromkeys(kind.fields, 8 if name == "bin" else 1)
+        for name, kind in SELECTIONS.items()
+    }
+    found = answer(
+        node,
+        """
+        const { SELECTIONS } = await load("selections/index.js");
+        const { Scene, Frame } = await load("arithmetic.js");
+        const frame = new Frame(new Scene(pack(given.scene)), pack(given.maps), given.at, given.classes);
+        return Object.fromEntries(Object.entries(SELECTIONS).map(
+          ([kind, { mask }]) => [kind, mask ? mask({ frame }, given.examples[kind]) : null]));
+        """,
+        {"scene": flat(scene), "maps": flat(made.maps[0][0]), "examples": examples, "at": LAST}
+        | {"classes": len(probe_packs.CLASSES)},
+    )
+    assert list(found) == list(SELECTIONS)
+    for name, marked in found.items():
+        if marked is not None:
+            assert marked == SELECTIONS[name].mask(examples[name], scene, maps).ravel().tolist()
+            assert 0 < sum(marked) < len(marked), name
