@@ -263,6 +263,16 @@ def parser() -> argparse.ArgumentParser:
     room.add_argument("--jobs", type=int, default=1, help="notebooks graded at a time")
     room.add_argument("--no-wheels", action="store_true", help="bundle: without packages, where s4kit is installed")
 
+    verify = command(
+        "verify", commands.verify, "Does the kit hold on this GPU? Ten minutes, no network, and a report to send."
+    )
+    verify.add_argument("--device", default="auto", metavar="auto|cpu|cuda")
+    verify.add_argument("--quick", action="store_true", help="everything tiny: is verify itself in order?")
+    verify.add_argument("--out", metavar="DIR", default="runs/verify", help="for report.html and report.json")
+    verify.add_argument("--only", default="", metavar="steps,speed", help="some parts (default all)")
+    verify.add_argument("--methods", default="", metavar="fixmatch,cps", help="only these (default all)")
+    verify.add_argument("--minutes", type=float, metavar="M", help="that it may take (default 8; before Ampere 15)")
+
     command("doctor", commands.doctor, "Check the installation: versions, GPU, memory, disk, data sets.")
     return top
 

@@ -195,6 +195,13 @@ def doctor(a: argparse.Namespace) -> dict[str, Any]:
     return result
 
 
+def verify(a: argparse.Namespace) -> dict[str, Any]:
+    from .report.verify import verify
+
+    only, chosen = (words.replace(",", " ").split() for words in (a.only, a.methods))
+    return verify(a.device, a.quick, a.out, only, chosen, a.minutes)
+
+
 def explore(a: argparse.Namespace) -> dict[str, Any]:
     from .explore.page import write
 

@@ -67,14 +67,24 @@ class Stepper:
 
     Args:
         progress: where in the training the clock stands, in [0, 1): late enough for every term to be on.
+        precision: as of `fit`.
 
     Attributes:
         clock, stage: of the next step; may be set. The optimisers are those of `specs`, not of the stage.
     """
 
-    def __init__(self, method: Method, task: Task, recipe: Optim, device: str = "cpu", progress: float = 0.5) -> None:
+    def __init__(
+        self,
+        method: Method,
+        task: Task,
+        recipe: Optim,
+        device: torch.device | str = "cpu",
+        progress: float = 0.5,
+        precision: str = "auto",
+    ) -> None:
         self.device = pick_device(device)
-        self.precision = pick_precision("auto", self.device)
+        self.precision = pick_precision(precision, self.device)
+        self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.precision == "fp16")
         self.method = method.to(self.device, memory_format=torch.channels_last)
         self.specs = method.optimisers(recipe)
         self.optimisers = optimise.build(self.specs)
@@ -97,16 +107,24 @@ class Stepper:
                 optimiser.zero_grad(set_to_none=True)
             with autocast(self.device, self.precision):
                 total = losses(batch, self.clock).total
-            total.backward()
-            for name, optimiser in self.optimisers.items():
-                if only in (None, name):
-                    optimiser.step()
+            self.scaler.scale(total).backward()
+            stepped = [self._optimise(name) for name in self.optimisers if only in (None, name)]
+            if any(stepped):
+                self.scaler.update()
 
         if self.stage.losses:
             update(self.stage.losses)
             self.method.after_step(self.clock)
         else:
             self.method.step(update, self.clock)
+
+    def _optimise(self, name: str) -> bool:
+        """Step an optimiser; False where no gradient has reached its parameters."""
+        optimiser = self.optimisers[name]
+        if all(p.grad is None for group in optimiser.param_groups for p in group["params"]):
+            return False
+        self.scaler.step(optimiser)
+        return True
 
 
 def step_peak(build: Callable[[], Method], task: Task, batch: int, recipe: Optim, device: str = "cpu") -> int:

@@ -25,11 +25,11 @@ def control_points(noise: Tensor, size: torch.Size, apart: float = 0.1, move: fl
         apart, move: standard deviations, as shares of a block: of the points around the blocks' centres, of their
             moves. The four corners stay.
     """
-    sides = torch.tensor(size, device=noise.device)
+    sides = torch.tensor(size).to(noise.device, non_blocking=True)
     block = sides // BLOCKS
     index = torch.arange(BLOCKS, device=noise.device)
     centre = torch.cartesian_prod(*(((index + 0.5) * side).floor() for side in block))
-    corners = torch.tensor([(0, 0), (1, 1), (0, 1), (1, 0)], device=noise.device) * (sides - 1)
+    corners = torch.tensor([(0, 0), (1, 1), (0, 1), (1, 0)]).to(noise.device, non_blocking=True) * (sides - 1)
     limit = (sides - 1).float()
     source = (centre + apart * block * noise[:2].T).clamp(min=0).minimum(limit).trunc()
     to = (source + move * block * noise[2:].T).clamp(min=0).minimum(limit).trunc()
@@ -38,7 +38,7 @@ def control_points(noise: Tensor, size: torch.Size, apart: float = 0.1, move: fl
 
 def warping(source: Tensor, to: Tensor, size: torch.Size) -> Tensor:
     """(1, H, W, 2) a grid for `bend`: the linear spline that takes control points (13, 2) in pixels to their goals."""
-    span = torch.tensor(size, device=source.device).double() - 1
+    span = torch.tensor(size).to(source.device, non_blocking=True).double() - 1
     points, goals = ((p / span).flip(-1) for p in (source, to))
     return spline_grid(points, (goals - points)[None], tuple(size), order=1, slack=SLACK)
 

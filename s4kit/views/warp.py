@@ -31,7 +31,7 @@ def draw_shift(like: Tensor, reach: int, flip: float = 0.5) -> Tensor:
     """
     batch, (height, width) = len(like), like.shape[-2:]
     pixels = torch.randint(-reach, reach + 1, (batch, 2), device=like.device)
-    sides = torch.tensor([max(width - 1, 1), max(height - 1, 1)], device=like.device)
+    sides = torch.tensor([max(width - 1, 1), max(height - 1, 1)]).to(like.device, non_blocking=True)
     sign = torch.where(torch.rand(batch, device=like.device) < flip, -1.0, 1.0)
     theta = torch.zeros(batch, 2, 3, device=like.device)
     theta[:, 0, 0], theta[:, 1, 1] = sign, 1.0

@@ -8,7 +8,6 @@ import time
 from dataclasses import replace
 from types import SimpleNamespace
 
-import fake
 import pytest
 import torch
 from toy import toy_arrays, toy_task
@@ -19,6 +18,7 @@ from s4kit.engine import Settings, checkpoint, optimise, training
 from s4kit.engine.distributed import Whole
 from s4kit.methods import Clock, Optim
 from s4kit.nets.compiled import compile_nets
+from s4kit.report.verify import fake
 from s4kit.views import draw_step, render
 
 SMALL = dict(batch=2, lr=1e-2, optimiser="sgd", probes=2, progress=False, device="cpu")

@@ -16,6 +16,7 @@ from s4kit.methods.consistency.ael import (
     keep_rates,
     paste_probabilities,
 )
+from s4kit.methods.parts.draws import by_weight
 from s4kit.methods.parts.losses import ce_map
 
 MIDDLE = Clock(50, 100)
@@ -135,3 +136,12 @@ def test_the_teacher_labels_with_its_own_batch_statistics(build, draw):
     method.losses(draw(method), MIDDLE)
     assert method.teacher.training
     assert any(not torch.equal(b, before[k]) for k, b in method.teacher.named_buffers() if k in before)
+
+
+def test_a_column_is_drawn_as_multinomial_draws_it():
+    weight = torch.rand(500, 6, generator=torch.Generator().manual_seed(0))
+    weight[:, 2] = 0
+    torch.manual_seed(1)
+    usual = weight.multinomial(1)[:, 0]
+    torch.manual_seed(1)
+    assert torch.equal(by_weight(weight), usual) and (usual != 2).all()

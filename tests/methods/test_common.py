@@ -5,7 +5,6 @@ from __future__ import annotations
 import random
 import sys
 
-import fake
 import pytest
 import torch
 from toy import toy_task
@@ -14,6 +13,7 @@ from s4kit import methods
 from s4kit.engine.device import autocast
 from s4kit.methods import Card, Clock, Losses, PseudoLabels
 from s4kit.methods.lengths import share_out
+from s4kit.report.verify import fake
 from s4kit.views import draw_step, render
 
 EVERY = pytest.mark.parametrize("name", methods.names())

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 
-import fake
 import numpy as np
 import pytest
 import torch
@@ -13,6 +12,7 @@ from s4kit.errors import S4Error
 from s4kit.methods import PseudoLabels
 from s4kit.methods.parts.distances import DISTANCES, distance
 from s4kit.methods.parts.losses import OVER, ce, criterion, entropy, ohem, pixel_ce, pixel_mean
+from s4kit.report.verify import fake
 
 
 def random_logits(seed: int = 0, b: int = 2, c: int = 3, h: int = 4, w: int = 5) -> torch.Tensor:

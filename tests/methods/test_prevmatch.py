@@ -5,7 +5,6 @@ from __future__ import annotations
 import random
 from dataclasses import replace
 
-import fake
 import numpy as np
 import pytest
 import torch
@@ -15,6 +14,7 @@ import s4kit as s4
 from s4kit import methods
 from s4kit.errors import S4Error
 from s4kit.methods import Clock, PseudoLabels
+from s4kit.report.verify import fake
 from s4kit.views import draw_step, render
 
 MIDDLE = Clock(50, 100)

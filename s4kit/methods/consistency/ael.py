@@ -16,6 +16,7 @@ from ...views import Batch, Stream, ViewPlan, Views, half_area_box, paste, raste
 from ..base import Card, Clock, Losses, Method, PseudoLabels
 from ..contrastive.u2pl import OHEM, PAPER_NET
 from ..parts.components import regions
+from ..parts.draws import by_weight
 from ..parts.losses import Criterion, ce, ce_map, criterion, pixel_mean
 from ..parts.precision import float32
 from ..parts.processes import over_processes
@@ -249,7 +250,7 @@ class AEL(Method):
         k = cut_probabilities(self.q).multinomial(number, replacement=True)
         shown = self.bank[k][:, v.index].float()
         weight = torch.where(shown.any(1, keepdim=True), shown, 1.0)
-        return k, weight.multinomial(1)[:, 0]
+        return k, by_weight(weight)
 
     @torch.no_grad()
     def remember(self, index: Tensor, label: Tensor) -> None:

@@ -28,7 +28,7 @@ SCALES = (0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.1, 1.2, 1.3, 1.4, 1.5, 1.6)
 WEIGHTING = {
     "share": lambda sure, clock: sure.mean(),
     "pixel": lambda sure, clock: sure,
-    "ramp": lambda sure, clock: sure.new_tensor(sigmoid_ramp(clock.progress, 0.25)),
+    "ramp": lambda sure, clock: sure.new_full((), sigmoid_ramp(clock.progress, 0.25)),
     "none": lambda sure, clock: sure.new_ones(()),
 }
 

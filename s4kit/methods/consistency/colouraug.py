@@ -39,7 +39,7 @@ CENTRED = weak(pad="mean", centred=True, padded_last=True)
 def draw_blend(views: Views, alpha: float) -> Tensor:
     """(B, 1, 1, 1) shares of the second image, Beta(alpha, alpha): mostly near 0 or 1 for a small alpha."""
     shares = [random.betavariate(alpha, alpha) for _ in range(len(views))]
-    return torch.tensor(shares, device=views.weak.device).view(-1, 1, 1, 1)
+    return torch.tensor(shares).to(views.weak.device, non_blocking=True).view(-1, 1, 1, 1)
 
 
 def contrast_of(image: Tensor) -> Tensor:

@@ -17,6 +17,7 @@ from ..base import Card, Clock, Losses, Method, PseudoLabels
 from ..consistency.ael import class_confidence, cut_probabilities
 from ..consistency.augseg import known
 from ..parts.distances import kl
+from ..parts.draws import by_weight
 from ..parts.losses import Criterion, ce, ce_map, criterion, pixel_mean
 from ..parts.precision import float32
 from ..parts.schedules import sigmoid_ramp
@@ -74,7 +75,7 @@ def draw_donors(q: Tensor, targets: Tensor, label: Tensor, number: int) -> tuple
     shown = torch.zeros(len(label), len(q) + 1, device=label.device)
     shown.scatter_(1, label.flatten(1).clamp(max=len(q)), 1.0)
     showing = shown[:, k].T
-    return k, torch.where(showing.any(1, keepdim=True), showing, 1.0).multinomial(1)[:, 0]
+    return k, by_weight(torch.where(showing.any(1, keepdim=True), showing, 1.0))
 
 
 def draw_donor_mask(label: Tensor, k: Tensor, chance: float) -> Tensor:

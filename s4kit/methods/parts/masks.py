@@ -70,6 +70,6 @@ def draw_block_mask(label: Tensor, classes: int, blocks: int) -> Tensor:
     rng = np.random.default_rng(random.getrandbits(63))
     size = tuple(-(-side // blocks) for side in label.shape[-2:])
     area, aspect, corner = rng.random((number, 1)), rng.random((number, 1)), rng.random((number, 1, 2))
-    boxes = torch.from_numpy(area_boxes(area, aspect, corner, size, (0.5, 0.5))).to(device)
+    boxes = torch.from_numpy(area_boxes(area, aspect, corner, size, (0.5, 0.5))).to(device, non_blocking=True)
     uniform = torch.rand(number, classes, device=device)
     return block_mask(label, blocks, torch.rand(number, device=device) < 0.5, uniform, boxes)

@@ -55,7 +55,7 @@ def rankings(liking: Tensor, top: Tensor, eps: float = 1e-10) -> Tensor:
     Returns:
         (..., k!), in the order of `itertools.permutations`; adds up to 1.
     """
-    orders = torch.tensor(list(permutations(range(top.shape[-1]))), device=top.device)
+    orders = torch.tensor(list(permutations(range(top.shape[-1])))).to(top.device, non_blocking=True)
     g = liking.gather(-1, top)
     in_order = g.index_select(-1, orders.flatten()).unflatten(-1, orders.shape)  # (..., k!, k)
     left = in_order.flip(-1).cumsum(-1).flip(-1)

@@ -1,0 +1,14 @@
+"""Random choices that a step makes on the device."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def by_weight(weight: Tensor) -> Tensor:
+    """(N,) one column of each row of weights (N, M), at least one of them above 0: drawn in proportion to them.
+
+    The draw of `multinomial(1)` without its look at the weights, for which the host would wait for the device.
+    """
+    return (weight / torch.empty_like(weight).exponential_()).argmax(1)
