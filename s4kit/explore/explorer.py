@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import base64
+import uuid
 from collections.abc import Sequence
 from dataclasses import asdict
+from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,10 @@ except ImportError as error:
         "The explorer in a notebook needs anywidget: pip install 's4kit[notebooks]', and restart the notebook server. "
         "Without it `s4kit explore RUN --html FILE` writes the same explorer as a page."
     ) from error
+
+# The picture for where the widget does not live; without an explorer behind it JupyterLab's error gives way to it.
+STILL = """<div class="s4x-still" data-key="{key}"><img src="data:image/png;base64,{picture}" alt="{words}"></div>
+<style>.jp-OutputArea-child:has(.s4x-still) + .jp-OutputArea-child:not(:has(.s4x)) {{ display: none; }}</style>"""
 
 
 class Refused(S4Error, traitlets.TraitError):
@@ -50,7 +56,7 @@ class Explorer(anywidget.AnyWidget):
 
     def __init__(self, runs: Any, **state: Any) -> None:
         self._view = View(runs)
-        self.set_trait("meta", self._view.meta | {"kernel": True})
+        self.set_trait("meta", self._view.meta | {"kernel": True, "still": f"s4x-{uuid.uuid4().hex[:12]}"})
         super().__init__(**asdict(start(self._view.meta, self._view.threshold, state)))
         self.on_msg(self._answer)
 
@@ -129,9 +135,16 @@ class Explorer(anywidget.AnyWidget):
         tracks, images = (self._view.meta[name] for name in ("tracks", "images"))
         return f"Explorer of {', '.join(t['title'] for t in tracks)}: {len(images)} images"
 
-    def _repr_mimebundle_(self, **options: Any) -> Any:
-        """The widget, and a picture of its state for wherever widgets do not live: saved notebooks, nbconvert."""
-        bundle = super()._repr_mimebundle_(**options)
-        data, metadata = bundle if isinstance(bundle, tuple) else (bundle, {})
+    def _ipython_display_(self) -> None:
+        """A picture of the state, and the widget, which hides it while it lives.
+
+        They are two outputs: in a notebook that is opened again there is no widget any more, and JupyterLab would show
+        an error in its place, whatever else its output holds.
+        """
+        from IPython.display import display
+
         picture = base64.b64encode(self._view.png(self.state)).decode()
-        return {**data, "image/png": picture}, metadata
+        html = STILL.format(key=escape(self.meta["still"]), picture=picture, words=escape(repr(self)))
+        display({"text/html": html, "image/png": picture, "text/plain": repr(self)}, raw=True)
+        data, metadata = self._repr_mimebundle_()
+        display(data, metadata=metadata, raw=True)

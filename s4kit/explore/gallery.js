@@ -33,6 +33,9 @@
   };
 
   bar.addEventListener("input", filter);
+  root.addEventListener("keydown", (event) => { // a notebook must not take a letter for a command on its cells
+    if (!event.ctrlKey && !event.metaKey && !event.altKey) event.stopPropagation();
+  });
   bar.addEventListener("submit", (event) => event.preventDefault());
   for (const head of heads) head.querySelector("button").addEventListener("click", () => sort(head));
   filter();

@@ -56,7 +56,7 @@ class Gallery:
         key = f"s4g-{uuid.uuid4().hex[:8]}"
         style, script = ((HERE / f"gallery.{kind}").read_text(encoding="utf-8") for kind in ("css", "js"))
         return (
-            f'<div class="s4g" id="{key}" data-lm-suppress-shortcuts="true"><style>{style}</style>{self._bar}'
+            f'<div class="s4g" id="{key}"><style>{style}</style>{self._bar}'
             f"<table><caption>Methods of s4kit</caption>{_HEAD}{''.join(map(self._body, self.rows))}</table></div>"
             f"<script>{script.replace('KEY', key)}</script>"
         )

@@ -8,7 +8,8 @@ from typing import Any
 def keep_pictures(notebook: Any) -> None:
     """Make a saved notebook readable without a kernel: widgets give way to their pictures, their state is dropped.
 
-    What a saved widget would show is an error in JupyterLab, and nothing on a web page.
+    What a saved widget would show is an error in JupyterLab, and nothing on a web page. The explorer's picture is a
+    PNG and HTML that holds the same: the PNG is enough.
     """
     view, state = "application/vnd.jupyter.widget-view+json", "application/vnd.jupyter.widget-state+json"
     models = notebook.metadata.pop("widgets", {}).get(state, {}).get("state", {})
@@ -16,6 +17,8 @@ def keep_pictures(notebook: Any) -> None:
         outputs = []
         for output in cell.get("outputs", []):
             shown = output.get("data", {})
+            if 'class="s4x-still"' in "".join(shown.get("text/html", "")):
+                del shown["text/html"]
             widget = shown.pop(view, None)
             if widget and not {"image/png", "text/html"} & shown.keys():
                 outputs = [*_knob(models, widget.get("model_id", "")), *outputs]

@@ -24,7 +24,9 @@ CELLS = [
     "explorer.image = 3\nexplorer.threshold = 0.25",
     "explorer.policy = 'none of them'",
     "print(explorer.selection)",
+    "from s4kit.explore.gallery_page import Gallery\nGallery(s4.methods.table()[:2], {})",
 ]
+COMMANDS = "ddbaxm"  # of the notebook, on its cells: delete, insert below and above, cut, to Markdown
 
 
 @pytest.fixture(scope="module")
@@ -37,9 +39,10 @@ def page(browser: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any
     write_notebook(folder / "explore.ipynb", CELLS)
     with jupyter_lab(folder) as address:
         page = open_notebook(browser, address % "explore.ipynb")
-        page.folder = folder
+        page.folder, page.address = folder, address
         run_cell(page, 0)
         page.locator("[data-testid=coverage]").wait_for(timeout=60_000)
+        page.context.set_default_timeout(60_000)
         yield page
         page.close()
 
@@ -126,3 +129,48 @@ def test_full_resolution_comes_from_the_kernel(page):
     stage.click(position={"x": box["width"] - 2, "y": 2})
     page.wait_for_timeout(600)
     assert ast.literal_eval(run_cell(page, 5).inner_text().strip()) == {"kind": "pixel", "x": 31, "y": 0}
+
+
+def test_keys_are_the_explorers_and_the_gallerys_alone(page):
+    def cells():
+        return page.locator(".jp-Notebook .jp-Cell").all_inner_texts()
+
+    table = run_cell(page, 6)
+    before = [words.splitlines()[0] for words in cells()]
+    page.locator("[data-testid=choose-fixed]").click()
+    places = ["tau", "image", "scrub", "tab-whatif", "blend"]
+    for place in [*(page.locator(f"[data-testid={name}]") for name in places), table.locator("th button").first]:
+        place.focus()
+        for key in COMMANDS:
+            page.keyboard.press(key)
+    assert [words.splitlines()[0] for words in cells()] == before
+    assert page.locator(".jp-Notebook.jp-mod-commandMode").count() == 1  # where these keys would have acted
+    page.locator("[data-testid=tau]").focus()
+    page.keyboard.press("Control+s")  # is the notebook's still
+    until(page, True, lambda: "s4x-still" in (page.folder / "explore.ipynb").read_text())
+
+
+def test_the_controls_stay_in_view_beside_the_curve(page):
+    page.set_viewport_size({"width": 1920, "height": 1080})
+    page.locator("[data-testid=tab-whatif]").click()
+    page.locator("[data-testid=curve]").scroll_into_view_if_needed()
+    page.wait_for_timeout(200)
+    for name in ("tau", "curve"):
+        box = page.locator(f"[data-testid={name}]").bounding_box()
+        assert box["y"] > 60 and box["y"] + box["height"] <= 1080, name
+
+
+def test_a_reopened_notebook_shows_the_picture(page):
+    """Saved, its kernel gone, opened again: no widget lives there, the picture does."""
+    assert not page.locator(".s4x-still").is_visible()  # while the explorer lives
+    base, token = page.address.split("/doc/")[0], page.address.split("token=")[1]
+    head = {"Authorization": f"token {token}"}
+    for session in page.request.get(f"{base}/api/sessions", headers=head).json():
+        page.request.delete(f"{base}/api/sessions/{session['id']}", headers=head)
+    page.goto("about:blank")
+    page.goto(page.address % "explore.ipynb")
+    picture = page.locator(".s4x-still img")
+    picture.wait_for()
+    page.wait_for_timeout(4000)  # the widgets' manager looks for the model for two seconds
+    assert picture.evaluate("image => image.naturalWidth") > 600
+    assert page.locator(".s4x").count() == 0 and not page.get_by_text("Error displaying widget").is_visible()

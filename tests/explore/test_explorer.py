@@ -199,11 +199,19 @@ def test_the_figures_error_panel_tells_kept_from_rejected_and_right_from_wrong(r
         np.testing.assert_array_equal((pixels == colour).all(-1), wanted, err_msg=outcome)
 
 
-def test_a_picture_rides_along_and_follows_the_state(widget):
+def test_a_picture_goes_before_the_widget_and_follows_the_state(widget, monkeypatch):
+    import IPython.display
+
+    shown = []
+    monkeypatch.setattr(IPython.display, "display", lambda data, **how: shown.append(data))
+
     def picture():
-        data = widget._repr_mimebundle_()[0]
-        assert "application/vnd.jupyter.widget-view+json" in data
-        return base64.b64decode(data["image/png"])
+        shown.clear()
+        widget._ipython_display_()
+        still, live = shown
+        assert "application/vnd.jupyter.widget-view+json" in live and "image/png" not in live
+        assert widget.meta["still"] in still["text/html"] and still["image/png"] in still["text/html"]
+        return base64.b64decode(still["image/png"])
 
     first = picture()
     assert Image.open(io.BytesIO(first)).size[0] > 600 and len(first) < 200_000

@@ -34,7 +34,6 @@ export class App {
     this.root = h("div", {
       cls: "s4x",
       tabindex: -1,
-      "data-lm-suppress-shortcuts": "true",
       role: "region",
       "aria-label": "pseudo-label explorer",
     });
@@ -45,6 +44,7 @@ export class App {
     this.tabs = new Tabs(this);
     this.root.append(...this.controls.parts, this.pictures.host, this.pictures.evidence, this.tabs.host, keyHelp());
     host.append(this.root);
+    this.hideStill(true);
     this.root.addEventListener("keydown", (event) => key(this, event));
     this.off = TRAITS.map((name) => {
       const heard = () => this.told(name);
@@ -55,11 +55,18 @@ export class App {
   }
 
   close() {
+    this.hideStill(false);
     this.off.forEach((stop) => stop());
     this.store.close();
     this.controls.play(false);
     clearTimeout(this.saving);
     this.selecting.close();
+  }
+
+  /** The picture that a notebook keeps for when there is no explorer. */
+  hideStill(hidden) {
+    for (const still of document.querySelectorAll(".s4x-still"))
+      if (still.dataset.key === this.meta.still) still.hidden = hidden;
   }
 
   // ---- state ----

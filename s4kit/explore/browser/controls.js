@@ -14,8 +14,12 @@ export class Controls {
     this.status = h("div", { cls: "s4x-status", role: "status", "aria-live": "polite", test: "status" });
     this.marked = h("div", { cls: "s4x-marked", test: "marked" });
     this.parts = [
-      h("div", { cls: "s4x-bar" }, this.trackChips(), this.imageField(), this.trainingField()),
-      h("div", { cls: "s4x-bar" }, this.policyField(), this.thresholdField(), this.numbers),
+      h(
+        "div",
+        { cls: "s4x-sticky" },
+        h("div", { cls: "s4x-bar" }, this.trackChips(), this.imageField(), this.trainingField()),
+        h("div", { cls: "s4x-bar" }, this.policyField(), this.thresholdField(), this.numbers),
+      ),
       h(
         "div",
         { cls: "s4x-bar" },

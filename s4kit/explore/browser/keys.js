@@ -28,15 +28,16 @@ export const keyHelp = () =>
     ),
   );
 
+/** Acts on a key. No unmodified key goes on to the notebook, where `d d` deletes the cell and `b` inserts one. */
 export function key(app, event) {
+  if (event.ctrlKey || event.metaKey || event.altKey) return;
+  event.stopPropagation();
   const typing = event.target.closest("select, input:not([type=range]), summary");
   const arrows = event.key.startsWith("Arrow") && event.target.closest("input[type=range]") && !event.shiftKey;
   const pressing = event.key === " " && event.target.closest("button, [role=button], svg [tabindex]");
-  if (typing || arrows || pressing || event.ctrlKey || event.metaKey || event.altKey) return;
-  const act = action(app, event);
+  const act = typing || arrows || pressing ? null : action(app, event);
   if (!act) return;
   event.preventDefault();
-  event.stopPropagation();
   act();
 }
 
