@@ -18,7 +18,7 @@ _TASK = {"root": "root", "labelled": "labelled", "split_seed": "seed", "size": "
 _SPLIT = ("labelled", "split", "split_seed", "size", "crop", "data_option")
 _FIT = (
     "steps", "epochs", "batch", "unlabelled_batch", "accumulate", "lr", "clip", "checkpoint_every",
-    "evaluate_every", "precision", "device", "workers", "threads", "compile", "seed",
+    "evaluate_every", "probe_whole", "precision", "device", "workers", "threads", "compile", "seed",
 )  # fmt: skip
 
 
@@ -31,6 +31,8 @@ def _given(a: argparse.Namespace, anew: bool = True) -> tuple[dict, dict, dict]:
     task = _task(a, a.data)
     options = ({"net": a.backbone} if a.backbone else {}) | parse_options(a.option)
     fit = {name: getattr(a, name) for name in _FIT if getattr(a, name, None) is not None}
+    if a.probes is not None:
+        fit["probes"] = _watched(a.probes)
     if {"steps", "epochs"} <= fit.keys():
         raise S4Error("Give --steps or --epochs, not both.")
     return task, options, fit
@@ -205,10 +207,38 @@ def verify(a: argparse.Namespace) -> dict[str, Any]:
 def explore(a: argparse.Namespace) -> dict[str, Any]:
     from .explore.page import write
 
+    added = {"added": _add(a.runs, a.add)} if a.add else {}
+    if added and not (a.html or a.png):
+        return added
     if not (a.html or a.png):
         raise S4Error("Say what to write: --html FILE for the page, --png FILE for a picture; or both.")
     images, steps = (None if v is None else _numbers(n, v) for n, v in (("--images", a.images), ("--steps", a.steps)))
-    return write(a.runs, a.html, a.png, images, steps)
+    return added | write(a.runs, a.html, a.png, images, steps)
+
+
+def sweep(a: argparse.Namespace) -> dict[str, Any]:
+    from .engine import open_run
+
+    found = open_run(a.run).sweep(a.which, against=a.against, device=a.device, workers=a.workers)
+    print(f"{found}\n{found.folder}\nlook at them: s4kit explore {a.run}; watch the worst: --add worst")
+    return {"run": a.run, "folder": str(found.folder), "images": len(found), "of": found.about["images"]}
+
+
+def _add(runs: list[str], names: str) -> dict[str, list[str]]:
+    """Watch more images of each run; what was added, by run."""
+    from .engine.later import add
+
+    added = {run: add(run, _watched(names)) for run in runs}
+    for run, ids in added.items():
+        print(f"{run}: " + (f"{', '.join(ids)} added" if ids else "these images are there already"))
+    return added
+
+
+def _watched(text: str) -> Any:
+    """A number of images, the path of a list, "worst", or ids with commas."""
+    if text.isdecimal():
+        return int(text)
+    return text if text == "worst" or os.path.isfile(text) else [name for name in text.split(",") if name]
 
 
 def walk(a: argparse.Namespace) -> dict[str, Any]:

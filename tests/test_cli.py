@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from toy_folder import flags, write_folder
 
+from s4kit import load, open_run
 from s4kit.cli import main
 from s4kit.report.text import finite
 
@@ -175,3 +176,21 @@ def test_not_a_number_is_null_in_json():
 def test_help_is_light():
     code = "import sys; from s4kit.cli import main; main(['--help']); sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True).returncode == 0
+
+
+def test_what_is_watched_is_said_in_the_shell_and_the_whole_set_is_swept(tmp_path, capsys, squares):
+    run = str(tmp_path / "run")
+    task = load("folder", root=str(squares), labelled=4)
+    ids = [task.train.ids[task.unlabelled[0]], task.val.ids[1]]
+    answer(capsys, "train", "fixmatch", *flags(squares, 2), "--out", run, "--probes", ",".join(ids), "--probe-whole")
+    read = open_run(run).snapshots()
+    assert read.ids == ids and (read.height, read.width, read.kinds) == (40, 40, ["unlabelled", "val"])
+    assert "s4kit sweep" in answer(capsys, "explore", run, "--add", "worst", status=2)["error"]
+    swept = answer(capsys, "sweep", run, "--against", "best", "--device", "cpu")
+    assert swept["images"] == swept["of"] == 11 and Path(swept["folder"], "rows.csv").is_file()
+    added = answer(capsys, "explore", run, "--add", "worst")["added"][run]
+    assert set(added) == {task.train.ids[row] for row in task.unlabelled[1:]}
+    listed = tmp_path / "ids.txt"
+    listed.write_text(task.val.ids[0] + "\n")
+    assert answer(capsys, "explore", run, "--add", str(listed))["added"][run] == [task.val.ids[0]]
+    assert open_run(run).snapshots().ids == [*ids, *added, task.val.ids[0]]

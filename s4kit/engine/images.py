@@ -20,7 +20,7 @@ from typing import Any
 from ..data.gathered import Gathered
 from ..data.task import Source, Task
 from ..errors import S4Error
-from . import checkpoint, probe
+from . import checkpoint
 
 FILE = "images.json"
 FILES = 4000  # images whose files are described
@@ -39,14 +39,14 @@ def lists(task: Task) -> dict[str, list[str]]:
     return {"train": list(ids), **rows, "val": list(task.val.ids)}
 
 
-def store(folder: Path, task: Task, probes: int) -> None:
+def store(folder: Path, task: Task, probes: Sequence[str]) -> None:
     """Write `images.json`.
 
     Args:
-        probes: size of the probe set.
+        probes: ids of the images that are watched, as far as they are known when the run begins.
     """
     found: dict[str, Any] = {"version": 1, **lists(task)}
-    found["probe"] = [task.train.ids[row] for row in probe.chosen(task, probes)] if probes else []
+    found["probe"] = list(probes)
     found["files"] = _files(task, [*found["labelled"], *found["val"], *found["probe"], *found["unlabelled"]])
     if found["unlabelled"] == _others(found):
         found["unlabelled"] = None

@@ -17,11 +17,14 @@ SMOOTH = ("confidence", "prob", "entropy")  # maps that pack better as differenc
 Arrays = dict[str, np.ndarray]
 
 
-def beliefs(labels: PseudoLabels, probabilities: Tensor, side: int) -> list[Arrays]:
-    """The stored arrays of a pseudo-label, one dict per image, at `side` x `side` picked pixels.
+Box = int | tuple[int, int]  # what pictures must fit into: their longest side, or (rows, columns)
+
+
+def beliefs(labels: PseudoLabels, probabilities: Tensor, box: Box) -> list[Arrays]:
+    """The stored arrays of a pseudo-label, one dict per image, at picked pixels.
 
     Args:
-        labels: of B square images. probabilities: (B, C, H, W) behind them.
+        labels: of B images. probabilities: (B, C, H, W) behind them. box: see `picked`.
 
     Returns:
         label (h, w), exact; weight (h, w), 0 = rejected, else 255 * weight rounded up; confidence (h, w), the rule's
@@ -29,14 +32,14 @@ def beliefs(labels: PseudoLabels, probabilities: Tensor, side: int) -> list[Arra
         entropy (h, w), 255 * H / log C. All uint8.
     """
     classes = probabilities.shape[1]
-    p = picked(probabilities.float(), side)
+    p = picked(probabilities, box).float()
     prob, top = p.topk(min(TOP, classes), dim=1)
     entropy = -torch.xlogy(p, p).sum(1) / math.log(max(2, classes))
     missing = (0, 0, 0, 0, 0, TOP - prob.shape[1])
     maps = {
-        "label": picked(labels.label, side),
-        "weight": (picked(labels.weight, side).clamp(0, 1) * LEVELS).ceil(),
-        "confidence": levels(picked(labels.confidence, side)),
+        "label": picked(labels.label, box),
+        "weight": (picked(labels.weight, box).clamp(0, 1) * LEVELS).ceil(),
+        "confidence": levels(picked(labels.confidence, box)),
         "top": F.pad(top, missing, value=LEVELS),
         "prob": F.pad(levels(prob), missing),
         "entropy": levels(entropy),
@@ -45,21 +48,31 @@ def beliefs(labels: PseudoLabels, probabilities: Tensor, side: int) -> list[Arra
     return [{name: values[k] for name, values in whole.items()} for k in range(len(p))]
 
 
-def picked(maps: Tensor, side: int) -> Tensor:
-    """The middle pixel of each cell of a `side` x `side` grid: values stay exact, where an average would blur them."""
-    if max(maps.shape[-2:]) <= side:
+def fitted(height: int, width: int, box: Box) -> tuple[int, int]:
+    """(rows, columns) of an image that is made to fit into a box; never more than it has."""
+    rows, columns = (box, box) if isinstance(box, int) else box
+    scale = min(1, rows / height, columns / width)
+    return max(1, round(scale * height)), max(1, round(scale * width))
+
+
+def picked(maps: Tensor, box: Box) -> Tensor:
+    """The middle pixel of each cell of a grid that fits into a box: values stay exact, where an average would blur."""
+    size, small = maps.shape[-2:], fitted(*maps.shape[-2:], box)
+    if tuple(size) == small:
         return maps
     rows, columns = (
-        torch.div((2 * torch.arange(side, device=maps.device) + 1) * n, 2 * side, rounding_mode="floor")
-        for n in maps.shape[-2:]
+        torch.div((2 * torch.arange(n, device=maps.device) + 1) * of, 2 * n, rounding_mode="floor")
+        for n, of in zip(small, size)
     )
     return maps[..., rows[:, None], columns]
 
 
-def pictures(images: Tensor, side: int) -> np.ndarray:
+def pictures(images: Tensor, box: Box) -> np.ndarray:
     """(B, h, w, 3) uint8 of (B, 3, H, W) in [0, 1], averaged over cells: for the eye alone."""
-    small = F.adaptive_avg_pool2d(images.float(), side) if max(images.shape[-2:]) > side else images
-    return levels(small).to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
+    small = fitted(*images.shape[-2:], box)
+    images = images.float()
+    images = F.adaptive_avg_pool2d(images, small) if tuple(images.shape[-2:]) != small else images
+    return levels(images).to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
 
 
 def levels(values: Tensor) -> Tensor:

@@ -6,7 +6,7 @@ import importlib.util
 import json
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from ..data.task import Task
 from ..errors import S4Error
 from ..methods import fingerprint
 from ..methods.base import Clock, Losses, Method, PseudoLabels
-from . import checkpoint, images, probe, records, snapshots, trace
+from . import checkpoint, images, probe, records, trace, watched, writer
 from .evaluate import Scores
 from .progress import Progress
 from .run import peak_memory
@@ -49,7 +49,7 @@ class Recorder:
         self.folder, self.method, self.task, self.chosen, self.leader = folder, method, task, chosen, leader
         self.pending: list[tuple[Clock, int, float, list[str], Tensor]] = []
         self.probe: probe.Probe | None = None
-        self.writer = snapshots.Writer(folder / "probes", task.classes, task.palette, chosen.probe_size)
+        self.writer = writer.Writer(folder / "probes", task.classes, task.palette, chosen.probe_size)
         self.since = 0.0  # when the pending steps began; 0 = unknown, after anything but steps
         self.progress = Progress(method, chosen.steps, show and leader)
         if leader:
@@ -65,11 +65,11 @@ class Recorder:
         if not resume:
             for table in self.tables.values():
                 table.clear()
-            snapshots.clear(self.folder / "probes")
+            writer.clear(self.folder / "probes")
             for name in ("config.json", images.FILE, "best.pt"):
                 (self.folder / name).unlink(missing_ok=True)
         if not (self.folder / images.FILE).is_file():  # a run of an older version keeps from here on what it has now
-            images.store(self.folder, self.task, self.chosen.probes)
+            images.store(self.folder, self.task, [item.id for item in watched.chosen(self.task, self.chosen.probes)])
         if not (self.folder / "config.json").is_file():
             self._config()
 
@@ -153,32 +153,59 @@ class Recorder:
             self.events.close()
 
     def look(self, clock: Clock, step: int) -> None:
-        """Record the method's rule on the probe images: a snapshot, and its quality in `pseudo.csv`."""
-        found, probabilities = self.rehearse(clock)
-        for name, labels in found.items():
-            row = {"step": step, "name": name} | probe.quality(labels, self.probe.truth, self.task.classes)
-            self.tables["pseudo"].append([row])
-        if found:
-            self.writer.step(step, found, probabilities)
+        """Record the method's rule on the watched images: a snapshot, and its quality in `pseudo.csv`."""
+        if not self.leader or not self.chosen.probes:
+            return
+        watch = self._watched()
+        if self.writer.there is None:
+            watch = self._choose(watch, clock)
+        quality: dict[str, probe.Quality] = {}
+        self.writer.step(step, self._judged(watch, clock, quality))
+        self.tables["pseudo"].append([{"step": step, "name": name} | found.row() for name, found in quality.items()])
+
+    def _choose(self, watch: probe.Probe, clock: Clock) -> probe.Probe:
+        """Store the watched images; where the worst are wanted, this is the moment to tell which they are."""
+        if self.chosen.probes == watched.WORST:
+            among = self._probe(watched.drawn(self.task, watched.CANDIDATES))
+            watch = self.probe = self._probe(probe.worst(self.method, among, clock, watched.USUAL))
+        scenes = (watch.scene(k) for k in range(len(watch)))
+        self.writer.images(scenes, watch.ids, watch.kinds, self.task.crop)
+        return watch
+
+    def _judged(self, watch: probe.Probe, clock: Clock, quality: dict[str, probe.Quality]) -> Iterator[probe.Looked]:
+        """What is seen, handed on while its quality is added up: that of unlabelled images, where some are watched."""
+        judged = {k for k, kind in enumerate(watch.kinds) if kind == "unlabelled"}
+        for found in probe.look(self.method, watch, clock):
+            rows = [k for k, place in enumerate(found.places) if place in judged or not judged]
+            for name, labels in found.labels.items():
+                quality.setdefault(name, probe.Quality(self.task.classes)).add(labels[rows], found.truth[rows])
+            yield found
 
     def norms(self, step: int) -> None:
         """Record in `norms.csv` how far apart batch norm's two networks are, see `probe.apart`."""
-        if self.leader and self.probe is not None:
-            nets = {name: net for name, net in self.method.predictors().items() if isinstance(net, nn.Module)}
-            found = {name: probe.apart(net, self.probe, self.chosen.batch) for name, net in nets.items()}
-            rows = [{"step": step, "predictor": name, "apart": v} for name, v in found.items() if v is not None]
-            self.tables["norms"].append(rows)
-
-    def rehearse(self, clock: Clock) -> tuple[dict[str, PseudoLabels], dict[str, Tensor]]:
-        """Look at the probe images without recording: what cannot work or is too large shows before the training."""
         if not self.leader or not self.chosen.probes:
-            return {}, {}
+            return
+        device, size, watch = next(self.method.parameters()).device, self.chosen.batch, self._watched()
+        nets = {name: net for name, net in self.method.predictors().items() if isinstance(net, nn.Module)}
+        found = {name: probe.apart(net, watch.batches(size, device)) for name, net in nets.items()}
+        rows = [{"step": step, "predictor": name, "apart": v} for name, v in found.items() if v is not None]
+        self.tables["norms"].append(rows)
+
+    def rehearse(self, clock: Clock) -> None:
+        """Look at the watched images without recording: what cannot work or is too large shows before the training."""
+        if self.leader and self.chosen.probes:
+            for _ in probe.look(self.method, self._watched(), clock):
+                pass
+
+    def _watched(self) -> probe.Probe:
+        """The images that are watched: those that the folder has already, or what is chosen."""
         if self.probe is None:
-            device, shape = next(self.method.parameters()).device, probe.padding_of(self.method)
-            self.probe = probe.make_probe(self.task, self.chosen.probes, device, shape=shape)
-            views = self.probe.views
-            self.writer.images(views.weak, self.probe.truth, views.valid, self.probe.ids)
-        return probe.look(self.method, self.probe, clock)
+            there, wanted = self.writer.there, self.chosen.probes
+            self.probe = self._probe(watched.find(self.task, there.ids) if there else watched.chosen(self.task, wanted))
+        return self.probe
+
+    def _probe(self, items: list[watched.Item]) -> probe.Probe:
+        return probe.Probe(self.task, items, probe.padding_of(self.method), self.chosen.probe_whole)
 
     def path(self, out: Losses, step: int) -> None:
         """Record what a training step makes of a fixed batch, see `trace`."""
@@ -197,7 +224,7 @@ class Recorder:
         if self.leader:
             for table in self.tables.values():
                 table.cut(done)
-            snapshots.cut(self.folder / "probes", done)
+            writer.cut(self.folder / "probes", done)
         return state
 
 

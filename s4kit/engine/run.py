@@ -11,11 +11,14 @@ import torch
 
 from ..data.task import Evaluation
 from ..errors import S4Error
+from ..methods.base import Clock
 from ..methods.trained import as_created
 from . import checkpoint, distributed, images, records
 from .device import pick_device, pick_precision
 from .evaluate import Scores, evaluate
+from .settings import Settings, clock_at
 from .snapshots import Snapshots
+from .survey_file import Survey
 
 
 class Run:
@@ -120,11 +123,21 @@ class Run:
 
     def load(self, which: str = "last", task: Any = None, device: str = "auto") -> tuple[Any, Any]:
         """(method, task) with the weights of the checkpoint "last" or "best"."""
+        return self.restored(which, task, device)[:2]
+
+    def restored(self, which: str = "last", task: Any = None, device: str = "auto") -> tuple[Any, Any, Clock]:
+        """(method, task, clock): as `load`, with the moment of the last step that the checkpoint has seen."""
         task = task or self.task()
         method = as_created(self.config, task, self.path)
         state = checkpoint.load(self.path / f"{which}.pt")
         method.load_state_dict(state["method"])
-        return method.to(pick_device(device)).eval(), task
+        clock = clock_at(method.stages(), task, self.settings, max(0, state["step"] - 1), state["score"])
+        return method.to(pick_device(device)).eval(), task, clock
+
+    @property
+    def settings(self) -> Settings:
+        """What `fit` was told; what an older version did not store has its default."""
+        return Settings(**self.config["fit"])
 
     def evaluate(
         self, which: str = "last", task: Any = None, device: str = "auto", how: Evaluation | None = None
@@ -144,6 +157,15 @@ class Run:
         method, task = self.load(which, task, device)
         precision = pick_precision(self.config["fit"]["precision"], next(method.parameters()).device)
         return {n: evaluate(net, task, how, precision=precision) for n, net in method.predictors().items()}
+
+    def sweep(self, which: str = "last", **options: Any) -> Survey:
+        """One row per unlabelled and validation image: coverage, entropy, disagreement, IoU, ...; see `survey.sweep`.
+
+        A sweep that was interrupted goes on; one that is done is read again.
+        """
+        from .survey import sweep
+
+        return sweep(self, which, **options)
 
     def snapshots(self) -> Snapshots:
         """What the method believed of the probe images over the training, read one image at a time.

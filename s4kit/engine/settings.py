@@ -13,7 +13,7 @@ from ..data.task import Task
 from ..errors import S4Error, closest
 from ..methods import lengths
 from ..methods.base import Clock, Optim, Stage
-from . import distributed
+from . import distributed, watched
 
 
 @dataclass
@@ -37,8 +37,9 @@ class Settings:
     seed: int = 0
     checkpoint_every: int = 200
     evaluate_every: int | None = None
-    probes: int = 16
+    probes: watched.Wanted = watched.USUAL
     probe_size: int = 256
+    probe_whole: bool = False
     device: str = "auto"
     precision: str = "auto"
     workers: int | str = "auto"
@@ -63,6 +64,7 @@ def resolve(
         value = getattr(chosen, name)
         if value is not None and value < 1:
             raise S4Error(f"{name} must be at least 1, not {value}.")
+    watched.check(chosen.probes)
     if chosen.steps < 0 or (epochs or 0) < 0:
         raise S4Error(f"steps and epochs count forwards, not {steps or epochs}.")
     if len(task.labelled) < chosen.batch:
@@ -81,6 +83,15 @@ def resolve(
             words = f"Learning rate scaled by {total}/{reference} to {chosen.lr:.2g}"
             print(f"{words}: the recipe is for {reference} labelled images a step.", file=sys.stderr)
     return chosen
+
+
+def clock_at(stages: list[Stage], task: Task, chosen: Settings, step: int, score: float | None) -> Clock:
+    """The clock of step `step` of a training, counted over all its stages."""
+    each = pass_steps(task, chosen)
+    plan = share_out(stages, chosen.steps, each)
+    index = max(i for i, (_, first, _) in enumerate(plan) if first <= step)
+    _, first, steps = plan[index]
+    return Clock(step - first, steps, each["unlabelled"], index, step / chosen.steps, score, each["labelled"])
 
 
 def pass_steps(task: Task, chosen: Settings) -> dict[str, int]:

@@ -1,9 +1,11 @@
-"""Snapshots: what a method believes of the probe images over the training, on disk; the writer and the lazy reader.
+"""Snapshots: what a method believes of the watched images over the training, on disk; the lazy reader.
 
 `RUN/probes/` holds `index.json` (classes, ids, sizes), `images.npz` (the pictures and their hidden truth), and for each
 evaluated step `{step:07d}.npz` (the rule on an eval forward) and `{step:07d}_path.npz` (as trained, see `trace`). The
-arrays are uint8 maps of one image each, so that a reader opens one image at a time. Bytes are kept low without loss: an
-array that equals another is left out, and smooth ones are stored as differences of neighbouring pixels.
+arrays are uint8 maps of one image each, so that a reader opens one image at a time. All have one size: what is smaller
+is padded right and below. Bytes are kept low without loss: an array that equals another is left out, and smooth ones
+are stored as differences of neighbouring pixels. An image that was added later has the steps of the stored checkpoints
+alone. `writer` writes them.
 """
 
 from __future__ import annotations
@@ -20,14 +22,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from ..data.task import VOID
 from ..errors import S4Error
-from ..methods.base import PseudoLabels
-from .checkpoint import write_atomic
-from .maps import SMOOTH, TOP, Arrays, beliefs, differences, picked, pictures, sums
+from .maps import SMOOTH, TOP, Arrays, sums
 
 VERSION = 1
 LARGEST = 4096  # pixels of a side, images of a probe set: more is no snapshot
@@ -35,109 +33,7 @@ EVIDENCE = "rule on an eval forward"
 FIELDS = ("label", "weight", "confidence", "top", "prob", "entropy")
 EQUAL = {"label": "top", "confidence": "prob"}  # left out where it is the first plane of the other
 LAYOUT = {"top": ((TOP,), ()), "prob": ((TOP,), ()), **dict.fromkeys(("image", "weak", "mixed"), ((), (3,)))}
-
-
-# ---- the writer ----
-
-
-class Writer:
-    """Writes the snapshots of a run into `folder`.
-
-    Args:
-        folder: `RUN/probes`. classes, palette: of the task. side: longest side of what is stored, in pixels.
-    """
-
-    def __init__(self, folder: Path, classes: tuple[str, ...], palette: tuple, side: int) -> None:
-        self.folder, self.classes, self.palette, self.side = folder, classes, palette, side
-        self.shown: dict[str, bytes] = {}  # pictures of the last path file: those that did not change are left out
-
-    def images(self, images: Tensor, truth: Tensor, valid: Tensor, ids: list[str]) -> None:
-        """Write `index.json` and `images.npz`.
-
-        Args:
-            images: (B, 3, S, S) in [0, 1]. truth: (B, S, S) long, 255 = unknown. valid: (B, S, S), 0 = padding.
-        """
-        crop = images.shape[-1]
-        side = min(crop, self.side)
-        self.folder.mkdir(exist_ok=True)
-        parts = {
-            "image": pictures(images, side),
-            "truth": picked(truth, side).to(torch.uint8).cpu().numpy(),
-            "valid": (picked(valid, side) > 0).to(torch.uint8).cpu().numpy(),
-        }
-        _write(self.folder / "images.npz", {f"{k}/{n}": a[k] for k in range(len(ids)) for n, a in parts.items()})
-        index = {
-            "version": VERSION,
-            "classes": list(self.classes),
-            "palette": [list(map(int, colour)) for colour in self.palette],
-            "ids": ids,
-            "height": side,
-            "width": side,
-            "crop": crop,
-            "evidence": EVIDENCE,
-            "lost": _lost(crop, side, len(self.classes)),
-        }
-        text = json.dumps(index, indent=1)
-        write_atomic(self.folder / "index.json", lambda file: file.write(text.encode()))
-
-    def step(self, step: int, labels: dict[str, PseudoLabels], probabilities: dict[str, Tensor]) -> None:
-        """Write what the rule says of the probe images."""
-        arrays: Arrays = {}
-        for name, found in labels.items():
-            for k, maps in enumerate(beliefs(found, probabilities[name], self.side)):
-                for field, other in EQUAL.items():
-                    if np.array_equal(maps[field], maps[other][0]):
-                        del maps[field]
-                arrays |= {f"{name}/{k}/{field}": values for field, values in maps.items()}
-        _write(self.folder / f"{step:07d}.npz", arrays)
-
-    def path(self, step: int, paths: dict[str, list[Arrays]]) -> None:
-        """Write the images' way through a training step, see `trace.examples`."""
-        arrays: Arrays = {}
-        for name, examples in paths.items():
-            for k, fields in enumerate(examples):
-                for field, values in fields.items():
-                    key = f"{name}/{k}/{field}"
-                    if values.ndim == 3:
-                        if self.shown.get(key) == (picture := values.tobytes()):
-                            continue
-                        self.shown[key] = picture
-                    arrays[key] = values
-        _write(self.folder / f"{step:07d}_path.npz", arrays)
-
-
-def cut(folder: Path, step: int) -> None:
-    """Remove the snapshots from `step` on: they were written after the checkpoint that is resumed."""
-    for file in folder.glob("*.npz"):
-        if (match := re.fullmatch(r"(\d+)(_path)?", file.stem)) and int(match[1]) >= step:
-            file.unlink()
-
-
-def clear(folder: Path) -> None:
-    """Remove all snapshots."""
-    cut(folder, 0)
-    for name in ("index.json", "images.npz"):
-        (folder / name).unlink(missing_ok=True)
-
-
-def _lost(crop: int, side: int, classes: int) -> str:
-    """What the storing loses, for people."""
-    words = "Weight, confidence, probabilities and entropy are rounded to levels of 1/255"
-    if classes > TOP:
-        words += f"; of {classes} classes the {TOP} most likely are kept"
-    if crop > side:
-        words += (
-            f"; of the {crop} x {crop} pixels {side} x {side} were picked, {100 * (side / crop) ** 2:.0f} % of them"
-        )
-    return words + ". Labels are exact."
-
-
-def _write(path: Path, arrays: Arrays) -> None:
-    stored = {key: differences(a) if key.rpartition("/")[2] in SMOOTH else a for key, a in arrays.items()}
-    write_atomic(path, lambda file: np.savez_compressed(file, **stored))
-
-
-# ---- the reader ----
+KINDS = ("unlabelled", "labelled", "val", "unused")
 
 
 class Snapshots:
@@ -147,8 +43,9 @@ class Snapshots:
         folder: `RUN/probes`.
 
     Attributes:
-        classes, palette, ids: of the task and of the probe images.
-        height, width: of the stored maps. crop: side of the crops that they were picked from.
+        classes, palette, ids: of the task and of the watched images. kinds: the list that each is in, see `KINDS`.
+        height, width: of the stored maps. crop: longest side of the images or crops that they were picked from.
+        path_size: (height, width) of the stored ways through a training step.
         evidence: what the maps show. lost: what the storing has lost, for people.
 
     Raises:
@@ -167,6 +64,8 @@ class Snapshots:
             self.classes, self.ids = [str(c) for c in index["classes"]], [str(i) for i in index["ids"]]
             self.palette = [[int(level) for level in colour] for colour in index["palette"]]
             self.height, self.width, self.crop = (int(index[key]) for key in ("height", "width", "crop"))
+            self.path_size = tuple(int(side) for side in index.get("path", (self.height, self.width)))
+            self.kinds = [str(kind) for kind in index.get("kinds", ["unlabelled"] * len(self.ids))]
             self.evidence, self.lost, version = str(index["evidence"]), str(index["lost"]), index["version"]
         except (KeyError, TypeError, ValueError) as error:
             raise S4Error(f"{file} is damaged ({error!r}); train the run again.") from error
@@ -177,9 +76,12 @@ class Snapshots:
 
     def _plausible(self) -> bool:
         """Whether the index can be true; the arrays are then held to it before they are unpacked."""
-        sizes = 0 < self.height <= LARGEST and 0 < self.width <= LARGEST
+        sides = (self.height, self.width, *self.path_size)
+        sizes = all(0 < side <= LARGEST for side in sides) and len(sides) == 4
         colours = all(len(rgb) == 3 and 0 <= min(rgb) <= max(rgb) <= 255 for rgb in self.palette)
-        return sizes and colours and 0 < len(self.classes) == len(self.palette) <= VOID and 0 < len(self.ids) <= LARGEST
+        kinds = len(self.kinds) == len(self.ids) and set(self.kinds) <= set(KINDS)
+        amounts = 0 < len(self.classes) == len(self.palette) <= VOID and 0 < len(self.ids) <= LARGEST
+        return sizes and colours and kinds and amounts
 
     def __len__(self) -> int:
         """Number of probe images."""
@@ -188,17 +90,21 @@ class Snapshots:
     @cached_property
     def steps(self) -> dict[str, list[int]]:
         """The recorded steps of each pseudo-label."""
-        return self._steps(r"(\d+)")
+        return self._steps("")
 
     @cached_property
     def path_steps(self) -> dict[str, list[int]]:
         """The recorded steps of each path, see `Losses.see`."""
-        return self._steps(r"(\d+)_path")
+        return self._steps("_path")
+
+    def recorded(self, name: str, k: int) -> list[int]:
+        """The steps of a pseudo-label at which this image was looked at: all, or those of the stored checkpoints."""
+        return [step for step in self.steps[name] if (name, str(k)) in self._held[step, ""]]
 
     def image(self, k: int) -> Arrays:
         """image (h, w, 3), truth (h, w) with 255 = unknown, valid (h, w) with 0 = padding; uint8."""
         file = self.folder / "images.npz"
-        found = self._read(file, k, "image", "truth", "valid")
+        found = self._read(file, k, (self.height, self.width), "image", "truth", "valid")
         self._check(file, found, "truth", "image", "valid")
         return found
 
@@ -206,15 +112,15 @@ class Snapshots:
         """The maps of one image at one step, see `beliefs`; with the label, those of the fields, by default all."""
         wanted = dict.fromkeys(("label", *(fields or FIELDS)))
         equal = {field: other for field, other in EQUAL.items() if field in wanted}
-        found = self._read(self._file(step), f"{name}/{k}", *(wanted | dict.fromkeys(equal.values())))
+        fields = (*wanted, *(other for other in equal.values() if other not in wanted))
+        found = self._read(self._file(step), f"{name}/{k}", (self.height, self.width), *fields)
         found = {field: found[other][0] for field, other in equal.items() if other in found} | found
         self._check(self._file(step), found, *wanted)
         return {field: found[field] for field in wanted}
 
     def examples(self, name: str) -> int:
         """Number of images of a path."""
-        members = (m.rsplit("/", 2) for m in self._members(self._file(self.path_steps[name][0], "_path")))
-        return len({parts[1] for parts in members if len(parts) == 3 and parts[0] == name})
+        return sum(path == name for path, _ in self._held[self.path_steps[name][0], "_path"])
 
     def path(self, step: int, name: str, k: int) -> Arrays:
         """One image's way through a training step.
@@ -228,7 +134,7 @@ class Snapshots:
             wanted = {"weak", "mixed", *(("label", "weight", "loss") if earlier == step else ())} - found.keys()
             if not wanted:
                 break
-            found |= self._read(self._file(earlier, "_path"), f"{name}/{k}", *wanted)
+            found |= self._read(self._file(earlier, "_path"), f"{name}/{k}", self.path_size, *wanted)
         return found | {"loss": found["loss"].astype(np.float32)}
 
     def _check(self, file: Path, found: Arrays, labels: str, *others: str) -> None:
@@ -245,40 +151,47 @@ class Snapshots:
     def _file(self, step: int, kind: str = "") -> Path:
         return self.folder / f"{step:07d}{kind}.npz"
 
-    def _steps(self, pattern: str) -> dict[str, list[int]]:
+    def _steps(self, kind: str) -> dict[str, list[int]]:
         found: dict[str, list[int]] = {}
-        for file in sorted(self.folder.glob("*.npz")):
-            if match := re.fullmatch(pattern, file.stem):
-                for name in dict.fromkeys(member.rsplit("/", 2)[0] for member in self._members(file)):
-                    found.setdefault(name, []).append(int(match[1]))
+        for (step, of), held in self._held.items():
+            for name in dict.fromkeys(name for name, _ in held) if of == kind else ():
+                found.setdefault(name, []).append(step)
         return found
 
-    def _members(self, file: Path) -> list[str]:
-        with _opened(file) as arrays:
-            return arrays.files
+    @cached_property
+    def _held(self) -> dict[tuple[int, str], dict[tuple[str, str], None]]:
+        """By step and kind of file, what it has: (pseudo-label or path, image), in order."""
+        found = {}
+        for file in sorted(self.folder.glob("*.npz")):
+            if match := re.fullmatch(r"(\d+)(_path)?", file.stem):
+                with opened(file) as arrays:
+                    held = dict.fromkeys(tuple(member.rsplit("/", 2)[:2]) for member in arrays.files)
+                found[int(match[1]), match[2] or ""] = {key: None for key in held if len(key) == 2}
+        return found
 
-    def _read(self, file: Path, of: str | int, *fields: str) -> Arrays:
-        """Those of the arrays `<of>/<field>` that the file has, unpacked and checked."""
-        with _opened(file) as arrays:
-            there = [field for field in fields if f"{of}/{field}" in arrays]
-            found = {field: self._array(arrays, f"{of}/{field}", *LAYOUT.get(field, ((), ()))) for field in there}
+    def _read(self, file: Path, of: str | int, size: tuple[int, int], *fields: str) -> Arrays:
+        """Those of the arrays `<of>/<field>` that the file has, maps of a size, unpacked and checked."""
+        with opened(file) as arrays:
+            layout = {field: LAYOUT.get(field, ((), ())) for field in fields if f"{of}/{field}" in arrays}
+            found = {f: _array(arrays, f"{of}/{f}", (*lead, *size, *tail)) for f, (lead, tail) in layout.items()}
         return {field: sums(maps) if field in SMOOTH else maps for field, maps in found.items()}
 
-    def _array(self, arrays: Any, key: str, lead: tuple[int, ...], tail: tuple[int, ...]) -> np.ndarray:
-        """One array; what its header says is checked first, so that a file from elsewhere cannot fill the memory."""
-        with arrays.zip.open(f"{key}.npy") as file:
-            if np.lib.format.read_magic(file) != (1, 0):
-                raise ValueError(f"{key} is of another format")
-            shape, by_columns, dtype = np.lib.format.read_array_header_1_0(file)
-            if shape != (*lead, self.height, self.width, *tail) or dtype not in (np.uint8, np.float16):
-                raise ValueError(f"{key} is {dtype} {shape}")
-            data = file.read(math.prod(shape) * dtype.itemsize)
-        flat = np.frombuffer(data, dtype)
-        return flat.reshape(shape[::-1]).T if by_columns else flat.reshape(shape)
+
+def _array(arrays: Any, key: str, wanted: tuple[int, ...]) -> np.ndarray:
+    """One array; what its header says is checked first, so that a file from elsewhere cannot fill the memory."""
+    with arrays.zip.open(f"{key}.npy") as file:
+        if np.lib.format.read_magic(file) != (1, 0):
+            raise ValueError(f"{key} is of another format")
+        shape, by_columns, dtype = np.lib.format.read_array_header_1_0(file)
+        if shape != wanted or dtype not in (np.uint8, np.float16):
+            raise ValueError(f"{key} is {dtype} {shape}")
+        data = file.read(math.prod(shape) * dtype.itemsize)
+    flat = np.frombuffer(data, dtype)
+    return flat.reshape(shape[::-1]).T if by_columns else flat.reshape(shape)
 
 
 @contextmanager
-def _opened(file: Path) -> Iterator[Any]:
+def opened(file: Path) -> Iterator[Any]:
     try:
         with np.load(file, allow_pickle=False) as arrays:
             yield arrays

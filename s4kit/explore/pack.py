@@ -5,9 +5,6 @@ A *track* is one pseudo-label of one run; `cps` has two of them. All runs show t
 
 from __future__ import annotations
 
-import gzip
-import json
-import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
@@ -17,47 +14,12 @@ from typing import Any
 import numpy as np
 
 from ..engine import Run, open_run
-from ..engine.maps import SMOOTH, differences, sums
 from ..engine.snapshots import Snapshots
 from ..errors import S4Error
 from . import policies
+from .codec import encode
 
 VERSION = 1
-DTYPES = {"uint8": "u1", "uint32": "u4", "float32": "f4"}
-
-
-def encode(arrays: dict[str, np.ndarray], **header: Any) -> bytes:
-    """gzip of: length of the header (uint32, little endian), the header as JSON, the arrays.
-
-    The header is {"arrays": [{"name", "dtype": "u1" | "u4" | "f4", "shape", "offset", "differences"}], ...}. Offsets
-    count from the first byte after the header; it and each of them are multiples of 4, so that a browser can view
-    numbers in place. Smooth maps are sent as differences of neighbouring pixels, see `maps.differences`.
-    """
-    entries, body = [], bytearray()
-    for name, values in arrays.items():
-        body += b"\0" * (-len(body) % 4)
-        entry = {"name": name, "dtype": DTYPES[values.dtype.name], "shape": list(values.shape), "offset": len(body)}
-        entries.append(entry | {"differences": name in SMOOTH})
-        values = differences(values) if name in SMOOTH else values
-        body += np.ascontiguousarray(values, values.dtype.newbyteorder("<")).tobytes()
-    head = json.dumps({"arrays": entries, **header}).encode()
-    head += b" " * (-len(head) % 4)
-    return gzip.compress(struct.pack("<I", len(head)) + head + body, 6, mtime=0)
-
-
-def decode(pack: bytes) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    """Arrays and header of what `encode` has made."""
-    raw = gzip.decompress(pack)
-    start = 4 + struct.unpack("<I", raw[:4])[0]
-    header = json.loads(raw[4:start])
-    arrays = {}
-    for entry in header["arrays"]:
-        dtype = np.dtype("<" + entry["dtype"])
-        count = int(np.prod(entry["shape"], dtype=int))
-        found = np.frombuffer(raw, dtype, count, start + entry["offset"])
-        found = found.reshape(entry["shape"])
-        arrays[entry["name"]] = sums(found) if entry["differences"] else found
-    return arrays, header
 
 
 @dataclass(frozen=True)
@@ -110,11 +72,12 @@ class Pack:
     def meta(self) -> dict[str, Any]:
         """What there is to see, as JSON.
 
-        {"version", "classes", "palette", "height", "width", "images": [{"id", "known": has a truth}],
+        {"version", "classes", "palette", "height", "width", "images": [{"id", "known": has a truth, "kind": its list}],
         "tracks": [{"title", "run", "method", "name", "steps", "evidence", "lost", "path": number of examples,
         "path_names": the path of each, "quality": [[{"coverage", "precision", "accuracy", "bias"} per image] per step]
         }]}: quality is that of the method's own rule, see `policies.numbers`; accuracy is that of all pixels, bias the
-        number of confirmed mistakes; None where there is nothing to judge.
+        number of confirmed mistakes; None where there is nothing to judge; and "partial": by image (as text) that was
+        not looked at every time, the step that is shown at each step.
         """
         first = self.first
         known = [bool((self.first.image(k)["truth"] != policies.VOID).any()) for k in self.images]
@@ -124,12 +87,12 @@ class Pack:
             "palette": first.palette,
             "height": first.height,
             "width": first.width,
-            "images": [{"id": first.ids[k], "known": there} for k, there in zip(self.images, known)],
+            "images": [{"id": first.ids[k], "known": w, "kind": first.kinds[k]} for k, w in zip(self.images, known)],
             "tracks": [self._describe(t) for t in range(len(self.tracks))],
         }
 
     def pack(self, key: str) -> bytes:
-        """The arrays behind a key, see `encode`; (T, ...) are all steps of the track.
+        """The arrays behind a key, see `codec`; (T, ...) are all steps of the track.
 
         "image/{k}": image (h, w, 3), truth, valid (h, w).
         "track/{t}/{k}": label, weight, entropy (T, h, w), top, prob (T, 3, h, w); confidence (T, h, w) where it is not
@@ -165,8 +128,17 @@ class Pack:
     def _maps(self, t: int, k: int, *fields: str) -> dict[str, np.ndarray]:
         """All steps of a track on one image: label, weight, confidence, entropy (T, h, w), top, prob (T, 3, h, w)."""
         track, image = self.tracks[t], self.images[k]
-        found = [track.snapshots.read(step, track.name, image, *fields) for step in track.steps]
-        return {field: np.stack([maps[field] for maps in found]) for field in found[0]}
+        seen = self.seen(t, k)
+        found = {step: track.snapshots.read(step, track.name, image, *fields) for step in dict.fromkeys(seen)}
+        return {field: np.stack([found[step][field] for step in seen]) for field in found[seen[0]]}
+
+    def seen(self, t: int, k: int) -> list[int]:
+        """The step that is shown of an image at each step of a track: its own nearest one, where it was added later."""
+        track = self.tracks[t]
+        recorded = track.snapshots.recorded(track.name, self.images[k])
+        if not recorded:
+            raise S4Error(f"{track.run.path} has no snapshot of {self.first.ids[self.images[k]]}: add it once more.")
+        return [min(recorded, key=lambda other: abs(other - step)) for step in track.steps]
 
     def _path(self, t: int, k: int) -> bytes:
         track = self.tracks[t]
@@ -174,7 +146,7 @@ class Pack:
         recorded = track.snapshots.path_steps[path]
         present = np.array([step in recorded for step in track.steps])
         found = [track.snapshots.path(step if step in recorded else recorded[0], path, row) for step in track.steps]
-        blank = np.zeros((self.first.height, self.first.width), np.uint8)
+        blank = np.zeros(track.snapshots.path_size, np.uint8)
         label, weight, loss, weak, mixed = (
             np.stack([maps.get(name, blank + (255 if name == "label" else 0)) for maps in found])
             for name in ("label", "weight", "loss", "weak", "mixed")
@@ -195,7 +167,9 @@ class Pack:
             known = (scene["valid"] > 0) & (scene["truth"] != policies.VOID)
             truth = scene["truth"][known]
             truth_count += np.bincount(truth, minlength=classes).astype(np.uint32)
-            for s in range(steps):
+            for s, (step, shown) in enumerate(zip(self.tracks[t].steps, self.seen(t, k))):
+                if step != shown:  # nobody has looked at it then
+                    continue
                 label = maps["label"][s][known]
                 place = label * np.int64(256) + maps["prob"][s, 0][known]
                 total[s] += np.bincount(place, minlength=classes * 256).astype(np.uint32)
@@ -215,9 +189,15 @@ class Pack:
             "evidence": track.snapshots.evidence,
             "lost": track.snapshots.lost,
             "quality": [list(step) for step in zip(*per_image)],
+            "partial": self._partial(t),
             "path": len(track.examples),
             "path_names": [path for path, _ in track.examples],
         }
+
+    def _partial(self, t: int) -> dict[str, list[int]]:
+        """The step that stands at each step, by image, of those that were not looked at every time."""
+        seen = {str(k): self.seen(t, k) for k in range(len(self.images))}
+        return {k: steps for k, steps in seen.items() if steps != list(self.tracks[t].steps)}
 
     def _quality(self, t: int, k: int) -> list[dict[str, Any]]:
         """Quality of the own rule on one image, for each step."""

@@ -16,7 +16,8 @@ import numpy as np
 from ..engine import Run, open_run
 from ..errors import S4Error
 from . import figure, page, policies, selections
-from .pack import Pack, encode
+from .codec import encode
+from .pack import Pack
 from .state import State
 
 
@@ -117,7 +118,8 @@ class View:
     def _caption(self, track: int, state: State) -> str:
         about, found = self.meta["tracks"][track], self.numbers(track, state)
         at = self.step(track, state)
-        words = f"{self.meta['images'][state.image]['id']}, step {about['steps'][at]}: {self._rule(state)}"
+        step = self.data.seen(track, state.image)[at]
+        words = f"{self.meta['images'][state.image]['id']}, step {step}: {self._rule(state)}"
         words += f" — {_percent(found['coverage'])} of the pixels"
         if found["precision"] is not None:
             accuracy = about["quality"][at][state.image]["accuracy"]

@@ -143,7 +143,8 @@ def _weight(run: Run) -> float:
     except S4Error:
         return 1.0
     for name, steps in snapshots.steps.items():
-        maps = [snapshots.read(steps[-1], name, k, "weight")["weight"] for k in range(len(snapshots))]
+        there = [k for k in range(len(snapshots)) if steps[-1] in snapshots.recorded(name, k)]
+        maps = [snapshots.read(steps[-1], name, k, "weight")["weight"] for k in there]
         chosen = np.concatenate([weight[weight > 0] for weight in maps])
         return float(chosen.mean() / 255) if chosen.size else 1.0
     return 1.0

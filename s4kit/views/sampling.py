@@ -145,17 +145,17 @@ def render_stream(host: HostViews, stream: Stream, device: torch.device) -> View
 
     planes = to(host.image).permute(0, 3, 1, 2)
     image = planes.to(torch.float32, memory_format=torch.contiguous_format).div_(255)
-    side = image.shape[-1]
+    size = image.shape[-2:]
     top, left, bottom, right = to(host.real)[:, :, None, None].unbind(1)
-    line = torch.arange(side, device=device)
-    valid = (line[:, None] >= top) & (line[:, None] < bottom) & (line >= left) & (line < right)
+    y, x = (torch.arange(side, device=device) for side in size)
+    valid = (y[:, None] >= top) & (y[:, None] < bottom) & (x >= left) & (x < right)
     strong = [recipe.apply(image, params) for recipe, params in zip(stream.strong, host.strong)]
     if stream.weak.padded_last:
         strong = [torch.where(valid[:, None], coloured, image) for coloured in strong]
     return Views(
         weak=image,
         strong=strong,
-        masks=[rasterise(to(boxes), (side, side)) for boxes in host.boxes],
+        masks=[rasterise(to(boxes), tuple(size)) for boxes in host.boxes],
         valid=valid.float(),
         label=to(host.label).long(),
         index=to(host.index),

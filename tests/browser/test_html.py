@@ -15,7 +15,7 @@ import pytest
 
 from s4kit.errors import S4Error
 from s4kit.explore import html, policies
-from s4kit.explore.pack import encode
+from s4kit.explore.codec import encode
 from s4kit.explore.script import script
 from s4kit.explore.state import State
 

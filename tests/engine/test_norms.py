@@ -8,7 +8,8 @@ from torch import nn
 from toy import toy_task
 
 import s4kit as s4
-from s4kit.engine.probe import apart, make_probe
+from s4kit.engine.probe import Probe, apart
+from s4kit.engine.watched import chosen
 from s4kit.nets import by_batch, live_norms, make
 
 SMALL = dict(steps=4, batch=2, lr=1e-2, evaluate_every=2, probes=4, progress=False, device="cpu")
@@ -26,14 +27,15 @@ def method(name: str, task, net: str = "tiny"):
 
 def test_apart_is_the_share_of_pixels_by_a_slow_count(task):
     torch.manual_seed(0)
-    net, probe = make("tiny", task), make_probe(task, 5, torch.device("cpu"))
+    net, probe = make("tiny", task), Probe(task, chosen(task, 5))
     for norm in live_norms(net):
         nn.init.uniform_(norm.running_mean, -1, 1)
     before = {key: value.clone() for key, value in net.state_dict().items()}
-    probe.views.valid[1, :20] = 0
     differ = known = 0
-    for first in (0, 2):  # the fifth image fills no batch
-        images, valid = probe.views.weak[first : first + 2], probe.views.valid[first : first + 2]
+    batches = list(probe.batches(2, torch.device("cpu")))
+    batches[0][1][1, :20] = 0
+    assert len(batches) == 2  # the fifth image fills no batch
+    for images, valid in batches:
         copy = make("tiny", task)
         copy.load_state_dict(net.state_dict())
         with torch.no_grad():
@@ -45,7 +47,7 @@ def test_apart_is_the_share_of_pixels_by_a_slow_count(task):
                         known += 1
                         differ += int(trained[k, row, column] != scored[k, row, column])
     net.train()
-    assert apart(net, probe, 2) == pytest.approx(differ / known) and 0 < differ < known
+    assert apart(net, batches) == pytest.approx(differ / known) and 0 < differ < known
     assert net.training and all(norm.training for norm in live_norms(net))
     assert all(torch.equal(value, before[key]) for key, value in net.state_dict().items())
 

@@ -12,7 +12,7 @@ import torch
 from toy import toy_task
 
 import s4kit as s4
-from s4kit.engine import checkpoint, maps, probe, snapshots
+from s4kit.engine import checkpoint, maps, probe, snapshots, watched, writer
 from s4kit.errors import S4Error
 from s4kit.methods import Clock, PseudoLabels
 
@@ -41,7 +41,7 @@ def pseudo(images=2, side=8, classes=5, seed=0):
 
 def test_maps_are_what_they_say():
     labels, p = pseudo()
-    for k, stored in enumerate(maps.beliefs(labels, p, side=8)):
+    for k, stored in enumerate(maps.beliefs(labels, p, box=8)):
         q = p[k].double().numpy()
         order = np.argsort(-q, axis=0)[:3]
         assert np.array_equal(stored["label"], q.argmax(0))
@@ -55,17 +55,17 @@ def test_maps_are_what_they_say():
 
 def test_a_small_weight_is_not_rejected_and_two_classes_leave_a_blank():
     labels, p = pseudo(classes=2)
-    (stored, _) = maps.beliefs(replace(labels, weight=torch.full_like(labels.weight, 1e-4)), p, side=8)
+    (stored, _) = maps.beliefs(replace(labels, weight=torch.full_like(labels.weight, 1e-4)), p, box=8)
     assert (stored["weight"] == 1).all()
     assert (stored["top"][2] == 255).all() and (stored["prob"][2] == 0).all()
 
 
 def test_large_maps_are_picked_not_blurred():
     labels, p = pseudo(side=20)
-    (stored, _) = maps.beliefs(labels, p, side=6)
+    (stored, _) = maps.beliefs(labels, p, box=6)
     rows = [int((i + 0.5) * 20 / 6) for i in range(6)]
     assert np.array_equal(stored["label"], labels.label[0].numpy()[np.ix_(rows, rows)])
-    picture = maps.pictures(torch.arange(16.0).view(1, 1, 4, 4).expand(1, 3, 4, 4) / 255, side=2)
+    picture = maps.pictures(torch.arange(16.0).view(1, 1, 4, 4).expand(1, 3, 4, 4) / 255, box=2)
     assert np.allclose(picture[0, :, :, 0], [[2.5, 4.5], [10.5, 12.5]], atol=0.5)
 
 
@@ -73,33 +73,43 @@ def test_large_maps_are_picked_not_blurred():
 
 
 @pytest.fixture
-def writer(tmp_path):
-    return snapshots.Writer(tmp_path / "probes", tuple("abcde"), ((1, 2, 3),) * 5, side=256)
+def files(tmp_path):
+    return writer.Writer(tmp_path / "probes", tuple("abcde"), ((1, 2, 3),) * 5, side=256)
 
 
-def filled(writer, steps=(3, 7), side=8):
-    images, truth = torch.rand(2, 3, side, side), torch.randint(0, 5, (2, side, side))
-    truth[:, 0], valid = 255, torch.ones(2, side, side)
-    valid[1, :, 4:] = 0
-    writer.images(images, truth, valid, ["x.png", "<y>.png"])
+def scene(side, real=None, seed=0):
+    """A random image with a void line and, outside `real`, padding."""
+    rng = np.random.default_rng(seed)
+    truth = rng.integers(0, 5, (side, side), dtype=np.uint8)
+    truth[0] = 255
+    return probe.Scene(rng.integers(0, 256, (side, side, 3), dtype=np.uint8), truth, real or (0, 0, side, side))
+
+
+def looked(labels, p):
+    """What a rule says of the first images, by name, with the same probabilities."""
+    return probe.Looked(list(range(len(p))), labels, dict.fromkeys(labels, p), torch.zeros(0))
+
+
+def filled(files, steps=(3, 7), side=8):
+    scenes = [scene(side), scene(side, real=(0, 0, side, 4))]
+    files.images(scenes, ["x.png", "<y>.png"], ["unlabelled", "val"], path=side)
     written = {}
     for step in steps:
         labels, p = pseudo(side=side, seed=step)
         odd = replace(labels, label=(labels.label + 1) % 5, confidence=labels.confidence / 2)
-        writer.step(step, {"1 teaches 2": labels, "odd": odd}, {"1 teaches 2": p, "odd": p})
+        files.step(step, [looked({"1 teaches 2": labels, "odd": odd}, p)])
         written[step] = {"1 teaches 2": maps.beliefs(labels, p, 256), "odd": maps.beliefs(odd, p, 256)}
-    return images, truth, valid, written
+    return scenes, written
 
 
-def test_what_is_read_is_what_was_written(writer):
-    images, truth, valid, written = filled(writer)
-    read = snapshots.Snapshots(writer.folder)
+def test_what_is_read_is_what_was_written(files):
+    scenes, written = filled(files)
+    read = snapshots.Snapshots(files.folder)
     assert read.ids == ["x.png", "<y>.png"] and read.classes == list("abcde") and len(read) == 2
+    assert read.kinds == ["unlabelled", "val"]
     assert read.steps == {"1 teaches 2": [3, 7], "odd": [3, 7]} and read.path_steps == {}
     for k in range(2):
-        scene = read.image(k)
-        assert np.abs(scene["image"] / 255 - images[k].permute(1, 2, 0).numpy()).max() <= 0.5 / 255 + 1e-6
-        assert np.array_equal(scene["truth"], truth[k]) and np.array_equal(scene["valid"], valid[k])
+        assert all(np.array_equal(a, getattr(scenes[k], name)) for name, a in read.image(k).items())
         for step, names in written.items():
             for name, expected in names.items():
                 found = read.read(step, name, k)
@@ -107,24 +117,24 @@ def test_what_is_read_is_what_was_written(writer):
                 assert all(np.array_equal(found[field], expected[k][field]) for field in found)
 
 
-def test_equal_arrays_are_left_out_and_others_are_not(writer):
-    filled(writer)
-    with np.load(writer.folder / "0000003.npz") as file:
+def test_equal_arrays_are_left_out_and_others_are_not(files):
+    filled(files)
+    with np.load(files.folder / "0000003.npz") as file:
         assert "odd/0/label" in file and "odd/0/confidence" in file
         assert "1 teaches 2/0/label" not in file and "1 teaches 2/0/confidence" not in file
 
 
-def test_an_unchanged_picture_stands_once_and_is_found(writer):
-    filled(writer, steps=())
+def test_an_unchanged_picture_stands_once_and_is_found(files):
+    filled(files, steps=())
     plane, picture = np.zeros((8, 8), np.uint8), np.full((8, 8, 3), 7, np.uint8)
     for step, level in ((1, 10), (2, 10), (3, 20), (4, 20)):
         mixed = np.full_like(picture, level)
         loss = np.full((8, 8), step, np.float16)
         example = {"weak": picture, "mixed": mixed, "label": plane, "weight": plane + step, "loss": loss}
-        writer.path(step, {"pseudo": [example]})
-    read = snapshots.Snapshots(writer.folder)
+        files.path(step, {"pseudo": [example]})
+    read = snapshots.Snapshots(files.folder)
     assert read.path_steps == {"pseudo": [1, 2, 3, 4]} and read.examples("pseudo") == 1
-    with np.load(writer.folder / "0000002_path.npz") as file:
+    with np.load(files.folder / "0000002_path.npz") as file:
         assert "pseudo/0/weak" not in file and "pseudo/0/mixed" not in file
     levels = []
     for step in (1, 2, 3, 4):
@@ -136,56 +146,55 @@ def test_an_unchanged_picture_stands_once_and_is_found(writer):
 
 @pytest.mark.parametrize("labels", [4, 21])
 def test_what_is_lost_is_said(tmp_path, labels):
-    writer = snapshots.Writer(tmp_path / "p", tuple(f"c{k}" for k in range(labels)), ((0, 0, 0),) * labels, side=16)
-    plane = torch.ones(1, 32, 32)
-    writer.images(torch.rand(1, 3, 32, 32), plane.long(), plane, ["x"])
-    lost = snapshots.Snapshots(writer.folder).lost
+    files = writer.Writer(tmp_path / "p", tuple(f"c{k}" for k in range(labels)), ((0, 0, 0),) * labels, side=16)
+    files.images([scene(32)], ["x"], ["unlabelled"], path=32)
+    lost = snapshots.Snapshots(files.folder).lost
     assert "1/255" in lost and "25 %" in lost and f"of {labels} classes" in lost
 
 
-def test_broken_and_foreign_folders_are_named(writer, tmp_path):
+def test_broken_and_foreign_folders_are_named(files, tmp_path):
     with pytest.raises(S4Error, match="holds no snapshots"):
         snapshots.Snapshots(tmp_path / "nothing")
-    filled(writer)
-    file = writer.folder / "0000007.npz"
+    filled(files)
+    file = files.folder / "0000007.npz"
     file.write_bytes(file.read_bytes()[:200])
     with pytest.raises(S4Error, match=r"0000007\.npz is missing or damaged"):
-        snapshots.Snapshots(writer.folder).read(7, "odd", 0)
-    index = writer.folder / "index.json"
+        snapshots.Snapshots(files.folder).read(7, "odd", 0)
+    index = files.folder / "index.json"
     given = json.loads(index.read_text())
     for change, words in (({"version": 99}, "version 99"), ({"classes": None}, "damaged"), ({"height": 9}, "damaged")):
         index.write_text(json.dumps(given | change))
         with pytest.raises(S4Error, match=words):
-            snapshots.Snapshots(writer.folder).read(3, "odd", 0)
+            snapshots.Snapshots(files.folder).read(3, "odd", 0)
 
 
-def test_a_pickle_in_a_snapshot_is_never_opened(writer, tmp_path):
-    filled(writer)
+def test_a_pickle_in_a_snapshot_is_never_opened(files, tmp_path):
+    filled(files)
 
     class Evil:
         def __reduce__(self):
             return (open, (str(tmp_path / "opened"), "w"))
 
-    np.savez(writer.folder / "0000003.npz", **{f"odd/0/{n}": np.array([Evil()]) for n in ("top", "prob", "label")})
+    np.savez(files.folder / "0000003.npz", **{f"odd/0/{n}": np.array([Evil()]) for n in ("top", "prob", "label")})
     with pytest.raises(S4Error, match="damaged"):
-        snapshots.Snapshots(writer.folder).read(3, "odd", 0)
+        snapshots.Snapshots(files.folder).read(3, "odd", 0)
     assert not (tmp_path / "opened").exists()
 
 
-def test_labels_beyond_the_classes_are_refused(writer):
-    filled(writer)
+def test_labels_beyond_the_classes_are_refused(files):
+    filled(files)
     labels, p = pseudo()
     labels.label[0, 0, 0] = 77
-    writer.step(3, {"odd": labels}, {"odd": p})
+    files.step(3, [looked({"odd": labels}, p)])
     with pytest.raises(S4Error, match="beyond the 5 classes"):
-        snapshots.Snapshots(writer.folder).read(3, "odd", 0)
+        snapshots.Snapshots(files.folder).read(3, "odd", 0)
 
 
-def test_cut_removes_later_steps_only(writer):
-    filled(writer, steps=(3, 7, 12))
-    writer.path(7, {"pseudo": [{"loss": np.zeros((8, 8), np.float16)}]})
-    snapshots.cut(writer.folder, 7)
-    assert sorted(f.name for f in writer.folder.iterdir()) == ["0000003.npz", "images.npz", "index.json"]
+def test_cut_removes_later_steps_only(files):
+    filled(files, steps=(3, 7, 12))
+    files.path(7, {"pseudo": [{"loss": np.zeros((8, 8), np.float16)}]})
+    writer.cut(files.folder, 7)
+    assert sorted(f.name for f in files.folder.iterdir()) == ["0000003.npz", "images.npz", "index.json"]
 
 
 # ---- a run ----
@@ -205,16 +214,16 @@ def arrays(run):
 def test_a_snapshot_is_the_rule_on_the_probe_images(task, tmp_path):
     method = build("unimatch", task, tau=0.4)
     run = s4.fit(method, task, steps=4, out=tmp_path / "r", **SMALL)
-    looked = probe.make_probe(task, 3, torch.device("cpu"))
-    logits = method.teach(looked.views)
-    rule = method.pseudo_labels(logits, looked.views, Clock(3, 4))
+    watch = probe.Probe(task, watched.chosen(task, 3))
+    views, truth = watch.views(range(3), torch.device("cpu"))
+    rule = method.pseudo_labels(method.teach(views), views, Clock(3, 4))
     read = run.snapshots()
-    assert read.ids == looked.ids and read.steps == {"pseudo": [1, 3]}
+    assert read.ids == watch.ids and read.steps == {"pseudo": [1, 3]}
     for k in range(3):
         found = read.read(3, "pseudo", k)
         assert np.array_equal(found["label"], rule.label[k]) and np.array_equal(found["weight"] > 0, rule.weight[k] > 0)
         assert np.abs(found["confidence"] / 255 - rule.confidence[k].numpy()).max() < 0.51 / 255
-        assert np.array_equal(read.image(k)["truth"], looked.truth[k])
+        assert np.array_equal(read.image(k)["truth"], truth[k])
 
 
 @pytest.mark.parametrize("name", ["cps", "u2pl", "unimatch"])

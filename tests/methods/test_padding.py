@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from s4kit.engine import probe
+from s4kit.engine import probe, watched
 from s4kit.engine.evaluate import IMAGENET
 from s4kit.views import draw_step, render
 
@@ -41,8 +41,10 @@ def test_padding_is_zero_after_normalisation_in_every_view(name, build, task):
 
 @pytest.mark.parametrize(("name", "colour", "top"), [("cutmix", 0.485, 16), ("classmix", 0.485, 0), ("unimatch", 0, 0)])
 def test_the_probe_images_are_padded_like_those_of_the_training(name, colour, top, build, task):
-    looked = probe.make_probe(task.with_(crop=72), 2, torch.device("cpu"), shape=probe.padding_of(build(name)))
-    valid = looked.views.valid[0] > 0
+    small = task.with_(crop=72)
+    watch = probe.Probe(small, watched.chosen(small, 2), probe.padding_of(build(name)))
+    views, truth = watch.views(range(2), torch.device("cpu"))
+    valid = views.valid[0] > 0
     assert valid.nonzero()[0].tolist() == [top, top] and valid.sum() == 40 * 40
-    assert looked.views.weak[0, 0][~valid].unique().tolist() == pytest.approx([colour], abs=0.002)
-    assert torch.equal((looked.truth[0] == 255)[~valid], torch.ones(int((~valid).sum()), dtype=torch.bool))
+    assert views.weak[0, 0][~valid].unique().tolist() == pytest.approx([colour], abs=0.002)
+    assert torch.equal((truth[0] == 255)[~valid], torch.ones(int((~valid).sum()), dtype=torch.bool))

@@ -3,10 +3,12 @@
 import csv
 import json
 
+import numpy as np
 import pytest
 import torch
 
-from s4kit.engine.snapshots import Writer
+from s4kit.engine.probe import Looked, Scene
+from s4kit.engine.writer import Writer
 from s4kit.methods import PseudoLabels
 from s4kit.report.diagnose import diagnose, show
 from s4kit.report.finding import DOWN, THRESHOLD, UP, Finding, agreed
@@ -213,8 +215,10 @@ def snapshots(run, weight):
     share = torch.zeros(1, 4, 4).index_fill_(1, torch.tensor([0, 1]), weight)
     p = torch.full((1, 2, 4, 4), 0.5)
     writer = Writer(run / "probes", ("a", "b"), ((0, 0, 0), (1, 1, 1)), 4)
-    writer.images(torch.zeros(1, 3, 4, 4), label, torch.ones(1, 4, 4), ["one"])
-    writer.step(99, {"pseudo": PseudoLabels(label, p[:, 0], share, torch.ones(1, 4, 4))}, {"pseudo": p})
+    scene = Scene(np.zeros((4, 4, 3), np.uint8), np.zeros((4, 4), np.uint8), (0, 0, 4, 4))
+    writer.images([scene], ["one"], ["unlabelled"], path=4)
+    labels = PseudoLabels(label, p[:, 0], share, torch.ones(1, 4, 4))
+    writer.step(99, [Looked([0], {"pseudo": labels}, {"pseudo": p}, label)])
 
 
 def test_an_end_in_nan_is_not_answered_with_resume_alone(make):

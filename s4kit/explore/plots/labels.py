@@ -75,8 +75,9 @@ def recorded(run: Any, snapshot: int = -1, name: str | None = None) -> tuple[Ten
         raise S4Error(f"The run in {run.path} recorded no pseudo-labels.")
     name = name or next(iter(stored.steps))
     step = stored.steps[name][snapshot]
-    images = [stored.image(k) for k in range(len(stored))]
-    beliefs = [stored.read(step, name, k) for k in range(len(stored))]
+    there = [k for k in range(len(stored)) if step in stored.recorded(name, k)]
+    images = [stored.image(k) for k in there]
+    beliefs = [stored.read(step, name, k) for k in there]
 
     def stacked(rows: list[dict[str, np.ndarray]], key: str) -> Tensor:
         return torch.from_numpy(np.stack([row[key] for row in rows]))
