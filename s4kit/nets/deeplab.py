@@ -135,6 +135,8 @@ class DeepLabV3Plus(nn.Module):
         norm: "batch" or "group".
     """
 
+    classifies = ("convs", "classifier")
+
     def __init__(
         self,
         low: int,

@@ -54,6 +54,7 @@ class DPT(nn.Module):
     """
 
     align_corners = True
+    classifies = ("convs", "classifier")
 
     def __init__(self, inputs: int, classes: int, widths: Sequence[int], decoder_channels: int) -> None:
         super().__init__()

@@ -93,6 +93,7 @@ class FrequencyDecoder(nn.Module):
     """
 
     align_corners = True
+    classifies = ("bottleneck", "classifier")
 
     def __init__(
         self,

@@ -95,6 +95,8 @@ class PSPShuffle(nn.Module):
         norm: "batch" or "group".
     """
 
+    classifies = ("classifier",)
+
     def __init__(
         self,
         high: int,

@@ -82,6 +82,7 @@ class SegFormerDecoder(nn.Module):
     """
 
     align_corners = False
+    classifies = ("join", "classifier")
 
     def __init__(
         self,

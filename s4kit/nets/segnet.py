@@ -102,7 +102,8 @@ class SegNet(nn.Module):
             `forward(x, levels=(), after=None) -> tuple of levels`, which resumes after the levels given and changes
             every level by `after`.
         decoder: module with `fuse(features) -> Fused`, `classify(map) -> (logits, embedding)`, `branch() -> module`
-            (a new classifier of the same shape, for auxiliary decoders), `align_corners` and `fused_channels`.
+            (a new classifier of the same shape, for auxiliary decoders), `classifies` (names of its children that
+            `classify` is made of), `align_corners` and `fused_channels`.
         aux: module from `features.mid` to logits, or None.
         classes: number of classes K.
 
