@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ..errors import S4Error
+from .corrections import is_corrections, read_corrections
 from .decode import IMAGE_SUFFIXES
 from .task import Source
 from .text import read_lines
@@ -25,7 +26,7 @@ _COLUMNS = re.compile(r"\t|\s*[,;]\s*|\s+")
 
 
 def read_list(labelled: Sequence[str] | str | os.PathLike) -> tuple[list[str], str]:
-    """The lines of a list, comments left out, and where they come from.
+    """The lines of a list, comments left out, or the ids of a folder of corrected labels, and where they come from.
 
     Raises:
         S4Error: the file is missing, is no text in UTF-8, or is empty.
@@ -33,6 +34,8 @@ def read_list(labelled: Sequence[str] | str | os.PathLike) -> tuple[list[str], s
     if not isinstance(labelled, str | os.PathLike):
         return [str(name) for name in labelled], "the given list"
     path = Path(labelled)
+    if is_corrections(path):
+        return read_corrections(path).labelled, str(path)
     if not path.is_file():
         raise S4Error(f"The split list {path} does not exist.")
     lines = [line for line in read_lines(path) if not line.startswith("#")]

@@ -15,6 +15,7 @@ from ..errors import S4Error, caution
 from .bits import settle_bits
 from .catalog import Catalog, DataSet, public
 from .class_tables import refuse_equal
+from .corrections import Corrections, corrected, is_corrections, read_corrections
 from .lists import read_list, rows_of
 from .look import look
 from .palettes import distinct
@@ -38,6 +39,7 @@ def load(
     scale: Sequence[float] | None = None,
     short: int | None = None,
     cache: bool | None = None,
+    corrections: str | os.PathLike | None = None,
     **options: Any,
 ) -> Task:
     """A data set with a labelled / unlabelled split.
@@ -46,8 +48,9 @@ def load(
         name: see `names()` and `table()`.
         root: where it lies; by default $S4KIT_DATA/NAME or ./data/NAME. Embedded sets have none.
         labelled: a fraction ("1/16", 0.0625; rounds up: 1/16 of 367 is 23), a count (23), "all", a list of ids, the
-            path of a text file of ids, or a published split ("voc/classic/183"; `s4.splits.table()` lists them). By
-            default what suits the data set (scenes 16, others 1/16).
+            path of a text file of ids, a published split ("voc/classic/183"; `s4.splits.table()` lists them), or a
+            folder of labels that were corrected by hand in the explorer: what was labelled before and the corrected
+            images. By default what suits the data set (scenes 16, others 1/16).
         unlabelled: a list or file of ids; by default every other training image, under a published split those of its
             protocol.
         crop: side of the square training crop in pixels; by default what suits the data set.
@@ -61,6 +64,8 @@ def load(
         short: shorter side in pixels to which these factors refer; by default each image's own. The weak view alone
             is made from it: images are stored and scored at their size.
         cache: keep decoded images in memory; by default where they need less than about 1.5 GB.
+        corrections: a folder of corrected labels; those of labelled images stand for the data set's own. By default
+            `labelled`, where that is such a folder.
         options: of the data set, such as `n_train` and `side` of scenes.
 
     Raises:
@@ -78,7 +83,8 @@ def load(
     if bits and "bits" in inspect.signature(entry.open).parameters:
         config["bits"] = bits  # opened again, it is read alike
     catalog = replace(catalog, notices=catalog.notices + ((notice,) if notice else ()))
-    return _split(catalog, labelled, unlabelled, crop, size, seed, cover, overlap, scale, short, public(config))
+    config = public(config)
+    return _split(catalog, labelled, unlabelled, crop, size, seed, cover, overlap, scale, short, corrections, config)
 
 
 def _check_options(entry: DataSet, options: dict[str, Any]) -> None:
@@ -151,20 +157,24 @@ def _split(
     overlap: bool,
     scale: Sequence[float] | None,
     short: int | None,
+    corrections: str | os.PathLike | None,
     config: dict[str, Any],
 ) -> Task:
     """The task of a catalog; its own `config` is the given one and the split's, {} where nothing can be reopened."""
     labelled = catalog.labelled if labelled is None else labelled
     cover = catalog.cover if cover is None else cover
+    corrections = labelled if corrections is None and is_corrections(labelled) else corrections
+    made = None if corrections is None else read_corrections(corrections)
     if is_name(labelled):
         labelled, rows, rest, words, more = _published_rows(catalog, labelled, unlabelled, overlap, config.get("root"))
     else:
-        rows, words = _labelled_rows(catalog, labelled, seed, cover)
+        rows, words = _labelled_rows(catalog, labelled, seed, cover, made)
         rest, more = _unlabelled_rows(catalog, rows, unlabelled, overlap)
+    by_hand = made.words([catalog.train.ids[row] for row in rows]) if made else ""
     scale = catalog.scale if scale is None else tuple(float(s) for s in scale)
     resized = f"resized by {size}" if isinstance(size, float) else f"short side {size}"
     at = f"{resized}, scored at that size" if size is not None else ""
-    protocol = ", ".join(filter(None, (words, more, at, catalog.note)))
+    protocol = ", ".join(filter(None, (words, by_hand, more, at, catalog.note)))
     lists = {"labelled": _absolute(labelled), "unlabelled": _absolute(unlabelled)}
     split = {**lists, "seed": seed, "cover": cover, "overlap": overlap}
     task = Task(
@@ -183,18 +193,21 @@ def _split(
     )
     files, labels, faults = look(task.classes, task.train, task.labelled, task.val)
     task = replace(task, notices=catalog.notices + files, label_notices=labels, faults=faults)
+    if made:
+        task = replace(task, train=corrected(task.train, task.labelled, made, task.classes))
     for words in (*task.notices, *labels, *faults[:1]):
         caution(f"{task.name}: {words}", stacklevel=4)
     evaluation = catalog.evaluation
     if evaluation.mode == "sliding":
         evaluation = replace(evaluation, window=task.crop)
     if config:
+        split["corrections"] = None if made is None else os.path.abspath(made.folder)
         config = public({**config, **split, "crop": task.crop, "scale": scale, "short": task.short})
     return replace(task, evaluation=evaluation, config=config)
 
 
 def _absolute(labelled: Labelled | None) -> Labelled | None:
-    """The path of a list file so that it is found from any folder; anything else as it is."""
+    """The path of a list file or folder so that it is found from anywhere; anything else as it is."""
     return os.path.abspath(labelled) if isinstance(labelled, str | os.PathLike) and is_list(labelled) else labelled
 
 
@@ -232,12 +245,14 @@ def _need_labels(catalog: Catalog, rows: Sequence[int], where: str) -> None:
         raise S4Error(f"{where}: {catalog.train.ids[without[0]]} is listed as labelled but has no label map.")
 
 
-def _labelled_rows(catalog: Catalog, labelled: Labelled, seed: int, cover: int) -> tuple[list[int], str]:
+def _labelled_rows(
+    catalog: Catalog, labelled: Labelled, seed: int, cover: int, made: Corrections | None
+) -> tuple[list[int], str]:
     """Rows of the labelled images and the words that describe the draw."""
     if is_list(labelled):
         ids, where = read_list(labelled)
         rows = rows_of(ids, catalog.train, catalog.val, where)
-        _need_labels(catalog, rows, where)
+        _need_labels(catalog, [row for row in rows if made is None or catalog.train.ids[row] not in made.made], where)
         return rows, f"{len(rows)} labelled of {os.path.basename(where)}"
     able = [row for row in range(len(catalog.train)) if row not in catalog.maskless]
     if not able:

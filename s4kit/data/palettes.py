@@ -3,6 +3,12 @@
 from __future__ import annotations
 
 import colorsys
+from collections.abc import Sequence
+
+import numpy as np
+from PIL import Image
+
+from .task import VOID
 
 # Classes of scenes; colours after Okabe and Ito, distinct under the common colour-vision deficiencies.
 SCENES = {
@@ -111,3 +117,11 @@ def distinct(count: int) -> tuple[tuple[int, int, int], ...]:
         rgb = colorsys.hsv_to_rgb(index * 0.61803 % 1, saturation, value)
         colours.append(tuple(round(255 * c) for c in rgb))
     return tuple(colours[:count])
+
+
+def indexed(label: np.ndarray, palette: Sequence[Sequence[int]]) -> Image.Image:
+    """An (H, W) uint8 label map as an indexed image in its classes' colours, void white: it can be looked at, too."""
+    image = Image.fromarray(label)
+    colours = [*palette, *[(0, 0, 0)] * (VOID - len(palette)), (255, 255, 255)]
+    image.putpalette([value for colour in colours for value in colour])
+    return image

@@ -8,6 +8,7 @@ from fractions import Fraction
 from pathlib import Path
 
 from ..errors import S4Error
+from .corrections import is_corrections
 from .seeding import mix_seed
 from .task import VOID, Source
 
@@ -15,9 +16,9 @@ Labelled = str | int | float | Sequence[str] | os.PathLike
 
 
 def is_list(labelled: Labelled) -> bool:
-    """Whether `labelled` names images (a text file or a sequence of ids) rather than how many."""
+    """Whether `labelled` names images (a text file, a folder of corrected ones, a sequence of ids), not how many."""
     if isinstance(labelled, str):
-        return labelled.endswith((".txt", ".lst")) or Path(labelled).is_file()
+        return labelled.endswith((".txt", ".lst")) or Path(labelled).is_file() or is_corrections(labelled)
     return not isinstance(labelled, int | float | Fraction)
 
 

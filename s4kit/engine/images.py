@@ -96,8 +96,11 @@ def _paths(task: Task, names: Sequence[str]) -> Iterator[tuple[str, list[str | N
     places = {name: (source, row) for source in (task.val, task.train) for row, name in enumerate(source.ids)}
     for name in list(dict.fromkeys(names))[:FILES]:
         source, row = places.get(name, (None, 0))
-        if hasattr(source, "image_path") and name not in getattr(source, "missing", ()):
-            yield name, [source.image_path(row), source.label_path(row)]
+        if name in getattr(source, "missing", ()):
+            continue
+        paths = [getattr(source, kind, lambda row: None)(row) for kind in ("image_path", "label_path")]
+        if any(paths):  # embedded images have none, but for a label corrected by hand
+            yield name, paths
 
 
 def _about(path: str | None) -> list | None:

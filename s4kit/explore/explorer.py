@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import S4Error
+from ..report.tables import Table
 from .script import script, style
 from .state import NAMES, State, check, start
 from .view import View
@@ -27,6 +28,8 @@ except ImportError as error:
 # The picture for where the widget does not live; without an explorer behind it JupyterLab's error gives way to it.
 STILL = """<div class="s4x-still" data-key="{key}"><img src="data:image/png;base64,{picture}" alt="{words}"></div>
 <style>.jp-OutputArea-child:has(.s4x-still) + .jp-OutputArea-child:not(:has(.s4x)) {{ display: none; }}</style>"""
+
+ANSWERED = ("correct", "corrections")  # by `View.answer`
 
 
 class Refused(S4Error, traitlets.TraitError):
@@ -77,8 +80,12 @@ class Explorer(anywidget.AnyWidget):
 
     def _answer(self, _: Any, asked: dict[str, Any], __: Any) -> None:
         """Send what the browser asks for; what goes wrong is said there, where somebody waits for it."""
-        if asked.get("kind") not in ("need", "full"):
-            return
+        if asked.get("kind") in ANSWERED:
+            self._reply(asked)
+        elif asked.get("kind") in ("need", "full"):
+            self._supply(asked)
+
+    def _supply(self, asked: dict[str, Any]) -> None:
         about = {name: asked[name] for name in ("key", "image", "track") if name in asked}
         about["kind"] = "full" if asked["kind"] == "full" else "pack"
         try:
@@ -89,6 +96,14 @@ class Explorer(anywidget.AnyWidget):
                 raise
         else:
             self.send(about, buffers=[data])
+
+    def _reply(self, asked: dict[str, Any]) -> None:
+        """As a dict; the number of the question goes back with it."""
+        about = {"kind": "answer", "number": asked.get("number")}
+        try:
+            self.send(about | {"answer": self._view.answer(asked)})
+        except S4Error as error:
+            self.send(about | {"error": str(error)})
 
     def _full(self, content: dict[str, Any]) -> bytes:
         meta = self._view.meta
@@ -105,6 +120,15 @@ class Explorer(anywidget.AnyWidget):
         """What the policy keeps of the image now, by the title of each shown track; see `policies.numbers`."""
         titles = [track["title"] for track in self._view.meta["tracks"]]
         return {titles[track]: self._view.numbers(track, self.state) for track in self.tracks}
+
+    def classes(self) -> dict[str, Table]:
+        """What becomes of each class over ALL probe images at the snapshot, by the title of each shown track.
+
+        Of its labels and of all labels the share kept, precision, coverage, presence, and since when it starves: its
+        pixels are kept at less than a tenth of the rate of all pixels.
+        """
+        titles = [track["title"] for track in self._view.meta["tracks"]]
+        return {titles[track]: self._view.classes(track, self.state) for track in self.tracks}
 
     def figure(self, dark: bool = False) -> Any:
         """What is shown now as a matplotlib Figure fit for a paper.

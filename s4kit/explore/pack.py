@@ -16,7 +16,8 @@ import numpy as np
 from ..engine import Run, open_run
 from ..engine.snapshots import Snapshots
 from ..errors import S4Error
-from . import policies
+from . import cells, policies
+from .cells import Cells
 from .codec import encode
 
 VERSION = 1
@@ -102,6 +103,8 @@ class Pack:
             A step that is not present shows the pictures of another one and no loss.
         "summary/{t}": over all images, pixels with known truth by label and level of prob: total, right (T, C, 256);
             truth_count (C,), pixels of each true class.
+        "cells/{t}": over all images and steps, pixels by image, truth and label: place, every, kept (n,), see `Cells`;
+            in the header ids, the images counted, in their order.
 
         Raises:
             S4Error: there is no such key.
@@ -109,7 +112,7 @@ class Pack:
         kind, *numbers = str(key).split("/")
         try:
             makers = {"image": self._image, "track": self._track, "path": self._path, "summary": self._summary}
-            return makers[kind](*(_index(n) for n in numbers))
+            return (makers | {"cells": self._cells})[kind](*(_index(n) for n in numbers))
         except S4Error:
             raise
         except (KeyError, IndexError, ValueError, TypeError) as error:
@@ -176,6 +179,20 @@ class Pack:
                 right[s] += np.bincount(place[label == truth], minlength=classes * 256).astype(np.uint32)
         shape = (steps, classes, 256)
         return encode({"total": total.reshape(shape), "right": right.reshape(shape), "truth_count": truth_count})
+
+    def cells(self, t: int) -> Cells:
+        """What a track makes of each class over all images and steps."""
+
+        def read(k: int) -> tuple[np.ndarray, ...]:
+            scene, maps = self.first.image(self.images[k]), self._maps(t, k, "weight")
+            return scene["truth"], scene["valid"], maps["label"], maps["weight"]
+
+        return cells.count(len(self.first.classes), len(self.images), len(self.tracks[t].steps), read)
+
+    def _cells(self, t: int) -> bytes:
+        found = self.cells(t)
+        arrays = {name: getattr(found, name).astype(np.uint32) for name in ("place", "every", "kept")}
+        return encode(arrays, ids=[self.first.ids[k] for k in self.images])
 
     def _describe(self, t: int) -> dict[str, Any]:
         track = self.tracks[t]

@@ -60,7 +60,8 @@ def save(
     for chosen_steps in thin:
         data = Pack(view.runs, view.titles, None, chosen_steps)
         ways, counts = _paths(data, PATHS * BUDGET)
-        room = BUDGET - html.size(ways)
+        tables = {f"cells/{t}": data.pack(f"cells/{t}") for t in range(len(data.tracks))}  # of all images, held or not
+        room = BUDGET - html.size(ways | tables)
         chosen, why = (_checked(view, images), "as asked") if images is not None else _fitting(data, view, state, room)
         if len(chosen) >= min(FEW, len(view.meta["images"])) or (chosen and len(chosen_steps) <= FEW) or images:
             break
@@ -74,7 +75,7 @@ def save(
     meta = small.meta
     for track, count in zip(meta["tracks"], counts):
         track["path"], track["path_names"] = count, track["path_names"][:count]
-    html.save_html(path, meta, packs | ways, _moved(view, state, chosen, meta))
+    html.save_html(path, meta, packs | ways | tables, _moved(view, state, chosen, meta))
     kept = _all_steps(small)
     size = path.stat().st_size
     return Saved(path, size, [int(k) for k in chosen], len(view.meta["images"]), kept, sum(counts), why)

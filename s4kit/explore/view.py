@@ -15,10 +15,11 @@ import numpy as np
 
 from ..engine import Run, open_run
 from ..errors import S4Error
-from . import figure, page, policies, selections
+from ..report.tables import Table
+from . import cells, corrections, figure, page, policies, selections
 from .codec import encode
 from .pack import Pack
-from .state import State
+from .state import State, check
 
 
 class View:
@@ -36,6 +37,7 @@ class View:
         self.runs = [run if isinstance(run, Run) else open_run(run) for run in found]
         self.data = Pack(self.runs, self.titles)
         self._loaded: dict[Path, Any] = {}
+        self._tasks: dict[Path, Any] = {}
 
     @cached_property
     def meta(self) -> dict[str, Any]:
@@ -55,12 +57,39 @@ class View:
         Raises:
             S4Error: the checkpoint or the data set is not there (any more).
         """
+        maps = self.looked(image, track)
+        return encode({k: v if k in ("image", "truth", "valid") else v[None] for k, v in maps.items()})
+
+    def looked(self, image: int, track: int) -> dict[str, np.ndarray]:
+        """The maps of `full`, as `full.Loaded.look` gives them."""
         from .full import Loaded
 
         one = self.data.tracks[track]
-        loaded = self._loaded.setdefault(one.run.path, Loaded(one.run))
-        maps = loaded.look(self.meta["images"][image]["id"], one.name)
-        return encode({k: v if k in ("image", "truth", "valid") else v[None] for k, v in maps.items()})
+        loaded = self._loaded.setdefault(one.run.path, Loaded(one.run, self.task(track)))
+        return loaded.look(self.meta["images"][image]["id"], one.name)
+
+    def task(self, track: int) -> Any:
+        """The task of a track's run, loaded once."""
+        run = self.data.tracks[track].run
+        if run.path not in self._tasks:
+            self._tasks[run.path] = run.task()
+        return self._tasks[run.path]
+
+    def answer(self, asked: dict[str, Any]) -> dict[str, Any]:
+        """What a page asks for that is no pack.
+
+        {"kind": "correct", ...}: keep what was painted, see `corrections.take`.
+        {"kind": "corrections", "track"}: what has been corrected of the track's run, see `corrections.so_far`.
+
+        Raises:
+            S4Error: it cannot be done, or nobody knows how.
+        """
+        if asked.get("kind") == "correct":
+            return corrections.take(self, asked)
+        if asked.get("kind") == "corrections":
+            (track,) = check(self.meta, {}, "tracks", asked.get("track"))
+            return corrections.so_far(self.data.tracks[track].run)
+        raise S4Error(f"The explorer does not know what {asked.get('kind')!r} is.")
 
     # ---- the state as a picture ----
 
@@ -99,6 +128,11 @@ class View:
         scene, label = self.scene(state), self.maps(track, state)["label"]
         kept = self.kept(track, state)
         return policies.numbers(kept, label, scene["truth"], scene["valid"], len(self.meta["classes"]))
+
+    def classes(self, track: int, state: State) -> Table:
+        """What becomes of each class over all probe images at the chosen snapshot, see `cells.table`."""
+        at, about = self.step(track, state), self.meta["tracks"][track]
+        return cells.table(self.data.cells(track), at, self.meta["classes"], about["steps"])
 
     def _row(self, track: int, state: State) -> figure.Row:
         scene, maps = self.scene(state), self.maps(track, state)

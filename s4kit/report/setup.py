@@ -18,7 +18,9 @@ if TYPE_CHECKING:
 BASELINES = ("supervised", "supervised_strong")
 ALL_LABELS = "all labels"  # the third line of a comparison: the supervised baseline with nothing hidden
 REFERENCES = (*BASELINES, ALL_LABELS)
-NOTHING_HIDDEN = {"labelled": "all", "unlabelled": None, "cover": 0, "overlap": False, "seed": 0}  # for `load`
+NOTHING_HIDDEN = {  # for `load`
+    "labelled": "all", "unlabelled": None, "cover": 0, "overlap": False, "seed": 0, "corrections": None,
+}  # fmt: skip
 EXTRA = "summary.json"  # wall time and peak memory of a run: no part of its deterministic files
 HARDWARE = ("device", "workers", "threads", "checkpoint_every", "compile")  # of `fit`: may differ between equal runs
 

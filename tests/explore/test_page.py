@@ -104,7 +104,7 @@ def test_a_small_budget_keeps_the_shown_and_the_worst_image_and_thins_steps(runs
     def saved_in(images: list[int], steps: list[int] | None, extra: int = 1) -> page.Saved:
         """What is chosen where exactly these images at these steps fit."""
         data = Pack(view.runs, steps=steps)
-        keys = [key for k in images for key in (f"image/{k}", f"track/0/{k}")]
+        keys = ["cells/0", *(key for k in images for key in (f"image/{k}", f"track/0/{k}"))]
         monkeypatch.setattr(page, "BUDGET", page.html.size({key: data.pack(key) for key in keys}) + extra)
         return view.save_html(tmp_path / "e.html", state)
 

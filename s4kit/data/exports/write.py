@@ -13,6 +13,7 @@ from PIL import Image, ImageOps
 
 from ...errors import S4Error
 from ..decode import IMAGE_SUFFIXES
+from ..palettes import indexed
 from ..task import VOID
 from .common import Export, Picture, some
 
@@ -145,13 +146,9 @@ class _Writer:
         return label
 
     def _save_map(self, label: np.ndarray, part: str, name: str) -> None:
-        """An indexed PNG in the colours of the classes, void white: it can be looked at as well."""
         folder = self.out / "labels" / part
         folder.mkdir(parents=True, exist_ok=True)
-        image = Image.fromarray(label)
-        colours = [*self.table.palette, *[(0, 0, 0)] * (VOID - len(self.table.palette)), (255, 255, 255)]
-        image.putpalette([value for colour in colours for value in colour])
-        image.save(folder / f"{name}.png")
+        indexed(label, self.table.palette).save(folder / f"{name}.png")
 
     # ---- words ----
 
