@@ -8,7 +8,7 @@ sums the same rows.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -43,6 +43,11 @@ class Cells:
     def columns(self) -> tuple[ndarray, ...]:
         """(step, image, truth, label) of each row."""
         return np.unravel_index(self.place, (self.steps, self.images, self.classes + 1, self.classes))
+
+    def only(self, images: Sequence[int]) -> Cells:
+        """The rows of these images alone."""
+        rows = np.isin(self.columns[1], images)
+        return replace(self, place=self.place[rows], every=self.every[rows], kept=self.kept[rows])
 
     def confusion(self, step: int, kept: bool = True) -> ndarray:
         """(C, C) pixels by true class (row) and label (column) at a snapshot, unknown truth left out."""
@@ -140,11 +145,12 @@ def count(classes: int, images: int, steps: int, read: Callable[[int], tuple[nda
     return Cells(classes, images, steps, place[order], every[order], kept[order])
 
 
-def table(cells: Cells, step: int, names: Sequence[str], steps: Sequence[int]) -> Table:
+def table(cells: Cells, step: int, names: Sequence[str], steps: Sequence[int], over: str) -> Table:
     """`by_class` to look at: what is kept of each class, how right it is, and since when it starves.
 
     Args:
-        step: index of the snapshot. names: of the classes. steps: the training step of each snapshot.
+        step: index of the snapshot. names: of the classes. steps: the training step of each snapshot. over: the images,
+            in words.
     """
     shares = ("kept_share", "share", "precision", "coverage", "presence")
     head = ("class", "of its labels kept", "of all kept", "precision", "coverage", "presence", "starves since step")
@@ -152,5 +158,5 @@ def table(cells: Cells, step: int, names: Sequence[str], steps: Sequence[int]) -
         (name, *(percent(row[key]) for key in shares), None if first is None or first > step else steps[first])
         for name, row, first in zip(names, cells.by_class(step), cells.starves_since())
     ]
-    note = f"Percent, over all {cells.images} probe images at step {steps[step]}, by the method's own rule."
+    note = f"Percent, over {over} at step {steps[step]}, by the method's own rule."
     return Table(head, rows, note)

@@ -122,7 +122,7 @@ class Explorer(anywidget.AnyWidget):
         return {titles[track]: self._view.numbers(track, self.state) for track in self.tracks}
 
     def classes(self) -> dict[str, Table]:
-        """What becomes of each class over ALL probe images at the snapshot, by the title of each shown track.
+        """What becomes of each class over ALL watched images at the snapshot, by the title of each shown track.
 
         Of its labels and of all labels the share kept, precision, coverage, presence, and since when it starves: its
         pixels are kept at less than a tenth of the rate of all pixels.

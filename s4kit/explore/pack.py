@@ -104,7 +104,7 @@ class Pack:
         "summary/{t}": over all images, pixels with known truth by label and level of prob: total, right (T, C, 256);
             truth_count (C,), pixels of each true class.
         "cells/{t}": over all images and steps, pixels by image, truth and label: place, every, kept (n,), see `Cells`;
-            in the header ids, the images counted, in their order.
+            in the header ids and kinds of the images counted.
 
         Raises:
             S4Error: there is no such key.
@@ -181,18 +181,25 @@ class Pack:
         return encode({"total": total.reshape(shape), "right": right.reshape(shape), "truth_count": truth_count})
 
     def cells(self, t: int) -> Cells:
-        """What a track makes of each class over all images and steps."""
+        """What a track makes of each class over all images and steps, see `counted`."""
+        chosen = self.counted(t)
 
         def read(k: int) -> tuple[np.ndarray, ...]:
-            scene, maps = self.first.image(self.images[k]), self._maps(t, k, "weight")
+            scene, maps = self.first.image(self.images[chosen[k]]), self._maps(t, chosen[k], "weight")
             return scene["truth"], scene["valid"], maps["label"], maps["weight"]
 
-        return cells.count(len(self.first.classes), len(self.images), len(self.tracks[t].steps), read)
+        return cells.count(len(self.first.classes), len(chosen), len(self.tracks[t].steps), read)
+
+    def counted(self, t: int) -> list[int]:
+        """The images that were looked at every time; all, where there is none."""
+        later = self._partial(t)
+        return [k for k in range(len(self.images)) if str(k) not in later] or list(range(len(self.images)))
 
     def _cells(self, t: int) -> bytes:
         found = self.cells(t)
         arrays = {name: getattr(found, name).astype(np.uint32) for name in ("place", "every", "kept")}
-        return encode(arrays, ids=[self.first.ids[k] for k in self.images])
+        images = [self.images[k] for k in self.counted(t)]
+        return encode(arrays, ids=[self.first.ids[k] for k in images], kinds=[self.first.kinds[k] for k in images])
 
     def _describe(self, t: int) -> dict[str, Any]:
         track = self.tracks[t]

@@ -130,9 +130,16 @@ class View:
         return policies.numbers(kept, label, scene["truth"], scene["valid"], len(self.meta["classes"]))
 
     def classes(self, track: int, state: State) -> Table:
-        """What becomes of each class over all probe images at the chosen snapshot, see `cells.table`."""
-        at, about = self.step(track, state), self.meta["tracks"][track]
-        return cells.table(self.data.cells(track), at, self.meta["classes"], about["steps"])
+        """What becomes of each class over the watched images at the chosen snapshot, see `cells.table`.
+
+        Over the unlabelled ones, where some of these are watched: they are what the pseudo-labels are for.
+        """
+        at, about, counted = self.step(track, state), self.meta["tracks"][track], self.data.counted(track)
+        kinds = [self.meta["images"][k]["kind"] for k in counted]
+        chosen = [k for k, kind in enumerate(kinds) if kind == "unlabelled"]
+        found = self.data.cells(track)
+        words = f"{len(chosen)} unlabelled images" if chosen else f"all {len(counted)} watched images"
+        return cells.table(found.only(chosen) if chosen else found, at, self.meta["classes"], about["steps"], words)
 
     def _row(self, track: int, state: State) -> figure.Row:
         scene, maps = self.scene(state), self.maps(track, state)

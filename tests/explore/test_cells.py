@@ -9,7 +9,8 @@ from probe_packs import make
 import s4kit as s4
 from s4kit.explore import cells, policies
 from s4kit.explore.codec import decode
-from s4kit.explore.pack import Pack
+from s4kit.explore.state import start
+from s4kit.explore.view import View
 
 
 @pytest.fixture(scope="module")
@@ -90,7 +91,7 @@ def test_starving_is_dated_back_to_where_it_began():
     weights[2, :, :4] = 0
     known = cells.count(2, 1, 4, lambda k: (truth, np.ones_like(truth), labels, weights))
     assert known.starves_since() == [None, 1], "at steps 1, 2 and 3 without a break"
-    shown = repr(cells.table(known, 3, ["sky", "pole"], [9, 19, 29, 39]))
+    shown = repr(cells.table(known, 3, ["sky", "pole"], [9, 19, 29, 39], "one image"))
     assert "pole" in shown and shown.splitlines()[-2].split()[-1] == "19" and "step 39" in shown
     hidden = np.full_like(truth, 255)
     unknown = cells.count(2, 1, 4, lambda k: (hidden, np.ones_like(truth), labels, weights))
@@ -99,10 +100,17 @@ def test_starving_is_dated_back_to_where_it_began():
 
 
 def test_a_run_sends_its_table(runs):
-    pack = Pack([runs["fixmatch"], runs["cps"]])
+    view = View([runs["fixmatch"], runs["cps"]])
+    pack = view.data
     for t in range(3):
         arrays, header = decode(pack.pack(f"cells/{t}"))
         known = pack.cells(t)
         assert header["ids"] == s4.open_run(runs["fixmatch"]).snapshots().ids
         assert all(np.array_equal(arrays[name], getattr(known, name)) for name in arrays)
+        assert header["kinds"] == ["unlabelled"] * 5
+        some = known.only([1, 4])
+        apart = np.stack([known.only([k]).confusion(2, kept=False) for k in (1, 4)]).sum(0)
+        assert np.array_equal(some.confusion(2, kept=False), apart) and apart.sum()
+        shown = view.classes(t, start(view.meta, 0.9, {}))
+        assert len(shown) == 4 and "5 unlabelled images at step 5" in shown.note
         assert int(arrays["every"].sum()) == 3 * 5 * 32 * 32 and (np.diff(known.place) > 0).all()
