@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -24,16 +26,46 @@ def small_run(method: str = "fixmatch") -> Any:
         The `Run`.
     """
     from ..engine import open_run
-    from ..report import setup
-    from ..walk.lesson import finished, runs_folder
+    from ..report.compare import finished
 
-    folder = runs_folder("classroom") / f"small-{method}"
+    folder = _folder(method)
     if (folder / "config.json").is_file() and finished(folder):
         return open_run(folder)
-    fit = {"steps": STEPS, "batch": 8, "evaluate_every": STEPS // 5, "probes": 8, "device": "cpu", "workers": 0}
-    task = {"n_val": 16}
-    plans = [setup.plan(name, "scenes", task, {}, fit) for name in ("supervised", method)]
-    return setup.train(setup.match(plans)[1], folder, resume=(folder / "config.json").is_file())
+    return _train(method, folder, resume=(folder / "config.json").is_file())
+
+
+def own_run(method: str, like: str) -> Any:
+    """The same training for a class of one's own, such as one that calls the functions of a notebook.
+
+    It is always trained anew, since those functions may have changed.
+
+    Args:
+        method: the name that it was registered by. like: the kit's method whose options it takes over.
+
+    Returns:
+        The `Run`.
+    """
+    folder = _folder(method)
+    shutil.rmtree(folder, ignore_errors=True)
+    return _train(method, folder, like=like)
+
+
+def _folder(method: str) -> Path:
+    from ..walk.places import runs_folder
+
+    return runs_folder("classroom") / f"small-{method}"
+
+
+def _train(method: str, folder: Path, resume: bool = False, like: str = "") -> Any:
+    from ..methods import recipe
+    from ..report import setup
+
+    fit = {"steps": STEPS, "batch": 8, "evaluate_every": max(1, STEPS // 5), "probes": 8, "device": "cpu", "workers": 0}
+    options = recipe(like, "scenes")["method"] if like else {}
+    plans = [
+        setup.plan(name, "scenes", {"n_val": 16}, own, fit) for name, own in (("supervised", {}), (method, options))
+    ]
+    return setup.train(setup.match(plans)[1], folder, resume=resume)
 
 
 def numbers(

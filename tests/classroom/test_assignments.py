@@ -12,11 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from explored import train_runs
 from handed import HOSTILE, answer
 
 import s4kit as s4
-from s4kit.classroom import Exercise, Reading, all_exercises, find, runs, sheet
+from s4kit.classroom import Exercise, Reading, all_exercises, build, find, runs, sheet
 from s4kit.classroom.check import check, judge_reading
 from s4kit.classroom.confine import Limits
 from s4kit.classroom.grade import grade
@@ -253,6 +254,30 @@ def test_a_class_of_sixty(tmp_path, small, monkeypatch):
     found = grade(tmp_path / "handed", tmp_path / "out", FOLDER, seed=5, jobs=2, limits=limits)
     got = {row["student"]: row["points"] for row in found["rows"]}
     assert got == pytest.approx({who: points for who, (_, _, points) in handed.items()})
+
+
+# ---- one's own loss in a training ----
+
+
+def test_the_functions_of_the_third_assignment_train_as_the_kits_method(tmp_path, monkeypatch):
+    from s4kit.methods.consistency.cutmix import CutMix
+    from s4kit.methods.own import OWN
+
+    monkeypatch.setenv("S4KIT_RUNS", str(tmp_path))
+    monkeypatch.setattr(runs, "STEPS", 2)
+    monkeypatch.setitem(OWN, "own_cutmix", CutMix)  # and forget it afterwards
+    monkeypatch.setitem(CutMix.recipes["scenes"]["method"], "tau", 0.15)  # sure from the start: the term counts
+    names: dict[str, Any] = {"s4": s4}
+    for cell in build.solution(sheet.read(FOLDER / "3_cutmix.ipynb"))["cells"]:
+        mark = sheet.role(cell).get("grade_id", "")
+        if cell["cell_type"] == "code" and "setup" not in sheet.tags(cell) and not mark.endswith("-test"):
+            exec(sheet.text(cell).replace("s4.plots.curves(", "dict("), names)
+        if mark == "cutmix-given_own":
+            break
+    mine, kits = ([(row["x"], row["u"], row["loss"]) for row in names[of].metrics()] for of in ("mine", "run"))
+    assert mine == [pytest.approx(row, rel=1e-4) for row in kits] and mine[-1][1] > 0
+    teachers = [names[of].load()[0].teacher.state_dict().values() for of in ("mine", "run")]
+    assert all(torch.allclose(a.float(), b.float(), atol=1e-5) for a, b in zip(*teachers))
 
 
 # ---- readings ----

@@ -20,7 +20,7 @@ EPOCHS = Exercise(
     prototype="epochs(steps, batch, images)",
     reference=lambda steps, batch, images: steps * batch / images,
     cases=lambda rng: [
-        Case("the numbers are those of this project", {"steps": 260, "batch": 8, "images": 16}),
+        Case("the numbers are those of this project", {"steps": 600, "batch": 4, "images": 16}),
         Case("it does not divide evenly", {"steps": 100, "batch": 8, "images": 23}),
         Case("a batch is larger than the labelled set", {"steps": 40, "batch": 16, "images": 4}, edge=True),
         Case("the training is shorter than one epoch", {"steps": 2, "batch": 4, "images": 372}, edge=True),
@@ -48,7 +48,7 @@ COST = Exercise(
     prototype="cost(steps, labelled, unlabelled, strong)",
     reference=_cost,
     cases=lambda rng: [
-        Case("there is one strong view", {"steps": 260, "labelled": 8, "unlabelled": 8, "strong": 1}),
+        Case("there is one strong view", {"steps": 600, "labelled": 4, "unlabelled": 4, "strong": 1}),
         Case("there are two strong views", {"steps": 100, "labelled": 4, "unlabelled": 6, "strong": 2}),
         Case("it is the supervised baseline", {"steps": 50, "labelled": 8, "unlabelled": 0, "strong": 0}, edge=True),
         Case("nothing is labelled", {"steps": 7, "labelled": 0, "unlabelled": 5, "strong": 3}, edge=True),
