@@ -260,6 +260,8 @@ def parser() -> argparse.ArgumentParser:
     record = command("record", commands.record, "Keep trainings without their weights, as the notebooks open them.")
     record.add_argument("comparison", metavar="DIR", help="of s4kit compare --out, or any folder with runs in it")
     record.add_argument("--out", metavar="DIR", help="for the recordings (default: those that the kit ships)")
+    record.add_argument("--named", nargs="+", default=(), metavar="RUN", help="these experiments of a lesson instead")
+    record.add_argument("--bare", action="store_true", help="without what they believed of the probe images")
 
     room = command("classroom", commands.classroom, "Set assignments, grade them, and rank the open project.")
     room.add_argument("action", choices=("build", "bundle", "grade", "hidden-set", "rank"))

@@ -250,7 +250,7 @@ def walk(a: argparse.Namespace) -> dict[str, Any]:
 def record(a: argparse.Namespace) -> dict[str, Any]:
     from .walk.recordings import SHIPPED, record
 
-    result = record(a.comparison, a.out or SHIPPED)
+    result = record(a.comparison, a.out or SHIPPED, () if a.bare else (0,), a.named)
     print(f"{len(result['runs'])} recordings, {result['bytes'] / 1e6:.1f} MB, in {result['out']}")
     return result
 

@@ -15,7 +15,8 @@ from typing import Any
 
 from ..errors import S4Error
 from ..report import text
-from . import profiles
+from ..report.setup import REFERENCES
+from . import profiles, recordings
 from .outputs import keep_pictures
 from .pages import PAGES, write_page
 from .places import BASE
@@ -24,6 +25,7 @@ ROOT = Path(__file__).parents[2]
 PARAMETERS = "parameters"
 STAMP = "*Outputs:"  # the line of the title cell that says how the outputs came about
 OPENS = ("02", "06", "07")  # pages that, with those after them, may open the runs of all before them
+LAST = "06"  # the only one that opens what others have trained, where the kit has recordings of the rest
 
 
 def walk(
@@ -60,7 +62,8 @@ def walk(
     jobs = jobs or (2 if profile == "cpu" and (os.cpu_count() or 1) > 1 else 1)
     heads = {file: f"[{number}/{len(files)}] {file.stem}" for number, file in enumerate(files, 1)}
     began, done = time.perf_counter(), []
-    for group in together(files) if jobs > 1 else [[file] for file in files]:
+    recorded = bool(recordings.recorded(data, REFERENCES)) and profile == "cpu"
+    for group in together(files, recorded) if jobs > 1 else [[file] for file in files]:
         done += _side_by_side(lambda file: _one(file, out, profile, data, heads[file], jobs), group, jobs)
         if errors := [row["error"] for row in done if row["error"]]:
             print("", *errors, sep="\n", file=sys.stderr)
@@ -94,8 +97,15 @@ def found(notebooks: str | os.PathLike | None = None, only: Sequence[str] = ()) 
     return [file for number, file in files.items() if not only or number in only]
 
 
-def together(files: Sequence[Path]) -> list[list[Path]]:
-    """The notebooks in groups whose members open no run that another of the group trains."""
+def together(files: Sequence[Path], recorded: bool = False) -> list[list[Path]]:
+    """The notebooks in groups whose members open no run that another of the group trains.
+
+    Args:
+        recorded: what they share comes with the kit, so that each trains only what no other opens.
+    """
+    if recorded:
+        last = [file for file in files if file.name[:2] == LAST]
+        return [group for group in ([file for file in files if file not in last], last) if group]
     groups: list[list[Path]] = [[]]
     for file in files:
         if file.name[:2] in OPENS:

@@ -13,7 +13,7 @@ from .. import methods
 from ..errors import S4Error
 from ..report import html, text
 from ..report.setup import ALL_LABELS, BASELINES, REFERENCES, Plan
-from .lesson import finished_runs
+from .folders import finished_runs
 
 
 def write_index(out: Path, profile: str, data: str, done: Sequence[dict[str, Any]], seconds: float) -> Path:

@@ -16,6 +16,7 @@ from ..report.compare import difference, finished
 from ..report.figures import beside
 from ..report.tables import Table
 from . import against, places, profiles, recordings
+from .folders import finished_runs, open_finished, put_aside, run_name
 
 
 def lesson(profile: str = "cpu", data: str = "scenes", quiet: bool = False, **task: Any) -> Lesson:
@@ -56,6 +57,7 @@ class Lesson:
         self._loaded = self._plan("supervised").task
         self.task = load(**self._loaded)
         self.folder = places.runs_folder(f"lesson-{profile}-{data}")
+        self._played: dict[str, Any] = {}  # recordings that `open` has opened
 
     def _plan(self, method: str, options: dict | None = None, task: dict | None = None, fit: dict | None = None) -> Any:
         return profiles.plan(self.settings, self.data, method, self.asked | (task or {}), options or {}, fit or {})
@@ -149,14 +151,49 @@ class Lesson:
                 return open_finished(folder)
             return setup.train(plan, folder, resume=goes_on)
 
-    def _goes_on(self, folder: Path, plan: setup.Plan, seed: int) -> bool | None:
-        """What to do where there is a run: True = continue it, None = it is finished, False = it was put aside."""
+    def open(
+        self,
+        method: str,
+        name: str | None = None,
+        *,
+        seed: int = 0,
+        task: dict[str, Any] | None = None,
+        fit: dict[str, Any] | None = None,
+        **options: Any,
+    ) -> Any:
+        """What `train` with the same arguments has left here; else the recording of it that the kit ships, with all but
+        its weights; else it is trained. Write `train` for `open`, and it is trained here; `open` then opens that.
+        """
+        called = name or run_name(method, seed, task, fit, options)
+        folder, recording = self.folder / called, recordings.of(self.data, called, seed)
+        there = [of for of in (folder, recording) if of and (of / "config.json").is_file()]
+        with redirect_stderr(io.StringIO()):
+            plan = self._plan(method, options, task, (fit or {}) | {"seed": seed}) if there else None
+        for of in there:
+            if (of == recording or finished(of)) and not self._other(of, plan, seed):
+                return open_finished(of) if of == folder else self._play(called, of)
+        return self.train(method, name, seed=seed, task=task, fit=fit, **options)
+
+    def _play(self, name: str, folder: Path) -> Any:
+        from ..engine import open_run
+
+        self._played[name] = run = open_run(folder)
+        took, end = text.duration(setup.extra(folder).get("seconds")), text.percent(run.last.get("miou"))
+        print(f"{name}: a recording, not trained now (it took {took} where it was made). mIoU {end}.")
+        print("To train it yourself write lesson.train for lesson.open.")
+        return run
+
+    def _other(self, folder: Path, plan: setup.Plan, seed: int) -> str:
+        """The first setting in which the run in `folder` is another one than planned; "" if it is the same."""
         from ..data import load
 
         with redirect_stderr(io.StringIO()):  # `fit` will say it
             task = self.task if plan.task == self._loaded else load(**plan.task)
-            settled = setup.settle(plan, task)
-        other = difference(settled, seed, folder, task)
+            return difference(setup.settle(plan, task), seed, folder, task)
+
+    def _goes_on(self, folder: Path, plan: setup.Plan, seed: int) -> bool | None:
+        """What to do where there is a run: True = continue it, None = it is finished, False = it was put aside."""
+        other = self._other(folder, plan, seed)
         if other:
             put_aside(folder, other)
             return False
@@ -222,12 +259,15 @@ class Lesson:
     # ---- after training ----
 
     def runs(self, *names: str) -> dict[str, Any]:
-        """The finished runs of this lesson by name; those asked for, or all in the order of their training.
+        """The finished runs of this lesson by name; those asked for, which may be recordings that `open` has opened, or
+        all in the order of their training.
 
         Raises:
             S4Error: one that was asked for is not there.
         """
         found = finished_runs(self.folder)
+        if names:
+            found = self._played | found
         for name in names:
             if name not in found:
                 there = ", ".join(found) or "none yet"
@@ -258,42 +298,3 @@ class Lesson:
     def table(self, *names: str) -> Table:
         """The finished runs side by side, see `report.figures.beside`; those named, or all."""
         return beside(self.runs(*names))
-
-
-def finished_runs(folder: Path) -> dict[str, Any]:
-    """The finished runs below a folder by name, in the order of their beginning."""
-    from ..engine import open_run
-
-    configs = sorted(folder.glob("*/config.json"), key=lambda file: (file.stat().st_mtime, file))
-    folders = [file.parent for file in configs if "~" not in file.parent.name]
-    return {of.name: open_run(of) for of in folders if finished(of)}
-
-
-def run_name(method: str, seed: int, task: dict | None, fit: dict | None, options: dict | None) -> str:
-    """ "cutmix", "cutmix tau=0.5", "cutmix labelled=4 seed=1": what differs from the profile, fit for a folder."""
-    given = (
-        {"split" if key == "seed" else key: value for key, value in (task or {}).items()}
-        | (fit or {})
-        | (options or {})
-    )
-    given |= {"seed": seed} if seed else {}
-    words = [f"{key}={value}" for key, value in given.items()]
-    return " ".join([method, *("".join(c if c.isalnum() or c in "=.-_" else "-" for c in word) for word in words)])
-
-
-def open_finished(folder: Path) -> Any:
-    """The run in `folder`, with a word that it was not trained now."""
-    from ..engine import open_run
-
-    run = open_run(folder)
-    took = text.duration(setup.extra(folder).get("seconds"))
-    print(f"{folder.name}: already trained here (it took {took}), opened. mIoU {text.percent(run.last.get('miou'))}.")
-    return run
-
-
-def put_aside(folder: Path, why: str) -> None:
-    """Rename a run's folder to the first free "name~k"."""
-    number = next(k for k in range(1, 10_000) if not folder.with_name(f"{folder.name}~{k}").exists())
-    aside = folder.with_name(f"{folder.name}~{number}")
-    folder.rename(aside)
-    print(f"{folder.name}: the run here had another set-up ({why}); it is kept as {aside.name}, a new one is trained.")

@@ -2,6 +2,7 @@
 
 `s4kit record COMPARISON` makes them of what `s4kit compare` has trained: the tables of every run, and of one seed what
 it believed of the probe images, one or two megabytes. `lesson.recorded("cutmix")` opens them beside one's own run.
+`s4kit record LESSON --named "cutmix_no_box"` keeps an experiment of a lesson under its name; `lesson.open` opens it.
 """
 
 from __future__ import annotations
@@ -28,11 +29,14 @@ TABLES = ("metrics.csv", "evaluations.csv", "pseudo.csv", "norms.csv", "timing.c
 DIGITS = 6  # of the numbers in them: more is noise, and half of the bytes
 FOLDER = re.compile(r"(?P<name>.+)-seed(?P<seed>\d+)")
 ALL = "all_labels"  # in a folder's name
+NAMED = "named"  # the folder of experiments
 BARE = ("supervised", ALL)  # nothing is to be seen in their snapshots that is not in a method's
 LENGTH = ("steps", "batch", "lr", "evaluate_every")
 
 
-def record(comparison: str | Path, out: str | Path = SHIPPED, snapshots: Sequence[int] = (0,)) -> dict[str, Any]:
+def record(
+    comparison: str | Path, out: str | Path = SHIPPED, snapshots: Sequence[int] = (0,), named: Sequence[str] = ()
+) -> dict[str, Any]:
     """Keep the finished runs of a comparison, or of a lesson, without their weights.
 
     Args:
@@ -40,6 +44,8 @@ def record(comparison: str | Path, out: str | Path = SHIPPED, snapshots: Sequenc
             (experiments) are left out.
         out: for the recordings, in a folder of the data set's name; those of the same name are replaced.
         snapshots: seeds of which the snapshots are kept, too; the baselines have theirs in none.
+        named: keep these experiments instead, with what they believed of the probe images but not how they were
+            trained on it.
 
     Returns:
         {"out", "runs": [name of each recording], "bytes"}.
@@ -49,16 +55,28 @@ def record(comparison: str | Path, out: str | Path = SHIPPED, snapshots: Sequenc
     """
     places = [Path(comparison) / "runs", Path(comparison)]
     folders = [file.parent for place in places for file in sorted(place.glob("*/config.json"))]
-    found = {name: folder for folder in folders if (name := _name(folder)) and finished(folder)}
+    call = (lambda folder: folder.name if folder.name in named else "") if named else _name
+    found = {name: folder for folder in folders if (name := call(folder)) and finished(folder)}
     if not found:
         raise S4Error(f"{comparison} holds no finished run of a method: `s4kit compare METHODS --out {comparison}`.")
-    _alike(found)
-    out = Path(out) / open_run(next(iter(found.values()))).config["task"]["name"]
+    if lacking := [name for name in named if name not in found]:
+        raise S4Error(f"{comparison} holds no finished run {lacking[0]!r}.")
+    if not named:
+        _alike(found)
+    out = Path(out) / open_run(next(iter(found.values()))).config["task"]["name"] / (NAMED if named else "")
     for name, folder in found.items():
         shutil.rmtree(out / name, ignore_errors=True)
-        _keep(folder, out / name, int(FOLDER.fullmatch(name)["seed"]) in snapshots and not name.startswith(BARE))
+        config = open_run(folder).config
+        seen = config["fit"]["seed"] in snapshots and not (config["method"] in BARE or name.startswith(BARE))
+        _keep(folder, out / name, seen, paths=not named)
     files = [file for name in found for file in (out / name).rglob("*") if file.is_file()]
     return {"out": str(out), "runs": list(found), "bytes": sum(file.stat().st_size for file in files)}
+
+
+def of(data: str, name: str, seed: int) -> Path | None:
+    """The folder of the recording that a lesson would call `name`; None where there is none."""
+    known = SHIPPED / data / f"{name.replace(ALL_LABELS, ALL)}-seed{seed}"
+    return next((place for place in (known, SHIPPED / data / NAMED / name) if (place / "config.json").is_file()), None)
 
 
 def recorded(data: str, names: Sequence[str] = (), base: Path | None = None) -> dict[str, list[Any]]:
@@ -142,7 +160,7 @@ def _alike(found: Mapping[str, Path]) -> None:
                 raise S4Error(f"{name} and {first} are no comparison: {key} is {mine} there and {theirs} here.")
 
 
-def _keep(folder: Path, out: Path, snapshots: bool) -> None:
+def _keep(folder: Path, out: Path, snapshots: bool, paths: bool) -> None:
     """Copy what a reader of a run needs; weights stay where they are."""
     out.mkdir(parents=True)
     for name in ("config.json", images.FILE, EXTRA):
@@ -152,7 +170,8 @@ def _keep(folder: Path, out: Path, snapshots: bool) -> None:
         if rows := read(folder / name):
             (out / name).write_text(_table(rows), encoding="utf-8")
     if snapshots and (folder / "probes").is_dir():
-        shutil.copytree(folder / "probes", out / "probes")
+        without = None if paths else shutil.ignore_patterns("*_path.npz")
+        shutil.copytree(folder / "probes", out / "probes", ignore=without)
 
 
 def _table(rows: Sequence[dict[str, str]]) -> str:

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import S4Error
-from .lesson import Lesson, put_aside
+from .folders import put_aside
+from .lesson import Lesson
 from .places import shown
 
 

@@ -113,6 +113,8 @@ def test_pages_side_by_side_are_of_one_group_and_a_failure_ends_before_the_next(
     names = ("00_a", "01_b", "02_c", "05_d", "06_e", "07_f", "08_g", "gallery")
     groups = [[file.stem for file in group] for group in execute.together([Path(f"{name}.ipynb") for name in names])]
     assert groups == [["00_a", "01_b"], ["02_c", "05_d"], ["06_e"], ["07_f", "08_g", "gallery"]]
+    groups = execute.together([Path(f"{name}.ipynb") for name in names], recorded=True)
+    assert [[file.stem for file in group] for group in groups] == [[n for n in names if n != "06_e"], ["06_e"]]
 
     books, out = tmp_path / "books", tmp_path / "out"
     wait = "import time, pathlib\npathlib.Path('{}').touch()\nwhile not pathlib.Path('{}').exists(): time.sleep(0.05)"

@@ -11,8 +11,7 @@ import s4kit as s4
 from s4kit.errors import S4Error
 from s4kit.methods.consistency.fixmatch import FixMatch
 from s4kit.methods.own import OWN
-from s4kit.walk import lesson as lessons
-from s4kit.walk import places, profiles
+from s4kit.walk import folders, places, profiles
 from s4kit.walk.index import comparable
 
 FIT = {"steps": 4, "evaluate_every": 2, "checkpoint_every": 2, "probes": 2}
@@ -109,7 +108,7 @@ def test_runs_are_named_by_what_differs(lesson):
     run = lesson.train("supervised", task={"seed": 3, "labelled": 4}, fit=FIT, seed=1)
     assert run.path.name.startswith("supervised split=3 labelled=4") and run.path.name.endswith("seed=1")
     assert run.config["task"]["seed"] == 3 and run.config["fit"]["seed"] == 1
-    assert lessons.run_name("cutmix", 0, None, None, {"net": "a/b (c)"}) == "cutmix net=a-b--c-"
+    assert folders.run_name("cutmix", 0, None, None, {"net": "a/b (c)"}) == "cutmix net=a-b--c-"
 
 
 def test_the_table_measures_from_the_baselines(lesson):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import linecache
 import re
 from dataclasses import replace
 from functools import cache
@@ -15,12 +16,14 @@ from s4kit import methods
 from s4kit.cli import main
 from s4kit.engine import images
 from s4kit.errors import S4Error
+from s4kit.methods import own
 from s4kit.report import setup
 from s4kit.report.compare import difference
 from s4kit.walk import against, profiles, recordings
 
 FIT = {"steps": 4, "evaluate_every": 2, "checkpoint_every": 2, "probes": 2}
 SHIPPED = sorted(recordings.SHIPPED.glob("*/*/config.json"))
+NAMED = sorted(recordings.SHIPPED.glob("*/named/*/config.json"))
 
 
 @pytest.fixture(scope="module")
@@ -74,6 +77,28 @@ def test_references_and_curves_take_recordings_instead_of_training(lesson, kept,
     assert not recordings.fits(fresh.recorded("cutmix")["cutmix"][0], fresh.settled(steps=5))
 
 
+def test_an_experiment_is_opened_by_the_arguments_that_would_train_it(lesson, tmp_path, monkeypatch, capsys):
+    assert main(["record", str(lesson.folder), "--out", str(tmp_path / "kept"), "--named", "an experiment"]) == 0
+    assert not list(tmp_path.rglob("*_path.npz")) and not list(tmp_path.rglob("*.pt"))
+    monkeypatch.setattr(recordings, "SHIPPED", tmp_path / "kept")
+    monkeypatch.setenv("S4KIT_RUNS", str(tmp_path))
+    fresh = s4.lesson("test", "scenes", quiet=True)
+    capsys.readouterr()
+    run = fresh.open("cutmix", "an experiment", fit=FIT, tau=0.5)
+    assert "a recording, not trained now" in capsys.readouterr().out and not fresh.folder.exists()
+    assert list(fresh.recorded()) == [], "a recording of its own, no row of the table"
+    assert fresh.runs("an experiment")["an experiment"] is run and fresh.runs() == {}
+    assert len(run.snapshots().steps["pseudo"]) == 2 and fresh.explore("an experiment") is not None
+    with pytest.raises(S4Error, match=r"last\.pt"):
+        run.load()
+    other = fresh.open("cutmix", "an experiment", fit=FIT, tau=0.6)  # of that there is none: it is trained
+    assert other.config["options"]["tau"] == 0.6 and list(fresh.runs()) == ["an experiment"]
+    capsys.readouterr()
+    assert fresh.open("cutmix", "an experiment", fit=FIT, tau=0.5).path == run.path, "the run here is another one"
+    assert fresh.open("cutmix", "an experiment", fit=FIT, tau=0.6).path == other.path
+    assert "already trained here" in capsys.readouterr().out
+
+
 class Ended:
     """A run that ended somewhere."""
 
@@ -102,6 +127,8 @@ def test_a_verdict_says_what_its_numbers_say(capsys):
 def test_what_cannot_be_recorded(lesson, tmp_path):
     with pytest.raises(S4Error, match="holds no finished run of a method"):
         recordings.record(tmp_path)
+    with pytest.raises(S4Error, match="holds no finished run 'nothing'"):
+        recordings.record(lesson.folder, tmp_path, named=["an experiment", "nothing"])
     lesson.train("fixmatch", "fixmatch", fit=FIT | {"steps": 6})
     with pytest.raises(S4Error, match="are no comparison: steps is 6"):
         recordings.record(lesson.folder, tmp_path)
@@ -122,7 +149,7 @@ def loaded(arguments: str):
 
 
 def test_what_is_shipped_is_small():
-    assert sum(file.stat().st_size for file in recordings.SHIPPED.rglob("*") if file.is_file()) < 12e6
+    assert sum(file.stat().st_size for file in recordings.SHIPPED.rglob("*") if file.is_file()) < 15e6
 
 
 @pytest.mark.parametrize("file", SHIPPED, ids=lambda file: file.parent.name)
@@ -141,3 +168,35 @@ def test_a_shipped_recording_opens_and_is_of_the_lesson_as_it_is(file):
         snapshots = run.snapshots()
         assert all(len(steps) > 1 for steps in snapshots.steps.values())
         assert snapshots.image(len(snapshots) - 1)["image"].any()
+
+
+@pytest.mark.parametrize("file", NAMED, ids=lambda file: file.parent.name)
+def test_a_shipped_experiment_is_one_that_a_page_opens(file, monkeypatch):
+    """Of the class that the page defines, and with its settings: else the page would train what it says to open."""
+    run, name = s4.open_run(file.parent), file.parent.name
+    config, data = run.config, file.parents[2].name
+    assert run.last["step"] == config["fit"]["steps"] - 1 and not list(file.parent.rglob("*_path.npz"))
+    assert not re.search(r'"/|\\\\', json.dumps(config)), "a path of a machine"
+    monkeypatch.setattr(own, "OWN", dict(own.OWN))
+    monkeypatch.setattr(methods, "OWN", own.OWN)
+    if config["code"]:
+        define(config["method"])
+    asked = {key: value for key, value in config["options"].items() if key != "net" or name.startswith("08")}
+    fit = config["fit"] if name.startswith("08") else {}
+    plan = profiles.plan(profiles.profile("cpu", data), data, config["method"], config["task"], asked, fit)
+    task = loaded(json.dumps(plan.task))
+    assert difference(setup.settle(plan, task), 0, file.parent, task) == ""
+
+
+def define(method: str) -> None:
+    """Register a method as its page does: the cells with classes, up to the end of the class that is asked for."""
+    for page in sorted((Path(__file__).parents[2] / "notebooks").glob("0*.ipynb")):
+        cells = ["".join(cell["source"]) for cell in json.loads(page.read_text())["cells"]]
+        names: dict = {"s4": s4, "DATA": "scenes"}
+        for source in (cell for cell in cells if "@s4.methods.register(" in cell):
+            source = re.split(r"\n\w+ = lesson\.", source)[0] + "\n"
+            linecache.cache[source[:60]] = (len(source), None, source.splitlines(keepends=True), source[:60])
+            exec(compile(source, source[:60], "exec"), names)
+            if f'"{method}"' in source:
+                return
+    raise AssertionError(f"no page defines {method}")
