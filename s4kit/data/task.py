@@ -5,12 +5,16 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from ..errors import S4Error
+
+if TYPE_CHECKING:
+    from .kept import Kept
 
 VOID = 255
 
@@ -71,6 +75,7 @@ class Evaluation:
             colour where the whole image fits into one window, else black.
         multiple, short: see "resize" and "enlarge"; a `short` of 0 is the image's own.
         corners: whether resizing maps corner pixels onto corner pixels (`align_corners`).
+        floor: the sides of a scaled "whole" image are rounded down instead of to the nearest pixel.
 
     Raises:
         S4Error: a value that is not one of these.
@@ -88,6 +93,7 @@ class Evaluation:
     multiple: int = 1
     short: int = 0
     corners: bool = False
+    floor: bool = False
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "scales", tuple(float(scale) for scale in self.scales))
@@ -133,6 +139,8 @@ class Task:
         notices: what is probably not meant about the files, such as those that are not used.
         label_notices: and about the labels, as far as `load` has looked, such as a class without a pixel.
         faults: maps that cannot be used, as far as `load` has looked; a training refuses them.
+        mixed: rows behind the source "all" where a method repeats or leaves out some; () = every image once.
+        kept: the maps that the run has kept of whole images so far, see `Stage.prepare`; never set by `load`.
     """
 
     name: str
@@ -151,6 +159,8 @@ class Task:
     notices: tuple[str, ...] = ()
     label_notices: tuple[str, ...] = ()
     faults: tuple[str, ...] = ()
+    mixed: tuple[int, ...] = ()
+    kept: Kept | None = None
 
     def __post_init__(self) -> None:
         if not self.labelled:
@@ -174,13 +184,31 @@ class Task:
         if source == "unlabelled":
             return self.unlabelled
         if source == "all":
-            return self._all
+            return self.mixed or self._all
         raise S4Error(f"A stream asks for the source {source!r}; this task has labelled, unlabelled and all.")
 
     @cached_property
     def _all(self) -> tuple[int, ...]:
         """Labelled and unlabelled rows, each once; asked for with every image that is drawn."""
         return tuple(dict.fromkeys((*self.labelled, *self.unlabelled)))
+
+    @cached_property
+    def labelled_rows(self) -> frozenset[int]:
+        """The labelled rows, to ask whether one is among them."""
+        return frozenset(self.labelled)
+
+    def map_of(self, name: str, row: int, size: tuple[int, int]) -> np.ndarray:
+        """(H, W) uint8, the kept map of an image; 255 throughout where there is none.
+
+        Raises:
+            S4Error: it is of another size than the image.
+        """
+        found = self.kept.read(name, row) if self.kept else None
+        if found is None:
+            return np.full(size, VOID, np.uint8)
+        if found.shape != tuple(size):
+            raise S4Error(f"The kept map {name!r} of image {self.train.ids[row]} is {found.shape}, the image {size}.")
+        return found
 
     @cached_property
     def class_pixels(self) -> Tensor:

@@ -72,6 +72,15 @@ def summed(counts: Tensor) -> Tensor:
     return counts
 
 
+def gathered(mine: dict) -> dict:
+    """The entries of all processes' dicts; a meeting of all of them."""
+    if world() == 1:
+        return mine
+    parts: list[dict] = [{} for _ in range(world())]
+    dist.all_gather_object(parts, mine)
+    return {key: value for part in parts for key, value in part.items()}
+
+
 def any_rank(flag: bool, device: torch.device) -> bool:
     """Whether any process says yes; a meeting of all of them."""
     if world() == 1:

@@ -95,7 +95,7 @@ def _side(side: int, scale: float, how: Evaluation) -> int:
     if how.mode in ("resize", "enlarge"):
         times = scale * side / how.multiple
         return max(1, math.ceil(times) if how.mode == "enlarge" else int(times + 0.5)) * how.multiple
-    return max(1, round(scale * side))
+    return max(1, int(scale * side) if how.floor else round(scale * side))
 
 
 def _resize(maps: Tensor, size: Sequence[int], how: Evaluation) -> Tensor:

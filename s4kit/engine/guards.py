@@ -15,6 +15,7 @@ from ..errors import S4Error
 from ..methods.base import Clock, Method
 from ..views import ViewPlan
 from ..views.sampling import pick, stream_size
+from ..views.weak_labels import KINDS
 from . import distributed
 
 TRIED = 64  # labelled and validation images that are read once before the training
@@ -32,6 +33,8 @@ def check(method: Method, task: Task, plans: list[ViewPlan]) -> None:
     """
     for plan in plans:
         for name, stream in plan.items():
+            if stream.reveal not in (None, *KINDS):
+                raise S4Error(f"The stream {name!r} has reveal={stream.reveal!r}: one of {', '.join(KINDS)}, or None.")
             if not task.rows(stream.source):
                 raise S4Error(
                     f"{type(method).__name__} learns from {stream.source} images (stream {name!r}), but the task has "
@@ -43,6 +46,18 @@ def check(method: Method, task: Task, plans: list[ViewPlan]) -> None:
         task.train.read(row)
     for row in range(0, len(task.val), max(1, len(task.val) // TRIED)):
         task.val.read(row)
+
+
+def kept_maps(task: Task, plan: ViewPlan, stage: str) -> None:
+    """Every map that a stage's streams read must have been kept.
+
+    Raises:
+        S4Error: names the one that is missing.
+    """
+    there = task.kept.names() if task.kept else []
+    missing = [name for stream in plan.values() for name in stream.maps if name not in there]
+    if missing:
+        raise S4Error(f"The stage {stage!r} reads the map {missing[0]!r}, which no `prepare` has kept of any image.")
 
 
 @contextmanager

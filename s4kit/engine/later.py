@@ -45,8 +45,8 @@ def add(run: Run | str | Path, wanted: watched.Wanted, task: Any = None, device:
     if not items:
         return []
     for number, which in enumerate(found):
-        method, _, clock = run.restored(which, task, device)
-        more = probe.Probe(task, items, probe.padding_of(method), run.settings.probe_whole)
+        method, known, clock = run.restored(which, task, device)
+        more = probe.Probe(known, items, probe.padding_of(method), run.settings.probe_whole)
         if not number:
             first = _room(writer, more)
         if not writer.step(round(clock.overall * run.settings.steps), probe.look(method, more, clock), first):

@@ -6,7 +6,7 @@ Their truth, where the data set has it, is read here and never reaches a step.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -26,12 +26,13 @@ PIXELS = 801 * 801  # of a forward, at most, where a single image has no more: w
 
 @dataclass
 class Scene:
-    """One watched image: image (H, W, 3), truth (H, W), 255 where unknown; uint8; and (top, left, bottom, right) of
-    the pixels that are no padding."""
+    """One watched image: image (H, W, 3), truth (H, W), 255 where unknown; uint8; (top, left, bottom, right) of the
+    pixels that are no padding; and the maps (H, W) that the run has kept of it."""
 
     image: np.ndarray
     truth: np.ndarray
     real: tuple[int, int, int, int]
+    maps: dict[str, np.ndarray] = field(default_factory=dict)
 
     @property
     def valid(self) -> np.ndarray:
@@ -73,12 +74,21 @@ class Probe:
         pixels = sample.image.permute(1, 2, 0).numpy()
         height, width = pixels.shape[:2]
         truth = np.full((height, width), VOID, np.uint8) if sample.label is None else sample.label.numpy()
+        maps = self._kept(k, (height, width))
         if self.whole:
-            return Scene(pixels, truth, (0, 0, height, width))
+            return Scene(pixels, truth, (0, 0, height, width), maps)
         top, left = (self.shape.middle(side, crop) for side in (height, width))
         window = Window(height, width, top, left, flip=False)
         image, label = self.shape.image(pixels, window, crop), self.shape.label(truth, window, crop)
-        return Scene(image, label, placement(window, crop))
+        maps = {name: self.shape.label(values, window, crop) for name, values in maps.items()}
+        return Scene(image, label, placement(window, crop), maps)
+
+    def _kept(self, k: int, size: tuple[int, int]) -> dict[str, np.ndarray]:
+        """The maps that the run has kept of image `k` so far, which is of the training set."""
+        item, names = self.items[k], self.task.kept.names() if self.task.kept else ()
+        if item.part != "train":
+            return {name: np.full(size, VOID, np.uint8) for name in names}
+        return {name: self.task.map_of(name, item.row, size) for name in names}
 
     def views(self, places: Sequence[int], device: torch.device, scenes: Sequence[Scene] = ()) -> tuple[Views, Tensor]:
         """Images of one size as a weak view of an unlabelled stream, and their truth (B, H, W) long."""
@@ -91,6 +101,7 @@ class Probe:
             torch.tensor([scene.real for scene in scenes], dtype=torch.int32),
             torch.tensor([item.row if item.part == "train" else -1 for item in items]),
             torch.zeros(len(scenes), dtype=torch.bool),
+            maps={name: torch.from_numpy(np.stack([s.maps[name] for s in scenes])) for name in scenes[0].maps},
         )
         return render_stream(host, Stream("unlabelled"), device), truth.long().to(device)
 

@@ -50,6 +50,16 @@ class Progress:
             if time.perf_counter() - self.drawn > self.pause:
                 self._draw()
 
+    def passing(self, stage: str, done: int, of: int) -> None:
+        """Tell how far the pass over whole images before a stage has come."""
+        words = f"before {stage!r}: image {done} of {of}"
+        if self.bar is not None:
+            self.bar.set_postfix_str(words, refresh=False)
+            self.bar.update(0)
+        if self.display is not None and time.perf_counter() - self.drawn > 2:
+            self.drawn = time.perf_counter()
+            self.display.update({"text/plain": f"{self.name}, {words}"}, raw=True)
+
     def close(self, step: int, score: float | None) -> None:
         """The end: after `step` steps, with the last validation mIoU."""
         if self.bar is not None:

@@ -13,14 +13,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..data.kept import Kept
 from ..data.task import Task
 from ..errors import S4Error
 from ..methods import fingerprint
-from ..methods.base import Clock, Losses, Method, PseudoLabels
+from ..methods.base import Clock, Losses, Method, PseudoLabels, Stage
 from . import checkpoint, images, probe, records, trace, watched, writer
 from .evaluate import Scores
 from .progress import Progress
-from .run import peak_memory
+from .run import STORE, peak_memory
 from .settings import Settings
 
 TABLES = ("metrics", "evaluations", "pseudo", "norms", "timing")
@@ -58,24 +59,31 @@ class Recorder:
             self.tables = {name: records.Table(folder / f"{name}.csv") for name in TABLES}
         self.events = tensorboard(folder) if leader else None
 
-    def begin(self, resume: bool) -> None:
-        """Write what the run is; remove what a training that was killed before its first checkpoint left here."""
+    def begin(self, resume: bool, stages: list[tuple[Stage, int, int]]) -> None:
+        """Write what the run is; remove what a training that was killed before its first checkpoint left here.
+
+        Args:
+            stages: with their first step and number of steps.
+        """
         if not self.leader:
             return
         if not resume:
             for table in self.tables.values():
                 table.clear()
             writer.clear(self.folder / "probes")
+            self.kept(0).forget()
             for name in ("config.json", images.FILE, "best.pt"):
                 (self.folder / name).unlink(missing_ok=True)
         if not (self.folder / images.FILE).is_file():  # a run of an older version keeps from here on what it has now
             images.store(self.folder, self.task, [item.id for item in watched.chosen(self.task, self.chosen.probes)])
         if not (self.folder / "config.json").is_file():
-            self._config()
+            self._config(stages)
 
-    def _config(self) -> None:
+    def _config(self, stages: list[tuple[Stage, int, int]]) -> None:
         """Write `config.json`: all that is needed to load the run again."""
         from .. import __version__
+
+        plans = [stage.views or self.method.views for stage, _, _ in stages]
 
         options = getattr(self.method, "options", {})
         name = getattr(self.method, "name", type(self.method).__name__)
@@ -86,12 +94,22 @@ class Recorder:
             "not_stored": [k for k, v in options.items() if callable(v)],
             "task": self.task.config,
             "protocol": self.task.protocol,
+            "reveals": sorted({s.reveal for plan in plans for s in plan.values() if s.reveal}),
+            "stages": [{"name": stage.name, "first": first, "steps": steps} for stage, first, steps in stages],
             "notices": [*self.task.notices, *self.task.label_notices],
             "fit": vars(self.chosen),
             "versions": {"s4kit": __version__, "torch": torch.__version__},
         }
         text = json.dumps(config, indent=2, default=str)
         checkpoint.write_atomic(self.folder / "config.json", lambda file: file.write(text.encode()))
+
+    def kept(self, stage: int) -> Kept:
+        """The maps that the run has kept, as a stage reads them."""
+        return Kept(str(self.folder / STORE), stage)
+
+    def enter(self, task: Task) -> None:
+        """A stage begins, with these kept maps: the watched images have them, too."""
+        self.task, self.probe = task, None
 
     def note(self, clock: Clock, step: int, rate: float, rows: list[dict[str, Tensor]]) -> None:
         """Keep the measures of a step's micro-batches on the device until `flush`."""

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from ..data.kept import Kept
 from ..data.task import Evaluation
 from ..errors import S4Error
 from ..methods.base import Clock
@@ -20,6 +22,8 @@ from .settings import Settings, clock_at
 from .snapshots import Snapshots
 from .survey_file import Survey
 
+STORE = "store"  # folder of the maps that a run keeps of whole images
+
 
 class Run:
     """The directory of a training.
@@ -27,7 +31,7 @@ class Run:
     Files: `config.json`, `images.json` (which images it has), `metrics.csv` (one row a step: the loss terms),
     `evaluations.csv` (validation scores), `pseudo.csv` (quality of the pseudo-labels on the probe set),
     `norms.csv` (where batch norm tells training and evaluation apart), `timing.csv`, `last.pt`, `best.pt`, `probes/`
-    (snapshots).
+    (snapshots); of methods with rounds also `store/` (labels of whole images, by stage) and `initial.pt`.
 
     Raises:
         S4Error: the folder holds no run.
@@ -126,13 +130,15 @@ class Run:
         return self.restored(which, task, device)[:2]
 
     def restored(self, which: str = "last", task: Any = None, device: str = "auto") -> tuple[Any, Any, Clock]:
-        """(method, task, clock): as `load`, with the moment of the last step that the checkpoint has seen."""
+        """(method, task, clock): as `load`, with the moment of the last step that the checkpoint has seen; the task has
+        the maps that the run had kept by then."""
         task = task or self.task()
         method = as_created(self.config, task, self.path)
         state = checkpoint.load(self.path / f"{which}.pt")
         method.load_state_dict(state["method"])
         clock = clock_at(method.stages(), task, self.settings, max(0, state["step"] - 1), state["score"])
-        return method.to(pick_device(device)).eval(), task, clock
+        kept = Kept(str(self.path / STORE), clock.stage)
+        return method.to(pick_device(device)).eval(), replace(task, kept=kept), clock
 
     @property
     def settings(self) -> Settings:

@@ -122,6 +122,17 @@ def share_out(stages: list[Stage], steps: int, each: Mapping[str, int]) -> list[
 
 
 def sampled(task: Task, often: dict[str, Tensor]) -> Task:
-    """The task whose "labelled" or "unlabelled" list has each image as often as `often` says, (n,) long by source."""
-    lists = {name: tuple(r for r, n in zip(task.rows(name), t.tolist()) for _ in range(n)) for name, t in often.items()}
+    """The task whose "labelled", "unlabelled" or "all" list has each image as often as `often` says, (n,) by source.
+
+    Raises:
+        S4Error: a list would be empty.
+    """
+    lists = {}
+    for name, times in often.items():
+        rows = tuple(r for r, n in zip(task.rows(name), times.tolist()) for _ in range(n))
+        if not rows:
+            raise S4Error(
+                f"The method leaves out all images of the list {name!r}: this stage has nothing to learn from."
+            )
+        lists["mixed" if name == "all" else name] = rows
     return replace(task, **lists) if lists else task

@@ -64,7 +64,7 @@ def sweep(
     items = _items(task)
     pages = Pages(run.path / "sweep" / which, _about(run, which, looking, other, items))
     done = pages.begin()
-    watch = probe.Probe(task, items, whole=True)
+    watch = probe.Probe(looking.task, items, whole=True)
     bar = _bar(len(items), done) if show else None
     try:
         flushed = time.monotonic()
@@ -99,7 +99,7 @@ class Looking:
 
     def __init__(self, run: Run, which: str, task: Task, device: str) -> None:
         self.run, self.which = run, which
-        self.method, _, self.clock = run.restored(which, task, device)
+        self.method, self.task, self.clock = run.restored(which, task, device)
         self.device = next(self.method.parameters()).device
         self.precision = pick_precision(run.settings.precision, self.device)
         self.classes, self.nets = task.classes, self.method.predictors()

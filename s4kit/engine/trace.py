@@ -44,6 +44,10 @@ class Tracer:
         self.task, self.chosen, self.device, self.precision = task, chosen, device, precision
         self.batches: dict[int, Batch] = {}
 
+    def enter(self, task: Task) -> None:
+        """A stage begins, with these kept maps."""
+        self.task = task
+
     def __call__(self, method: Method, stage: Stage, plan: ViewPlan, clock: Clock) -> Losses:
         """The losses as a training step computes them, but with the same images and draws each time and no backward.
 

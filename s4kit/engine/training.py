@@ -29,6 +29,8 @@ from .evaluate import evaluate
 from .recorder import Recorder, folder_of, measure
 from .run import Run
 from .settings import Settings, pass_steps, sampled, share_out
+from .stages import carry_over, prepare, rehearse
+from .sweep import Stopped
 
 FLUSH = 20  # steps between two readings of the loss terms from the device
 
@@ -57,6 +59,9 @@ class Training:
             guards.check(method, task, [stage.views or method.views for stage, _, _ in self.stages])
         self.trace = trace.Tracer(task, chosen, self.device, self.precision)
         self.done, self.score, self.best = 0, None, -1.0
+        self.optimisers: dict[str, torch.optim.Optimizer] = {}
+        # Steps behind which the training stands still: the next stage looks at whole images, or begins anew.
+        self.turns = {first for stage, first, _ in self.stages if stage.prepare or stage.restart}
         self.stop = self.stopped = False  # Ctrl-C has come here; all processes have agreed to end
         folder = distributed.same(folder_of(out, method, task, chosen, resume))
         self.record = Recorder(folder, method, task, chosen, distributed.rank() == 0, show)
@@ -64,7 +69,9 @@ class Training:
             images.same(folder, task)
         self.threads = threads.asked(chosen.threads)
         self.state = self._restore() if resume else None
-        self.record.begin(resume)
+        self.record.begin(resume, self.stages)
+        if self.state is None and any(stage.restart for stage, _, _ in self.stages):
+            self.record.save("initial", {"method": method.state_dict()})
 
     # ---- the loop ----
 
@@ -73,19 +80,25 @@ class Training:
             for index, (stage, first, steps) in enumerate(self.stages):
                 if self.stopped or self.done >= first + steps:
                     continue
-                self._enter(index)
-                for step, batches in self._batches(index, self.done - first):
-                    clock = self._clock(index, step)
+                try:
+                    self._enter(index)
+                except Stopped:  # the checkpoint before it stands
+                    return self._end()
+                for step, batches in self.batches(index, self.done - first):
+                    clock = self.clock(index, step)
                     self._step(stage, batches, clock)
                     self._between_steps(clock)
                     if self._asked_to_stop():
                         break
             if self.stopped:
                 self.save()
+        return self._end()
+
+    def _end(self) -> Run:
         self.record.close(self.done, self.score)
         distributed.meet()
         run = Run(self.record.folder)
-        run.interrupted = self.stopped and self.done < self.chosen.steps
+        run.interrupted = (self.stop or self.stopped) and self.done < self.chosen.steps
         return run
 
     def _asked_to_stop(self) -> bool:
@@ -96,16 +109,28 @@ class Training:
 
     def _enter(self, index: int) -> None:
         """Build the stage's optimisers; continue them, or try the stage's first and last moment before it begins."""
-        self.index, chosen, stage = index, self.chosen, self.stages[index][0]
-        self.drawn_from = sampled(self.task, self.method.sampling(self.task))
+        chosen, stage, first = self.chosen, *self.stages[index][:2]
+        again = bool(self.state) and self.state["stage"] == index
+        if not again and first in self.turns:
+            prepare(self, index)
+        self.index, plan = index, self.views(stage)
+        known = replace(self.task, kept=self.record.kept(index))
+        guards.kept_maps(known, plan, stage.name)
+        self.record.enter(known)
+        self.trace.enter(known)
+        self.drawn_from = sampled(known, self.method.sampling(self.task))
         schedule = stage.schedule or schedules.schedule(chosen.schedule, chosen.warmup)
         self.specs = self.method.optimisers(chosen.optim(schedule))
-        self.optimisers = optimise.build(self.specs, stage.train)
-        if self.state and self.state["stage"] == index:
+        left, self.optimisers = self.optimisers, optimise.build(self.specs, stage.train)
+        if again:
             for name, optimiser in self.optimisers.items():
                 optimise.restore(optimiser, self.state["optimisers"][name])
-        else:
-            self._rehearse(index)
+            return
+        if not stage.fresh:
+            carry_over(self.optimisers, left, self.state)
+        rehearse(self, index)
+        if first in self.turns:
+            self.save()
 
     def views(self, stage: Stage) -> ViewPlan:
         """The streams of a stage, with the unlabelled batch as the user wants it."""
@@ -116,7 +141,7 @@ class Training:
         scaled = {n: s if s.source == "labelled" else replace(s, batch=share * s.batch) for n, s in plan.items()}
         return ViewPlan(**scaled)
 
-    def _batches(self, index: int, start: int, amount: int | None = None) -> Iterator[tuple[int, list[Batch]]]:
+    def batches(self, index: int, start: int, amount: int | None = None) -> Iterator[tuple[int, list[Batch]]]:
         """(step, this process's micro-batches) of a stage from step `start` on."""
         stage, _, steps = self.stages[index]
         plan, mine = self.views(stage), self.chosen.accumulate
@@ -149,7 +174,7 @@ class Training:
         batch = render(drawn, plan, self.device)
         return batch.map(lambda t: t.contiguous(memory_format=torch.channels_last) if t.dim() == 4 else t)
 
-    def _clock(self, index: int, step: int) -> Clock:
+    def clock(self, index: int, step: int) -> Clock:
         _, first, steps = self.stages[index]
         overall = (first + step) / self.chosen.steps
         return Clock(step, steps, self.each["unlabelled"], index, overall, self.score, self.each["labelled"])
@@ -166,7 +191,7 @@ class Training:
             for optimiser in self.optimisers.values():
                 optimiser.zero_grad(set_to_none=True)
             for k, batch in enumerate(batches):
-                self._seed(clock, k, calls)
+                self.seed(clock, k, calls)
                 self._backward(losses, batch, clock, last=k == len(batches) - 1)
                 measured[k] |= measure(self.inner.out)
                 self.inner.out = Losses()  # lets go of the images and logits that it has seen
@@ -182,7 +207,7 @@ class Training:
             self.method.step(update, clock)
         self.record.note(clock, self.stages[clock.stage][1] + clock.step, rate, measured)
 
-    def _seed(self, clock: Clock, k: int, call: int) -> None:
+    def seed(self, clock: Clock, k: int, call: int) -> None:
         """Seed every generator from (seed, stage, step, slot): nothing is stored, so resuming is exact."""
         slot = distributed.rank() * self.chosen.accumulate + k
         seed = mix_seed(self.chosen.seed, clock.stage, clock.step, slot, call)
@@ -208,31 +233,11 @@ class Training:
         self.scaler.step(optimiser)
         return True
 
-    def _rehearse(self, index: int) -> None:
-        """Run the losses at the stage's first and last moment and undo it: out of memory shows now, not in an hour."""
-        stage, _, steps = self.stages[index]
-        _, batches = next(self._batches(index, 0, 1))
-        self.method.train()
-
-        def run(clock: Clock) -> None:
-            self._seed(clock, 0, 0)
-            with autocast(self.device, self.precision):
-                self.call(stage.losses or self.method.losses, batches[0], clock).backward()
-            self.method.zero_grad(set_to_none=True)
-
-        with trace.undone(self.method):
-            first, last = self._clock(index, 0), self._clock(index, steps - 1)
-            for clock in dict.fromkeys((first, last)):
-                run(clock)
-                self.record.rehearse(clock)
-            if not self.threads and threads.free(self.device, self.chosen.steps):
-                self.threads = threads.choose(lambda: run(last))
-
     # ---- between steps ----
 
     def _between_steps(self, clock: Clock) -> None:
         self.done += 1
-        final = self.done == self.chosen.steps
+        final = self.done == self.chosen.steps or self.done in self.turns
         if final or len(self.record.pending) >= FLUSH:
             self._flush()
         if final or self.done % (self.chosen.evaluate_every or max(1, self.chosen.steps // 10)) == 0:

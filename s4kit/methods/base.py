@@ -197,6 +197,11 @@ class Stage:
         losses, views: None = the method's own.
         train: networks to train; empty = all.
         schedule: clock -> factor of the learning rate; None = that of the run, over this stage alone.
+        prepare: what happens before it, over whole images, see `engine.sweep.Sweep`: the networks as the stage before
+            has left them label images, choose among them, set buffers. A checkpoint is written behind it; a training
+            that is killed inside does it again.
+        restart: networks that then begin anew, with the weights that they had before the training.
+        fresh: False = the optimisers go on with the state that the stage before has left.
     """
 
     name: str
@@ -205,6 +210,9 @@ class Stage:
     views: ViewPlan | None = None
     train: tuple[nn.Module, ...] = ()
     schedule: Callable[[Clock], float] | None = None
+    prepare: Callable[[Any], None] | None = None
+    restart: tuple[nn.Module, ...] = ()
+    fresh: bool = True
 
 
 Update = Callable[..., None]
@@ -247,9 +255,10 @@ class Method(nn.Module):
         return evidence.softmax(1)
 
     def sampling(self, task: Any) -> dict[str, Tensor]:
-        """How often each image of a list stands in it, by source: {"labelled": (n,) long}; asked for as a stage begins.
+        """How often each image of a list stands in it, by source: {"labelled": (n,) long}; 0 leaves it out.
 
-        Must follow from the method's state alone, so that a run resumes with the same lists.
+        "all" is the list of both, as `task.rows("all")` has it. Asked for as a stage begins, behind its `prepare`. Must
+        follow from the method's state alone, so that a run resumes with the same lists.
         """
         return {}
 

@@ -24,6 +24,10 @@ class Stream:
         batch: images per labelled image (1.0: as many as labelled ones).
         of: name of a stream of the same source and batch: this one has the same images, equally resized, in crops of
             its own that overlap with those; `weak` is then `overlapping(...)`.
+        maps: names of maps that a stage has kept of the whole images (`Stage.prepare`); they go through the geometry of
+            the weak view as labels do.
+        reveal: "tags" or "boxes": the only door to what the masks of unlabelled images say. A run whose method opens it
+            is marked "weak labels" wherever it is shown.
     """
 
     source: str
@@ -32,6 +36,8 @@ class Stream:
     masks: tuple[Boxes, ...] = ()
     batch: float = 1.0
     of: str | None = None
+    maps: tuple[str, ...] = ()
+    reveal: str | None = None
 
 
 class ViewPlan(dict):
@@ -54,6 +60,10 @@ class Views:
         index: (B,) long, the row of `task.train`.
         labelled: (B,) bool, whether the label was shown.
         where: (B, 4) float (a, b, c, d): pixel (y, x) shows the stored image at (a y + b, c x + d), see `align`.
+        maps: by name (B, S, S) long, 255 on padding and wherever nothing is kept.
+        tags: (B, C) float, 1 for the classes of the whole image, 0 for others, 255 left out; None unless revealed.
+        boxes: (B, K, 5) long: class, top, left, bottom, right in pixels of the weak view, one for each region of a
+            class that it shows, the largest first; class 255 = no box. None unless revealed.
     """
 
     weak: Tensor
@@ -64,14 +74,24 @@ class Views:
     index: Tensor
     labelled: Tensor
     where: Tensor | None = None
+    maps: dict[str, Tensor] = field(default_factory=dict)
+    tags: Tensor | None = None
+    boxes: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.weak)
 
     def map(self, fn: Any) -> Views:
         """A copy with `fn` applied to every tensor."""
-        values = (getattr(self, f.name) for f in fields(self))
-        return Views(*([fn(t) for t in v] if isinstance(v, list) else None if v is None else fn(v) for v in values))
+        return Views(*(_each(getattr(self, f.name), fn) for f in fields(self)))
+
+
+def _each(value: Any, fn: Any) -> Any:
+    if isinstance(value, list):
+        return [fn(t) for t in value]
+    if isinstance(value, dict):
+        return {name: fn(t) for name, t in value.items()}
+    return None if value is None else fn(value)
 
 
 class Batch(dict):

@@ -16,11 +16,13 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from ..data.seeding import generator
-from ..data.task import VOID, Task
+from ..data.task import VOID, Sample, Task
+from ..errors import S4Error
 from .boxes import rasterise
-from .geometry import placement, source_of
+from .geometry import Window, placement, source_of
 from .photometric import Params
 from .plan import Batch, Stream, ViewPlan, Views
+from .weak_labels import boxes_of, moved, tags_of
 
 
 @dataclass
@@ -35,11 +37,14 @@ class HostViews:
     boxes: list[Tensor] = field(default_factory=list)  # j x (B, k, 4) int32
     strong: list[Params] = field(default_factory=list)  # k x parameters stacked over the batch
     where: Tensor | None = None  # (B, 4) float32, see Views
+    maps: dict[str, Tensor] = field(default_factory=dict)  # (B, S, S) uint8 by name
+    revealed: dict[str, Tensor] = field(default_factory=dict)  # "tags" or "boxes", see Views
 
     def pin_memory(self) -> HostViews:
         tensors = (t.pin_memory() for t in (self.image, self.label, self.real, self.index, self.labelled))
         where = None if self.where is None else self.where.pin_memory()
-        return HostViews(*tensors, [b.pin_memory() for b in self.boxes], self.strong, where)
+        named = ({name: t.pin_memory() for name, t in values.items()} for values in (self.maps, self.revealed))
+        return HostViews(*tensors, [b.pin_memory() for b in self.boxes], self.strong, where, *named)
 
 
 class HostStep(dict):
@@ -69,16 +74,20 @@ def stream_size(stream: Stream, batch: int) -> int:
 def draw_stream(task: Task, name: str, plan: ViewPlan, seed: int, stage: int, positions: range) -> HostViews:
     """Decode and crop the images of one stream of a plan at the given positions.
 
-    Labels are read only for rows of the labelled list; all others are 255 throughout and their files stay closed.
+    Labels are shown only for rows of the labelled list; all others are 255 throughout and their files stay closed,
+    unless the stream reveals something of them.
     """
     stream = plan[name]
-    known = set(task.labelled) if stream.source != "unlabelled" else set()
+    known = task.labelled_rows if stream.source != "unlabelled" else frozenset()
     images, labels, real, index, shown, where = [], [], [], [], [], []
     boxes: list[list[np.ndarray]] = [[] for _ in stream.masks]
     strong: list[list[Params]] = [[] for _ in stream.strong]
+    maps: dict[str, list[np.ndarray]] = {kept: [] for kept in stream.maps}
+    revealed: list[np.ndarray] = []
     for position in positions:
         row = pick(task, stream, name, seed, stage, position)
-        sample = task.train.read(row, label=row in known)
+        sample = task.train.read(row, label=row in known or stream.reveal is not None)
+        label = sample.label.numpy() if sample.label is not None and row in known else None
         pixels = sample.image.permute(1, 2, 0).numpy()
         rng = generator(seed, "view", name, stage, position)
         size = pixels.shape[:2]
@@ -89,14 +98,18 @@ def draw_stream(task: Task, name: str, plan: ViewPlan, seed: int, stage: int, po
         else:
             window = stream.weak.draw(rng, size, task.crop, task.scale, task.short)
         images.append(stream.weak.image(pixels, window, task.crop))
-        if sample.label is not None:
-            labels.append(stream.weak.label(sample.label.numpy(), window, task.crop))
+        if label is not None:
+            labels.append(stream.weak.label(label, window, task.crop))
         else:
             labels.append(np.full((task.crop, task.crop), VOID, np.uint8))
+        for kept, drawn in maps.items():
+            drawn.append(stream.weak.label(task.map_of(kept, row, size), window, task.crop))
+        if stream.reveal:
+            revealed.append(_revealed(stream.reveal, sample, task, window))
         real.append(placement(window, task.crop))
         where.append(source_of(window, size, task.crop))
         index.append(row)
-        shown.append(sample.label is not None)
+        shown.append(label is not None)
         for draws, mask in zip(boxes, stream.masks):
             draws.append(mask.draw(rng, task.crop))
         for draws, recipe in zip(strong, stream.strong):
@@ -110,6 +123,41 @@ def draw_stream(task: Task, name: str, plan: ViewPlan, seed: int, stage: int, po
         [torch.from_numpy(np.stack(draws)) for draws in boxes],
         [{key: np.stack([d[key] for d in draws]) for key in draws[0]} for draws in strong],
         torch.tensor(where, dtype=torch.float32),
+        {kept: torch.from_numpy(np.stack(drawn)) for kept, drawn in maps.items()},
+        {stream.reveal: torch.from_numpy(np.stack(revealed))} if stream.reveal else {},
+    )
+
+
+def _revealed(what: str, sample: Sample, task: Task, window: Window) -> np.ndarray:
+    """What the mask of an image says: its tags, or the boxes that a window of it shows.
+
+    Raises:
+        S4Error: the image has no mask.
+    """
+    if sample.label is None:
+        raise S4Error(f"Image {sample.id} has no label file: its {what} are not known. Leave it out of the lists.")
+    label = sample.label.numpy()
+    return (
+        tags_of(label, task.num_classes) if what == "tags" else moved(boxes_of(label), window, label.shape, task.crop)
+    )
+
+
+def draw_whole(task: Task, row: int, maps: tuple[str, ...] = ()) -> HostViews:
+    """One whole image at its stored size, nothing drawn; its label where it is a labelled one.
+
+    Args:
+        maps: names of kept maps that come with it.
+    """
+    sample = task.train.read(row, label=row in task.labelled_rows)
+    height, width = size = tuple(sample.image.shape[1:])
+    return HostViews(
+        sample.image.permute(1, 2, 0)[None],
+        (torch.full(size, VOID, dtype=torch.uint8) if sample.label is None else sample.label)[None],
+        torch.tensor([[0, 0, height, width]], dtype=torch.int32),
+        torch.tensor([row]),
+        torch.tensor([sample.label is not None]),
+        where=torch.tensor([[1.0, 0.0, 1.0, 0.0]]),
+        maps={name: torch.from_numpy(task.map_of(name, row, size))[None] for name in maps},
     )
 
 
@@ -145,9 +193,8 @@ def render_stream(host: HostViews, stream: Stream, device: torch.device) -> View
 
     planes = to(host.image).permute(0, 3, 1, 2)
     image = planes.to(torch.float32, memory_format=torch.contiguous_format).div_(255)
-    size = image.shape[-2:]
     top, left, bottom, right = to(host.real)[:, :, None, None].unbind(1)
-    y, x = (torch.arange(side, device=device) for side in size)
+    y, x = (torch.arange(side, device=device) for side in image.shape[-2:])
     valid = (y[:, None] >= top) & (y[:, None] < bottom) & (x >= left) & (x < right)
     strong = [recipe.apply(image, params) for recipe, params in zip(stream.strong, host.strong)]
     if stream.weak.padded_last:
@@ -155,12 +202,14 @@ def render_stream(host: HostViews, stream: Stream, device: torch.device) -> View
     return Views(
         weak=image,
         strong=strong,
-        masks=[rasterise(to(boxes), tuple(size)) for boxes in host.boxes],
+        masks=[rasterise(to(boxes), image.shape[-2:]) for boxes in host.boxes],
         valid=valid.float(),
         label=to(host.label).long(),
         index=to(host.index),
         labelled=to(host.labelled),
         where=None if host.where is None else to(host.where),
+        maps={name: to(values).long() for name, values in host.maps.items()},
+        **{what: to(values) for what, values in host.revealed.items()},
     )
 
 

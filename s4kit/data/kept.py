@@ -1,0 +1,70 @@
+"""Maps that a training keeps of whole images, such as the labels that it has given them: a grey PNG file each."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from ..errors import S4Error
+from .stored import opened
+
+
+@dataclass(frozen=True)
+class Kept:
+    """What the stages of a run have kept, as a stage reads it: of every image the newest map of a name.
+
+    A file is `root/<stage>/<name>/<row>.png`. A stage that keeps maps of some images only leaves the older ones of the
+    others in use.
+
+    Attributes:
+        root: `RUN/store`.
+        stage: index of the stage that reads; what later ones have kept is not seen.
+    """
+
+    root: str
+    stage: int
+
+    def path(self, name: str, row: int) -> Path:
+        """Where this stage keeps the map of an image."""
+        return Path(self.root, str(self.stage), name, f"{row:07d}.png")
+
+    def read(self, name: str, row: int) -> np.ndarray | None:
+        """(H, W) uint8, the newest map of an image; None where no stage has kept one.
+
+        Raises:
+            S4Error: its file is damaged.
+        """
+        for stage in range(self.stage, -1, -1):
+            file = os.path.join(self.root, str(stage), name, f"{row:07d}.png")
+            if os.path.isfile(file):
+                with opened(file) as (image, _):
+                    return np.array(image)
+        return None
+
+    def write(self, name: str, row: int, values: np.ndarray) -> None:
+        """Keep a map (H, W) uint8 of an image.
+
+        Raises:
+            OSError: the disk is full.
+        """
+        if values.dtype != np.uint8 or values.ndim != 2:
+            raise S4Error(f"A map that is kept is (H, W) uint8, not {values.dtype} of shape {values.shape}.")
+        file = self.path(name, row)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(values).save(file, compress_level=1)
+
+    def names(self) -> list[str]:
+        """Names of the maps that there are, of some image at least."""
+        folders = [f for stage in range(self.stage + 1) for f in Path(self.root, str(stage)).glob("*")]
+        return sorted({folder.name for folder in folders})
+
+    def forget(self) -> None:
+        """Remove what this stage and those behind it have kept."""
+        for folder in Path(self.root).glob("*"):
+            if folder.name.isdigit() and int(folder.name) >= self.stage:
+                shutil.rmtree(folder)

@@ -1,0 +1,153 @@
+"""The pass over whole images that a stage may begin with: what a network says of them is kept for later streams."""
+
+from __future__ import annotations
+
+import os
+import random
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset
+
+from ..data.kept import Kept
+from ..data.seeding import mix_seed
+from ..data.task import Evaluation, Task
+from ..nets import evaluating
+from ..views import HostStep, Stream, Views
+from ..views.sampling import draw_whole, render_stream
+from . import distributed, guards
+from .checkpoint import writing
+from .device import pick_workers
+from .evaluate import Scores, evaluate, predict
+
+AHEAD = 4  # images that each decode worker holds ready
+
+
+class Stopped(Exception):
+    """Ctrl-C has come in the middle of a pass."""
+
+
+class Whole(Dataset):
+    """Whole images by row, for a DataLoader; see `draw_whole`."""
+
+    def __init__(self, task: Task, maps: tuple[str, ...] = ()) -> None:
+        self.task, self.maps = task, maps
+
+    def __getitem__(self, row: int) -> HostStep:
+        return HostStep(image=draw_whole(self.task, row, self.maps))
+
+
+def passing(
+    task: Task, rows: Sequence[int], device: torch.device, workers: int | str = "auto", maps: tuple[str, ...] = ()
+) -> Iterator[tuple[int, Views]]:
+    """(row, the whole image as a view of one) for each of the rows, decoded ahead, a few in memory at a time.
+
+    A labelled image has its label, all others 255 throughout.
+
+    Args:
+        maps: names of kept maps that come with them.
+    """
+    count = pick_workers(workers, device)
+    drawn = DataLoader(
+        Whole(task, maps),
+        batch_size=None,
+        sampler=list(rows),
+        num_workers=count,
+        prefetch_factor=AHEAD if count else None,
+        pin_memory=device.type == "cuda",
+        worker_init_fn=guards.deaf,
+    )
+    plain = Stream("all")
+    for row, step in zip(rows, drawn):
+        view = render_stream(step["image"], plain, device)
+        yield row, view.map(lambda t: t.contiguous(memory_format=torch.channels_last) if t.dim() == 4 else t)
+
+
+class Sweep:
+    """What `Stage.prepare` is given: the whole images, and a place to keep maps of them.
+
+    Several processes share the images out; what a method concludes from them it brings together by `gather` or `sum`,
+    so that all have the same. A pass begins again from nothing where it was killed, so it must follow from the method's
+    state alone. Everything inside is without gradient, in the precision of the run.
+
+    Attributes:
+        task: the data; its lists are whole, whatever `Method.sampling` makes of them.
+    """
+
+    def __init__(
+        self,
+        task: Task,
+        kept: Kept,
+        seed: int,
+        device: torch.device,
+        precision: str,
+        workers: int | str = "auto",
+        tell: Callable[[int, int], None] = lambda done, of: None,
+        asked: Callable[[], bool] = lambda: False,
+    ) -> None:
+        self.task, self._kept, self._seed, self._device, self._precision = task, kept, seed, device, precision
+        self._workers, self._tell, self._asked = workers, tell, asked
+
+    def over(
+        self, source: str, rows: Sequence[int] | None = None, maps: tuple[str, ...] = ()
+    ) -> Iterator[tuple[int, Views]]:
+        """(row of `task.train`, view of one whole image) for this process's share of a list, each image once.
+
+        The random state is set anew for each image, so that what is drawn for it does not depend on who draws.
+
+        Args:
+            source: "labelled", "unlabelled" or "all". rows: those of its rows to look at; None = all.
+            maps: names of kept maps that come with the images.
+        """
+        wanted = None if rows is None else set(rows)
+        every = [row for row in dict.fromkeys(self.task.rows(source)) if wanted is None or row in wanted]
+        mine = every[distributed.rank() :: distributed.world()]
+        for done, (row, view) in enumerate(passing(self.task, mine, self._device, self._workers, maps)):
+            if distributed.world() == 1 and self._asked():
+                raise Stopped
+            seed = mix_seed(self._seed, "sweep", self._kept.stage, row)
+            torch.manual_seed(seed)
+            random.seed(seed)
+            yield row, view
+            self._tell((done + 1) * distributed.world(), len(every))
+
+    def scores(self, net: nn.Module, view: Views, how: Evaluation | None = None) -> Tensor:
+        """(1, C, H, W) scores of a whole image, whose argmax is the prediction, in eval mode.
+
+        Args:
+            how: scales, mirroring and windows, see `Evaluation`; by default one forward, whose softmax it is. Over
+                several scales and windows they are sums.
+        """
+        with evaluating(net):
+            return predict(net, view.weak, how or Evaluation())
+
+    def keep(self, name: str, row: int, values: Tensor) -> None:
+        """Keep a map (H, W) of an image, of integers from 0 to 255 (255 = nothing), for the streams that name it."""
+        with writing(self._kept.path(name, row)):
+            self._kept.write(name, row, values.to(torch.uint8).cpu().numpy())
+
+    def gather(self, mine: dict[int, Any]) -> dict[int, Any]:
+        """Small results by row, of all processes, in the order of the rows; a meeting of all of them."""
+        return dict(sorted(distributed.gathered(mine).items()))
+
+    def sum(self, counts: Tensor) -> Tensor:
+        """The sum of a tensor over all processes; a meeting of all of them."""
+        return distributed.summed(counts)
+
+    def evaluate(self, net: nn.Module, how: Evaluation | None = None) -> Scores:
+        """Scores on the validation set; all processes meet. A method that steers by them says so in its card."""
+        return evaluate(net, self.task, how, precision=self._precision)
+
+    def generator(self, row: int) -> np.random.Generator:
+        """A numpy generator that belongs to an image and this stage."""
+        return np.random.default_rng(mix_seed(self._seed, "sweep", self._kept.stage, row))
+
+
+def settled() -> None:
+    """Wait until what was kept is on the disk: the checkpoint that stands for it may then be written."""
+    if hasattr(os, "sync"):
+        os.sync()
+    distributed.meet()
