@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from .. import methods
+from ..data.task import VOID
 from ..errors import S4Error
-from ..nets import FrequencyDecoder, SegNet
+from ..nets import FrequencyDecoder, SegNet, evaluating
 from ..report import text
 from ..report.setup import BASELINES
 from ..report.tables import Table
@@ -60,6 +61,16 @@ def borrow(method: Any, runs: Sequence[Any]) -> Any:
     return method
 
 
+def _keep(method: Any, batch: Any) -> None:
+    """What a stage would have kept of the images of a batch: here what the method's first network says of them."""
+    net = next(iter(method.predictors().values()))
+    for views in batch.values():
+        if views.maps:
+            with evaluating(net):
+                label = net(views.weak).argmax(1)
+            views.maps = dict.fromkeys(views.maps, label.where(views.valid > 0, VOID))
+
+
 def ideas(lesson: Any, runs: Sequence[Any], names: Sequence[str] | None = None) -> dict[str, Any]:
     """The idea picture of each method: of a real step on the same images of the lesson, with borrowed networks.
 
@@ -74,6 +85,7 @@ def ideas(lesson: Any, runs: Sequence[Any], names: Sequence[str] | None = None) 
         method, batch = lesson.batch(name, n=IMAGES, seed=SEED)
         own = any(isinstance(module, FrequencyDecoder) for module in method.modules())
         taught = _brief(lesson, name).load("last")[0] if own else borrow(method, runs)
+        _keep(taught, batch)
         found[name] = idea(taught, batch, lesson.task)
     return found
 

@@ -24,7 +24,7 @@ class Card:
     """Who published a method, and how the kit's version was checked.
 
     Attributes:
-        family: the sub-folder ("baselines", "consistency", "cotraining", "contrastive").
+        family: the sub-folder ("baselines", "consistency", "cotraining", "contrastive", "selftraining").
         title, venue, year, authors: of the paper.
         arxiv: identifier ("2208.09910") or "".
         code: address of the official code, or "".

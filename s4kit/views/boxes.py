@@ -27,18 +27,22 @@ class Boxes:
 class UniMatchBox(Boxes):
     """UniMatch: no box with probability 1 - p, else area share and aspect ratio uniform (not log-uniform).
 
-    Only the ratio and the corner are drawn again until the box fits, never the area.
+    Only the ratio and the corner are drawn again until the box fits, never the area; unless `anew` (ST's cut-out, which
+    thereby has smaller boxes).
     """
 
     p: float = 0.5
     area: tuple[float, float] = (0.02, 0.4)
     ratio: tuple[float, float] = (0.3, 1 / 0.3)
+    anew: bool = False
 
     def draw(self, rng: np.random.Generator, side: int) -> np.ndarray:
         if rng.random() > self.p:
             return np.zeros((1, 4), np.int32)
         area = rng.uniform(*self.area) * side * side
         while True:
+            if self.anew:
+                area = rng.uniform(*self.area) * side * side
             ratio = rng.uniform(*self.ratio)
             height, width = int(math.sqrt(area * ratio)), int(math.sqrt(area / ratio))
             top, left = rng.integers(side), rng.integers(side)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
 import torch
-from toy import toy_task
+from toy import ToyKept, toy_task
 
 from s4kit import methods
 from s4kit.methods import Method
@@ -16,7 +17,8 @@ from s4kit.views import Batch, draw_step, render
 
 @pytest.fixture(scope="session")
 def task() -> Any:
-    return toy_task()
+    task = toy_task()
+    return replace(task, kept=ToyKept(task.train))
 
 
 @pytest.fixture

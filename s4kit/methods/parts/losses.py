@@ -72,6 +72,19 @@ def pixel_ce(logits: Tensor, target: Tensor | PseudoLabels, *, over: str) -> Ten
 
 
 @float32
+def union_ce(z_x: Tensor, label: Tensor, z_u: Tensor, target: PseudoLabels) -> tuple[Tensor, Tensor]:
+    """One mean over labelled and pseudo-labelled pixels, as its two summands (self-training on a joined list).
+
+    Args:
+        z_x, label: logits (B, C, H, W) and labels (B, H, W) of the labelled images.
+        z_u, target: of the others; the weights multiply the pixels' losses and count in the divisor.
+    """
+    known, used = (label != VOID).float(), target.weight * target.valid
+    over = (known.sum() + used.sum()).clamp(min=1)
+    return ce_map(z_x, label).sum() / over, (ce_map(z_u, target.label) * used).sum() / over
+
+
+@float32
 def ce(logits: Tensor, label: Tensor) -> Tensor:
     """The supervised term: mean cross entropy over the non-void pixels of the batch; 0 when all are void."""
     total = F.cross_entropy(logits, label, ignore_index=VOID, reduction="sum")

@@ -1,0 +1,1 @@
+"""Self-training: label, train again on the labels, repeat."""
