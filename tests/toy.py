@@ -36,6 +36,9 @@ class ToyKept:
     def __init__(self, source: MemorySource, classes: int = 4) -> None:
         self.source, self.classes = source, classes
 
+    def names(self) -> list[str]:
+        return []
+
     def read(self, name: str, row: int) -> np.ndarray:
         label = self.source.label(row).copy()
         label[:, :6] = (label[:, :6] + 1) % self.classes

@@ -83,6 +83,21 @@ class Run:
         return [row for row in rows if row["predictor"] == rows[0]["predictor"]]
 
     @property
+    def weak_labels(self) -> str:
+        """What its method was told of the unlabelled images, "tags", "boxes" or both; "" where nothing was revealed."""
+        return " and ".join(self.config.get("reveals", ()))
+
+    @property
+    def rounds(self) -> list[dict[str, Any]]:
+        """The stages of a training of several, as far as they are done: name, first step, steps, and the mIoU (0..1)
+        of the headline at its end, None where it was not evaluated there; [] of a training in one piece."""
+        stages, scores = self.config.get("stages", ()), {}
+        for row in self.headline if self.evaluations() else ():
+            scores[row["step"]] = row["miou"]
+        done = [s for s in stages if scores and s["first"] <= max(scores)] if len(stages) > 1 else []
+        return [stage | {"miou": scores.get(stage["first"] + stage["steps"] - 1)} for stage in done]
+
+    @property
     def last(self) -> dict[str, Any]:
         """Step and mIoU (0..1) of the last evaluation; {} before the first."""
         rows = self.headline if self.evaluations() else []
@@ -182,13 +197,13 @@ class Run:
         return Snapshots(self.path / "probes")
 
     def __repr__(self) -> str:
-        last, best = self.last, self.best
-        if not last:
-            return f"Run({str(self.path)!r}: {self.config['method']}, not evaluated yet)"
-        return (
-            f"Run({str(self.path)!r}: {self.config['method']}, mIoU {100 * last['miou']:.1f} at step {last['step']}, "
-            f"best {100 * best['miou']:.1f} at {best['step']})"
+        last, best, told = self.last, self.best, f" (weak labels: {self.weak_labels})" if self.weak_labels else ""
+        scores = (
+            f"mIoU {100 * last['miou']:.1f} at step {last['step']}, best {100 * best['miou']:.1f} at {best['step']}"
+            if last
+            else "not evaluated yet"
         )
+        return f"Run({str(self.path)!r}: {self.config['method']}{told}, {scores})"
 
 
 def open_run(path: str | Path) -> Run:

@@ -60,8 +60,7 @@ class Training:
         self.trace = trace.Tracer(task, chosen, self.device, self.precision)
         self.done, self.score, self.best = 0, None, -1.0
         self.optimisers: dict[str, torch.optim.Optimizer] = {}
-        # Steps behind which the training stands still: the next stage looks at whole images, or begins anew.
-        self.turns = {first for stage, first, _ in self.stages if stage.prepare or stage.restart}
+        self.turns = {first for stage, first, _ in self.stages if stage.prepare or stage.restart}  # see `stages`
         self.stop = self.stopped = False  # Ctrl-C has come here; all processes have agreed to end
         folder = distributed.same(folder_of(out, method, task, chosen, resume))
         self.record = Recorder(folder, method, task, chosen, distributed.rank() == 0, show)

@@ -26,6 +26,11 @@ def collect(work: Sequence[tuple[Plan, int, Path]]) -> dict[str, Any]:
             row[key], row[f"{key}_sd"] = _mean([run[key] for run in own])
         row["seconds"] = _mean([run["seconds"] for run in own])[0]
         row["peak_memory"] = max((run["peak_memory"] or 0 for run in own), default=0) or None
+        row["weak_labels"] = own[0]["weak_labels"]
+        row["rounds"] = [
+            {"name": stages[0]["name"], "miou": _mean([stage["miou"] for stage in stages])[0]}
+            for stages in zip(*(run["rounds"] for run in own))
+        ]
         row["iou_last"] = _class_means([folder for plan, _, folder in work if plan.name == name])
         methods.append(row)
     for row in methods:
@@ -115,7 +120,7 @@ def table(result: dict[str, Any]) -> str:
     head = ("method", "mIoU last", "mIoU best", "vs supervised", "vs sup. strong", "gap closed", "time", "peak memory")
     rows = [
         (
-            m["method"],
+            named(m),
             text.spread(m["miou_last"], m["miou_last_sd"]),
             text.spread(m["miou_best"], m["miou_best_sd"]),
             text.difference(m["over_supervised"]),
@@ -138,6 +143,11 @@ def table(result: dict[str, Any]) -> str:
     )
 
 
+def named(row: Mapping[str, Any]) -> str:
+    """A method as tables call it: what it was told of the unlabelled images stands beside its name."""
+    return f"{row['method']} (weak labels: {row['weak_labels']})" if row.get("weak_labels") else row["method"]
+
+
 def beside(runs: Mapping[str, Any]) -> Table:
     """Runs side by side: validation mIoU in percent, the distance to both baselines, and the share of the gap to
     `all labels` that is closed, as far as these are among them."""
@@ -151,6 +161,7 @@ def beside(runs: Mapping[str, Any]) -> Table:
         over = [text.difference(last - of) if n != name else None for n, of in base.items()]
         over += [text.closed(gap_closed({"method": name, "miou_last": last}, room))] if room else []
         seconds = text.duration(setup.extra(run.path).get("seconds"))
+        name = named({"method": name, "weak_labels": run.weak_labels})
         rows.append((name, text.percent(last), text.percent(run.best.get("miou")), *over, seconds))
     said = "last = end of training; best = best evaluation, chosen on val, so optimistic."
     return Table(head, rows, " ".join([said, *no_room(room)]))
@@ -167,5 +178,12 @@ def notes(result: dict[str, Any]) -> list[str]:
         *(f"{f['method']}, seed {f['seed']}: the training FAILED: {f['error']}" for f in result.get("failed", ())),
         *(f"{x['method']} is left out: {x['reason']}" for x in result.get("left_out", ())),
         *result.get("remarks", ()),
+        *(
+            f"{m['method']}: mIoU at the end of each stage: "
+            + ", ".join(f"{stage['name']} {text.percent(stage['miou'])}" for stage in m["rounds"])
+            + "; the time is that of all."
+            for m in result["methods"]
+            if sum(stage["miou"] is not None for stage in m.get("rounds", ())) > 1
+        ),
         *(f"{card['name']}: {card['note']}." for card in cards() if card["note"] and card["name"] in compared),
     ]

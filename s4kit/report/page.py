@@ -111,7 +111,7 @@ def _scores(result: dict[str, Any]) -> str:
     rows = []
     for m in result["methods"]:
         cells = [
-            html.cell(m["method"]),
+            html.cell(figures.named(m)),
             html.cell(text.spread(m["miou_last"], m["miou_last_sd"]), "big" if m["miou_last"] == top else ""),
             html.cell(text.spread(m["miou_best"], m["miou_best_sd"])),
             *(_difference(m[f"over_{name}"]) for name in BASELINES),

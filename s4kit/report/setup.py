@@ -246,6 +246,8 @@ def summary(run: Any) -> dict[str, Any]:
         "seconds": known.get("seconds"),
         "peak_memory": known.get("peak_memory"),
         "interrupted": run.interrupted,
+        "weak_labels": run.weak_labels,
+        "rounds": run.rounds,
     }
 
 
@@ -257,7 +259,10 @@ def say(found: dict[str, Any]) -> None:
         print(f"Stopped. Continue with: s4kit train --resume {found['run']}")
         return
     best = f"best {percent(found['miou_best'])} at step {found['best_step']}, chosen on val"
-    print(f"{found['method']} on {found['data']} ({found['protocol']})")
+    told = f", with weak labels ({found['weak_labels']} of the unlabelled images)" if found["weak_labels"] else ""
+    print(f"{found['method']} on {found['data']} ({found['protocol']}){told}")
+    if found["rounds"]:
+        print("rounds: " + ", ".join(f"{r['name']} {percent(r['miou'])}" for r in found["rounds"]))
     print(f"val mIoU {percent(found['miou_last'])} at the end ({best}); {duration(found['seconds'])}")
     print(f"run: {found['run']}   next: s4kit eval {found['run']}, s4kit diagnose {found['run']}")
 

@@ -131,7 +131,7 @@ def test_labels_of_each_round_are_kept_and_shown(task, straight):
     kept = Kept(str(straight.path / "store"), 2)
     row = task.unlabelled[0]
     assert kept.read("label", row).shape == (40, 40) and kept.read("other", row) is None
-    assert Kept(kept.root, 0).read("label", row) is None and not Kept(kept.root, 0).has("label")
+    assert Kept(kept.root, 0).read("label", row) is None and not Kept(kept.root, 0).names()
     first = {int(f[3][:7]) for f in files if f[1] == "1"}
     old = [r for r in task.unlabelled if Kept(kept.root, 1).read("label", r) is None]
     assert len(first) == 3 and set(old) == set(task.unlabelled) - first

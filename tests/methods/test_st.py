@@ -12,7 +12,7 @@ from s4kit.data.task import VOID
 from s4kit.methods import Clock
 from s4kit.methods.parts.losses import ce, union_ce
 from s4kit.methods.parts.reliability import class_iou, stability
-from s4kit.methods.selftraining.st import KEPT, NOW
+from s4kit.methods.parts.rounds import KEPT, NOW, believed
 
 SMALL = dict(batch=2, lr=1e-2, optimiser="sgd", probes=2, progress=False, device="cpu", evaluate_every=99)
 
@@ -56,7 +56,7 @@ def test_kept_truth_is_supervised_training_on_everything(build, draw) -> None:
     z_x, z_u = method.student.joint(batch.x.weak, batch.u.weak)
     expected = ce(torch.cat([z_x.logits, z_u.logits]), torch.cat([batch.x.label, truth]))
     torch.testing.assert_close(method.losses(batch, Clock(0, 10, stage=2)).total, expected)
-    l_x, l_u = union_ce(z_x.logits, batch.x.label, z_u.logits, method.kept(torch.full_like(truth, VOID), batch.u))
+    l_x, l_u = union_ce(z_x.logits, batch.x.label, z_u.logits, believed(torch.full_like(truth, VOID), batch.u))
     assert l_u == 0
     torch.testing.assert_close(l_x, ce(z_x.logits, batch.x.label))
 

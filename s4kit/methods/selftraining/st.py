@@ -6,18 +6,17 @@ from dataclasses import replace
 from typing import Any, ClassVar
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ...data.task import VOID, Evaluation
+from ...data.task import Evaluation
 from ...nets import copy_of, ema, evaluating, make
 from ...views import STRONG, Batch, Stream, ViewPlan, Views, paste, unimatch_box
 from ..base import Card, Clock, Losses, Method, PseudoLabels, Stage
 from ..lengths import Length
 from ..parts.losses import ce, union_ce
 from ..parts.reliability import stability
+from ..parts.rounds import KEPT, NOW, believed, hard, kept_of
 
-KEPT, NOW = "kept labels", "network now"
 NET = "resnet50(output_stride=8, aspp_rates=(12, 24, 36), dropout=(0.5, 0, 0.1))"
 DIFFERS = [
     "batch: 16 there, drawn from one list in which the labelled images are repeated, 8 here: eight of either list",
@@ -171,27 +170,21 @@ class ST(Method):
     def teach(self, view: Views) -> tuple[Tensor, Tensor]:
         """Logits of the network as it is now, and the labels that were kept, 255 where there are none."""
         with evaluating(self.student):
-            return self.student(view.weak), view.maps.get("label", torch.full_like(view.label, VOID))
-
-    def kept(self, label: Tensor, view: Views) -> PseudoLabels:
-        known = (label != VOID).float()
-        return PseudoLabels(label.where(known > 0, 0), known, known, view.valid)
+            return self.student(view.weak), kept_of(view)
 
     def pseudo_labels(self, evidence: tuple[Tensor, Tensor], view: Views, clock: Clock) -> dict[str, PseudoLabels]:
-        """What is trained on in this stage, and what the network would say: the labels of the next one."""
+        """What the network says now, of which the next stage's labels are made, and what this stage trains on."""
         confidence, label = evidence[0].softmax(1).max(1)
         now = PseudoLabels(label, confidence, torch.ones_like(confidence), view.valid)
-        return {KEPT: self.kept(evidence[1], view), NOW: now}
+        return {NOW: now, KEPT: believed(evidence[1], view)}
 
     def probabilities(self, evidence: tuple[Tensor, Tensor]) -> dict[str, Tensor]:
-        logits, label = evidence
-        hard = F.one_hot(label.where(label != VOID, 0), logits.shape[1]).movedim(-1, 1).float()
-        return {KEPT: hard, NOW: logits.softmax(1)}
+        return {NOW: evidence[0].softmax(1), KEPT: hard(evidence[1], self.classes)}
 
     def losses(self, batch: Batch, clock: Clock) -> Losses:
         x, u, box = batch.x, batch.u, batch.u.masks[0]
         seen = paste(box, torch.rand_like(u.weak), u.strong[0])
-        target = self.kept(u.maps["label"], u)
+        target = believed(u.maps["label"], u)
         target = replace(target, weight=target.weight * ~box)
         z_x, z_u = self.student.joint(x.weak, seen)
         l_x, l_u = union_ce(z_x.logits, x.label, z_u.logits, target)
