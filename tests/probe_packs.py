@@ -32,7 +32,7 @@ class Made:
         found = {f"image/{k}": encode(scene) for k, scene in enumerate(self.scenes)}
         for t, images in enumerate(self.maps):
             found |= {f"track/{t}/{k}": encode(maps) for k, maps in enumerate(images)}
-            found[f"summary/{t}"] = encode(self.summary(t))
+            found[f"summary/{t}"] = encode(self.summary(t), images=len(self.scenes) - 1)
             for k, way in enumerate(self.paths[t]):
                 top = float(way["loss"].max())
                 level = np.rint(way["loss"] * (255 / top)).astype(np.uint8)
@@ -77,6 +77,7 @@ def make(height: int = 96, width: int = 128, tracks: int = 2, images: int = 3, s
         made.maps.append([_beliefs(random, truth, start=0.8 + 0.4 * t) for truth in hidden])
         made.paths.append([_way(random, maps, scene) for maps, scene in zip(made.maps[t][:2], made.scenes)])
     made.meta["images"] = [{"id": f"street_{k:02d}", "known": k < images - 1} for k in range(images)]
+    made.meta["left_out"] = []
     made.meta["tracks"] = [_about(made, t) for t in range(tracks)]
     return made
 
@@ -167,5 +168,6 @@ def _about(made: Made, t: int) -> dict[str, Any]:
         "lost": "probabilities are rounded to levels of 1/255; of 6 classes the 3 most likely are kept",
         "path": len(made.paths[t]),
         "path_names": ["pseudo"] * len(made.paths[t]),
+        "path_ids": [image["id"] for image in made.meta["images"][: len(made.paths[t])]],
         "quality": quality,
     }

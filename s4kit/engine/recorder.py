@@ -225,10 +225,10 @@ class Recorder:
     def _probe(self, items: list[watched.Item]) -> probe.Probe:
         return probe.Probe(self.task, items, probe.padding_of(self.method), self.chosen.probe_whole)
 
-    def path(self, out: Losses, step: int) -> None:
-        """Record what a training step makes of a fixed batch, see `trace`."""
-        if self.leader and (paths := trace.examples(out.seen, self.chosen.probe_size)):
-            self.writer.path(step, paths)
+    def path(self, seen: dict[str, Any], ids: Callable[[dict[str, Any]], dict[str, list[str]]], step: int) -> None:
+        """Record what a training step makes of a fixed batch, and of which images that is made, see `trace`."""
+        if self.leader and (paths := trace.examples(seen, self.chosen.probe_size)):
+            self.writer.path(step, paths, ids(seen))
 
     def save(self, name: str, state: dict[str, Any]) -> None:
         if self.leader:

@@ -45,7 +45,8 @@ class Snapshots:
     Attributes:
         classes, palette, ids: of the task and of the watched images. kinds: the list that each is in, see `KINDS`.
         height, width: of the stored maps. crop: longest side of the images or crops that they were picked from.
-        path_size: (height, width) of the stored ways through a training step.
+        path_size: (height, width) of the stored ways through a training step. path_ids: by path, the id of the image
+            that each of them begins with, "" where it is not known; older runs have none.
         evidence: what the maps show. lost: what the storing has lost, for people.
 
     Raises:
@@ -66,8 +67,9 @@ class Snapshots:
             self.height, self.width, self.crop = (int(index[key]) for key in ("height", "width", "crop"))
             self.path_size = tuple(int(side) for side in index.get("path", (self.height, self.width)))
             self.kinds = [str(kind) for kind in index.get("kinds", ["unlabelled"] * len(self.ids))]
+            self.path_ids = {str(path): [str(i) for i in ids] for path, ids in index.get("path_ids", {}).items()}
             self.evidence, self.lost, version = str(index["evidence"]), str(index["lost"]), index["version"]
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise S4Error(f"{file} is damaged ({error!r}); train the run again.") from error
         if version != VERSION:
             raise S4Error(f"{file} has version {version}, this kit reads {VERSION}; train the run again.")

@@ -61,6 +61,24 @@ class Tracer:
             random.seed(0)
             return (stage.losses or method.losses)(self.batches[clock.stage], clock)
 
+    def ids(self, seen: dict[str, Tensor | PseudoLabels]) -> dict[str, list[str]]:
+        """By path, as in `examples`, the id of each image whose view it begins with; "" where none can be told.
+
+        The views themselves tell: a method may take any stream, and part of it.
+        """
+        drawn = [
+            (view, self.task.train.ids[row])
+            for views in (stream for batch in self.batches.values() for stream in batch.values())
+            for shown in (views.weak, *views.strong)
+            for view, row in zip(shown, views.index.tolist())
+        ]
+
+        def name(view: Tensor) -> str:
+            return next((of for other, of in drawn if other.shape == view.shape and torch.equal(other, view)), "")
+
+        begins = {path: fields.get("weak", fields["mixed"]) for path, fields in _paths(seen).items()}
+        return {path: [name(view) for view in views[-EXAMPLES:]] for path, views in begins.items()}
+
     def _draw(self, plan: ViewPlan, stage: int) -> Batch:
         batch = max(1, min(self.chosen.batch, int(EXAMPLES / max(stream.batch for stream in plan.values()))))
         return render(Steps(self.task, plan, batch, self.chosen.seed, stage)[0], plan, self.device)
@@ -76,13 +94,18 @@ def examples(seen: dict[str, Tensor | PseudoLabels], side: int) -> dict[str, lis
         By path ("pseudo" for the nameless one) a dict per image: weak, mixed (h, w, 3) uint8; label and weight (h, w)
         uint8 where there are pseudo-labels; loss (h, w) float16. {} where no unlabelled term was handed out.
     """
+    return {path: _arrays(fields, side) for path, fields in _paths(seen).items()}
+
+
+def _paths(seen: dict[str, Tensor | PseudoLabels]) -> dict[str, dict[str, Tensor | PseudoLabels]]:
+    """What was handed out for each unlabelled term, by path; the views of the nameless one where it has none."""
     paths: dict[str, dict[str, Tensor | PseudoLabels]] = {}
     for key, value in seen.items():
         path, _, field = key.rpartition("/")
         if field in FIELDS:
             paths.setdefault(path, {})[field] = value
     shared = {field: value for field, value in paths.get("", {}).items() if field in ("weak", "mixed")}
-    return {path or "pseudo": _arrays(shared | fields, side) for path, fields in paths.items() if _is_whole(fields)}
+    return {path or "pseudo": shared | fields for path, fields in paths.items() if _is_whole(fields)}
 
 
 def _is_whole(fields: dict[str, Tensor | PseudoLabels]) -> bool:

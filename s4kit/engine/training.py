@@ -261,7 +261,8 @@ class Training:
         self.record.norms(step)
         if self.chosen.probes:
             stage = self.stages[clock.stage][0]
-            self.record.path(self.trace(self.method, stage, self.views(stage), clock), step)
+            seen = self.trace(self.method, stage, self.views(stage), clock).seen
+            self.record.path(seen, self.trace.ids, step)
         if self.score > self.best:
             self.best = self.score
             self.record.save("best", {"method": self.method.state_dict(), "step": self.done, "score": self.score})

@@ -90,8 +90,11 @@ class Writer:
             _write(self.folder / f"{step:07d}.npz", arrays, more=first > 0)
         return bool(arrays)
 
-    def path(self, step: int, paths: dict[str, list[Arrays]]) -> None:
-        """Write the images' way through a training step, see `trace.examples`."""
+    def path(self, step: int, paths: dict[str, list[Arrays]], ids: dict[str, list[str]]) -> None:
+        """Write the images' way through a training step, see `trace.examples`, and which they are, see `Tracer.ids`."""
+        index = json.loads((self.folder / "index.json").read_text())
+        if index.get("path_ids", {}) != (ids := index.get("path_ids", {}) | ids):
+            _index(self.folder, index | {"path_ids": ids})
         arrays: Arrays = {}
         for name, examples in paths.items():
             for k, fields in enumerate(examples):

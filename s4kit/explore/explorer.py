@@ -13,7 +13,7 @@ from typing import Any
 from ..errors import S4Error
 from ..report.tables import Table
 from .script import script, style
-from .state import NAMES, State, check, start
+from .state import NAMES, State, check, for_browser, start
 from .view import View
 
 try:
@@ -59,7 +59,8 @@ class Explorer(anywidget.AnyWidget):
 
     def __init__(self, runs: Any, **state: Any) -> None:
         self._view = View(runs)
-        self.set_trait("meta", self._view.meta | {"kernel": True, "still": f"s4x-{uuid.uuid4().hex[:12]}"})
+        still = f"s4x-{uuid.uuid4().hex[:12]}"
+        self.set_trait("meta", for_browser(self._view.meta) | {"kernel": True, "still": still})
         super().__init__(**asdict(start(self._view.meta, self._view.threshold, state)))
         self.on_msg(self._answer)
 

@@ -13,15 +13,16 @@ import numpy as np
 from ..data.task import VOID
 from ..report import plots
 from ..report.pictures import VOID_COLOUR, colour
+from .outcomes import outcomes
 
-# As in the browser. Okabe and Ito (2008): blue and orange are told apart by everybody, and differ in lightness.
-OUTCOMES = {
-    "kept, right": (86, 180, 233),
-    "kept, wrong": (230, 120, 0),
-    "rejected, right": (226, 226, 226),
-    "rejected, wrong": (112, 112, 120),
-}
+REJECTED = {"rejected, right": (226, 226, 226), "rejected, wrong": (112, 112, 120)}
 MARK = (240, 0, 220)  # the selection
+
+
+def colours_of(palette: Any) -> dict[str, tuple[int, int, int]]:
+    """The colour of each outcome beside a palette, as in the browser."""
+    found = outcomes(palette)
+    return {"kept, right": found["right"], "kept, wrong": found["wrong"]} | REJECTED
 
 
 @dataclass
@@ -102,7 +103,7 @@ def _panel(axis: Any, row: Row, name: str, palette: Any) -> Any:
     elif name == "pseudo-label":
         pixels = colour(np.where(row.valid & row.shown, row.label, VOID), palette)
     elif name == "errors":
-        pixels = outcomes(row)
+        pixels = errors(row, palette)
     else:
         grey = np.repeat(row.image.mean(2, keepdims=True) * 0.35 + 150, 3, 2).astype(np.uint8)
         pixels = np.where((row.kept & row.shown)[..., None], colour(row.label, palette), grey)
@@ -110,9 +111,9 @@ def _panel(axis: Any, row: Row, name: str, palette: Any) -> Any:
     return None
 
 
-def outcomes(row: Row) -> np.ndarray:
+def errors(row: Row, palette: Any) -> np.ndarray:
     """(h, w, 3) uint8: each pixel kept or rejected, right or wrong; void where the truth is unknown."""
-    colours = np.array(list(OUTCOMES.values()), np.uint8)
+    colours = np.array(list(colours_of(palette).values()), np.uint8)
     known = (row.truth != VOID) & row.valid & row.shown
     return np.where(
         known[..., None],
@@ -149,7 +150,7 @@ def _legend_marks(classes: Sequence[str], palette: Any, present: list[int], know
 
     marks = [patch(palette[c], _visible(classes[c])) for c in present]
     if known:
-        marks += [patch(rgb, f"errors: {name}") for name, rgb in OUTCOMES.items()]  # a class may have the same colour
+        marks += [patch(rgb, f"errors: {name}") for name, rgb in colours_of(palette).items()]
     return [*marks, patch(VOID_COLOUR, "unknown or hidden", hatch="////")]
 
 

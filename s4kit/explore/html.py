@@ -17,7 +17,7 @@ from typing import Any
 
 from ..errors import S4Error
 from .script import script, style
-from .state import State
+from .state import State, for_browser
 
 LIMIT = 8 * 2**20  # bytes of a page that still goes by e-mail
 FRAME = """
@@ -90,7 +90,7 @@ def page(meta: dict[str, Any], packs: Mapping[str, bytes], state: State | None =
 <main><h1>{escape(title)}</h1>
 <div id="explorer"></div>
 <noscript>This page draws its pictures with JavaScript; allow it, nothing is loaded from anywhere.</noscript></main>
-<script type="application/json" id="state">{embedded(vars(state) | {"meta": meta})}</script>
+<script type="application/json" id="state">{embedded(vars(state) | {"meta": for_browser(meta)})}</script>
 {data}
 <script type="module">{code}</script>
 </body>

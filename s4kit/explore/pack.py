@@ -74,11 +74,13 @@ class Pack:
         """What there is to see, as JSON.
 
         {"version", "classes", "palette", "height", "width", "images": [{"id", "known": has a truth, "kind": its list}],
+        "left_out": ids of the other watched images,
         "tracks": [{"title", "run", "method", "name", "steps", "evidence", "lost", "path": number of examples,
-        "path_names": the path of each, "quality": [[{"coverage", "precision", "accuracy", "bias"} per image] per step]
-        }]}: quality is that of the method's own rule, see `policies.numbers`; accuracy is that of all pixels, bias the
-        number of confirmed mistakes; None where there is nothing to judge; and "partial": by image (as text) that was
-        not looked at every time, the step that is shown at each step.
+        "path_names": the path of each, "path_ids": its image, "" where that is not known, "quality": [[{"coverage",
+        "precision", "accuracy", "bias"} per image] per step]}]}: quality is that of the method's own rule, see
+        `policies.numbers`; accuracy is that of all pixels, bias the number of confirmed mistakes; None where there is
+        nothing to judge; and "partial": by image (as text) that was not looked at every time, the step that is shown
+        at each step.
         """
         first = self.first
         known = [bool((self.first.image(k)["truth"] != policies.VOID).any()) for k in self.images]
@@ -89,6 +91,7 @@ class Pack:
             "height": first.height,
             "width": first.width,
             "images": [{"id": first.ids[k], "known": w, "kind": first.kinds[k]} for k, w in zip(self.images, known)],
+            "left_out": [image for k, image in enumerate(first.ids) if k not in self.images],
             "tracks": [self._describe(t) for t in range(len(self.tracks))],
         }
 
@@ -102,7 +105,7 @@ class Pack:
             3) where they are the same at all steps; in the header loss_max, the loss of level 255, and name, the path.
             A step that is not present shows the pictures of another one and no loss.
         "summary/{t}": over all images, pixels with known truth by label and level of prob: total, right (T, C, 256);
-            truth_count (C,), pixels of each true class.
+            truth_count (C,), pixels of each true class; in the header images, how many have a truth.
         "cells/{t}": over all images and steps, pixels by image, truth and label: place, every, kept (n,), see `Cells`;
             in the header ids and kinds of the images counted.
 
@@ -164,11 +167,11 @@ class Pack:
     def _summary(self, t: int) -> bytes:
         classes, steps = len(self.first.classes), len(self.tracks[t].steps)
         total, right = np.zeros((2, steps, classes * 256), np.uint32)
-        truth_count = np.zeros(classes, np.uint32)
+        truth_count, images = np.zeros(classes, np.uint32), 0
         for k, image in enumerate(self.images):
             scene, maps = self.first.image(image), self._maps(t, k, "prob")
             known = (scene["valid"] > 0) & (scene["truth"] != policies.VOID)
-            truth = scene["truth"][known]
+            truth, images = scene["truth"][known], images + bool(known.any())
             truth_count += np.bincount(truth, minlength=classes).astype(np.uint32)
             for s, (step, shown) in enumerate(zip(self.tracks[t].steps, self.seen(t, k))):
                 if step != shown:  # nobody has looked at it then
@@ -178,7 +181,8 @@ class Pack:
                 total[s] += np.bincount(place, minlength=classes * 256).astype(np.uint32)
                 right[s] += np.bincount(place[label == truth], minlength=classes * 256).astype(np.uint32)
         shape = (steps, classes, 256)
-        return encode({"total": total.reshape(shape), "right": right.reshape(shape), "truth_count": truth_count})
+        arrays = {"total": total.reshape(shape), "right": right.reshape(shape), "truth_count": truth_count}
+        return encode(arrays, images=images)
 
     def cells(self, t: int) -> Cells:
         """What a track makes of each class over all images and steps, see `counted`."""
@@ -216,6 +220,7 @@ class Pack:
             "partial": self._partial(t),
             "path": len(track.examples),
             "path_names": [path for path, _ in track.examples],
+            "path_ids": [_at(track.snapshots.path_ids.get(path, []), k) for path, k in track.examples],
         }
 
     def _partial(self, t: int) -> dict[str, list[int]]:
@@ -245,6 +250,10 @@ def _index(text: str) -> int:
     if not text.isdecimal():
         raise ValueError(text)
     return int(text)
+
+
+def _at(ids: Sequence[str], k: int) -> str:
+    return ids[k] if k < len(ids) else ""
 
 
 def _titles(runs: Sequence[Run]) -> list[str]:

@@ -71,10 +71,12 @@ def save(
     packs = {f"image/{new}": data.pack(f"image/{old}") for new, old in enumerate(chosen)}
     for t in range(len(small.tracks)):
         packs |= {f"track/{t}/{new}": data.pack(f"track/{t}/{old}") for new, old in enumerate(chosen)}
-        packs[f"summary/{t}"] = small.pack(f"summary/{t}")
+        packs[f"summary/{t}"] = data.pack(f"summary/{t}")  # over all of the run's
     meta = small.meta
     for track, count in zip(meta["tracks"], counts):
-        track["path"], track["path_names"] = count, track["path_names"][:count]
+        track["path"] = count
+        for name in ("path_names", "path_ids"):
+            track[name] = track[name][:count]
     html.save_html(path, meta, packs | ways | tables, _moved(view, state, chosen, meta))
     kept = _all_steps(small)
     size = path.stat().st_size

@@ -7,6 +7,7 @@ from numbers import Integral, Real
 from typing import Any
 
 from ..errors import S4Error, closest
+from .outcomes import outcomes
 from .policies import POLICIES
 from .selections import limits
 
@@ -37,6 +38,11 @@ class State:
 
 
 NAMES = tuple(f.name for f in fields(State))
+
+
+def for_browser(meta: dict[str, Any]) -> dict[str, Any]:
+    """What `Pack.meta` says, and what the browser has from here: ranges of the selections, colours of outcomes."""
+    return meta | {"selections": limits(meta), "outcomes": outcomes(meta["palette"])}
 
 
 def start(meta: dict[str, Any], threshold: float, given: dict[str, Any]) -> State:

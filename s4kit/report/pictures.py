@@ -10,6 +10,7 @@ import numpy as np
 from ..data.task import VOID, Task
 
 VOID_COLOUR = (235, 235, 235)
+LINE = 0.24  # inches of a line of the legend
 Palette = Sequence[tuple[int, int, int]]
 
 
@@ -105,7 +106,7 @@ def grid(
 
 
 def legend(fig: Any, task: Task, lines: int, dark: bool = False) -> None:
-    """Put the classes and void below a figure, in so many lines."""
+    """Put the classes and void below a figure, in so many lines; in more, with room for them, where they do not fit."""
     from matplotlib.patches import Patch
 
     from .plots import ink
@@ -115,14 +116,19 @@ def legend(fig: Any, task: Task, lines: int, dark: bool = False) -> None:
 
     marks = [patch(rgb, name) for name, rgb in zip(task.classes, task.palette)]
     marks.append(patch(VOID_COLOUR, "void (not scored)", hatch="////"))
-    fig.legend(
-        handles=marks,
-        loc="outside lower center",
-        ncols=-(-len(marks) // lines),
-        fontsize=9,
-        frameon=False,
-        labelcolor=ink(dark),
-    )
+    for columns in range(-(-len(marks) // lines), 0, -1):
+        found = fig.legend(
+            handles=marks,
+            loc="outside lower center",
+            ncols=columns,
+            fontsize=9,
+            frameon=False,
+            labelcolor=ink(dark),
+        )
+        if columns == 1 or found.get_window_extent().width <= fig.bbox.width:
+            break
+        found.remove()
+    fig.set_figheight(fig.get_figheight() + LINE * max(0, -(-len(marks) // columns) - lines))
 
 
 def legend_image(classes: Sequence[str], palette: Palette) -> Any:

@@ -16,6 +16,7 @@ import pytest
 from s4kit.errors import S4Error
 from s4kit.explore import html, policies
 from s4kit.explore.codec import encode
+from s4kit.explore.outcomes import outcomes
 from s4kit.explore.script import script
 from s4kit.explore.state import State
 
@@ -29,7 +30,7 @@ MOVE = "(e, v) => { e.value = v; e.dispatchEvent(new Event('input')); e.dispatch
 COUNT = """(c, [r, g, b]) => { const d = c.getContext('2d').getImageData(0, 0, c.width, c.height).data; let n = 0;
   for (let i = 0; i < d.length; i += 4) n += d[i] === r && d[i + 1] === g && d[i + 2] === b && d[i + 3] === 255;
   return n; }"""
-RIGHT, WRONG = [86, 180, 233], [230, 120, 0]
+RIGHT, WRONG, FIRST, SECOND, NEITHER = map(list, outcomes(probe_packs.PALETTE).values())
 
 
 @pytest.fixture(scope="module")
@@ -377,7 +378,10 @@ def test_path_as_trained(page: Page, made: probe_packs.Made) -> None:
     way = made.paths[0][0]
     words = page.get("path-words")
     assert int(words.get_attribute("data-kept")) == (way["weight"][LAST] > 0).sum()
-    assert words.inner_text().startswith("As trained, pseudo, step 199")
+    assert words.inner_text().startswith("As trained, pseudo, street_00, step 199")
+    assert page.text("path-1") == "street_01"
+    order = page.get("tab-path").page.eval_on_selector_all(".path figure", "all => all.map(f => f.dataset.testid)")
+    assert order == [f"panel-{name}" for name in ("weak", "mixed", "target", "path-kept", "loss")]
     page.move("scrub", 0)  # the first snapshot has no path: the nearest one is shown, and named
     page.until("document.querySelector('[data-testid=path-words]').textContent.includes('step 19:')")
     page.get("path-1").click()
@@ -390,6 +394,7 @@ def test_curve_over_all_probe_images(page: Page, made: probe_packs.Made) -> None
     kept = summary["total"][LAST, :, 220:].sum()
     right = summary["right"][LAST, :, 220:].sum()
     words = page.text("probe")
+    assert "all 2 watched images with a truth" in words
     assert int(page.get("probe").get_attribute("data-kept")) == kept
     share = kept / summary["total"][LAST].sum()
     assert f"kept {shown(share)}, right {shown(right / kept)}" in words
@@ -433,6 +438,8 @@ def test_tracks_side_by_side(page: Page, made: probe_packs.Made) -> None:
         "neither": (known & ~first & ~second).sum(),
     }
     assert {key: int(shown_as[key]) for key in expected} == expected
+    for name, colour in {"first": FIRST, "second": SECOND, "neither": NEITHER}.items():
+        assert page.colour("panel-disagreement", colour) == expected[name]
     page.get("choose-fixed").click()
     page.move("tau", 210)
     for t in (0, 1):
@@ -490,9 +497,15 @@ def test_page_lets_no_other_script_run(page: Page) -> None:
 
 def test_what_the_page_lacks_is_said(opened: Page, made: probe_packs.Made, tmp_path: Path) -> None:
     packs = {key: pack for key, pack in made.packs().items() if key not in ("track/0/1", "summary/0")}
-    page = opened.open(html.save_html(tmp_path / "part.html", made.meta, packs, one(LAST)))
+    meta = made.meta | {"left_out": ["street_07", "street_08"]}
+    page = opened.open(html.save_html(tmp_path / "part.html", meta, packs, one(LAST)))
     page.get("image-next").click()
     page.until("document.querySelector('[data-testid=status]').textContent.includes('does not hold it')")
+    page.get("tab-ranking").click()
+    assert "The 3 of 5 watched images that this page holds," in page.page.locator(".ranking").inner_text()
+    page.get("left-out").locator("summary").click()
+    assert page.text("left-out").endswith("street_07, street_08")
+    assert "3 of 5" in page.text("evidence")
 
 
 def test_full_resolution_from_the_kernel(opened: Page, made: probe_packs.Made, tmp_path: Path) -> None:

@@ -131,9 +131,10 @@ def test_an_unchanged_picture_stands_once_and_is_found(files):
         mixed = np.full_like(picture, level)
         loss = np.full((8, 8), step, np.float16)
         example = {"weak": picture, "mixed": mixed, "label": plane, "weight": plane + step, "loss": loss}
-        files.path(step, {"pseudo": [example]})
+        files.path(step, {"pseudo": [example]}, {"pseudo": ["one"]})
     read = snapshots.Snapshots(files.folder)
     assert read.path_steps == {"pseudo": [1, 2, 3, 4]} and read.examples("pseudo") == 1
+    assert read.path_ids == {"pseudo": ["one"]}
     with np.load(files.folder / "0000002_path.npz") as file:
         assert "pseudo/0/weak" not in file and "pseudo/0/mixed" not in file
     levels = []
@@ -192,7 +193,7 @@ def test_labels_beyond_the_classes_are_refused(files):
 
 def test_cut_removes_later_steps_only(files):
     filled(files, steps=(3, 7, 12))
-    files.path(7, {"pseudo": [{"loss": np.zeros((8, 8), np.float16)}]})
+    files.path(7, {"pseudo": [{"loss": np.zeros((8, 8), np.float16)}]}, {})
     writer.cut(files.folder, 7)
     assert sorted(f.name for f in files.folder.iterdir()) == ["0000003.npz", "images.npz", "index.json"]
 

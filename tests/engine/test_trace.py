@@ -42,6 +42,11 @@ def test_the_path_is_that_of_a_training_step(task, tmp_path):
         assert np.mean([f["loss"] for f in found]) == pytest.approx(float(out[term][0].detach()), rel=2e-3, abs=1e-5)
         assert all((f["loss"][f["weight"] == 0] == 0).all() for f in found)
     target = out.seen["second view/target"]
+    ids = [task.train.ids[row] for row in tracer.batches[0].u.index]
+    assert read.path_ids == dict.fromkeys(("pseudo", "second view", "dropped features"), ids) and len(set(ids)) == 2
+    shown = task.train.read(task.train.ids.index(ids[1])).image
+    seen = {tuple(pixel) for pixel in read.path(3, "second view", 1)["weak"].reshape(-1, 3).tolist()}
+    assert len(seen & {tuple(pixel) for pixel in shown.permute(1, 2, 0).reshape(-1, 3).tolist()}) > 0
     found = read.path(3, "second view", 1)
     assert np.array_equal(found["label"], target.label[1]) and np.array_equal(found["weight"] > 0, target.weight[1] > 0)
     assert np.abs(found["mixed"] / 255 - out.seen["second view/mixed"][1].permute(1, 2, 0).numpy()).max() < 0.51 / 255

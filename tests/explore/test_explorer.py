@@ -192,9 +192,10 @@ def test_the_figures_error_panel_tells_kept_from_rejected_and_right_from_wrong(r
     view = View(runs["fixmatch"])
     state = start(view.meta, 0.5, {"policy": "fixed", "threshold": 0.5, "hidden": [1]})
     maps = by_hand(runs["fixmatch"], "pseudo", 5, 0)
-    pixels = figure.outcomes(view._row(0, state))
+    palette = view.meta["palette"]
+    pixels = figure.errors(view._row(0, state), palette)
     known = (maps["truth"] != 255) & (maps["valid"] > 0) & (maps["label"] != 1)
-    for (outcome, colour), kept, right in zip(figure.OUTCOMES.items(), (1, 1, 0, 0), (1, 0, 1, 0)):
+    for (outcome, colour), kept, right in zip(figure.colours_of(palette).items(), (1, 1, 0, 0), (1, 0, 1, 0)):
         wanted = known & ((maps["prob"][0] >= 128) == kept) & ((maps["label"] == maps["truth"]) == right)
         np.testing.assert_array_equal((pixels == colour).all(-1), wanted, err_msg=outcome)
 

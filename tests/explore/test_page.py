@@ -36,7 +36,12 @@ def test_the_shell_writes_page_and_picture_of_the_chosen_part(runs, tmp_path, ca
     assert "kernel" not in state["meta"]
     arrays, _ = decode(packs["track/1/0"])
     np.testing.assert_array_equal(arrays["label"][0], by_hand(runs["cps"], "2 teaches 1", 1, 3)["label"])
-    assert {f"summary/{t}" for t in range(3)} <= packs.keys()
+    assert state["meta"]["left_out"] == [ids[k] for k in (0, 2, 4)]
+    for t in range(3):  # over all of the run's images, which are more than the page holds
+        there = decode(Pack([runs["cps"], runs["fixmatch"]], steps=[1, 5]).pack(f"summary/{t}"))
+        arrays, header = decode(packs[f"summary/{t}"])
+        np.testing.assert_array_equal(arrays["total"], there[0]["total"])
+        assert header["images"] == there[1]["images"] == 5
     for t, track in enumerate(state["meta"]["tracks"]):
         assert len(track["path_names"]) == track["path"] == sum(key.startswith(f"path/{t}/") for key in packs) > 0
 

@@ -70,6 +70,14 @@ def test_overlay_greys_what_is_rejected(task):
     assert plots.overlay([image], [label], task, kept=[kept]).axes
 
 
+def test_the_legend_of_an_overlay_is_whole(task):
+    """Of one picture, which is narrower than the classes in a line."""
+    fig = plots.overlay([torch.rand(3, 40, 40)], [torch.zeros(40, 40, dtype=torch.long)], task)
+    fig.canvas.draw()
+    found = fig.legends[0].get_window_extent()
+    assert found.x0 >= 0 and found.x1 <= fig.bbox.x1 and 0 <= found.y0 < found.y1 < fig.bbox.y1 / 2
+
+
 def test_views_name_their_columns_and_show_the_step(task):
     from s4kit.views import draw_step, render
 

@@ -10,6 +10,7 @@ import { Pictures } from "./pictures.js";
 import { Selecting } from "./selection.js";
 import { Store } from "./store.js";
 import { Tabs } from "./tabs.js";
+import { whole } from "./text.js";
 
 const TRAITS = ["image", "snapshot", "threshold", "policy", "tracks", "hidden", "selection"]; // as state.py has them
 
@@ -25,6 +26,7 @@ export class App {
     this.C = this.classes.length;
     this.palette = this.meta.palette.map((c) => c.map((x) => Number(x) & 255));
     this.colours = Uint32Array.from(this.palette, (c) => pack32(...c));
+    this.outcomes = this.meta.outcomes; // colours of right, wrong, ...; see outcomes.py
     this.id = `s4x${unique()}`;
     this.store = new Store(model);
     this.state = Object.fromEntries(TRAITS.map((name) => [name, model.get(name)]));
@@ -81,6 +83,13 @@ export class App {
 
   get step() {
     return this.first.steps[this.state.snapshot];
+  }
+
+  /** The images that can be shown, in words. */
+  get held() {
+    const { images, left_out: others } = this.meta;
+    const all = images.length + others.length;
+    return others.length ? `The ${images.length} of ${whole(all)} watched images that this page holds,` : "The watched images";
   }
 
   /** The tracks that have a row: at full resolution only the one that was computed. */

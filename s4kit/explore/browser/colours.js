@@ -20,10 +20,7 @@ export function table(text) {
 export const CIVIDIS = table("00224e 123570 3b496c 575d6d 707173 8a8678 a59c74 c3b369 e1cc55 fee838");
 export const VIRIDIS = table("440154 472c7a 3b518b 2c718e 21908d 27ad81 5cc863 aadc32 fde725");
 export const HEAT = table("0c0826 3c0f5c 721f6e a82e5f d54842 f37819 fab01e fceba0");
-export const RIGHT = [86, 180, 233]; // blue and orange: told apart by every kind of colour vision, and by lightness
-export const WRONG = [230, 120, 0];
-export const OTHER = [204, 121, 167];
-export const KEPT = [120, 200, 240];
+export const KEPT = [236, 238, 244]; // no hue: any may be that of a class
 export const REJECTED = [40, 40, 46];
 export const RIM = pack32(250, 250, 250);
 export const UNKNOWN = [

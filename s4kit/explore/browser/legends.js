@@ -2,7 +2,7 @@
 
 import { gradient, rgb } from "./colours.js";
 import { h } from "./dom.js";
-import { percent } from "./text.js";
+import { percent, whole } from "./text.js";
 
 export const keys = (pairs) =>
   pairs.map(([colour, text]) => h("span", { cls: "s4x-swatch" }, h("i", { css: { background: rgb(colour) } }), text));
@@ -15,6 +15,9 @@ export const bar = (colours, low, high, label) =>
     h("i", { css: { background: gradient(colours) } }),
     high,
   );
+
+/** What the numbers of a row's summary are over. */
+export const overAll = ({ summary }) => `all ${whole(summary.header.images)} watched images with a truth`;
 
 /** The two numbers that every policy is judged by; counts ride along for whoever reads the page. */
 export function figuresOf(numbers, suffix) {

@@ -1,19 +1,7 @@
 // The pictures of the shown image: what all tracks share, and a row of each track.
 
 import { disagreement, ratio, UNJUDGED } from "./arithmetic.js";
-import {
-  CIVIDIS,
-  KEPT,
-  OTHER,
-  pack32,
-  paintLevels,
-  REJECTED,
-  RIGHT,
-  stripes,
-  UNKNOWN,
-  VIRIDIS,
-  WRONG,
-} from "./colours.js";
+import { CIVIDIS, KEPT, pack32, paintLevels, REJECTED, stripes, UNKNOWN, VIRIDIS } from "./colours.js";
 import { h } from "./dom.js";
 import { bar, figuresOf, keys } from "./legends.js";
 import { Panel } from "./panel.js";
@@ -81,6 +69,7 @@ export class Pictures {
 
   track(t, suffix) {
     const { title } = this.app.meta.tracks[t];
+    const { right, wrong } = this.app.outcomes;
     const panels = Object.fromEntries(
       TRACK_PANELS.map(([name, words, say]) => [name, this.panel(name + suffix, words, say, `${words}, ${title}`)]),
     );
@@ -94,8 +83,8 @@ export class Pictures {
     );
     panels.errors.caption.append(
       ...keys([
-        [RIGHT, "right"],
-        [WRONG, "wrong"],
+        [right, "right"],
+        [wrong, "wrong"],
         [UNKNOWN[0], "truth unknown"],
       ]),
     );
@@ -171,8 +160,7 @@ export class Pictures {
   paintErrors(out, { frame, mask }) {
     const { dim, truth, known, width } = this.app.scene;
     const { label } = frame;
-    const right = pack32(...RIGHT);
-    const wrong = pack32(...WRONG);
+    const [right, wrong] = ["right", "wrong"].map((name) => pack32(...this.app.outcomes[name]));
     for (let i = 0; i < out.length; i++) {
       if (!mask[i] || !this.shownClass[label[i]]) out[i] = dim[i];
       else out[i] = !known[i] ? stripes(i, width) : label[i] === truth[i] ? right : wrong;
@@ -212,10 +200,11 @@ export class Pictures {
   }
 
   drawDisagreement() {
-    const { scene, rows } = this.app;
+    const { scene, rows, outcomes } = this.app;
     const labels = rows.map((row) => row.frame.label);
     const found = disagreement(scene, labels);
-    const colour = found.two ? [0, ...[RIGHT, WRONG, OTHER].map((c) => pack32(...c))] : null;
+    const { first, second, neither } = outcomes;
+    const colour = found.two ? [0, ...[first, second, neither].map((c) => pack32(...c))] : null;
     const paint = (out) => {
       for (let i = 0; i < out.length; i++) {
         const kind = found.map[i];
@@ -228,9 +217,9 @@ export class Pictures {
     this.shared.disagreement.caption.replaceChildren(
       ...(found.two
         ? keys([
-            [RIGHT, "first is right"],
-            [WRONG, "second is right"],
-            [OTHER, "neither"],
+            [first, "first is right"],
+            [second, "second is right"],
+            [neither, "neither"],
           ])
         : [bar(CIVIDIS, "1 label", `${labels.length} labels`, "number of different labels")]),
     );
@@ -253,10 +242,11 @@ export class Pictures {
   }
 
   sayEvidence() {
-    const { rows, full } = this.app;
+    const { rows, full, meta, held } = this.app;
     const words = [...new Set(rows.map(({ track }) => `${track.evidence}. What storing lost: ${track.lost}`))];
     const now =
       "Full resolution: the whole image through the last weights, now; not what was recorded during the training.";
-    this.evidence.textContent = full ? now : `Shown: ${words.join(" · ")}`;
+    const part = meta.left_out.length ? ` ${held} were chosen when it was saved; “Worst images” names the others.` : "";
+    this.evidence.textContent = full ? now : `Shown: ${words.join(" · ")}${part}`;
   }
 }

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ...data.task import VOID, Task
 from ...errors import S4Error
-from ...report.pictures import colour, legend
+from ...report.pictures import LINE, colour, legend
 from ...report.plots import Picture, figure
 
 SHARES = "cividis"
@@ -47,7 +47,7 @@ def grid(
     labels = task is not None and (named or any(_is_label(cell) for row in cells for cell in row))
     shares = any(_is_share(cell) for row in cells for cell in row)
     lines = _legend_lines(task, columns, size) if labels else 0
-    fig = figure((columns * size + (0.9 if shares else 0.1), len(cells) * (tall + 0.06) + 0.32 + 0.24 * lines))
+    fig = figure((columns * size + (0.9 if shares else 0.1), len(cells) * (tall + 0.06) + 0.32 + LINE * lines))
     axes = fig.subplots(len(cells), columns, squeeze=False)
     shown = None
     for line, row in enumerate(cells):
@@ -129,7 +129,7 @@ def overlay(
     shown = [blend(image, label, task, alpha, mask) for image, label, mask in zip(images, labels, masks)]
     fig = grid([shown], titles=titles, size=2.0)
     lines = _legend_lines(task, len(shown), 2.0)
-    fig.set_figheight(fig.get_figheight() + 0.24 * lines)
+    fig.set_figheight(fig.get_figheight() + LINE * lines)
     legend(fig, task, lines)
     return fig
 

@@ -20,7 +20,7 @@ export class Path extends Section {
     const { app } = this;
     const examples = Math.max(0, ...app.rows.map(({ track }) => track.path || 0));
     const intro = this.intro(
-      "One training batch, drawn once, on its whole way through a step of the method, in training mode: what the teacher saw, what it said, what was kept, what the student saw, and where that hurt. These are other images than the probe images above.",
+      "One training batch, drawn once, on its whole way through a step of the method, in training mode: what the teacher saw, what the student saw, what it was to say there, what was kept of that, and where it hurt. The target belongs to the student's view: where that is mixed of two images, the target is, too. These are other images than the probe images above.",
     );
     if (!examples) {
       this.host.replaceChildren(
@@ -50,13 +50,14 @@ export class Path extends Section {
     this.load();
   }
 
+  /** Of an example: the image, where it is known, and the path, where there are several. */
   nameOf(j) {
-    const names = this.app.rows
-      .map(({ track }) => track.path_names ?? [])
-      .reduce((a, b) => (b.length > a.length ? b : a));
-    return new Set(names).size > 1 && names[j]
-      ? `${names[j]}, ${names.slice(0, j + 1).filter((name) => name === names[j]).length}`
-      : `example ${j + 1}`;
+    const longest = (name) =>
+      this.app.rows.map(({ track }) => track[name] ?? []).reduce((a, b) => (b.length > a.length ? b : a), []);
+    const [names, ids] = [longest("path_names"), longest("path_ids")];
+    const path = new Set(names).size > 1 ? names[j] : "";
+    const place = path ? names.slice(0, j + 1).filter((name) => name === path).length : j + 1;
+    return [path, ids[j] || (path ? String(place) : `example ${place}`)].filter(Boolean).join(", ");
   }
 
   go(j) {
@@ -98,9 +99,9 @@ export class Path extends Section {
     }
     const steps = [
       ["weak", "1 weak view", "what the teacher saw", weak, (out) => picture(out, weak)],
-      ["target", "2 pseudo-label", "what it said", label, (out) => labels(out, null)],
-      ["path-kept", "3 kept", "what is left of it", label && weight, (out) => labels(out, weight)],
-      ["mixed", "4 strong / mixed view", "what the student saw", mixed, (out) => picture(out, mixed)],
+      ["mixed", "2 strong / mixed view", "what the student saw", mixed, (out) => picture(out, mixed)],
+      ["target", "3 target", "what it is to say there", label, (out) => labels(out, null)],
+      ["path-kept", "4 kept", "what is left of it", label && weight, (out) => labels(out, weight)],
       ["loss", "5 loss", "of each pixel", loss, (out) => paintLevels(out, loss, HEAT)],
     ];
     const picture = (out, bytes) => {
@@ -129,7 +130,8 @@ export class Path extends Section {
     let kept = 0;
     if (label) for (let i = 0; i < n; i++) kept += weight[i] ? 1 : 0;
     const step = row.track.steps[at];
-    const words = `As trained, ${pack.header.name ?? ""}, step ${step}${label ? `: ${percent(kept / n)} of this example's pixels are kept` : ""}.`;
+    const id = row.track.path_ids?.[this.example];
+    const words = `As trained, ${pack.header.name ?? ""}, ${id ? `${id}, ` : ""}step ${step}${label ? `: ${percent(kept / n)} of this example's pixels are kept` : ""}.`;
     return h(
       "div",
       { cls: "s4x-block" },

@@ -15,6 +15,13 @@ export class Ranking extends Section {
   title = "Worst images";
   by = "accuracy";
 
+  leftOut() {
+    const { left_out: names } = this.app.meta;
+    if (!names.length) return "";
+    const words = `${whole(names.length)} other watched images of the run are not in this page`;
+    return h("details", { cls: "small", test: "left-out" }, h("summary", {}, words), names.join(", "));
+  }
+
   update() {
     const { app } = this;
     const [, , high] = MEASURES.find(([key]) => key === this.by);
@@ -89,8 +96,9 @@ export class Ranking extends Section {
     });
     this.host.replaceChildren(
       this.intro(
-        "The probe images by the quality of their pseudo-labels at this snapshot, under the method's own rule, worst first (of several tracks: by the first). Click a name to go there.",
+        `${app.held} by the quality of their pseudo-labels at this snapshot, under the method's own rule, worst first (of several tracks: by the first). Click a name to go there.`,
       ),
+      this.leftOut(),
       choose,
       h(
         "div",

@@ -1,6 +1,7 @@
 import { BINS, binOf, ratio, reliability } from "../arithmetic.js";
 import { chart, line, SHARES } from "../charts.js";
 import { h, s } from "../dom.js";
+import { overAll } from "../legends.js";
 import { percent, whole } from "../text.js";
 import { Section } from "./section.js";
 
@@ -13,7 +14,7 @@ export class Reliability extends Section {
     this.blocks = app.rows.map((row, r) => this.block(row, r ? `-${row.t}` : ""));
     const words = app.scene.knownCount
       ? ""
-      : " This image has no ground truth: only the probe set's line can be drawn.";
+      : " This image has no ground truth: only the line of all watched images can be drawn.";
     this.host.replaceChildren(
       this.intro(
         `Is the network right as often as it says? A bar below the diagonal: too sure of itself there. Click a bar to mark its pixels in the pictures; the pixel under the pointer marks its bar.${words}`,
@@ -74,7 +75,7 @@ export class Reliability extends Section {
       "p",
       { cls: "small", test: `ece${suffix}`, "data-ece": ece ?? "" },
       `Mean gap between confidence and being right (ECE, 10 bins): ${gap(ece)} here`,
-      probe ? `, ${gap(probe.ece)} over all probe images (grey line).` : ".",
+      probe ? `, ${gap(probe.ece)} over ${overAll(row)} (grey line).` : ".",
       " The fuller its colour, the more pixels a bar has.",
     );
     return { row, parts, host: h("div", { cls: "s4x-block" }, this.heading(row), drawn.svg, words) };

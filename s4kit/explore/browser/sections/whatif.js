@@ -2,6 +2,7 @@ import { levelCurve, POLICIES, range, ratio } from "../arithmetic.js";
 import { chart, SHARES } from "../charts.js";
 import { KEPT, pack32, rgb } from "../colours.js";
 import { h, s } from "../dom.js";
+import { overAll } from "../legends.js";
 import { Panel } from "../panel.js";
 import { percent } from "../text.js";
 import { Section } from "./section.js";
@@ -101,7 +102,7 @@ export class WhatIf extends Section {
       ["fixed", "fixed"],
       ["entropy", "entropy share"],
       ["adaptive", "class-adaptive"],
-      ...(probe ? [["probe", "fixed, all probe images"]] : []),
+      ...(probe ? [["probe", `fixed, ${overAll(row)}`]] : []),
     ];
     const sign = (cls) =>
       cls === "own"
@@ -265,7 +266,7 @@ export class WhatIf extends Section {
         }),
       );
     drawn.words.dataset.kept = at.kept;
-    drawn.words.textContent = `Fixed at ${(app.level / 255).toFixed(3)}, over all probe images with a truth: kept ${percent(at.coverage)}, right ${percent(at.precision)} (step ${row.step}). Click near a curve to go there.`;
+    drawn.words.textContent = `Fixed at ${(app.level / 255).toFixed(3)}, over ${overAll(row)}: kept ${percent(at.coverage)}, right ${percent(at.precision)} (step ${row.step}). Click near a curve to go there.`;
   }
 
   fill({ lines, truth, known }, numbers) {
