@@ -2,7 +2,7 @@
 
 With `--json` everything meant for people goes to stderr and the last line of stdout is one JSON value. The exit status
 is 0, 1 when the answer is "no" (a broken file, a missing package) or something unforeseen failed, 2 for a mistake in
-what was asked, 130 after Ctrl-C.
+what was asked, 75 after SIGTERM or SIGUSR1 (the same command, or `train --resume`, goes on), 130 after Ctrl-C.
 """
 
 from __future__ import annotations
@@ -19,7 +19,10 @@ from typing import Any
 
 from . import commands
 from .errors import S4Error, S4Warning
+from .preemption import STATUS, Preempted, preemptible
 from .report.text import finite
+
+_JOBS = "trainings at a time, each on its GPU or with its share of the cores (default: one for each free GPU, or one)"
 
 
 class _Parser(argparse.ArgumentParser):
@@ -63,7 +66,7 @@ def _answer(argv: list[str], as_json: bool) -> tuple[int, Any]:
             raise S4Error("Say what to do: one of the commands above.")
         with open(os.devnull, "w") as nowhere:
             told = nowhere if not _leads() else sys.stderr if as_json else sys.stdout
-            with redirect_stdout(told), _plain_warnings():
+            with redirect_stdout(told), _plain_warnings(), preemptible():
                 answer = arguments.call(arguments)
     except S4Error as error:
         print(f"s4kit{_which()}: {error}", file=sys.stderr)
@@ -74,6 +77,8 @@ def _answer(argv: list[str], as_json: bool) -> tuple[int, Any]:
     except BrokenPipeError:  # `s4kit ... | head`: who reads has seen enough
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115 (the interpreter closes it)
         return 0, None
+    except Preempted as told:
+        return STATUS, {"error": told.words, "interrupted": True}
     except SystemExit as leave:  # --help, --version
         return int(leave.code or 0), None
     except Exception as error:
@@ -150,7 +155,7 @@ def parser() -> argparse.ArgumentParser:
     )
     compare.add_argument("--seeds", default="0", metavar="0,1,2", help="seeds of the training, the split stays")
     compare.add_argument("--out", metavar="DIR", default="runs/compare", help="folder of the comparison")
-    compare.add_argument("--jobs", type=int, default=1, help="trainings at a time, each with its share of the cores")
+    compare.add_argument("--jobs", type=int, default=0, metavar="N", help=_JOBS)
     compare.add_argument("--no-baselines", action="store_true", help="without the three lines to hold against")
     compare.add_argument("--no-oracle", action="store_true", help="without supervised on all labels, the third of them")
     _training_flags(compare)
@@ -230,6 +235,7 @@ def parser() -> argparse.ArgumentParser:
     bench.add_argument("--seeds", default="0,1,2", metavar="0,1,2", help="parity: of the trainings")
     bench.add_argument("--methods", default="", metavar="fixmatch,cps", help="parity: only these (default all five)")
     bench.add_argument("--runs", default="runs/parity", metavar="DIR", help="parity: keeps finished trainings")
+    bench.add_argument("--jobs", type=int, default=0, metavar="N", help=f"parity: {_JOBS}")
 
     diagnose = command("diagnose", commands.diagnose, "Look at a run's health and say what to do.")
     diagnose.add_argument("run", metavar="RUN")
@@ -255,7 +261,9 @@ def parser() -> argparse.ArgumentParser:
     walk.add_argument("--out", default="runs/walk", metavar="DIR", help="for notebooks, pages and runs")
     walk.add_argument("--only", default="", metavar="02,05", help="numbers of the notebooks (default all)")
     walk.add_argument("--notebooks", metavar="DIR", help="where they are (default ./notebooks)")
-    walk.add_argument("--jobs", type=int, default=0, metavar="N", help="side by side (default 2 with cpu, else 1)")
+    walk.add_argument(
+        "--jobs", type=int, default=0, metavar="N", help="side by side (default: one per GPU, or 2 with cpu)"
+    )
 
     record = command("record", commands.record, "Keep trainings without their weights, as the notebooks open them.")
     record.add_argument("comparison", metavar="DIR", help="of s4kit compare --out, or any folder with runs in it")

@@ -174,7 +174,7 @@ def bench(a: argparse.Namespace) -> dict[str, Any]:
         return price(a.quick, a.out)
     if a.what == "parity":
         chosen = [name for name in a.methods.split(",") if name]
-        return parity(a.quick, a.out, a.runs, _numbers("--seeds", a.seeds), chosen)
+        return parity(a.quick, a.out, a.runs, _numbers("--seeds", a.seeds), chosen, a.jobs)
     result = bench(a.what, quick=a.quick)
     if a.out:
         Path(a.out).write_text(json.dumps(result, indent=1) + "\n")

@@ -12,6 +12,7 @@ from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any
 
+from .. import preemption
 from ..errors import S4Error
 
 CHUNK = 32  # jobs that a process takes at a time
@@ -75,6 +76,8 @@ def _begin(work: Callable[[Any], Any]) -> None:
     _work = work
     torch.set_num_threads(1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the main process's to handle
+    for number in preemption.SIGNALS:
+        signal.signal(number, signal.SIG_DFL)  # what the main process does then is not done here as well
 
 
 def _chunk(jobs: Sequence[Any]) -> list[Any]:

@@ -81,13 +81,13 @@ def gathered(mine: dict) -> dict:
     return {key: value for part in parts for key, value in part.items()}
 
 
-def any_rank(flag: bool, device: torch.device) -> bool:
-    """Whether any process says yes; a meeting of all of them."""
+def highest(number: int, device: torch.device) -> int:
+    """The largest of what the processes say; a meeting of all of them."""
     if world() == 1:
-        return flag
-    answer = torch.tensor(int(flag), device=device)
+        return number
+    answer = torch.tensor(int(number), device=device)
     dist.all_reduce(answer, dist.ReduceOp.MAX)
-    return bool(answer)
+    return int(answer)
 
 
 def same(value: Any) -> Any:

@@ -53,6 +53,7 @@ def fit(
 
     Raises:
         S4Error: a setting that cannot work, a loss that is not finite, a full disk.
+        Preempted: SIGTERM or SIGUSR1 came; a checkpoint is written. Nothing need catch it: it ends a script with 75.
     """
     distributed.join_world(pick_device(settings.get("device", "auto")))  # batch, rate and epochs depend on its size
     chosen = resolve(task, steps, epochs, before, reference_batch, settings)

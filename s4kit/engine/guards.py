@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import signal
-import threading
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import torch
 
+from .. import preemption
 from ..data.task import Task
 from ..errors import S4Error
 from ..methods.base import Clock, Method
@@ -17,7 +18,9 @@ from ..views import ViewPlan
 from ..views.sampling import pick, stream_size
 from ..views.weak_labels import KINDS
 from . import distributed
+from .run import Run
 
+INTERRUPTED, PREEMPTED = 1, 2  # why a training is to stop: Ctrl-C; the machine is wanted for something else
 TRIED = 64  # labelled and validation images that are read once before the training
 
 
@@ -99,23 +102,38 @@ def finite_weights(method: Method, step: int) -> None:
 
 
 def deaf(worker: int) -> None:
-    """Ctrl-C goes to the main process alone; the decode workers live on until it has saved."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    """Signals are for the main process alone; the decode workers live on until it has saved."""
+    for number in (signal.SIGINT, *preemption.SIGNALS):
+        signal.signal(number, signal.SIG_IGN)
 
 
 @contextmanager
 def interrupt(training: Any) -> Iterator[None]:
-    """Ctrl-C ends the training after the current step, with a checkpoint; a second Ctrl-C ends it at once."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
+    """Ctrl-C ends the training after the current step, with a checkpoint; a second Ctrl-C ends it at once.
 
-    def ask(*_: Any) -> None:
-        training.stop = True
-        signal.signal(signal.SIGINT, before)
+    One of `preemption.SIGNALS` does the same, and no second one hurries: whoever sends them has SIGKILL.
+    """
 
-    before = signal.signal(signal.SIGINT, ask)
-    try:
+    def ask(number: int, _: Any) -> None:
+        training.stop = max(training.stop, INTERRUPTED if number == signal.SIGINT else PREEMPTED)
+        if number == signal.SIGINT:
+            signal.signal(signal.SIGINT, before[signal.SIGINT])
+
+    with preemption.listening(ask, (signal.SIGINT, *preemption.SIGNALS)) as before:
         yield
-    finally:
-        signal.signal(signal.SIGINT, before)
+
+
+def ended(training: Any, run: Run) -> Run:
+    """The run of a training that has saved and left its loop.
+
+    Raises:
+        Preempted: it left before its last step because the machine is wanted for something else.
+    """
+    why = training.stopped or (training.stop if distributed.world() == 1 else 0)  # 0: a stage was being prepared
+    run.interrupted = bool(why) and training.done < training.chosen.steps
+    if run.interrupted and why == PREEMPTED:
+        words = f"told to stop, saved after {training.done} steps; s4kit train --resume {run.path} goes on"
+        if distributed.rank() == 0:
+            print(f"s4kit: {words}", file=sys.stderr)
+        raise preemption.Preempted(words)
+    return run

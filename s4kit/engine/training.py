@@ -61,7 +61,7 @@ class Training:
         self.done, self.score, self.best = 0, None, -1.0
         self.optimisers: dict[str, torch.optim.Optimizer] = {}
         self.turns = {first for stage, first, _ in self.stages if stage.prepare or stage.restart}  # see `stages`
-        self.stop = self.stopped = False  # Ctrl-C has come here; all processes have agreed to end
+        self.stop = self.stopped = 0  # why this process is to end, see `guards`; why all have agreed to
         folder = distributed.same(folder_of(out, method, task, chosen, resume))
         self.record = Recorder(folder, method, task, chosen, distributed.rank() == 0, show)
         if resume:
@@ -96,14 +96,12 @@ class Training:
     def _end(self) -> Run:
         self.record.close(self.done, self.score)
         distributed.meet()
-        run = Run(self.record.folder)
-        run.interrupted = (self.stop or self.stopped) and self.done < self.chosen.steps
-        return run
+        return guards.ended(self, Run(self.record.folder))
 
-    def _asked_to_stop(self) -> bool:
-        """Whether Ctrl-C has come; several processes agree on the step, or one would wait for the others for ever."""
+    def _asked_to_stop(self) -> int:
+        """Why to stop, if so; several processes agree on the step, or one would wait for the others for ever."""
         if distributed.world() == 1 or self.done % FLUSH == 0 or self.done == self.chosen.steps:
-            self.stopped = distributed.any_rank(self.stop, self.device)
+            self.stopped = distributed.highest(self.stop, self.device)
         return self.stopped
 
     def _enter(self, index: int) -> None:

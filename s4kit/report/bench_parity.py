@@ -17,7 +17,7 @@ import json
 import statistics
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -28,10 +28,11 @@ from ..data import load
 from ..data.task import Task
 from ..engine import open_run
 from ..engine.checkpoint import write_atomic
+from ..engine.device import pick_device
 from ..errors import S4Error
 from ..methods.recipes import STEADY
 from ..nets import SegNet, make
-from . import setup, text
+from . import placement, processes, setup, text
 from .bench_price import commit, processor
 from .parity.loop import miou, train
 from .parity.methods import METHODS
@@ -49,6 +50,7 @@ def parity(
     runs: str | Path = "runs/parity",
     seeds: Sequence[int] = (0, 1, 2),
     methods: Sequence[str] = (),
+    jobs: int = 0,
 ) -> dict[str, Any]:
     """Train both sides and print the table.
 
@@ -60,6 +62,7 @@ def parity(
         runs: folder of the trainings.
         seeds: of the trainings, at least two; the split is the same in all.
         methods: names; none = all that have a plain loop.
+        jobs: trainings at a time, see `placement.slots`.
 
     Returns:
         {"command", "date", "commit", "machine", "settings", "seeds", "rows": [{"method", "kit", "plain": mIoU by seed,
@@ -76,9 +79,8 @@ def parity(
     plans = [setup.settle(plan, loaded) for plan in plans]
     found: dict[tuple[str, str], list[float]] = {(p.method, side): [] for p in plans for side in SIDES}
     todo = [(plan, seed, side) for seed in dict.fromkeys(seeds) for plan in plans for side in SIDES]
-    for number, (plan, seed, side) in enumerate(todo, 1):
-        call = {"kit": _train_kit, "plain": _train_plain}[side]
-        score = _kept(Path(runs) / f"{plan.method}-{side}-seed{seed}", plan, loaded, seed, call)
+    slots = placement.slots(jobs, need=lambda: placement.largest(plans, loaded))
+    for number, ((plan, seed, side), score) in enumerate(zip(todo, _scores(todo, Path(runs), loaded, slots)), 1):
         print(f"[{number}/{len(todo)}] {plan.method}, {side}, seed {seed}: {text.percent(score)}", file=sys.stderr)
         found[plan.method, side].append(score)
     rows = [_judged(p.method, *(found[p.method, side] for side in SIDES)) for p in plans]
@@ -86,7 +88,8 @@ def parity(
         "command": "s4kit bench parity" + (" --quick" if quick else ""),
         "date": date.today().isoformat(),
         "commit": commit(),
-        "machine": f"{processor()}, torch {torch.__version__}",
+        "machine": f"{torch.cuda.get_device_name() if torch.cuda.is_available() else processor()}, "
+        f"torch {torch.__version__}",
         "settings": {"net": net, **{key: plans[0].fit[key] for key in SETTINGS}},
         "seeds": list(dict.fromkeys(seeds)),
         "rows": rows,
@@ -105,13 +108,25 @@ def _plans(methods: Sequence[str], net: str, fit: dict[str, Any], task: dict[str
     for name in methods:
         if name not in METHODS:
             raise S4Error(f"There is no plain loop of {name!r}, only of {', '.join(METHODS)}.")
-    once = {"evaluate_every": fit["steps"], "probes": 0, "device": "cpu"}
+    once = {"evaluate_every": fit["steps"], "probes": 0}
     plans = [setup.plan(name, "scenes", task, {"net": net}, fit | once) for name in ("supervised", *methods)]
     return setup.match(plans)[1:]
 
 
-def _kept(folder: Path, plan: setup.Plan, task: Task, seed: int, call: Callable[..., float]) -> float:
-    """The score of a training, from its folder where it is finished."""
+def _scores(
+    todo: Sequence[tuple[setup.Plan, int, str]], runs: Path, task: Task, slots: Sequence[str | None]
+) -> Iterator[float]:
+    """Of each training in turn, one after the other or in as many processes as there are slots."""
+    if len(slots) < 2:
+        yield from (_kept(*one, runs, task) for one in todo)
+        return
+    with processes.side_by_side(slots) as submit:
+        yield from [future.result() for future in [submit(_kept, *one, runs) for one in todo]]
+
+
+def _kept(plan: setup.Plan, seed: int, side: str, runs: Path, task: Task | None = None) -> float:
+    """The score of a training, from its folder where it is finished; `task` is the plan's, loaded where it is not."""
+    folder = runs / f"{plan.method}-{side}-seed{seed}"
     file, said = folder / "parity.json", {"options": plan.options, **{key: plan.fit[key] for key in SETTINGS}}
     if file.is_file():
         known = json.loads(file.read_text())
@@ -119,7 +134,8 @@ def _kept(folder: Path, plan: setup.Plan, task: Task, seed: int, call: Callable[
             raise S4Error(f"{folder} holds a training with other settings: delete it, or give another --runs folder.")
         return known["miou"]
     began = time.perf_counter()
-    score = call(folder, plan, task, seed)
+    call = {"kit": _train_kit, "plain": _train_plain}[side]
+    score = call(folder, plan, task or load(**plan.task), seed)
     folder.mkdir(parents=True, exist_ok=True)
     content = json.dumps({"set_up": said, "miou": score, "seconds": time.perf_counter() - began})
     write_atomic(file, lambda opened: opened.write(content.encode()))
@@ -137,7 +153,7 @@ def _train_kit(folder: Path, plan: setup.Plan, task: Task, seed: int) -> float:
 
 def _train_plain(folder: Path, plan: setup.Plan, task: Task, seed: int) -> float:
     options = {key: value for key, value in plan.options.items() if key != "net"}
-    nets = _fresh(plan, task, seed)
+    nets = [net.to(pick_device(plan.fit["device"])) for net in _fresh(plan, task, seed)]
     return miou(train(plan.method, task, nets, plan.fit, seed, **options), task)
 
 

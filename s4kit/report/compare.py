@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import S4Error
-from . import setup
+from . import placement, setup
 from .figures import collect, table
 from .selection import buildable, choose, remarks
 from .setup import BASELINES, HARDWARE, Plan
@@ -25,7 +25,7 @@ def compare(
     task: dict[str, Any] | None = None,
     options: dict[str, Any] | None = None,
     fit: dict[str, Any] | None = None,
-    jobs: int = 1,
+    jobs: int = 0,
     baselines: bool = True,
     all_labels: bool = True,
     command: Sequence[str] = (),
@@ -44,7 +44,8 @@ def compare(
         out: folder; runs go to `out/runs/<method>-seed<seed>`.
         seeds: of the training; the split is the same in all runs.
         task, options, fit: over the recipe's; `options` go to every method that has them.
-        jobs: trainings at a time in processes of their own.
+        jobs: trainings at a time in processes of their own; 0 = one on each free GPU, one on a CPU. More than there are
+            GPUs share them as far as the planner says that they fit.
         command: shown in the report, so that it can be made again.
         families: all their methods are added; one that cannot be built with the shared network is left out and named.
 
@@ -60,10 +61,12 @@ def compare(
     from ..methods.own import OWN
 
     out = Path(out)
-    if not seeds or jobs < 1:
-        raise S4Error("Give at least one seed and one job.")
-    if jobs > 1 and (own := sorted(set(methods) & set(OWN))):
-        raise S4Error(f"{own[0]} is registered in this process alone: use jobs=1, or make it a file of the kit.")
+    if not seeds or jobs < 0:
+        raise S4Error("Give at least one seed, and 0 or more jobs.")
+    if own := sorted(set(methods) & set(OWN)):
+        if jobs > 1:
+            raise S4Error(f"{own[0]} is registered in this process alone: use jobs=1, or make it a file of the kit.")
+        jobs = 1
     first = BASELINES if baselines else ()
     named, names = [*first, *methods], list(dict.fromkeys([*first, *choose(methods, families)]))
     plans = setup.match([setup.plan(n, data, task, _own(n, options or {}, names), fit) for n in names])
@@ -72,7 +75,8 @@ def compare(
     trainings, tasks = _trainings(plans, loaded, seeds, baselines and all_labels)
     work = [(p, seed, out / "runs" / f"{p.name.replace(' ', '_')}-seed{seed}") for p, seed in trainings]
     todo = _missing(work, tasks)
-    interrupted, failed = train_all(todo, len(work), jobs, out / "failed")
+    slots = placement.slots(jobs, plans[0].fit["device"], lambda: placement.largest(plans, loaded))
+    interrupted, failed = train_all(todo, len(work), slots, out / "failed")
     if interrupted:
         print(f"Stopped; the same command continues in {out}.", file=sys.stderr)
         return {"out": str(out), "interrupted": True}

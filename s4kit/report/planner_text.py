@@ -11,7 +11,7 @@ from .capacity import BEYOND
 from .rates import per_process
 
 if TYPE_CHECKING:
-    from .planner import OnGpu, Planned
+    from .planned import OnGpu, Planned
 
 HEAD = ("GPU", "memory", "type", "needs", "fits", "largest", "run as", "then", "a step", "training", "cores")
 NOTES = (

@@ -17,7 +17,7 @@ from .reproduce_train import outcome, train
 from .text import finite
 
 if TYPE_CHECKING:
-    from .planner import Planned
+    from .planned import Planned
 
 RESULT = "reproduce.json"
 MOST_EVALUATIONS = 80  # on the way, one an epoch in most papers

@@ -14,7 +14,7 @@ from .rates import per_process, reason
 from .reported import Reported, network
 
 if TYPE_CHECKING:
-    from .planner import Planned
+    from .planned import Planned
     from .reproduce import Reproduction
 
 WIDTH = 92

@@ -11,7 +11,7 @@ from . import reproduce_text as words
 from . import setup
 
 if TYPE_CHECKING:
-    from .planner import Planned
+    from .planned import Planned
     from .reproduce import Reproduction
 
 

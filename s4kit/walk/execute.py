@@ -8,15 +8,15 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from datetime import date
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from ..errors import S4Error
-from ..report import text
+from ..report import placement, text
 from ..report.setup import REFERENCES
-from . import profiles, recordings
+from . import groups, profiles, recordings
 from .outputs import keep_pictures
 from .pages import PAGES, write_page
 from .places import BASE
@@ -24,8 +24,6 @@ from .places import BASE
 ROOT = Path(__file__).parents[2]
 PARAMETERS = "parameters"
 STAMP = "*Outputs:"  # the line of the title cell that says how the outputs came about
-OPENS = ("02", "06", "07")  # pages that, with those after them, may open the runs of all before them
-LAST = "06"  # the only one that opens what others have trained, where the kit has recordings of the rest
 
 
 def walk(
@@ -44,8 +42,9 @@ def walk(
         profile, data: of every notebook, see `profiles`.
         only: numbers of the notebooks, such as ["02", "05"], or a name such as "gallery"; empty = all.
         notebooks: their folder; by default ./notebooks, else the one of this checkout.
-        jobs: how many side by side, each with its share of the cores, where none opens a run that another trains;
-            0 = two with the profile "cpu" on two cores or more, else one.
+        jobs: how many side by side, each with its share of the cores, where none opens a run that another trains; on
+            GPUs each gets one, or shares one as far as the planner says that the trainings fit. 0 = one for each free
+            GPU; without any two with the profile "cpu" on two cores or more, else one.
 
     Returns:
         {"ok", "out", "index", "seconds", "notebooks": [{"name", "seconds", "cells", "error"}]}; `ok` is False after a
@@ -59,12 +58,13 @@ def walk(
     out = Path(out).absolute()
     out.mkdir(parents=True, exist_ok=True)
     files = found(notebooks, only)
-    jobs = jobs or (2 if profile == "cpu" and (os.cpu_count() or 1) > 1 else 1)
+    slots = groups.slots(profile, data, jobs)
     heads = {file: f"[{number}/{len(files)}] {file.stem}" for number, file in enumerate(files, 1)}
     began, done = time.perf_counter(), []
     recorded = bool(recordings.recorded(data, REFERENCES)) and profile == "cpu"
-    for group in together(files, recorded) if jobs > 1 else [[file] for file in files]:
-        done += _side_by_side(lambda file: _one(file, out, profile, data, heads[file], jobs), group, jobs)
+    one = partial(_one, out=out, profile=profile, data=data, jobs=len(slots))
+    for group in groups.together(files, recorded) if len(slots) > 1 else [[file] for file in files]:
+        done += groups.side_by_side(lambda file, slot: one(file, head=heads[file], slot=slot), group, slots)
         if errors := [row["error"] for row in done if row["error"]]:
             print("", *errors, sep="\n", file=sys.stderr)
             break
@@ -97,38 +97,9 @@ def found(notebooks: str | os.PathLike | None = None, only: Sequence[str] = ()) 
     return [file for number, file in files.items() if not only or number in only]
 
 
-def together(files: Sequence[Path], recorded: bool = False) -> list[list[Path]]:
-    """The notebooks in groups whose members open no run that another of the group trains.
-
-    Args:
-        recorded: what they share comes with the kit, so that each trains only what no other opens.
-    """
-    if recorded:
-        last = [file for file in files if file.name[:2] == LAST]
-        return [group for group in ([file for file in files if file not in last], last) if group]
-    groups: list[list[Path]] = [[]]
-    for file in files:
-        if file.name[:2] in OPENS:
-            groups.append([])
-        groups[-1].append(file)
-    return [group for group in groups if group]
-
-
-def _side_by_side(one: Callable[[Path], dict[str, Any]], files: list[Path], jobs: int) -> list[dict[str, Any]]:
-    """Of each file; Ctrl-C waits for none of them, and a kernel whose parent is gone ends by itself."""
-    if jobs < 2:
-        return [one(file) for file in files]
-    pool = ThreadPoolExecutor(jobs)
-    try:
-        return list(pool.map(one, files))
-    except KeyboardInterrupt:
-        print("\nStopped; the same command goes on.", file=sys.stderr, flush=True)
-        os._exit(130)
-    finally:
-        pool.shutdown(wait=False)
-
-
-def _one(file: Path, out: Path, profile: str, data: str, head: str, jobs: int = 1) -> dict[str, Any]:
+def _one(
+    file: Path, out: Path, profile: str, data: str, head: str, jobs: int = 1, slot: str | None = None
+) -> dict[str, Any]:
     """Execute one notebook and write it and its page, also when a cell of it fails."""
     import nbformat
 
@@ -137,7 +108,8 @@ def _one(file: Path, out: Path, profile: str, data: str, head: str, jobs: int = 
     stamp(notebook, profile, data)
     began = time.perf_counter()
     tell = _teller(head, jobs == 1)
-    error = execute(notebook, out, file.name, tell, max(1, (os.cpu_count() or 1) // jobs) if jobs > 1 else 0)
+    threads = max(1, (os.cpu_count() or 1) // jobs) if jobs > 1 else 0
+    error = execute(notebook, out, file.name, tell, threads, slot)
     seconds = time.perf_counter() - began
     keep_pictures(notebook)
     name = name_of(file)
@@ -202,12 +174,18 @@ def stamp(notebook: Any, profile: str, data: str) -> None:
 
 
 def execute(
-    notebook: Any, folder: Path, name: str, tell: Callable[[str], None] = lambda words: None, threads: int = 0
+    notebook: Any,
+    folder: Path,
+    name: str,
+    tell: Callable[[str], None] = lambda words: None,
+    threads: int = 0,
+    slot: str | None = None,
 ) -> str:
     """Execute a notebook in place, in `folder`, with this Python; returns the error in words, "" if there was none.
 
     Args:
         threads: of its kernel, where other notebooks have the rest of the cores; 0 = as always.
+        slot: the GPU that its kernel sees; None = all.
     """
     from jupyter_client import AsyncKernelManager
     from nbclient import NotebookClient
@@ -240,7 +218,7 @@ def execute(
     client.widget_registry = {}
     with tempfile.TemporaryFile("w+") as log:  # what the kernel itself says, beside its cells
         try:
-            client.execute(cleanup_kc=True, env=_environment(folder, threads), stdout=log, stderr=log)
+            client.execute(cleanup_kc=True, env=_environment(folder, threads, slot), stdout=log, stderr=log)
         except CellExecutionError as error:
             return in_words(name, at[0], notebook.cells[at[0]].source, f"{error.ename}: {error.evalue}")
         except DeadKernelError as error:
@@ -256,11 +234,13 @@ def in_words(name: str, index: int, source: str, error: str) -> str:
     return f"{name}, cell {index + 1} ({line.strip()[:70]!r}): {plain}"
 
 
-def _environment(folder: Path, threads: int) -> dict[str, str]:
+def _environment(folder: Path, threads: int, slot: str | None = None) -> dict[str, str]:
     """Of the kernel: the same s4kit, runs below `folder` by a relative path, data where they are seen from here."""
     env = dict(os.environ)
     if threads:
         env.setdefault("OMP_NUM_THREADS", str(threads))
+    if slot is not None:
+        env[placement.VISIBLE] = slot
     env["PYTHONPATH"] = os.pathsep.join(filter(None, (str(ROOT), env.get("PYTHONPATH"))))
     env[BASE] = "runs"
     env["S4KIT_DATA"] = str(Path(env.get("S4KIT_DATA", "data")).absolute())

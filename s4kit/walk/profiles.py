@@ -14,6 +14,7 @@ from ..report import setup
 
 PROFILES = ("cpu", "gpu", "paper", "test")
 DATA = ("scenes", "camvid", "voc", "cityscapes")
+WALK = ("supervised", "cutmix", "cps", "u2pl", "unimatch")  # what the notebooks train
 OWN_DATA = "folder"  # a lesson on photos of one's own: root=... says where they are
 
 
@@ -126,3 +127,13 @@ def plan(
 
     own = recipe(method, data)["method"] if data not in KIT else {}
     return planned(method, {name: setup.with_weights(own[name]) for name in get(method).specs if name in own} | options)
+
+
+def demand(name: str, data: str) -> float:
+    """Bytes of a GPU that the largest training of the walk takes under a profile, by the planner."""
+    from ..data import load
+    from ..report import placement
+
+    plans = [plan(profile(name, data), data, method, {}, {}, {}) for method in WALK]
+    loaded = [load(**one.task) for one in plans]
+    return max(placement.largest([setup.settle(one, task)], task) for one, task in zip(plans, loaded))

@@ -16,6 +16,7 @@ import torch
 from toy import toy_arrays, toy_task
 
 import s4kit as s4
+from s4kit import preemption
 from s4kit.data.sources import MemorySource
 from s4kit.engine import checkpoint
 from s4kit.errors import S4Error
@@ -258,6 +259,23 @@ def test_ctrl_c_leaves_a_usable_run(task, tmp_path):
     done = checkpoint.load(run.path / "last.pt")["step"]
     assert len(run.metrics()) == done > 0
     run.load(task=task)
+
+
+@pytest.mark.parametrize("number", preemption.SIGNALS)
+def test_a_preempted_training_saves_leaves_with_its_status_and_goes_on(number, task, tmp_path, monkeypatch):
+    """Told in its second step, between two checkpoints; resumed it ends as one that nobody told."""
+    told = SMALL | {"steps": 5, "checkpoint_every": 4}
+    before = [signal.getsignal(n) for n in preemption.SIGNALS]
+    s4.fit(method("fixmatch", task), task, out=tmp_path / "a", **told)
+    one = method("fixmatch", task)
+    monkeypatch.setattr(one, "after_step", lambda clock: clock.step == 1 and os.kill(os.getpid(), number))
+    with pytest.raises(SystemExit) as left:
+        s4.fit(one, task, out=tmp_path / "b", **told)
+    assert left.value.code == preemption.STATUS and "saved after 2 steps" in left.value.words
+    assert checkpoint.load(tmp_path / "b" / "last.pt")["step"] == 2
+    assert [signal.getsignal(n) for n in preemption.SIGNALS] == before
+    s4.fit(method("fixmatch", task), task, out=tmp_path / "b", resume=True, **told)
+    assert same(*(checkpoint.load(tmp_path / r / "last.pt")["method"] for r in "ab"))
 
 
 def test_config_is_json_and_names_versions(task, tmp_path):

@@ -1,6 +1,8 @@
 """Comparisons: the figures, the files, and going on after an interruption."""
 
 import json
+import os
+import signal
 from concurrent.futures import ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import replace
@@ -12,12 +14,13 @@ from PIL import Image
 from toy import toy_task
 from toy_folder import flags
 
+from s4kit import preemption
 from s4kit.cli import main
 from s4kit.data import load
 from s4kit.engine import open_run
 from s4kit.errors import S4Error
 from s4kit.methods import files, get
-from s4kit.report import figures, html, pictures, plots, setup, text, trainings
+from s4kit.report import figures, html, pictures, plots, processes, setup, text, trainings
 from s4kit.report.figures import collect
 from s4kit.report.selection import buildable, choose, families, remarks
 from s4kit.report.setup import Plan, match
@@ -216,7 +219,7 @@ def broken(monkeypatch):
 
 def test_a_failed_training_does_not_stop_the_others(broken, squares, tmp_path, capsys):
     # several at a time, in threads, so that they know the broken method, too
-    broken.setattr(trainings, "ProcessPoolExecutor", lambda jobs, *rest: ThreadPoolExecutor(1))
+    broken.setattr(processes, "ProcessPoolExecutor", lambda jobs, *rest: ThreadPoolExecutor(1))
     argv = ["compare", "--no-baselines", "fixmatch", "supervised", *flags(squares, 2), "--out", str(tmp_path)]
     assert main([*argv, "--json", "--jobs", "2"]) == 1
     found = json.loads(capsys.readouterr().out)
@@ -235,17 +238,29 @@ def test_where_every_training_fails_the_command_does(broken, squares, tmp_path, 
     assert "no <such> thing" in capsys.readouterr().err
 
 
+def test_a_preempted_comparison_leaves_with_its_status_and_goes_on(squares, tmp_path, capsys, monkeypatch):
+    with monkeypatch.context() as told:
+        now = lambda self, clock: clock.step == 1 and os.kill(os.getpid(), signal.SIGTERM)  # noqa: E731
+        told.setattr(get("fixmatch"), "after_step", now)
+        argv = ["compare", "fixmatch", "--no-baselines", *flags(squares, 4), "--out", str(tmp_path), "--json"]
+        assert main(argv) == preemption.STATUS
+    told = capsys.readouterr()
+    assert json.loads(told.out)["interrupted"] and "told to stop, saved after 2 steps" in told.err
+    assert main(argv) == 0
+    assert "1 continue" in capsys.readouterr().err
+
+
 def test_a_killed_process_ends_the_comparison(monkeypatch, tmp_path):
     stopped = []
 
     def one(plan, *rest, **more):
         raise BrokenProcessPool("killed")
 
-    monkeypatch.setattr(trainings, "ProcessPoolExecutor", lambda jobs, *rest: ThreadPoolExecutor(1))
+    monkeypatch.setattr(processes, "ProcessPoolExecutor", lambda jobs, *rest: ThreadPoolExecutor(1))
     monkeypatch.setattr(trainings, "_train_one", one)
-    monkeypatch.setattr(trainings, "_stop", lambda pool: stopped.append(pool.shutdown(wait=False, cancel_futures=True)))
+    monkeypatch.setattr(processes, "stop", lambda pool: stopped.append(pool.shutdown(wait=False, cancel_futures=True)))
     with pytest.raises(BrokenProcessPool):
-        trainings.train_all([(Plan(name, {}), 0, None, False) for name in ("bad", "good")], 2, 2, tmp_path)
+        trainings.train_all([(Plan(name, {}), 0, None, False) for name in ("bad", "good")], 2, [None, None], tmp_path)
     assert stopped
 
 

@@ -28,6 +28,7 @@ def train(name: str, task: Any, nets: Sequence[nn.Module], fit: dict[str, Any], 
         options: of the loss, such as tau=0.98; decay is the teacher's.
     """
     method, decay = METHODS[name], options.pop("decay", 0.99)
+    device = next(nets[0].parameters()).device
     random.seed(seed)
     torch.manual_seed(seed)
     teacher = copy.deepcopy(nets[0]).requires_grad_(False).eval() if method.teacher else None
@@ -40,7 +41,8 @@ def train(name: str, task: Any, nets: Sequence[nn.Module], fit: dict[str, Any], 
             one.zero_grad()
         for net in nets:
             net.train()
-        method.loss(*nets, *([teacher] if teacher else []), *(next(batch) for batch in batches), **options).backward()
+        given = [{key: value.to(device) for key, value in next(batch).items()} for batch in batches]
+        method.loss(*nets, *([teacher] if teacher else []), *given, **options).backward()
         for one in optimisers:
             one.step()
         if teacher:
@@ -95,12 +97,12 @@ def miou(net: nn.Module, task: Any) -> float:
 
     Whole images at their stored size, one by one; a class that neither truth nor prediction has does not count.
     """
-    confusion = np.zeros((task.num_classes, task.num_classes))
+    confusion, device = np.zeros((task.num_classes, task.num_classes)), next(net.parameters()).device
     net.eval()
     with torch.no_grad():
         for row in range(len(task.val)):
             sample = task.val.read(row)
-            prediction = net(sample.image[None] / 255)[0].argmax(0).numpy()
+            prediction = net(sample.image[None].to(device) / 255)[0].argmax(0).cpu().numpy()
             label = sample.label.numpy()
             np.add.at(confusion, (label[label != 255], prediction[label != 255]), 1)
     both = np.diag(confusion)
