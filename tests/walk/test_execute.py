@@ -12,7 +12,7 @@ import pytest
 
 from s4kit.cli import main
 from s4kit.errors import S4Error
-from s4kit.walk import execute, pages
+from s4kit.walk import execute, groups, pages
 
 PARAMETERS = 'PROFILE = "cpu"\nDATA = "scenes"'
 
@@ -111,10 +111,10 @@ def test_a_failing_cell_is_named_and_stops_the_walk(tmp_path, capsys):
 
 def test_pages_side_by_side_are_of_one_group_and_a_failure_ends_before_the_next(tmp_path, capsys):
     names = ("00_a", "01_b", "02_c", "05_d", "06_e", "07_f", "08_g", "gallery")
-    groups = [[file.stem for file in group] for group in execute.together([Path(f"{name}.ipynb") for name in names])]
-    assert groups == [["00_a", "01_b"], ["02_c", "05_d"], ["06_e"], ["07_f", "08_g", "gallery"]]
-    groups = execute.together([Path(f"{name}.ipynb") for name in names], recorded=True)
-    assert [[file.stem for file in group] for group in groups] == [[n for n in names if n != "06_e"], ["06_e"]]
+    found = [[file.stem for file in group] for group in groups.together([Path(f"{name}.ipynb") for name in names])]
+    assert found == [["00_a", "01_b"], ["02_c", "05_d"], ["06_e"], ["07_f", "08_g", "gallery"]]
+    found = groups.together([Path(f"{name}.ipynb") for name in names], recorded=True)
+    assert [[file.stem for file in group] for group in found] == [[n for n in names if n != "06_e"], ["06_e"]]
 
     books, out = tmp_path / "books", tmp_path / "out"
     wait = "import time, pathlib\npathlib.Path('{}').touch()\nwhile not pathlib.Path('{}').exists(): time.sleep(0.05)"
