@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy import ndarray
 
-from s4kit.explore import policies
+from s4kit.explore import cells, policies
 from s4kit.explore.codec import encode
 
 CLASSES = ["ground", "disc", "box", "band", "ring", "dot"]
@@ -33,11 +33,25 @@ class Made:
         for t, images in enumerate(self.maps):
             found |= {f"track/{t}/{k}": encode(maps) for k, maps in enumerate(images)}
             found[f"summary/{t}"] = encode(self.summary(t), images=len(self.scenes) - 1)
+            counts = {name: getattr(self.cells(t), name).astype(np.uint32) for name in ("place", "every", "kept")}
+            about = {
+                f"{name}s": [image.get(name, "unlabelled") for image in self.meta["images"]] for name in ("id", "kind")
+            }
+            found[f"cells/{t}"] = encode(counts, **about)
             for k, way in enumerate(self.paths[t]):
                 top = float(way["loss"].max())
                 level = np.rint(way["loss"] * (255 / top)).astype(np.uint8)
                 found[f"path/{t}/{k}"] = encode(way | {"loss": level}, loss_max=top, name="pseudo")
         return found
+
+    def cells(self, t: int) -> cells.Cells:
+        """Pixels by snapshot, image, truth and label."""
+
+        def read(k: int) -> tuple[ndarray, ...]:
+            scene, maps = self.scenes[k], self.maps[t][k]
+            return scene["truth"], scene["valid"], maps["label"], maps["weight"]
+
+        return cells.count(len(self.meta["classes"]), len(self.scenes), len(STEPS), read)
 
     def summary(self, t: int) -> dict[str, ndarray]:
         """Histograms over all images: total, right (T, C, 256) and truth_count (C,)."""

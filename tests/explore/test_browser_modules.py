@@ -133,6 +133,38 @@ def test_arithmetic_is_numpys(node: str) -> None:
     assert found["parts"] == parts | {"known": known}
 
 
+def test_counts_over_all_images_are_numpys(node: str) -> None:
+    made = probe_packs.make(24, 32)
+    cells = made.cells(1)
+    rows = {name: {"data": getattr(cells, name).tolist()} for name in ("place", "every", "kept")}
+    header = {"ids": ["a", "b", "c"], "kinds": ["val", "unlabelled", "unlabelled"]}
+    found = answer(
+        node,
+        """
+        const { Cells, MEASURES_OF_CLASSES } = await load("cells.js");
+        const all = new Cells(given.pack, 6, given.steps);
+        const some = all.only([1, 2]);
+        const shares = (cells) => MEASURES_OF_CLASSES.map(([name, , share]) => [name,
+          cells.byClass(2).map((row) => share(row, cells.byClass(2).all))]);
+        return { kept: all.confusion(2, true), every: some.confusion(2, false), since: all.starvesSince(),
+          of: all.imagesOf(1, 2, 1, false),
+          shares: Object.fromEntries(shares(all)), some: Object.fromEntries(shares(some)),
+          worst: all.worst(2, 2, "coverage"), wrong: all.worst(2, 1, "precision") };
+        """,
+        {"pack": rows | {"header": header}, "steps": len(probe_packs.STEPS)},
+    )
+    few = cells.only([1, 2])
+    assert found["kept"] == cells.confusion(2).ravel().tolist()
+    assert found["every"] == few.confusion(2, kept=False).ravel().tolist()
+    assert found["since"] == cells.starves_since()
+    assert found["of"] == [list(one) for one in cells.images_of(1, 2, 1, kept=False)] != []
+    for name, of in (("shares", cells), ("some", few)):
+        assert found[name] == {key: [row[key] for row in of.by_class(2)] for key in found[name]}
+    for key, c, all_, good in (("worst", 2, "there", "found"), ("wrong", 1, "judged", "right")):
+        lost = {k: (row := cells.only([k]).by_class(2)[c])[all_] - row[good] for k in range(3)}
+        assert found[key] == [[k, n] for k, n in sorted(lost.items(), key=lambda one: -one[1]) if n] != []
+
+
 def flat(arrays: dict[str, np.ndarray]) -> dict[str, Any]:
     return {name: {"shape": list(values.shape), "data": values.ravel().tolist()} for name, values in arrays.items()}
 

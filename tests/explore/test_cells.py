@@ -20,15 +20,7 @@ def made():
 
 @pytest.fixture(scope="module")
 def found(made):
-    return counted(made, 0)
-
-
-def counted(made, t):
-    def read(k):
-        scene, maps = made.scenes[k], made.maps[t][k]
-        return scene["truth"], scene["valid"], maps["label"], maps["weight"]
-
-    return cells.count(len(made.meta["classes"]), len(made.scenes), len(made.meta["tracks"][t]["steps"]), read)
+    return made.cells(0)
 
 
 @pytest.mark.parametrize("kept", [True, False])
