@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from functools import cached_property
+from dataclasses import replace
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -110,8 +111,15 @@ class View:
 
     def maps(self, track: int, state: State) -> dict[str, np.ndarray]:
         """What a track says of the chosen image at the chosen snapshot: (h, w) maps, top and prob (3, h, w)."""
-        at = self.step(track, state)
+        return self._maps_at(track, state, self.step(track, state))
+
+    def _maps_at(self, track: int, state: State, at: int) -> dict[str, np.ndarray]:
         return {name: maps[at] for name, maps in self.data.maps(track, state.image).items()}
+
+    def _then(self, track: int, state: State, snapshot: int) -> dict[str, np.ndarray]:
+        """The maps of a track at another snapshot, counted, as that of the state, by the first one's steps."""
+        last = len(self.meta["tracks"][state.tracks[0]]["steps"]) - 1
+        return self._maps_at(track, state, self.step(track, replace(state, snapshot=min(snapshot, last))))
 
     def kept(self, track: int, state: State) -> np.ndarray:
         """(h, w) bool: the pixels of the chosen image that the chosen policy keeps."""
@@ -153,7 +161,7 @@ class View:
             confidence=maps["confidence"],
             kept=self.kept(track, state),
             shown=~np.isin(maps["label"], state.hidden),
-            marked=selections.mask(state.selection, scene, maps),
+            marked=selections.mask(state.selection, scene, maps, partial(self._then, track, state)),
         )
 
     def _caption(self, track: int, state: State) -> str:

@@ -310,6 +310,35 @@ def test_confirmation_bias(page: Page, made: probe_packs.Made) -> None:
     assert pixels == (value > 0).sum()
 
 
+def test_what_changed_between_two_snapshots(page: Page, made: probe_packs.Made) -> None:
+    page.get("tab-change").click()
+    page.get("change-with").select_option("step 9")
+    before, now = made.at(0, 0, 0)["label"], made.at(0, 0, LAST)["label"]
+    shown_as = page.get("changed").evaluate("e => ({...e.dataset})")
+    assert int(shown_as["changed"]) == (before != now).sum() > 0
+    pairs = np.bincount((before * 6 + now)[before != now], minlength=36)
+    top = int(pairs.argmax())
+    kind = page.get(f"kind-{top // 6}-{top % 6}")
+    assert int(kind.get_attribute("data-pixels")) == pairs[top]
+    for at, left, right in ((0, now, now), (50, before, now), (100, before, before)):
+        page.move("swipe-divider", at)
+        cut = round(at / 100 * made.meta["width"])
+        mixed = np.concatenate([left[:, :cut], right[:, cut:]], axis=1)
+        for c, colour in enumerate(probe_packs.PALETTE):
+            assert page.colour("swipe", colour) == (mixed == c).sum(), (at, c)
+    page.get("swipe-flip").click()
+    assert page.colour("swipe", probe_packs.PALETTE[1]) == (now == 1).sum()
+    kind.click()
+    page.until("explorer.get('selection').kind === 'change'")
+    assert page.trait("selection") == {"kind": "change", "from": top // 6, "to": top % 6, "since": 0}
+    assert f"{pairs[top]}pixels" in page.text("marked").replace(" ", "").replace("\u202f", "")
+    page.get("clear").click()
+    page.get("track-1").click()
+    page.get("change-with").select_option("track 1")
+    differ = (made.at(1, 0, LAST)["label"] != now).sum()
+    page.until(f"document.querySelector('[data-testid=changed]').dataset.changed === '{differ}'")
+
+
 def test_path_as_trained(page: Page, made: probe_packs.Made) -> None:
     page.get("tab-path").click()
     way = made.paths[0][0]
@@ -409,7 +438,7 @@ def test_hostile_names_are_only_names(opened: Page, made: probe_packs.Made, tmp_
             "path_names": [HOSTILE[0], HOSTILE[1]],
         }
     page = opened.open(html.save_html(tmp_path / "hostile.html", meta, made.packs()))
-    for section in ("whatif", "reliability", "bias", "path", "confusion", "ranking"):
+    for section in ("whatif", "reliability", "bias", "change", "path", "confusion", "ranking"):
         page.get(f"tab-{section}").click()
         page.page.wait_for_timeout(50)
     page.hover("panel-image", 30, 40, made)
@@ -484,7 +513,7 @@ def test_script_cannot_end_its_own_element() -> None:
 def test_no_sideways_scrolling(browser: Any, file: Path, width: int) -> None:
     context = browser.new_context(viewport={"width": width, "height": 900})
     page = Page(context.new_page()).open(file)
-    for tab in ("whatif", "reliability", "bias", "path", "confusion", "ranking"):
+    for tab in ("whatif", "reliability", "bias", "change", "path", "confusion", "ranking"):
         page.get(f"tab-{tab}").click()
         page.page.wait_for_timeout(30)
         assert page.page.evaluate("document.documentElement.scrollWidth") <= width, tab

@@ -96,7 +96,8 @@ def test_arithmetic_is_numpys(node: str) -> None:
     found = answer(
         node,
         """
-        const { Scene, Frame, POLICIES, confirmation, disagreement } = await load("arithmetic.js");
+        const { Scene, Frame, POLICIES, confirmation } = await load("arithmetic.js");
+        const { changes, disagreement } = await load("comparisons.js");
         const scene = new Scene(pack(given.scene));
         const maps = pack(given.maps);
         const frame = new Frame(scene, maps, given.at, given.classes);
@@ -104,7 +105,9 @@ def test_arithmetic_is_numpys(node: str) -> None:
         const numbers = POLICIES.map(([policy]) => given.levels.map((t) => frame.numbers(frame.mask(policy, t))));
         const { map, counts } = confirmation(scene, maps, given.at + 1, given.at);
         const parts = disagreement(scene, [frame.label, other.label]).counts;
-        return { numbers, map, counts, parts, confusion: frame.confusion, bins: frame.reliability().bins,
+        const { counts: changed, pairs } = changes(new Frame(scene, maps, 1, given.classes), frame);
+        return { changed, pairs, numbers,
+          map, counts, parts, confusion: frame.confusion, bins: frame.reliability().bins,
           curve: frame.curve("adaptive").map(({ kept }) => kept) };
         """,
         {"scene": flat(scene), "maps": flat(maps), "other": flat(made.maps[1][1]), "levels": levels, "at": LAST}
@@ -125,6 +128,16 @@ def test_arithmetic_is_numpys(node: str) -> None:
     bins = policies.reliability(last["prob"], last["label"], truth, valid)
     assert [bin["pixels"] for bin in found["bins"]] == [bin["count"] for bin in bins]
     assert found["curve"] == [made.numbers("adaptive", level, 0, 1, LAST)["kept"] for level in range(256)]
+    now, before = last["label"], maps["label"][1]
+    changed, known = (now != before) & valid, truth != 255
+    pairs = policies.confusion(now, before, changed, len(probe_packs.CLASSES))
+    assert found["pairs"] == pairs.ravel().tolist() and found["changed"] == {
+        "changed": changed.sum(),
+        "mended": (changed & known & (now == truth)).sum(),
+        "broken": (changed & known & (before == truth)).sum(),
+        "wrong": (changed & known & (before != truth) & (now != truth)).sum(),
+        "unknown": (changed & ~known).sum(),
+    }
     labels = [made.at(t, 1, LAST)["label"] for t in (0, 1)]
     differ = (labels[0] != labels[1]) & valid
     first, second = ((differ & (truth != 255) & (label == truth)).sum() for label in labels)
@@ -172,24 +185,33 @@ def flat(arrays: dict[str, np.ndarray]) -> dict[str, Any]:
 def test_both_sides_know_the_same_selections(node: str) -> None:
     made = probe_packs.make(24, 32, tracks=1)
     scene, maps = made.scenes[0], {name: values[LAST] for name, values in made.maps[0][0].items()}
-    examples = {
-        name: {"kind": name} | dict.fromkeys(kind.fields, 8 if name == "bin" else 1)
-        for name, kind in SELECTIONS.items()
-    }
+    labels = made.maps[0][0]["label"]
+    moved = np.argwhere(np.bincount((labels[0] * 6 + labels[LAST]).ravel()))[:, 0]
+    change = next({"from": int(k) // 6, "to": int(k) % 6, "since": 0} for k in moved if k // 6 != k % 6)
+    numbers = {"pixel": {"x": 1, "y": 1}, "confusion": {"truth": 1, "label": 1}, "bin": {"bin": 8}, "change": change}
+    examples = {name: {"kind": name} | numbers[name] for name in SELECTIONS}
     found = answer(
         node,
         """
         const { SELECTIONS } = await load("selections/index.js");
         const { Scene, Frame } = await load("arithmetic.js");
-        const frame = new Frame(new Scene(pack(given.scene)), pack(given.maps), given.at, given.classes);
+        const maps = pack(given.maps);
+        const frame = new Frame(new Scene(pack(given.scene)), maps, given.at, given.classes);
+        const app = { first: { steps: given.steps } };
+        const row = { frame, pack: maps, track: app.first, full: false };
         return Object.fromEntries(Object.entries(SELECTIONS).map(
-          ([kind, { mask }]) => [kind, mask ? mask({ frame }, given.examples[kind]) : null]));
+          ([kind, { mask }]) => [kind, mask ? mask(row, given.examples[kind], app) : null]));
         """,
         {"scene": flat(scene), "maps": flat(made.maps[0][0]), "examples": examples, "at": LAST}
+        | {"steps": probe_packs.STEPS}
         | {"classes": len(probe_packs.CLASSES)},
     )
-    assert list(found) == list(SELECTIONS)
+    assert list(found) == list(SELECTIONS) == list(numbers)
+
+    def then(step: int) -> dict[str, np.ndarray]:
+        return {name: values[step] for name, values in made.maps[0][0].items()}
+
     for name, marked in found.items():
         if marked is not None:
-            assert marked == SELECTIONS[name].mask(examples[name], scene, maps).ravel().tolist()
+            assert marked == SELECTIONS[name].mask(examples[name], scene, maps, then).ravel().tolist()
             assert 0 < sum(marked) < len(marked), name

@@ -1,7 +1,8 @@
 // The pictures of the shown image: what all tracks share, and a row of each track.
 
-import { disagreement, ratio, UNJUDGED } from "./arithmetic.js";
+import { ratio } from "./arithmetic.js";
 import { CIVIDIS, KEPT, pack32, paintLevels, REJECTED, stripes, UNKNOWN, VIRIDIS } from "./colours.js";
+import { disagreement, UNJUDGED } from "./comparisons.js";
 import { h } from "./dom.js";
 import { bar, figuresOf, keys } from "./legends.js";
 import { Panel } from "./panel.js";

@@ -84,7 +84,7 @@ export class Selecting {
   /** Give every row the pixels that are marked in it. */
   choose() {
     const { kind } = this;
-    for (const row of this.app.rows) row.chosen = kind?.mask ? kind.mask(row, this.app.state.selection) : null;
+    for (const row of this.app.rows) row.chosen = kind?.mask ? kind.mask(row, this.app.state.selection, this.app) : null;
   }
 
   changed() {

@@ -1,6 +1,7 @@
 // THE list of closer looks, in the order of their tabs; see section.js for what one is.
 
 import { Bias } from "./bias.js";
+import { Change } from "./change.js";
 import { Classes } from "./classes.js";
 import { Confusion } from "./confusion.js";
 import { Path } from "./path.js";
@@ -8,4 +9,4 @@ import { Ranking } from "./ranking.js";
 import { Reliability } from "./reliability.js";
 import { WhatIf } from "./whatif.js";
 
-export const SECTIONS = [WhatIf, Reliability, Bias, Path, Confusion, Ranking, Classes];
+export const SECTIONS = [WhatIf, Reliability, Bias, Change, Path, Confusion, Ranking, Classes];
