@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import inspect
 from collections.abc import Callable
+from dataclasses import MISSING, Field, fields, is_dataclass
 from datetime import date
 from typing import Any
 
@@ -68,8 +69,25 @@ def _source(value: Any) -> str:
     """The text of a function; of anything else what it says of itself (views and recipes are plain data)."""
     function = getattr(value, "__func__", value)
     if not inspect.isfunction(function):
-        return repr(value)
+        return _plain(value)
     try:
         return inspect.getsource(function)
     except OSError:  # typed into a bare interpreter
         return function.__code__.co_code.hex()
+
+
+def _plain(value: Any) -> str:
+    """Plain data as text; of a dataclass what is not as by default, so that a younger field changes nothing."""
+    if isinstance(value, dict):
+        return f"{{{', '.join(f'{key!r}: {_plain(one)}' for key, one in value.items())}}}"
+    if isinstance(value, tuple | list):
+        return f"[{', '.join(map(_plain, value))}]"
+    if not is_dataclass(value) or isinstance(value, type):
+        return repr(value)
+    given = {of.name: _plain(getattr(value, of.name)) for of in fields(value) if of.repr}
+    usual = {of.name: _plain(_default(of)) for of in fields(value)}
+    return f"{type(value).__name__}({', '.join(f'{k}={v}' for k, v in given.items() if v != usual[k])})"
+
+
+def _default(of: Field) -> Any:
+    return of.default if of.default_factory is MISSING else of.default_factory()

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import S4Error
-from ..report import setup, text
+from ..report import setup
 from ..report.compare import difference, finished
 from ..report.figures import beside
 from ..report.tables import Table
@@ -116,6 +116,15 @@ class Lesson:
         method = self.method(name, **options)
         return method, render(draw_step(self.task, method.views, n, seed, 0, 0), method.views)
 
+    def probe(self, n: int = 16) -> tuple[Any, Any]:
+        """(views, truth) of unlabelled images that runs watch, on the CPU: to judge by, never to train on."""
+        from torch import device
+
+        from ..engine import probe, watched
+
+        items = watched.drawn(self.task, n)
+        return probe.Probe(self.task, items).views(range(len(items)), device("cpu"))
+
     # ---- training ----
 
     def train(
@@ -171,17 +180,9 @@ class Lesson:
             plan = self._plan(method, options, task, (fit or {}) | {"seed": seed}) if there else None
         for of in there:
             if (of == recording or finished(of)) and not self._other(of, plan, seed):
-                return open_finished(of) if of == folder else self._play(called, of)
+                played = self._played
+                return open_finished(of) if of == folder else played.setdefault(called, recordings.play(called, of))
         return self.train(method, name, seed=seed, task=task, fit=fit, **options)
-
-    def _play(self, name: str, folder: Path) -> Any:
-        from ..engine import open_run
-
-        self._played[name] = run = open_run(folder)
-        took, end = text.duration(setup.extra(folder).get("seconds")), text.percent(run.last.get("miou"))
-        print(f"{name}: a recording, not trained now (it took {took} where it was made). mIoU {end}.")
-        print("To train it yourself write lesson.train for lesson.open.")
-        return run
 
     def _other(self, folder: Path, plan: setup.Plan, seed: int) -> str:
         """The first setting in which the run in `folder` is another one than planned; "" if it is the same."""

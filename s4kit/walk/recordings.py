@@ -21,7 +21,7 @@ from ..engine.records import read
 from ..errors import S4Error
 from ..report import figures, text
 from ..report.compare import finished
-from ..report.setup import ALL_LABELS, BASELINES, EXTRA, NOTHING_HIDDEN, REFERENCES, Plan
+from ..report.setup import ALL_LABELS, BASELINES, EXTRA, NOTHING_HIDDEN, REFERENCES, Plan, extra
 from ..report.tables import Table
 
 SHIPPED = Path(__file__).parents[1] / "recordings"
@@ -77,6 +77,15 @@ def of(data: str, name: str, seed: int) -> Path | None:
     """The folder of the recording that a lesson would call `name`; None where there is none."""
     known = SHIPPED / data / f"{name.replace(ALL_LABELS, ALL)}-seed{seed}"
     return next((place for place in (known, SHIPPED / data / NAMED / name) if (place / "config.json").is_file()), None)
+
+
+def play(name: str, folder: Path) -> Any:
+    """The run in `folder`, with a word that it is a recording."""
+    run = open_run(folder)
+    took, end = text.duration(extra(folder).get("seconds")), text.percent(run.last.get("miou"))
+    print(f"{name}: a recording, not trained now (it took {took} where it was made). mIoU {end}.")
+    print("To train it yourself write lesson.train for lesson.open.")
+    return run
 
 
 def recorded(data: str, names: Sequence[str] = (), base: Path | None = None) -> dict[str, list[Any]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from dataclasses import field, make_dataclass
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ from toy import toy_task
 import s4kit as s4
 from s4kit.engine import checkpoint
 from s4kit.errors import S4Error
-from s4kit.methods import Clock, Losses, Method, PseudoLabels
+from s4kit.methods import Clock, Losses, Method, PseudoLabels, own
 from s4kit.methods.consistency.fixmatch import FixMatch
 from s4kit.methods.own import OWN
 from s4kit.methods.parts.losses import ce, pixel_ce
@@ -135,6 +136,16 @@ def test_fingerprints_see_views_and_functions_but_not_the_kit(monkeypatch):
     assert len(before) == 12 and s4.methods.fingerprint("mine") == before
     monkeypatch.setattr(Mine, "views", FixMatch.views)
     assert s4.methods.fingerprint("mine") != before
+
+
+def test_a_field_that_the_kit_adds_does_not_change_what_a_class_was():
+    young = make_dataclass(
+        "Stream", [("source", str), ("strong", tuple, ()), ("younger", list, field(default_factory=list))]
+    )
+    old = make_dataclass("Stream", [("source", str), ("strong", tuple, ())])
+    said = [own._plain({"x": of("labelled", (1,))}) for of in (old, young)]
+    assert said[0] == said[1] == "{'x': Stream(source='labelled', strong=[1])}"
+    assert own._plain(young("labelled", younger=[3])) != own._plain(young("labelled"))
 
 
 def test_compare_takes_it_in_one_process_and_says_why_not_in_several(tmp_path):

@@ -52,6 +52,13 @@ def test_a_batch_is_the_same_every_time_and_of_the_methods_own_views(lesson):
     assert (one.u.label == 255).all() and (one.x.label != 255).any()
 
 
+def test_the_images_to_judge_by_are_those_that_runs_watch(lesson):
+    watched, truth = lesson.probe(2)
+    assert len(watched.weak) == len(truth) == 2 and (truth != 255).any() and (watched.label == 255).all()
+    seen = lesson.train("supervised", fit=FIT, name="mine").snapshots()
+    assert [lesson.task.train.ids[row] for row in watched.index.tolist()] == seen.ids[:2]
+
+
 def test_a_run_is_trained_once_then_opened(lesson, capsys):
     run = lesson.train("cutmix", fit=FIT, tau=0.5, name="mine")
     weights = (run.path / "last.pt").stat().st_mtime_ns
