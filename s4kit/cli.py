@@ -240,10 +240,18 @@ def parser() -> argparse.ArgumentParser:
     diagnose = command("diagnose", commands.diagnose, "Look at a run's health and say what to do.")
     diagnose.add_argument("run", metavar="RUN")
 
-    explore = command("explore", commands.explore, "The pseudo-label explorer of runs as one page, or its picture.")
+    explore = command(
+        "explore",
+        commands.explore,
+        "The pseudo-label explorer of runs: on a local page that follows them, as a page of its own, or as a picture.",
+    )
     explore.add_argument("runs", nargs="+", metavar="RUN", help="folders; several are shown side by side")
     explore.add_argument("--html", metavar="FILE", help="write the page; it needs no kernel and no network")
     explore.add_argument("--png", metavar="FILE", help="write a picture of what the page opens with")
+    explore.add_argument(
+        "--port", type=int, default=0, metavar="N", help="of the local page (default: one that is free)"
+    )
+    explore.add_argument("--no-browser", action="store_true", help="only say where the local page is")
     explore.add_argument("--add", metavar="ID,ID", help="watch these images, too: ids, or a file of them; then end")
     explore.add_argument("--images", metavar="0,3", help="of the probe set (default: as many as fit in 8 MB)")
     explore.add_argument("--steps", metavar="99,199", help="training steps with snapshots (default: all)")

@@ -206,12 +206,13 @@ def verify(a: argparse.Namespace) -> dict[str, Any]:
 
 def explore(a: argparse.Namespace) -> dict[str, Any]:
     from .explore.page import write
+    from .explore.serve import serve
 
     added = {"added": _add(a.runs, a.add)} if a.add else {}
-    if added and not (a.html or a.png):
-        return added
     if not (a.html or a.png):
-        raise S4Error("Say what to write: --html FILE for the page, --png FILE for a picture; or both.")
+        if a.images or a.steps:
+            raise S4Error("--images and --steps choose what a page holds that is written: add --html FILE.")
+        return added or serve(a.runs, a.port, browse=not a.no_browser)
     images, steps = (None if v is None else _numbers(n, v) for n, v in (("--images", a.images), ("--steps", a.steps)))
     return added | write(a.runs, a.html, a.png, images, steps)
 

@@ -102,7 +102,7 @@ class Looking:
         self.method, self.task, self.clock = run.restored(which, task, device)
         self.device = next(self.method.parameters()).device
         self.precision = pick_precision(run.settings.precision, self.device)
-        self.classes, self.nets = task.classes, self.method.predictors()
+        self.classes, self.palette, self.nets = task.classes, task.palette, self.method.predictors()
 
     @torch.no_grad()
     def row(self, views: Views, truth: Tensor, other: Looking | None = None) -> tuple[dict[str, float], Tensor]:
@@ -192,6 +192,7 @@ def _about(
         "step": _step(looking),
         "against": other and [str(other.run.path.resolve()), other.which, _step(other)],
         "classes": list(looking.classes),
+        "palette": [list(map(int, colour)) for colour in looking.palette],
         "images": len(items),
         "digest": hashlib.sha256(names.encode()).hexdigest()[:16],
     }

@@ -150,6 +150,7 @@ class Survey:
     def _read(self) -> None:
         about, names = self.about, columns([str(name) for name in self.about["classes"]])
         self.about = about | {name: int(about[name]) for name in ("step", "images")} | {"method": str(about["method"])}
+        self.about["palette"] = [[int(level) & 255 for level in colour[:3]] for colour in about["palette"]]
         self.ids: list[str] = []
         self.lists: list[str] = []
         numbers = [array("d") for _ in names[len(TEXT) :]]

@@ -12,6 +12,7 @@ from typing import Any
 
 from ..errors import S4Error
 from ..report.tables import Table
+from . import answers
 from .script import script, style
 from .state import NAMES, State, check, for_browser, start
 from .view import View
@@ -28,8 +29,6 @@ except ImportError as error:
 # The picture for where the widget does not live; without an explorer behind it JupyterLab's error gives way to it.
 STILL = """<div class="s4x-still" data-key="{key}"><img src="data:image/png;base64,{picture}" alt="{words}"></div>
 <style>.jp-OutputArea-child:has(.s4x-still) + .jp-OutputArea-child:not(:has(.s4x)) {{ display: none; }}</style>"""
-
-ANSWERED = ("correct", "corrections")  # by `View.answer`
 
 
 class Refused(S4Error, traitlets.TraitError):
@@ -81,36 +80,12 @@ class Explorer(anywidget.AnyWidget):
 
     def _answer(self, _: Any, asked: dict[str, Any], __: Any) -> None:
         """Send what the browser asks for; what goes wrong is said there, where somebody waits for it."""
-        if asked.get("kind") in ANSWERED:
-            self._reply(asked)
-        elif asked.get("kind") in ("need", "full"):
-            self._supply(asked)
-
-    def _supply(self, asked: dict[str, Any]) -> None:
-        about = {name: asked[name] for name in ("key", "image", "track") if name in asked}
-        about["kind"] = "full" if asked["kind"] == "full" else "pack"
-        try:
-            data = self._full(asked) if asked["kind"] == "full" else self._view.data.pack(asked.get("key"))
-        except Exception as error:
-            self.send(about | {"error": str(error) or type(error).__name__})
-            if not isinstance(error, S4Error):
-                raise
-        else:
-            self.send(about, buffers=[data])
-
-    def _reply(self, asked: dict[str, Any]) -> None:
-        """As a dict; the number of the question goes back with it."""
-        about = {"kind": "answer", "number": asked.get("number")}
-        try:
-            self.send(about | {"answer": self._view.answer(asked)})
-        except S4Error as error:
-            self.send(about | {"error": str(error)})
-
-    def _full(self, content: dict[str, Any]) -> bytes:
-        meta = self._view.meta
-        image = check(meta, {}, "image", content.get("image"))
-        (track,) = check(meta, {}, "tracks", content.get("track"))
-        return self._view.full(image, track)
+        if not answers.known(asked):
+            return
+        about, data, wrong = answers.respond(self._view, asked)
+        self.send(about, buffers=None if data is None else [data])
+        if wrong is not None and not isinstance(wrong, S4Error):
+            raise wrong
 
     @property
     def state(self) -> State:

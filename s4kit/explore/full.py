@@ -28,11 +28,11 @@ class Loaded:
         """
         return self.run.restored("last", self._task)
 
-    def look(self, id: str, name: str) -> dict[str, np.ndarray]:
+    def look(self, id: str, name: str = "") -> dict[str, np.ndarray]:
         """What the method says of the whole image `id` now.
 
         Args:
-            name: of the pseudo-label, where the method has several.
+            name: of the pseudo-label; by default the first.
 
         Returns:
             image (H, W, 3), truth (H, W) with 255 = unknown, valid (H, W), and what a snapshot stores of the
@@ -50,5 +50,6 @@ class Loaded:
         labels, chances = probe.said(method, views, clock)
         if not labels:
             raise S4Error(f"{self.run.config['method']} has no rule for pseudo-labels: there is nothing to look at.")
+        name = name or next(iter(labels))
         (maps,) = beliefs(labels[name], chances[name], max(scene.truth.shape))
         return {"image": scene.image, "truth": scene.truth, "valid": scene.valid, **maps}

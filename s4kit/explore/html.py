@@ -68,16 +68,26 @@ def page(meta: dict[str, Any], packs: Mapping[str, bytes], state: State | None =
         tracks = list(range(len(meta["tracks"])))
         state = State(tracks=tracks, snapshot=len(meta["tracks"][0]["steps"]) - 1)
     title = title or "Pseudo-labels: " + ", ".join(track["title"] for track in meta["tracks"])
-    code, looks = "\n" + script("page.js"), FRAME + style()
-    policy = (
-        f"default-src 'none'; script-src '{_hash(code)}'; style-src '{_hash(looks)}'; base-uri 'none'; "
-        "form-action 'none'"
-    )
     data = "\n".join(
         f'<script type="text/plain" data-pack="{escape(key)}">{base64.b64encode(pack).decode()}</script>'
         for key, pack in packs.items()
     )
-    return f"""<!doctype html>
+    return document(title, vars(state) | {"meta": for_browser(meta)}, "page.js", data)[0]
+
+
+def document(title: str, state: dict[str, Any], entry: str, data: str = "", allowed: str = "") -> tuple[str, str]:
+    """A page whose script starts with a module of `browser/`, and its content security policy.
+
+    Args:
+        state: as JSON in the element "state". data: further elements. allowed: what the policy allows besides the
+            page's own script and style.
+    """
+    code, looks = "\n" + script(entry), FRAME + style()
+    policy = (
+        f"default-src 'none'; script-src '{_hash(code)}'; style-src '{_hash(looks)}'; base-uri 'none'; "
+        f"form-action 'none'{allowed and '; ' + allowed}"
+    )
+    page = f"""<!doctype html>
 <html lang="en">
 <head>
 <meta charset="utf-8">
@@ -89,13 +99,14 @@ def page(meta: dict[str, Any], packs: Mapping[str, bytes], state: State | None =
 <body>
 <main><h1>{escape(title)}</h1>
 <div id="explorer"></div>
-<noscript>This page draws its pictures with JavaScript; allow it, nothing is loaded from anywhere.</noscript></main>
-<script type="application/json" id="state">{embedded(vars(state) | {"meta": for_browser(meta)})}</script>
+<noscript>This page draws its pictures with JavaScript; allow it, nothing comes from anywhere else.</noscript></main>
+<script type="application/json" id="state">{embedded(state)}</script>
 {data}
 <script type="module">{code}</script>
 </body>
 </html>
 """
+    return page, policy
 
 
 def size(packs: Mapping[str, bytes]) -> int:

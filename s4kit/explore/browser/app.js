@@ -5,6 +5,7 @@ import { pack32 } from "./colours.js";
 import { Controls } from "./controls.js";
 import { h, unique } from "./dom.js";
 import { key, keyHelp } from "./keys.js";
+import { follow } from "./live.js";
 import { View } from "./panel.js";
 import { Pictures } from "./pictures.js";
 import { Selecting } from "./selection.js";
@@ -53,6 +54,7 @@ export class App {
       model.on(`change:${name}`, heard);
       return () => model.off(`change:${name}`, heard);
     });
+    this.off.push(follow(this));
     this.show();
   }
 

@@ -1,40 +1,9 @@
-// The host of a self-contained page: anywidget's model interface over what the page itself carries.
+// The host of a self-contained page: packs of data come from the page's own text elements.
 
 import { render } from "./explorer.js";
+import { Model } from "./model.js";
 
-/** get, set, on, off, save_changes, send; packs of data come from the page's own text elements. */
-class PageModel {
-  constructor(state) {
-    this.state = state;
-    this.heard = new Map();
-  }
-
-  get(name) {
-    return this.state[name];
-  }
-
-  set(name, value) {
-    this.state[name] = value;
-    this.tell(`change:${name}`, value);
-  }
-
-  on(name, call) {
-    this.heard.set(name, [...(this.heard.get(name) ?? []), call]);
-  }
-
-  off(name, call) {
-    this.heard.set(
-      name,
-      (this.heard.get(name) ?? []).filter((other) => other !== call),
-    );
-  }
-
-  tell(name, ...what) {
-    (this.heard.get(name) ?? []).forEach((call) => call(...what));
-  }
-
-  save_changes() {}
-
+class PageModel extends Model {
   send({ kind, key }) {
     const found = [...document.querySelectorAll("script[data-pack]")].find((node) => node.dataset.pack === key);
     const message = { kind: kind === "need" ? "pack" : kind, key };

@@ -54,6 +54,11 @@ export class Store {
     this.model.off("msg:custom", this.heard);
   }
 
+  /** What is there is out of date. */
+  forget() {
+    this.packs.clear();
+  }
+
   get(key) {
     if (this.packs.has(key)) {
       const found = this.packs.get(key);
