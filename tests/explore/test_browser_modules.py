@@ -12,7 +12,7 @@ import numpy as np
 import probe_packs
 import pytest
 
-from s4kit.explore import policies
+from s4kit.explore import corrections, policies
 from s4kit.explore.script import BROWSER, script, style
 from s4kit.explore.selections import SELECTIONS
 
@@ -215,3 +215,64 @@ def test_both_sides_know_the_same_selections(node: str) -> None:
         if marked is not None:
             assert marked == SELECTIONS[name].mask(examples[name], scene, maps, then).ravel().tolist()
             assert 0 < sum(marked) < len(marked), name
+
+
+def test_strokes_paint_what_geometry_says(node: str) -> None:
+    height, width = 14, 20
+    label = np.zeros((height, width), int)
+    label[2:9, 3:12] = 2
+    label[4:6, 5:8] = 0  # an island of another region
+    allowed = np.ones((height, width), int)
+    allowed[:, -2:] = 0
+    found = answer(
+        node,
+        """
+        const { Strokes, BLANK, LEFT_OUT } = await load("strokes.js");
+        const strokes = new Strokes(given.width, given.height, given.allowed);
+        const seen = [];
+        const stroke = (act) => { strokes.begin(); act(); strokes.end(); seen.push([...strokes.layer]); };
+        stroke(() => strokes.line({ x: 2, y: 3 }, { x: 15, y: 9 }, 2, 1));
+        stroke(() => strokes.line({ x: 18.6, y: 3.4 }, { x: 18.6, y: 3.4 }, 3, 4));
+        stroke(() => strokes.line({ x: 9, y: 0 }, { x: 9, y: 0 }, 0, LEFT_OUT));
+        stroke(() => strokes.fill(2 * given.width + 3, given.label, 3));
+        stroke(() => strokes.polygon(given.corners, 0));
+        stroke(() => strokes.line({ x: 9, y: 7 }, { x: 9, y: 7 }, 1, BLANK));
+        const runs = strokes.runs();
+        const again = new Strokes(given.width, given.height, given.allowed);
+        again.load(runs);
+        const back = [0, 1, 2].map(() => (strokes.undo(), [...strokes.layer]));
+        strokes.redo();
+        const forth = [...strokes.layer];
+        stroke(() => strokes.line({ x: 0, y: 0 }, { x: 0, y: 0 }, 0, 5));
+        const [before, painted] = [[...strokes.layer], strokes.painted];
+        strokes.redo();
+        const dropped = [...strokes.layer];
+        strokes.clear();
+        const empty = strokes.painted;
+        strokes.undo();
+        return { seen, runs, same: again.layer, back, forth, before, dropped, painted, empty, end: strokes.layer };
+        """,
+        {"width": width, "height": height, "allowed": allowed.ravel().tolist(), "label": label.ravel().tolist()}
+        | {"corners": [{"x": 4.5, "y": 8.5}, {"x": 14.5, "y": 8.5}, {"x": 14.5, "y": 12.5}, {"x": 4.5, "y": 12.5}]},
+    )
+    layer = np.full((height, width), -2)
+    y, x = np.mgrid[:height, :width]
+    part = (((x - 2) * 13 + (y - 3) * 6) / (13**2 + 6**2)).clip(0, 1)
+    layer[np.hypot(x - 2 - part * 13, y - 3 - part * 6) <= 2] = 1
+    layer[(np.hypot(x - 18.6, y - 3.4) <= 3) & (allowed > 0)] = 4
+    layer[0, 9] = -1
+    layer[label == 2] = 3
+    before = layer.copy()
+    layer[9:13, 5:15] = 0
+    filled = layer.copy()
+    layer[np.hypot(x - 9, y - 7) <= 1] = -2
+    states = [np.array(one).reshape(height, width) for one in found["seen"]]
+    assert np.array_equal(states[3], before) and np.array_equal(states[4], filled) and np.array_equal(states[5], layer)
+    label_of, hand = corrections.painted_map(found["runs"], (height, width), 6)
+    assert np.array_equal(hand, layer != -2) and np.array_equal(label_of[layer >= 0], layer[layer >= 0])
+    assert (label_of[layer == -1] == 255).all() and found["same"] == layer.ravel().tolist()
+    assert [np.array_equal(np.array(a).reshape(height, width), b) for a, b in zip(
+        found["back"], (filled, before, states[2]))] == [True] * 3  # fmt: skip
+    assert found["forth"] == before.ravel().tolist()
+    assert found["dropped"] == found["before"] == found["end"], "a new stroke forgets what was taken back"
+    assert found["painted"] == (np.array(found["before"]) != -2).sum() > 0 == found["empty"]

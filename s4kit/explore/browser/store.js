@@ -73,6 +73,12 @@ export class Store {
     return this.ask(`full/${track}/${image}`, { kind: "full", image, track });
   }
 
+  /** Asks for an answer that is no pack: it may be another one each time. */
+  question(message) {
+    const number = (this.number = (this.number ?? 0) + 1);
+    return this.ask(`answer/${number}`, { ...message, number });
+  }
+
   ask(key, message) {
     if (!this.waiting.has(key)) {
       const entry = {};
@@ -85,11 +91,13 @@ export class Store {
 
   async hear(message, buffers) {
     const full = message?.kind === "full";
-    const key = full ? `full/${message.track}/${message.image}` : message?.key;
+    const answer = message?.number !== undefined; // whatever its kind: it may be the server that says why not
+    const key = answer ? `answer/${message.number}` : full ? `full/${message.track}/${message.image}` : message?.key;
     const entry = this.waiting.get(key);
-    if (!entry || !["pack", "full"].includes(message.kind)) return;
+    if (!entry || !(answer || ["pack", "full"].includes(message.kind))) return;
     try {
       if (message.error) throw new Error(String(message.error));
+      if (answer) return entry.resolve(message.answer);
       const found = await unpack(buffers[0]);
       if (full) found.message = message;
       else this.packs.set(key, found);
@@ -97,7 +105,8 @@ export class Store {
       entry.resolve(found);
     } catch (error) {
       entry.reject(error);
+    } finally {
+      this.waiting.delete(key);
     }
-    this.waiting.delete(key);
   }
 }
