@@ -17,6 +17,7 @@ from s4kit.explore.script import BROWSER, script, style
 from s4kit.explore.selections import SELECTIONS
 
 LAST = len(probe_packs.STEPS) - 1
+HOSTS = ("page.js", "served.js")  # which act as soon as they are loaded
 MODULES = sorted(BROWSER.rglob("*.js"))
 
 
@@ -50,7 +51,7 @@ def answer(node: str, code: str, given: Any = None) -> Any:
 
 
 def test_every_module_is_used_and_no_file_is_long() -> None:
-    joined = script("page.js") + script("served.js")
+    joined = "\n".join(map(script, HOSTS))
     assert "import {" not in joined and "\nexport " not in joined.replace("\nexport default", "")
     for path in MODULES:
         text = path.read_text()
@@ -65,9 +66,11 @@ def test_syntax_of_every_module(node: str) -> None:
         node,
         "globalThis.document = { createElement: () => ({}) };"
         "return Promise.all(given.map((name) => load(name).then(() => null, (error) => `${name}: ${error.message}`)));",
-        [path.relative_to(BROWSER).as_posix() for path in MODULES if path.name != "page.js"],
+        [path.relative_to(BROWSER).as_posix() for path in MODULES if path.name not in HOSTS],
     )
     assert not [words for words in found if words]
+    for name in HOSTS:
+        subprocess.run([node, "--check", str(BROWSER / name)], check=True)
 
 
 def test_the_joiner_refuses_what_one_scope_cannot_hold(tmp_path: Path) -> None:

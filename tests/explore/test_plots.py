@@ -144,6 +144,26 @@ def test_quality_draws_the_recorded_values():
     assert precision.get_ylim()[0] > 70
 
 
+def test_classes_over_time_are_the_recorded_shares():
+    def row(cat: float | None, dog: float) -> dict:
+        return {"precision_cat": cat, "coverage_cat": 0.1, "precision_dog": dog, "coverage_dog": 0.5, "coverage": 0.3}
+
+    run = Recorded(row(None, 0.25), row(0.75, 1.0))
+    fig = plots.classes_over_time({"mine": run})
+    precision, coverage = fig.axes[:2]
+    shares = precision.images[0].get_array()
+    assert shares.mask.tolist() == [[True, False], [False, False]] and shares.compressed().tolist() == [75, 25, 100]
+    assert coverage.images[0].get_array().tolist() == [[10, 10], [50, 50]]
+    assert [label.get_text() for label in precision.get_yticklabels()] == ["cat", "dog"]
+    assert [text.get_text() for text in precision.texts] == ["75", "25", "100"]
+    dogs = plots.classes_over_time({"mine": run, "other": run}, classes=["dog"])
+    assert [len(axis.images[0].get_array()) for axis in dogs.axes[:4]] == [1] * 4
+    with pytest.raises(S4Error, match="no class 'cow' in these runs; there are cat, dog"):
+        plots.classes_over_time({"mine": run}, classes=["cow"])
+    with pytest.raises(S4Error, match="probes=0"):
+        plots.classes_over_time({"mine": Recorded()})
+
+
 def test_the_coverage_of_what_keeps_everything_is_words(runs):
     rows = Recorded({"coverage": 1.0, "precision": 0.9}, {"coverage": 1.0, "precision": 0.8})
     [axis] = plots.quality({"mine": rows}).axes

@@ -15,5 +15,6 @@ class PageModel extends Model {
 const bytesOf = (text) => Uint8Array.from(atob(text.trim()), (letter) => letter.charCodeAt(0));
 
 const model = new PageModel(JSON.parse(document.getElementById("state").textContent));
+model.arrive();
 globalThis.explorer = model; // for whoever opens the console, and for the tests
 render({ model, el: document.getElementById("explorer") });

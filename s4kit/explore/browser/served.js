@@ -58,6 +58,7 @@ class Served {
     state.meta = news.meta;
     if (!state.tracks) Object.assign(state, first(news.meta));
     if (last) state.snapshot = news.meta.tracks[state.tracks[0]].steps.length - 1;
+    if (!before) this.model.arrive();
     this.watched.replaceChildren();
     this.close = render({ model: this.model, el: this.watched });
   }

@@ -9,6 +9,7 @@ from .ideas import idea
 from .images import blend, boxes, grid, overlay, pseudo, views
 from .labels import class_share, histogram, quality, recorded, reliability
 from .network import network
+from .over_time import classes_over_time
 from .scores import bars, class_frequency, confusion, iou_bars
 from .splits import presence
 from .training import curves, lines, losses
@@ -19,6 +20,7 @@ __all__ = [
     "boxes",
     "class_frequency",
     "class_share",
+    "classes_over_time",
     "confusion",
     "curves",
     "embeddings",
