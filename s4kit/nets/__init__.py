@@ -17,6 +17,7 @@ from .attention import AttentionHead
 from .backbones import KINDS, build, kind_of
 from .critic import Critic
 from .deeplab import DeepLabV3Plus, deeplabv3plus
+from .domains import TwoNorms, first_domain, second_from_first, split_after, with_two_domains
 from .dpt import DPT, dpt
 from .ema import copy_of, ema, warm
 from .ensemble import Ensemble
@@ -34,9 +35,10 @@ from .sgc import AttentionCam, grad_cam
 __all__ = [
     "DPT", "AttentionCam", "AttentionHead", "CorrelationHead", "Critic", "Decoded", "DeepLabV3Plus", "Ensemble",
     "Features", "FlawDetector", "FrequencyDecoder", "Fused", "Mapped", "ProjectionHead", "SegFormerDecoder", "SegNet",
-    "VarianceHead", "bn_untouched", "by_batch", "complementary_dropout", "copy_of", "deeplabv3plus", "draw_statistics",
-    "ema", "evaluating", "feature_dropout", "frozen", "full_depth", "grad_cam", "live_norms", "make", "names",
-    "set_training", "sync_bn", "warm",
+    "TwoNorms", "VarianceHead", "bn_untouched", "by_batch", "complementary_dropout", "copy_of", "deeplabv3plus",
+    "draw_statistics", "ema", "evaluating", "feature_dropout", "first_domain", "frozen", "full_depth", "grad_cam",
+    "live_norms", "make", "names", "second_from_first", "set_training", "split_after", "sync_bn", "warm",
+    "with_two_domains",
 ]  # fmt: skip
 
 DECODER_OPTIONS = {"aux", *signature(DeepLabV3Plus).parameters} - {"low", "high", "classes"}

@@ -1,4 +1,4 @@
-"""The mean teacher of FST, which is U2PL without mixing and contrast, against recordings."""
+"""FST against recordings, and its mean teacher, which is U2PL without mixing and contrast."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from s4kit.methods import Clock, PseudoLabels
 from s4kit.methods.contrastive.u2pl import U2PL
 from s4kit.methods.parts.losses import entropy
 from s4kit.methods.parts.quantile import percentiles
+from s4kit.methods.selftraining.fst import FST
 from s4kit.nets import Decoded, Features, SegNet, ema
 from s4kit.nets.segnet import Fused
 from s4kit.views import Batch
@@ -73,27 +74,12 @@ def statistics(net: Toy) -> Tensor:
     return torch.cat([net.bn.running_mean, net.bn.running_var])
 
 
-def mean_teacher_step(r: Recording) -> dict[str, Any]:
-    """U2PL's step with empty boxes, a percentile that stays where it is, and no contrast.
-
-    In the first epoch the release copies the student into the teacher before every step by assigning `.data`, which
-    shares the memory, so that the two are one until the epoch ends.
-    """
-    h = r.hyper
-    order, aliased = h["param_order"], "first_iteration_index" not in h
-    shapes = dict(zip(order, h["param_shapes"]))
-    method = U2PL(
-        task_of(h["num_classes"]),
-        net=lambda **_: Toy(shapes, h["num_classes"]),
-        warmup=0.0,
-        decay=h["ema_decay"],
-        drop=h["drop_percent"],
-        contrast=0.0,
-    )
-    student, teacher = method.student, method.teacher
-    fill(student, r.tensor("student_init"), order)
-    fill(teacher, r.tensor("teacher_init"), order)
-    optimiser = torch.optim.SGD(
+def started(r: Recording, method: Any) -> torch.optim.Optimizer:
+    """The recorded start of both networks, and the release's optimiser."""
+    h, student = r.hyper, method.student
+    fill(student, r.tensor("student_init"), h["param_order"])
+    fill(method.teacher, r.tensor("teacher_init"), h["param_order"])
+    return torch.optim.SGD(
         [
             {"params": [*student.conv.parameters(), *student.bn.parameters()], "lr": h["lr_backbone"]},
             {"params": [*student.cls.parameters(), *student.rep.parameters()], "lr": h["lr_head"]},
@@ -101,26 +87,66 @@ def mean_teacher_step(r: Recording) -> dict[str, Any]:
         momentum=h["momentum"],
         weight_decay=h["weight_decay"],
     )
+
+
+def outer_steps(r: Recording, method: Any, masks: int) -> dict[str, Any]:
+    """The recorded steps.
+
+    In the first epoch the release copies the student into the teacher before every evaluation by assigning `.data`,
+    which shares the memory, so that the two are one until the epoch ends.
+    """
+    h, student, teacher = r.hyper, method.student, method.teacher
+    order, aliased, optimiser = h["param_order"], "first_iteration_index" not in h, started(r, method)
     names = ("student", "teacher", "student_bn", "teacher_bn", "sup_loss", "unsup_loss")
     rows: dict[str, list[Tensor]] = {f"out_{name}": [] for name in names}
+    found: list[Any] = []
     for i in range(h["steps"]):
         clock = Clock(h.get("first_iteration_index", 0) + i, 10**12)
-        if aliased:
-            ema(teacher, student, 0.0, buffers="none")
         label, image_u = r.label("label_l")[i], r.tensor("image_u")[i]
-        u = views(image_u, torch.ones(image_u[:, 0].shape), masks=[torch.zeros(image_u[:, 0].shape) > 0])
+        box = [torch.zeros(image_u[:, 0].shape) > 0] * masks
+        u = views(image_u, torch.ones(image_u[:, 0].shape), masks=box)
         batch = Batch(x=views(r.tensor("image_l")[i], label != VOID, label), u=u)
-        losses = method.losses(batch, clock)
-        optimiser.zero_grad()
-        (losses.total + 0 * sum(p.sum() for p in student.rep.parameters())).backward()
-        optimiser.step()
-        method.after_step(clock)
+
+        def update(losses: Any, batch: Batch = batch, clock: Clock = clock) -> None:
+            if aliased:
+                ema(teacher, student, 0.0, buffers="none")
+            found.append(losses(batch, clock))
+            optimiser.zero_grad()
+            (found[-1].total + 0 * sum(p.sum() for p in student.rep.parameters())).backward()
+            optimiser.step()
+
+        method.step(update, clock)
         if aliased:
             ema(teacher, student, 0.0, buffers="none")
         values = (flat(student, order), flat(teacher, order), statistics(student), statistics(teacher))
-        for name, value in zip(names, (*values, losses["x"][0], losses["u"][0])):
+        for name, value in zip(names, (*values, found[-1]["x"][0], found[-1]["u"][0])):
             rows[f"out_{name}"].append(value.detach().clone())
     return {name: torch.stack(values) for name, values in rows.items()}
+
+
+def toy_net(r: Recording) -> Any:
+    shapes = dict(zip(r.hyper["param_order"], r.hyper["param_shapes"]))
+    return lambda **_: Toy(shapes, r.hyper["num_classes"])
+
+
+def mean_teacher_step(r: Recording) -> dict[str, Any]:
+    """U2PL's step with empty boxes, a percentile that stays where it is, and no contrast."""
+    h = r.hyper
+    method = U2PL(
+        task_of(h["num_classes"]),
+        net=toy_net(r),
+        warmup=0.0,
+        decay=h["ema_decay"],
+        drop=h["drop_percent"],
+        contrast=0.0,
+    )
+    return outer_steps(r, method, 1)
+
+
+def look_ahead_step(r: Recording) -> dict[str, Any]:
+    h = r.hyper
+    options = {"ahead": h["look_ahead_steps"], "decay": h["ema_decay"], "drop": h["drop_percent"]}
+    return outer_steps(r, FST(task_of(h["num_classes"]), net=toy_net(r), **options), 0)
 
 
 def looks_ahead(r: Recording) -> dict[str, str]:
@@ -130,3 +156,5 @@ def looks_ahead(r: Recording) -> dict[str, str]:
 
 for what in ("mean_teacher_step", "mean_teacher_step_late"):
     adapter("fst", what, skip=looks_ahead)(mean_teacher_step)
+for what in ("step", "step_late"):
+    adapter("fst", what)(look_ahead_step)
