@@ -9,7 +9,7 @@ from .mixing import paste
 from .photometric import STRONG, Strong, recolour
 from .plan import Batch, Stream, ViewPlan, Views
 from .sampling import HostStep, Steps, draw_step, render
-from .warp import align, draw_shift, draw_zoom, warp
+from .warp import align, draw_affine, draw_shift, draw_zoom, warp
 
 __all__ = [
     "STRONG",
@@ -28,6 +28,7 @@ __all__ = [
     "any_area_box",
     "beta_box",
     "cut_out",
+    "draw_affine",
     "draw_shift",
     "draw_step",
     "draw_zoom",

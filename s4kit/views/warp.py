@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -9,8 +11,8 @@ from torch import Tensor
 from .plan import Views
 
 
-def warp(x: Tensor, theta: Tensor) -> Tensor:
-    """Resample maps under affine changes, bilinear, zeros outside.
+def warp(x: Tensor, theta: Tensor, nearest: bool = False) -> Tensor:
+    """Resample maps under affine changes, bilinear or from the nearest pixel, zeros outside.
 
     Args:
         x: (B, C, H, W) or (B, H, W).
@@ -18,9 +20,25 @@ def warp(x: Tensor, theta: Tensor) -> Tensor:
             the outermost pixels, x first (`torch.nn.functional.affine_grid` with align_corners=True).
     """
     if x.dim() == 3:
-        return warp(x[:, None], theta)[:, 0]
+        return warp(x[:, None], theta, nearest)[:, 0]
     grid = F.affine_grid(theta.to(x.dtype), list(x.shape), align_corners=True)
-    return F.grid_sample(x, grid, align_corners=True)
+    return F.grid_sample(x, grid, mode="nearest" if nearest else "bilinear", align_corners=True)
+
+
+def draw_affine(like: Tensor, p: float = 0.1, turn: float = 30.0, shear: float = 0.3, shift: float = 0.3) -> Tensor:
+    """(B, 2, 3) changes for `warp`: a rotation, a shear and a shift along either axis, each with probability p.
+
+    Args:
+        like: (B, ..., H, W). turn: largest angle in degrees. shear: largest, in pixels per pixel. shift: largest, as a
+            share of the side.
+    """
+    kinds = torch.rand(5, len(like), device=like.device) < p
+    angle, sx, sy, dx, dy = kinds * (2 * torch.rand(5, len(like), device=like.device) - 1)
+    angle, height, width = angle * turn * math.pi / 180, *like.shape[-2:]
+    one, cos, sin = torch.ones_like(angle), angle.cos(), angle.sin()
+    turned = torch.stack([cos, -sin * height / width, sin * width / height, cos], -1).view(-1, 2, 2)
+    sheared = torch.stack([one, sx * shear * height / width, sy * shear * width / height, one], -1).view(-1, 2, 2)
+    return torch.cat([sheared @ turned, 2 * shift * torch.stack([dx, dy], -1)[..., None]], 2)
 
 
 def draw_shift(like: Tensor, reach: int, flip: float = 0.5) -> Tensor:

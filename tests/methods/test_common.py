@@ -22,7 +22,7 @@ MIDDLE = Clock(50, 100)
 
 def supervised(losses: Losses) -> torch.Tensor:
     """The sum of the supervised terms: by convention their names start with x."""
-    return sum(value for name, (value, _) in losses.items() if name.startswith("x"))
+    return sum((value for name, (value, _) in losses.items() if name.startswith("x")), torch.zeros(()))
 
 
 def step(method, batch, clock=MIDDLE) -> Losses:
@@ -45,8 +45,8 @@ def whole_masks(method, monkeypatch) -> None:
     for name in vars(module):
         if name.startswith("draw_") and name.endswith("_mask"):
             monkeypatch.setattr(module, name, lambda label, *_: torch.ones_like(label, dtype=torch.bool))
-        if name == "draw_zoom":
-            monkeypatch.setattr(module, name, lambda image, _: torch.eye(2, 3).expand(len(image), -1, -1))
+        if name in ("draw_zoom", "draw_affine"):
+            monkeypatch.setattr(module, name, lambda image, *_: torch.eye(2, 3).expand(len(image), -1, -1))
         if name == "draw_bend":
             monkeypatch.setattr(module, name, lambda image, _: torch.zeros(len(image), 4, 2))
         if name == "draw_noise":
@@ -168,7 +168,8 @@ def test_the_supervised_term_falls(name, build, draw):
         losses = step(method, batch, Clock(i, 20))
         optimiser.step()
         method.after_step(Clock(i, 20))
-        history.append(supervised(losses).item())
+        if any(name.startswith("x") for name in losses):  # some methods have steps without labels
+            history.append(supervised(losses).item())
     assert history[-1] < 0.8 * history[0]
 
 

@@ -143,7 +143,7 @@ class SimpleBaseline(Method):
         with split_after(self.student, len(x)):
             z_x, z_u = self.student.joint(x.weak, u.strong[0])
         z = torch.cat([z_x.logits, z_u.logits])
-        human = torch.cat([x.label, u.label])  # 255 throughout where nobody has labelled
+        human = torch.cat([view.label.where(view.labelled[:, None, None], VOID) for view in (x, u)])
         target = [self.of_network(kept_of(view), view) for view in (x, u)]
         own = torch.cat([t.label.where(t.weight * t.valid > 0, VOID) for t in target])
         noisy = ~torch.cat([x.labelled, u.labelled])
