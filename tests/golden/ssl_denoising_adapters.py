@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from consistency_adapters import views
@@ -17,7 +18,13 @@ from s4kit.nets import Decoded, Features, SegNet
 from s4kit.views import Batch
 
 
-@adapter("ssl_denoising", "cow_mask")
+def but_for_ties(answer: Tensor, expected: np.ndarray, key: str) -> float:
+    """A pixel whose smoothed noise is the threshold to seven digits may fall to either side: one in a thousand, say."""
+    differ = float((answer.numpy() != expected).mean())
+    return differ if differ > 1e-3 else 0.0
+
+
+@adapter("ssl_denoising", "cow_mask", error=but_for_ties)
 def masks(r: Recording) -> dict[str, Any]:
     found = {}
     for key in (key for key in r.inputs if key.startswith("in_noise_")):

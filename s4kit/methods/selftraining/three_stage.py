@@ -23,7 +23,7 @@ DIFFERS = [
     "the extra branch has a last stage of the backbone of half width there, a decoder of its own here",
 ]
 LENGTH = (
-    "length: {0} epochs of 1000 steps in stage 1 and 60 in stages 2, 3 there, {1} here: all steps; a batch has one "
+    "of its length: {0} epochs of 1000 steps in stage 1 and 60 in stages 2, 3 there, {1} steps here; a batch has one "
     "labelled image"
 )
 
