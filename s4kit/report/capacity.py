@@ -11,9 +11,6 @@ from ..views.sampling import stream_size
 from .gpus import GPU
 from .rehearsal import Cost, rehearse, scaled
 
-FLOPS_SHARE = 0.5
-BANDWIDTH_SHARE = 0.75
-LAUNCH = 6e-6  # seconds
 BEYOND = 4  # times the wanted batch is as far as anybody looks
 CLEAR = 1.3  # so much above the line needs no rehearsal
 STEPS = 1000  # among which stages are shared out where no length is known
@@ -115,6 +112,6 @@ class Scene:
 def roofline(cost: Cost, gpu: GPU, count: int = 1) -> float:
     """Seconds of a step on a GPU when it runs as `count` smaller ones; see the words at the top of `planner`."""
     peak = np.where(cost.half, gpu.half, gpu.single)
-    work = cost.flops / (FLOPS_SHARE * peak * count)
-    moved = cost.traffic / (BANDWIDTH_SHARE * gpu.bandwidth * count)
-    return count * float(np.maximum(np.maximum(work, moved), LAUNCH * cost.launched).sum())
+    work = cost.flops / (gpu.flops_share * peak * count)
+    moved = cost.traffic / (gpu.bandwidth_share * gpu.bandwidth * count)
+    return count * float(np.maximum(np.maximum(work, moved), gpu.launch * cost.launched).sum())

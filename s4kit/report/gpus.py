@@ -12,6 +12,7 @@ import re
 from dataclasses import dataclass
 
 from ..errors import S4Error, closest
+from . import cards
 
 
 @dataclass(frozen=True)
@@ -24,6 +25,10 @@ class GPU:
         bandwidth: of its memory, bytes per second; 0 = unknown.
         half, single: peak operations per second in 16 bits and in float32, see above; 0 = unknown.
         bf16: whether it computes bfloat16 in hardware; otherwise the kit uses float16.
+        flops_share, bandwidth_share: of the peaks that a step is expected to reach. launch: seconds that a kernel takes
+            at least. slack: more bytes than predicted, for workspaces of cuDNN and gaps between allocations.
+        like: name in the table of which the figures are, "" where they are of none.
+        measured: when and how well, in words, where the figures were measured on this machine; "" elsewhere.
     """
 
     name: str
@@ -32,6 +37,12 @@ class GPU:
     half: float = 0.0
     single: float = 0.0
     bf16: bool = True
+    flops_share: float = 0.5
+    bandwidth_share: float = 0.75
+    launch: float = 6e-6
+    slack: float = 0.06
+    like: str = ""
+    measured: str = ""
 
     @property
     def timed(self) -> bool:
@@ -72,6 +83,8 @@ GPUS = _table()
 def gpus(names: str | list[str] | tuple[str, ...]) -> list[GPU]:
     """GPUs by name: "T4", "T4,L4,A100", "24GB" (memory alone, no times), "auto" (the one of this machine).
 
+    Of a card that `s4kit verify` has measured here the figures are those, see `cards`; else those of its data sheet.
+
     Raises:
         S4Error: an unknown name (offers the closest ones), or "auto" without a GPU.
     """
@@ -83,7 +96,10 @@ def gpus(names: str | list[str] | tuple[str, ...]) -> list[GPU]:
 
 def _gpu(name: str) -> GPU:
     if name == "auto":
-        return _own()
+        card = own()
+        return _measured(card.name) or card
+    if card := _measured(name):
+        return card
     plain = {_plain(known): gpu for known, gpu in GPUS.items()}
     if _plain(name) in plain:
         return plain[_plain(name)]
@@ -101,8 +117,25 @@ def _plain(name: str) -> str:
     return re.sub(r"[^a-z0-9]", "", text).removesuffix("gb").replace("rtxa6000", "a6000")
 
 
-def _own() -> GPU:
-    """The GPU of this machine: its memory as it says, the rest from the table where it is in there."""
+def _measured(name: str) -> GPU | None:
+    """A card that was measured here, by its own name or that of its data sheet."""
+    for card in cards.kept().values():
+        if _plain(name) in (_plain(card["name"]), _plain(card["like"])):
+            words = (
+                f"measured here on {card['date']}, {card['steps']} steps took {card['low']:.2f} to {card['high']:.2f} "
+                "times what such an estimate says"
+            )
+            figures = {key: card[key] for key in ("half", "single", "bandwidth", "launch", "slack", "bf16", "like")}
+            return GPU(name, card["memory"], flops_share=1.0, bandwidth_share=1.0, measured=words, **figures)
+    return None
+
+
+def own() -> GPU:
+    """The GPU of this machine by its data sheet: its memory as it says, the rest from the table, where it is there.
+
+    Raises:
+        S4Error: PyTorch sees none.
+    """
     import torch
 
     if not torch.cuda.is_available():
@@ -120,4 +153,4 @@ def _own() -> GPU:
     bf16 = torch.cuda.is_bf16_supported(including_emulation=False)
     if like is None:
         return GPU(found.name, found.total_memory, bf16=bf16)
-    return GPU(found.name, found.total_memory, like.bandwidth, like.half, like.single, bf16)
+    return GPU(found.name, found.total_memory, like.bandwidth, like.half, like.single, bf16, like=like.name)

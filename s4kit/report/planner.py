@@ -41,7 +41,7 @@ from .rehearsal import stand_in
 from .setup import without_weights
 
 CONTEXT = 0.6e9  # bytes of a GPU that CUDA and its libraries take
-SLACK = 0.06  # of what is predicted: workspaces of cuDNN, gaps between allocations
+SLACK = GPU.slack  # of what is predicted: workspaces of cuDNN, gaps between allocations
 
 
 def plan(
@@ -183,7 +183,7 @@ def _precision(gpu: GPU, asked: str) -> str:
 def _on(gpu: GPU, scene: Scene, precision: str, feed: float | None) -> OnGpu:
     """One row of the table."""
     chosen, wanted = _precision(gpu, precision), scene.settings.batch
-    half, room = chosen != "float32", (gpu.memory - CONTEXT) / (1 + SLACK)
+    half, room = chosen != "float32", (gpu.memory - CONTEXT) / (1 + gpu.slack)
     largest = scene.largest(room, half)
     held = scene.split(largest, room, half)
     micro, count, bytes_held = held or (None, None, None)

@@ -99,7 +99,7 @@ class Bench:
 def _tensors() -> Iterator[torch.Tensor]:
     for thing in gc.get_objects():
         try:
-            if issubclass(type(thing), torch.Tensor) and thing.device.type == "cpu" and thing.layout == torch.strided:
+            if type(thing) in (torch.Tensor, torch.nn.Parameter) and thing.device.type == "cpu":
                 yield thing
         except (ReferenceError, RuntimeError):  # it has gone, or has no storage
             continue

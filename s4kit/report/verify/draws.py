@@ -21,10 +21,10 @@ class SameDraws(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = dict(kwargs or {})
-        if torch.Tag.nondeterministic_seeded not in func.tags:
-            return func(*args, **kwargs)
         if func.overloadpacket is torch.ops.aten.native_dropout:
             return _dropout(*args)
+        if torch.Tag.nondeterministic_seeded not in func.tags or len(func._schema.returns) != 1:
+            return func(*args, **kwargs)  # attention could drop, too; the kit's does not
         first = args[0] if args and isinstance(args[0], Tensor) else None
         device = kwargs.get("device") or (first.device if first is not None else torch.device("cpu"))
         asked = kwargs.get("dtype") or (first.dtype if first is not None else None)

@@ -20,10 +20,26 @@ from ...methods import names
 from ..bench_price import commit, machine, processor
 from ..doctor import doctor
 from . import page
+from .card import keeping
 from .checks import FAILED, Bench, Check, Part, Time
+from .colours import colours
+from .planning import planning
+from .ranks import ranks
+from .resuming import resuming
+from .scoring import scoring
+from .speed import speed
 from .steps import steps
 
-PARTS = (Part("steps", "every method's step in float32, bf16 and fp16", steps, 3.0),)
+PARTS = (
+    Part("steps", "every method's step in float32, bf16 and fp16", steps, 3.0),
+    Part("colours", "views of the device against those of the CPU", colours, 0.2),
+    Part("resuming", "kill and resume, and the same again", resuming, 0.7),
+    Part("ranks", "several processes", ranks, 0.7),
+    Part("scoring", "evaluation, whole and sliding", scoring, 0.5),
+    Part("planning", "memory and time against the plan", planning, 2.4),
+    Part("speed", "images per second, and where the time goes", speed, 2.0),
+    Part("card", "figures of this card for later plans", keeping, 0.2),
+)
 WALK = ("supervised", "cutmix", "cps", "u2pl", "unimatch")  # of the notebooks; all that `quick` looks at
 MINUTES, SLOW = 8.0, 15.0  # on a data-centre GPU, and on one like a T4 (before Ampere)
 
