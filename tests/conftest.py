@@ -21,6 +21,15 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
     return WORKERS if whole and (os.cpu_count() or 1) > 1 else 0
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests of the marker `gpu` are skipped, saying so, where PyTorch sees no CUDA device."""
+    if not torch.cuda.is_available():
+        reason = pytest.mark.skip(reason="no CUDA device: what only a GPU can show was not looked at")
+        for item in items:
+            if item.get_closest_marker("gpu"):
+                item.add_marker(reason)
+
+
 @pytest.fixture
 def real_data() -> Path:
     """The folder of real samples named by S4KIT_TEST_DATA; skips, saying so, where it is unset."""

@@ -44,8 +44,22 @@ def parts_of(net: SegNet) -> Iterator[nn.Module]:
     """The modules that the network calls as a whole, from the image to the logits; single layers are left out."""
     roots = [*net.backbone.parts(), *net.decoder.children(), *net.heads.children(), *([net.aux] if net.aux else [])]
     for root in roots:
-        inside = root.children() if isinstance(root, nn.ModuleList | nn.ModuleDict) else [root]
-        yield from (part for part in inside if next(part.children(), None) is not None)
+        yield from (part for part in _called(root) if next(part.children(), None) is not None)
+
+
+def _called(root: nn.Module) -> Iterator[nn.Module]:
+    """What is called of a module: itself, or what it holds where it is a list or a decoder inside another one."""
+    if isinstance(root, nn.ModuleList | nn.ModuleDict) or hasattr(root, "classify"):
+        for child in root.children():
+            yield from _called(child)
+    else:
+        yield root
+
+
+def left_out(method: nn.Module) -> list[str]:
+    """Names of what a method trains beside its networks: critics and the like, which `compile_nets` leaves as it is."""
+    return [name for name, part in method.named_children() if not any(isinstance(m, SegNet) for m in part.modules())
+            and next(part.parameters(), None) is not None]  # fmt: skip
 
 
 def _allow(parts: int) -> None:

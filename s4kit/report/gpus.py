@@ -123,7 +123,7 @@ def _measured(name: str) -> GPU | None:
         if _plain(name) in (_plain(card["name"]), _plain(card["like"])):
             words = (
                 f"measured here on {card['date']}, {card['steps']} steps took {card['low']:.2f} to {card['high']:.2f} "
-                "times what such an estimate says"
+                f"times what such an estimate says; a look for the explorer took {1000 * card['look']:.0f} ms"
             )
             figures = {key: card[key] for key in ("half", "single", "bandwidth", "launch", "slack", "bf16", "like")}
             return GPU(name, card["memory"], flops_share=1.0, bandwidth_share=1.0, measured=words, **figures)

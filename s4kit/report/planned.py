@@ -21,6 +21,7 @@ class OnGpu:
         step_seconds, hours: estimate of a step and of all of them; None where unknown.
         cores: of a machine like this one that keep the GPU fed.
         images_per_second: that it takes, the host's share.
+        measured: when and how well, in words, where `s4kit verify` has measured this card here; else "".
     """
 
     gpu: str
@@ -36,6 +37,7 @@ class OnGpu:
     hours: float | None
     cores: float | None
     images_per_second: float | None
+    measured: str = ""
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,8 @@ The time is an estimate by a roofline, kernel by kernel: the larger of
 
     operations / (0.5 x peak),    bytes moved / (0.75 x bandwidth),    6 microseconds
 
-and no measurement of this kit on a GPU: take it for the order of magnitude. The same sum for training ResNet-50 (224
+and no measurement of this kit on a GPU: take it for the order of magnitude. Once `s4kit verify` has measured a card on
+this machine, that card is planned for by its own speeds, and the plan says so. The same sum for training ResNet-50 (224
 px, 256 images) says, in images/s, 1202 for a V100 in mixed precision and 254 in float32, where NVIDIA reported 893 and
 380 (DeepLearningExamples, resnet50v1.5, container 19.10), and 2356 for an A100 with 40 GB, 2817 with 80 GB, where a
 user of timm reported 2600 (pytorch-image-models, issue 1491: AMP, channels_last).
@@ -204,4 +205,5 @@ def _on(gpu: GPU, scene: Scene, precision: str, feed: float | None) -> OnGpu:
         hours=seconds * steps / 3600 if seconds and steps else None,
         images_per_second=images / seconds if seconds else None,
         cores=feed * images / seconds if seconds and feed is not None else None,
+        measured=gpu.measured,
     )

@@ -17,7 +17,7 @@ HEAD = ("GPU", "memory", "type", "needs", "fits", "largest", "run as", "then", "
 NOTES = (
     "needs: predicted peak with the wanted batch. run as: micro-batch x accumulate; then: its peak.",
     "Batch norm sees the micro-batch alone: accumulating is not quite the paper's larger batch.",
-    "a step, training: estimates by a roofline, not measured on any GPU; evaluations are not counted.",
+    "a step, training: estimates by a roofline, {}; evaluations are not counted.",
     "cores: of a machine like this one, to read and crop as fast as the GPU trains.",
 )
 
@@ -30,7 +30,8 @@ def show(plan: Planned) -> str:
         for line in textwrap.wrap(words, 100, initial_indent=f"{name:<9}", subsequent_indent=" " * 9)
     ]
     table = text.table(HEAD, [_row(on, plan.batch) for on in plan.gpus], right="lrlrlrlrrrr")
-    return "\n".join([f"{plan.method} on {plan.data} ({plan.protocol})", *lines, "", table, "", *NOTES])
+    notes = [line for note in _notes(plan) for line in textwrap.wrap(note, 100, subsequent_indent="  ")]
+    return "\n".join([f"{plan.method} on {plan.data} ({plan.protocol})", *lines, "", table, "", *notes])
 
 
 def html(plan: Planned) -> str:
@@ -41,9 +42,16 @@ def html(plan: Planned) -> str:
     rows = "".join(
         "<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in _row(on, plan.batch)) + "</tr>" for on in plan.gpus
     )
-    notes = "<br>".join(NOTES)
+    notes = "<br>".join(map(escape, _notes(plan)))
     title = f"<b>{escape(plan.method)}</b> on {escape(plan.data)} ({escape(plan.protocol)})"
     return f"<p>{title}</p><table>{facts}</table><table><tr>{head}</tr>{rows}</table><p><small>{notes}</small></p>"
+
+
+def _notes(plan: Planned) -> list[str]:
+    """What is under the table; of a card that was measured here how well its estimates meet."""
+    known = [f"{on.gpu}: {on.measured}" for on in plan.gpus if on.measured]
+    source = "not measured on any GPU" if not known else "by data sheets where nothing else is said"
+    return [*(note.format(source) for note in NOTES), *known]
 
 
 def _facts(plan: Planned) -> list[tuple[str, str]]:

@@ -7,11 +7,14 @@ import shutil
 
 import pytest
 import torch
+from toy import toy_task
 
-from s4kit import nets
+from s4kit import methods, nets
 from s4kit.errors import S4Error
+from s4kit.methods import Clock
 from s4kit.nets import compiled
 from s4kit.nets.compiled import compile_nets, parts_of
+from s4kit.views import draw_step, render
 
 IMAGE = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
 
@@ -45,6 +48,56 @@ def test_a_compiled_network_can_be_copied_and_saved(tmp_path):
     torch.save(net.state_dict(), tmp_path / "net.pt")
     assert "_orig_mod" not in " ".join(torch.load(tmp_path / "net.pt", weights_only=True))
     torch.testing.assert_close(twin.eval()(IMAGE), net.eval()(IMAGE))
+
+
+LEFT_OUT = {  # what methods train beside their networks, as the table of the methods says
+    "ads": ["critic1", "critic2"],
+    "ddfp": ["flow"],
+    "gct": ["detector"],
+    "prcl": ["probability"],
+    "rrn": ["critic1", "critic2"],
+}
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::s4kit.errors.S4Warning")
+def test_every_kind_of_part_that_a_method_calls_is_one_graph():
+    """Each kind once, called as the method's own losses call it; what is not called would never be translated."""
+    task, seen, beside = toy_task(), set(), {}
+    for name in methods.names():
+        torch.manual_seed(0)
+        method = methods.create(name, task, net="tiny")
+        if left := compiled.left_out(method):
+            beside[name] = left
+        parts = [part for net in method.modules() if isinstance(net, nets.SegNet) for part in parts_of(net)]
+        new = {repr(part): part for part in parts if repr(part) not in seen}
+        seen.update(new)
+        for kind, calls in called(method, task, new).items():
+            assert calls, f"{name}: nobody calls {kind}"
+            for training, grad, given in calls.values():
+                part = copy.deepcopy(new[kind]).train(training)
+                torch._dynamo.reset()
+                part.compile(backend="eager", fullgraph=True)  # raises where it is no single graph
+                with torch.set_grad_enabled(grad):
+                    part(*given)
+    assert beside == LEFT_OUT
+
+
+def called(method, task, parts):
+    """How the losses of a step call each part: {kind: {mode: (training, with gradient, arguments)}}."""
+    found, hooks = {kind: {} for kind in parts}, []
+    for kind, part in parts.items():
+
+        def note(module, given, kind=kind):
+            mode = module.training, torch.is_grad_enabled()
+            found[kind][mode] = (*mode, [t.detach() if isinstance(t, torch.Tensor) else t for t in given])
+
+        hooks.append(part.register_forward_pre_hook(note))
+    if parts:
+        method.train().losses(render(draw_step(task, method.views, 2, 0, 0, 0), method.views), Clock(50, 100))
+    for hook in hooks:
+        hook.remove()
+    return found
 
 
 OLD = tuple(int(n) for n in torch.__version__.split(".")[:2]) < compiled.CHECKED

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -70,6 +71,16 @@ class Bench:
         """Until the device has done all that it was told."""
         if self.cuda:
             torch.cuda.synchronize(self.device)
+
+    @contextmanager
+    def exact(self) -> Iterator[None]:
+        """Inside, convolutions in float32 are that, where PyTorch otherwise takes TF32."""
+        before = torch.backends.cudnn.allow_tf32
+        torch.backends.cudnn.allow_tf32 = False
+        try:
+            yield
+        finally:
+            torch.backends.cudnn.allow_tf32 = before
 
     def held(self) -> int:
         """Bytes of tensors that are alive: of a GPU what PyTorch has allocated, else what Python can reach."""

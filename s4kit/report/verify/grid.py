@@ -133,12 +133,14 @@ def room(bench: Bench) -> float:
     """Bytes that a step may take, as the planner counts them."""
     if not bench.cuda:
         return float("inf")
+    bench.held()  # what is left of others goes first
+    torch.cuda.empty_cache()
     return (torch.cuda.mem_get_info(bench.device)[0] - CONTEXT) / (1 + SLACK)
 
 
 def _measured(bench: Bench, method: str, net: str, task: Task, batch: int, cost: Cost) -> Step:
     known, full = sheet(bench), ideal(bench)
-    bench.held()  # what is left of others goes first
+    bench.held()
     with tracked(bench.device) as peak:
         stepper = Stepper(build(method, net, task), task, RECIPE, bench.device, PROGRESS)
         drawn = draw_step(task, stepper.method.views, batch, 0, 0, 0)

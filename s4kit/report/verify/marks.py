@@ -105,8 +105,13 @@ def profiled(bench: Bench, call: Callable[[], Any], most: int = 5) -> dict[str, 
         bench.wait()
         wall = time.perf_counter() - began
     field = "self_device_time_total" if bench.cuda else "self_cpu_time_total"
-    rows = [row for row in profile.key_averages() if not bench.cuda or row.device_type.name == "CUDA"]
+    rows = [row for row in profile.key_averages() if not bench.cuda or _kernel(row)]
     spent = sorted(((getattr(row, field), row.key) for row in rows), reverse=True)
     total = sum(time for time, _ in spent) or 1.0
     kernels = {key[:80]: round(time / total, 3) for time, key in spent[:most]}
     return {"busy": min(1.0, total / 1e6 / wall), "kernels": kernels}
+
+
+def _kernel(row: Any) -> bool:
+    """Whether a row of the profile is a kernel's, not that of a span around several."""
+    return row.device_type.name == "CUDA" and not getattr(row, "is_user_annotation", False)

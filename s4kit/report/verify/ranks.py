@@ -32,6 +32,9 @@ COMMAND = "from s4kit.report.verify import ranks; ranks.child()"
 
 def ranks(bench: Bench, say: Say, left: Time) -> dict[str, Any]:
     """NCCL, synchronised batch norm, and processes against accumulation."""
+    if left.left <= 0:
+        say("processes", SKIPPED, "no time left")
+        return {}
     gpus = torch.cuda.device_count() if bench.cuda else 0
     figures: dict[str, Any] = {"gpus": gpus}
     with tempfile.TemporaryDirectory() as folder:

@@ -25,6 +25,7 @@ from .marks import profiled, where_time_goes
 from .steps import apart
 
 METHOD, SMALL = "unimatch", "supervised"  # looked at closely; where all is to be quick
+GRID = 0.4  # of the time, where no other part has measured the grid
 APART = 0.05  # share of a loss term by which translated networks may differ
 TRANSLATION = 120  # seconds without which none is begun
 COMMAND = "from s4kit.report.verify import speed; speed.child()"
@@ -32,7 +33,7 @@ COMMAND = "from s4kit.report.verify import speed; speed.child()"
 
 def speed(bench: Bench, say: Say, left: Time) -> dict[str, Any]:
     """The grid's throughput, then one step looked at closely."""
-    steps = grid(bench, left).steps
+    steps = grid(bench, Time(GRID * left.left)).steps
     for step in steps:
         say(step.name, OK, _words(step))
     net, (data, crop, batch) = (QUICK[1][0], QUICK[2][0]) if bench.quick else (NETS[0], SIZES[0])

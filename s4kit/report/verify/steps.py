@@ -4,7 +4,7 @@ Each method learns for some steps on the device, on the tiny network, so that it
 steps in each precision with the scaler, which must leave finite weights and never make the host wait; the losses of one
 batch by the same weights and the same random draws, against float32 on the CPU; and the memory, which must all come
 back. A term that samples pixels by a threshold jumps where anything is rounded: what is farther apart than the
-tolerance is held against the jumps on the CPU when its weights are rounded.
+tolerance is held against the jumps on the CPU, where every layer's answer is rounded or, for a GPU, in its precision.
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ from .draws import SameDraws
 RECIPE = Optim([], lr=1e-3, kind="adamw")
 WARM, QUICK = 10, 2  # steps before anything is compared
 APART = {"float32": 0.01, "bf16": 0.05, "fp16": 0.02}  # share of a loss term by which it may differ
-ROUNDING = {"float32": 2**-11, "bf16": 2**-8, "fp16": 2**-11}  # of a weight; a GPU's float32 convolutions use TF32
-TRIES = 3  # roundings of the weights, to see how far a term jumps that chooses pixels by a threshold
+ROUNDING = {"float32": 2**-9, "bf16": 2**-6, "fp16": 2**-9}  # four units; a GPU's float32 convolutions use TF32
+TRIES = 6  # roundings, to see how far a term jumps that chooses pixels by a threshold
 FLOOR = 0.05  # of all terms together: a smaller term is judged as if it were that large
 LEFT = 1 << 20  # bytes that a method may leave behind
 CPU = torch.device("cpu")
@@ -106,8 +106,10 @@ def _all_precisions(name: str, bench: Bench, task: Task) -> dict[str, Any]:
         found["losses"][precision] = {term: (here[term][0], reference[term][0]) for term in reference}
         found["apart"][precision] = share = apart(here, reference)
         if share > APART[precision]:
-            own = [_losses(*rounded, learn.clock, CPU, "float32") for rounded in _rounded(method, drawn, precision)]
-            found["jumps"][precision] = max(apart(other, reference) for other in own)
+            tries = [(other, "float32") for other in _rounding(method, ROUNDING[precision])]
+            tries += [(_on_cpu(method), precision)] if bench.cuda else []
+            there = [_losses(m, _rendered(drawn, m, CPU), learn.clock, CPU, in_) for m, in_ in tries]
+            found["jumps"][precision] = max(apart(losses, reference) for losses in there)
         stepper = Stepper(method, task, RECIPE, bench.device, precision=precision)
         stepper(batch)  # takes the optimisers' state
         with no_waiting(bench):
@@ -120,14 +122,20 @@ def _on_cpu(method: Method) -> Method:
     return copy.deepcopy(method).to(CPU)
 
 
-def _rounded(method: Method, drawn: HostStep, precision: str) -> Iterator[tuple[Method, Batch]]:
-    """The method on the CPU with weights changed as much as rounding to a precision changes them, and the batch."""
+def _rounding(method: Method, share: float) -> Iterator[Method]:
+    """The method on the CPU with every layer's answer changed by up to a share of it, some times differently."""
     for seed in range(TRIES):
         other, generator = _on_cpu(method), torch.Generator().manual_seed(seed)
-        with torch.no_grad():
-            for weight in other.parameters():
-                weight *= 1 + ROUNDING[precision] * (2 * torch.rand(weight.shape, generator=generator) - 1)
-        yield other, _rendered(drawn, other, CPU)
+
+        def rounded(layer: Any, given: Any, answer: Any, generator: torch.Generator = generator) -> Any:
+            if not isinstance(answer, torch.Tensor) or not answer.is_floating_point():
+                return None
+            return answer * (1 + share * (2 * torch.rand(answer.shape, generator=generator) - 1))
+
+        for layer in other.modules():
+            if next(layer.children(), None) is None:
+                layer.register_forward_hook(rounded)
+        yield other
 
 
 def _rendered(drawn: HostStep, method: Method, device: torch.device) -> Batch:
@@ -195,5 +203,6 @@ def _judged(found: dict[str, Any]) -> list[str]:
 
 
 def _words(found: dict[str, Any]) -> str:
-    shares = ", ".join(f"{precision} {100 * share:.2g} %" for precision, share in found["apart"].items())
-    return f"finite, no waiting, memory returned; losses apart: {shares}"
+    shares = [f"{precision} {100 * share:.2g} %" for precision, share in found["apart"].items()]
+    jumps = f"; a threshold on the CPU jumps as far in {', '.join(found['jumps'])}" if found["jumps"] else ""
+    return f"finite, no waiting, memory returned; losses apart: {', '.join(shares)}{jumps}"
