@@ -86,7 +86,8 @@ def test_every_part_runs_on_a_cpu(tmp_path):
     assert "to the last bit" in told["ranks"]["2 processes over gloo = 2 micro-batches"]["found"]
     figures = {p["part"]: p["figures"] for p in found["parts"]}
     assert 0.9 < figures["planning"]["memory"]["low"] <= figures["planning"]["memory"]["high"] < 1.2
-    assert sum(figures["speed"]["time"]["ms"].values()) > 0 and figures["speed"]["compile"]["apart"] == 0
+    assert sum(figures["speed"]["time"]["ms"].values()) > 0
+    assert all(found["apart"] == 0 for found in figures["speed"]["compile"].values())
     assert all(figures["card"][key] > 0 for key in ("half", "single", "bandwidth", "launch", "look"))
 
 

@@ -13,9 +13,9 @@ import torch.nn.functional as F
 
 from ...data import load
 from ...engine.device import autocast, pick_precision
-from ...engine.probe import look, make_probe
 from ...methods import create
 from ...methods.base import Clock
+from ...views import draw_step, render
 from .. import cards
 from ..gpus import GPU, own
 from .checks import OK, ONLY_CUDA, SKIPPED, Bench, Say, Time
@@ -81,14 +81,18 @@ def _launch(bench: Bench) -> float:
 
 
 def looking(bench: Bench) -> float:
-    """Seconds to look at the probe images for the explorer, as after each evaluation of a training."""
+    """Seconds of the rule on the watched images, which the explorer has of each evaluation of a training."""
     net, crop = ("tiny", 33) if bench.quick else ("resnet50c(weights='none')", 321)
-    task = load("scenes", n_train=24, n_val=2, side=max(64, crop), labelled=4, crop=crop)
+    task = load("scenes", n_train=20, n_val=2, side=max(64, crop), labelled=4, crop=crop)
     method = create("unimatch", task, net=net).to(bench.device, memory_format=torch.channels_last)
-    probe = make_probe(task, PROBES, bench.device)
+    view = render(draw_step(task, method.views, PROBES, 0, 0, 0), method.views, bench.device).u
+
+    def look() -> None:
+        method.pseudo_labels(method.teach(view), view, Clock(0, 10))
+
     with autocast(bench.device, pick_precision("auto", bench.device)):
-        look(method, probe, Clock(0, 10))
-        return bench.seconds(lambda: look(method, probe, Clock(0, 10)), 3)
+        look()
+        return bench.seconds(look, 3)
 
 
 def keeping(bench: Bench, say: Say, left: Time) -> dict[str, Any]:
@@ -99,7 +103,7 @@ def keeping(bench: Bench, say: Say, left: Time) -> dict[str, Any]:
     found = roofs(bench) | {"look": looking(bench)}
     rates = f"{found['half'] / 1e12:.3g} TFLOPS in 16 bits, {found['single'] / 1e12:.3g} in float32"
     say("the card", OK, f"{rates}; {found['bandwidth'] / 1e9:.0f} GB/s; {1e6 * found['launch']:.1f} µs a launch")
-    say("the explorer", OK, f"{PROBES} probe images looked at in {1000 * found['look']:.0f} ms")
+    say("the explorer", OK, f"{PROBES} watched images looked at in {1000 * found['look']:.0f} ms")
     steps = bench.shared["grid"].steps if "grid" in bench.shared else []
     if not bench.cuda:
         say("figures kept for later plans", SKIPPED, ONLY_CUDA)

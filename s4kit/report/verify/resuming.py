@@ -72,18 +72,18 @@ def resuming(bench: Bench, say: Say, left: Time) -> dict[str, Any]:
             say(f"kill and resume, {precision}", SKIPPED, "no time left")
             continue
         with tempfile.TemporaryDirectory() as folder:
-            figures[precision] = _one(bench, say, Path(folder), precision)
+            figures[precision] = _one(bench, say, left, Path(folder), precision)
     return figures
 
 
-def _one(bench: Bench, say: Say, folder: Path, precision: str) -> dict[str, float]:
+def _one(bench: Bench, say: Say, left: Time, folder: Path, precision: str) -> dict[str, float]:
     """Shares of the way by which the resumed training, and one that is repeated, are apart from the first."""
     device, (steps, saved, killed) = str(bench.device), QUICK if bench.quick else WHOLE
     fit = settings(device, precision, steps, saved)
     first = _train(folder / "first", fit)
     job = [str(folder / "killed"), device, precision, (steps, saved, killed)]
     argv = [sys.executable, "-c", COMMAND, json.dumps(job)]
-    done = subprocess.run(argv, capture_output=True, text=True, timeout=300)
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=max(120.0, left.left))
     if done.returncode != 9:
         say(f"kill and resume, {precision}", FAILED, f"the training ended by itself: {done.stderr.strip()[-400:]}")
         return {}

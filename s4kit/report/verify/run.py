@@ -69,6 +69,8 @@ def verify(
     """
     chosen = [_part(name) for name in only] or list(PARTS)
     at = pick_device(device)
+    if at.type not in ("cpu", "cuda"):
+        raise S4Error(f"verify looks at CUDA devices, and with --device cpu at itself, not at {at.type}.")
     bench = Bench(at, quick, tuple(methods or (WALK if quick else names())), _half(at))
     for name in methods:
         if name not in names():

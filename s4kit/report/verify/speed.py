@@ -25,6 +25,7 @@ from .marks import profiled, where_time_goes
 from .steps import apart
 
 METHOD, SMALL = "unimatch", "supervised"  # looked at closely; where all is to be quick
+WALK = (METHOD, "cps", "u2pl", "cutmix", "supervised")  # translated in this order, as far as time goes
 GRID = 0.4  # of the time, where no other part has measured the grid
 APART = 0.05  # share of a loss term by which translated networks may differ
 TRANSLATION = 120  # seconds without which none is begun
@@ -36,13 +37,13 @@ def speed(bench: Bench, say: Say, left: Time) -> dict[str, Any]:
     steps = grid(bench, Time(GRID * left.left)).steps
     for step in steps:
         say(step.name, OK, _words(step))
-    net, (data, crop, batch) = (QUICK[1][0], QUICK[2][0]) if bench.quick else (NETS[0], SIZES[0])
+    case = (SMALL, QUICK[1][0], *QUICK[2][0]) if bench.quick else (METHOD, NETS[0], *SIZES[0])
     found: dict[str, Any] = {}
     for name, look in (("layout", _layout), ("time", _time), ("reading", _reading), ("compile", _compile)):
         if left.left <= 0:
             say(name, SKIPPED, "no time left")
             continue
-        found[name] = look(bench, say, left, net, data, crop, batch)
+        found[name] = look(bench, say, left, *case)
     return found
 
 
@@ -52,10 +53,9 @@ def _words(step: Step) -> str:
     return f"{rate}{share}; {step.images} images in {1000 * step.seconds:.0f} ms, {step.precision}"
 
 
-def _stepper(bench: Bench, net: str, data: str, crop: int, batch: int) -> tuple[Stepper, Any]:
+def _stepper(bench: Bench, method: str, net: str, data: str, crop: int, batch: int) -> tuple[Stepper, Any]:
     task = made_up(data, crop, batch)
-    method = build(SMALL if bench.quick else METHOD, net, task)
-    stepper = Stepper(method, task, RECIPE, bench.device)
+    stepper = Stepper(build(method, net, task), task, RECIPE, bench.device)
     return stepper, draw_step(task, stepper.method.views, batch, 0, 0, 0)
 
 
@@ -90,9 +90,10 @@ def _time(bench: Bench, say: Say, left: Time, *case: Any) -> dict[str, Any]:
     return found
 
 
-def _reading(bench: Bench, say: Say, left: Time, net: str, data: str, crop: int, batch: int) -> dict[str, float]:
+def _reading(bench: Bench, say: Say, left: Time, *case: Any) -> dict[str, float]:
     """Whether decode workers read photographs as fast as the step takes them."""
-    stepper, drawn = _stepper(bench, net, data, crop, batch)
+    stepper, drawn = _stepper(bench, *case)
+    crop, batch = case[-2:]
     go(stepper, drawn)
     step = bench.seconds(lambda: go(stepper, drawn), 1 if bench.quick else 5)
     plan, workers = stepper.method.views, pick_workers("auto", bench.device)
@@ -113,27 +114,53 @@ def _reading(bench: Bench, say: Say, left: Time, net: str, data: str, crop: int,
 
 
 def _compile(bench: Bench, say: Say, left: Time, *case: Any) -> dict[str, Any]:
-    """With and without `torch.compile`; on a GPU in a process of its own, which can be ended when time is over."""
+    """With and without `torch.compile`: the method that is looked at closely, then the others, as far as time goes."""
     if not bench.cuda:
-        found = translated(bench, *case, backend="eager")
-    elif left.left < TRANSLATION:
-        say("torch.compile", SKIPPED, f"needs {TRANSLATION} s, {max(0.0, left.left):.0f} were left (--only speed)")
-        return {}
-    else:
-        torch.cuda.empty_cache()
-        argv = [sys.executable, "-c", COMMAND, json.dumps([str(bench.device), *case])]
-        try:
-            done = subprocess.run(argv, capture_output=True, text=True, timeout=left.left)
-        except subprocess.TimeoutExpired:
-            say("torch.compile", SKIPPED, "no time left before the translation was done (--only speed)")
-            return {}
-        if done.returncode:
-            say("torch.compile", FAILED, done.stderr.strip()[-400:])
-            return {"error": done.stderr}
-        found = json.loads(done.stdout.strip().splitlines()[-1])
+        found = {"in this process": translated(bench, *case, backend="eager")}
+        _judge(say, case, found["in this process"])
+        return found
+    found = {}
+    for data, crop, batch in SIZES:
+        for net in NETS:
+            for method in WALK:
+                one = (method, net, data, crop, batch)
+                if left.left < TRANSLATION:
+                    words = f"a translation may take {TRANSLATION} s (--only speed --minutes 60 for more)"
+                    say(f"torch.compile: {_name(one)} and what follows", SKIPPED, words)
+                    return found
+                found[_name(one)] = _apart(bench, say, left, *one)
+    return found
+
+
+def _name(case: Any) -> str:
+    return f"{case[0]}, {case[1].partition('(')[0]}, {case[3]} px"
+
+
+def _judge(say: Say, case: Any, found: dict[str, float]) -> None:
     words = f"a step takes {found['compiled'] / found['plain']:.2f} of one without; losses {100 * found['apart']:.2g} %"
     level = OK if found["apart"] <= APART else FAILED
-    say("torch.compile", level, f"{words} apart; {found['parts']} parts translated in {found['first']:.0f} s")
+    words += f" apart; {found['parts']} parts translated in {found['first']:.0f} s"
+    say(f"torch.compile: {_name(case)}", level, words)
+
+
+def _apart(bench: Bench, say: Say, left: Time, *case: Any) -> dict[str, Any]:
+    """`translated` in a process of its own, which can be ended when the time is over."""
+    torch.cuda.empty_cache()
+    argv, name = (
+        [sys.executable, "-c", COMMAND, json.dumps([str(bench.device), *case])],
+        f"torch.compile: {_name(case)}",
+    )
+    try:
+        done = subprocess.run(argv, capture_output=True, text=True, timeout=left.left)
+    except subprocess.TimeoutExpired:
+        say(name, SKIPPED, "no time left before the translation was done")
+        return {}
+    if done.returncode:
+        memory = "OutOfMemoryError" in done.stderr
+        say(name, SKIPPED if memory else FAILED, "does not fit" if memory else done.stderr.strip()[-400:])
+        return {"error": done.stderr}
+    found = json.loads(done.stdout.strip().splitlines()[-1])
+    _judge(say, case, found)
     return found
 
 
