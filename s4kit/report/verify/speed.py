@@ -146,10 +146,8 @@ def _judge(say: Say, case: Any, found: dict[str, float]) -> None:
 def _apart(bench: Bench, say: Say, left: Time, *case: Any) -> dict[str, Any]:
     """`translated` in a process of its own, which can be ended when the time is over."""
     torch.cuda.empty_cache()
-    argv, name = (
-        [sys.executable, "-c", COMMAND, json.dumps([str(bench.device), *case])],
-        f"torch.compile: {_name(case)}",
-    )
+    name = f"torch.compile: {_name(case)}"
+    argv = [sys.executable, "-c", COMMAND, json.dumps([str(bench.device), *case])]
     try:
         done = subprocess.run(argv, capture_output=True, text=True, timeout=left.left)
     except subprocess.TimeoutExpired:
