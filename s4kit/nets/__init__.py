@@ -23,22 +23,24 @@ from .ema import copy_of, ema, warm
 from .ensemble import Ensemble
 from .flaw import FlawDetector
 from .frequency import FrequencyDecoder, frequency
-from .heads import CorrelationHead, ProjectionHead, VarianceHead
+from .heads import CorrelationHead, PatchHead, ProjectionHead, VarianceHead
 from .mapped import Mapped
 from .modes import bn_untouched, by_batch, evaluating, frozen, full_depth, live_norms, set_training, sync_bn
 from .perturb import complementary_dropout, draw_statistics, feature_dropout
+from .process import NeuralProcessHead, Sampled, divergence
 from .psp import PSPShuffle, psp
 from .segformer import SegFormerDecoder, segformer
 from .segnet import Decoded, Features, Fused, SegNet
 from .sgc import AttentionCam, grad_cam
+from .spark import Spark, Sparked
 
 __all__ = [
     "DPT", "AttentionCam", "AttentionHead", "CorrelationHead", "Critic", "Decoded", "DeepLabV3Plus", "Ensemble",
-    "Features", "FlawDetector", "FrequencyDecoder", "Fused", "Mapped", "ProjectionHead", "SegFormerDecoder", "SegNet",
-    "TwoNorms", "VarianceHead", "bn_untouched", "by_batch", "complementary_dropout", "copy_of", "deeplabv3plus",
-    "draw_statistics", "ema", "evaluating", "feature_dropout", "first_domain", "frozen", "full_depth", "grad_cam",
-    "live_norms", "make", "names", "second_from_first", "set_training", "split_after", "sync_bn", "warm",
-    "with_two_domains",
+    "Features", "FlawDetector", "FrequencyDecoder", "Fused", "Mapped", "NeuralProcessHead", "PatchHead",
+    "ProjectionHead", "Sampled", "SegFormerDecoder", "SegNet", "Spark", "Sparked", "TwoNorms", "VarianceHead",
+    "bn_untouched", "by_batch", "complementary_dropout", "copy_of", "deeplabv3plus", "divergence", "draw_statistics",
+    "ema", "evaluating", "feature_dropout", "first_domain", "frozen", "full_depth", "grad_cam", "live_norms", "make",
+    "names", "second_from_first", "set_training", "split_after", "sync_bn", "warm", "with_two_domains",
 ]  # fmt: skip
 
 DECODER_OPTIONS = {"aux", *signature(DeepLabV3Plus).parameters} - {"low", "high", "classes"}

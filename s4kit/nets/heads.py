@@ -84,3 +84,28 @@ class CorrelationHead(nn.Module):
         """(B, inputs, h, w) to two maps (B, classes, h, w)."""
         x = self.project(x)
         return self.left(x), self.right(x)
+
+
+class PatchHead(nn.Module):
+    """Which classes are around each position of an early level: multi-label logits (MPMC, arXiv 2407.04036).
+
+    The map beside its means over 7 x 7 and 19 x 19 positions, ten convolution blocks of falling width, two linear
+    layers with dropout, as in the official code for 256 channels: 768, 768, 256 (four), 128 (three), 64 (two), 32.
+
+    Args:
+        inputs: channels of the level. classes: C. norm: "batch" or "group".
+    """
+
+    def __init__(self, inputs: int, classes: int, norm: str = "batch"):
+        super().__init__()
+        c = max(inputs, 32)
+        widths = [3 * inputs, 3 * c, c, c, c, c, c // 2, c // 2, c // 2, c // 4, c // 4]
+        kernels = (1, 3, 1, 3, 3, 1, 3, 3, 1, 3)
+        self.blocks = nn.Sequential(*(conv_block(*ab, k, norm=norm) for ab, k in zip(pairwise(widths), kernels)))
+        last = nn.Conv2d(c // 4, c // 8, 1), nn.ReLU(), nn.Dropout(0.2), nn.Conv2d(c // 8, classes, 1)
+        self.classify = nn.Sequential(*last)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, inputs, h, w) to (B, classes, h, w), in float32."""
+        around = [F.avg_pool2d(x, side, 1, side // 2) for side in (7, 19)]
+        return self.classify(self.blocks(torch.cat([x, *around], 1))).float()

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from itertools import accumulate
 
 import torch
-import torch.distributed as dist
 from torch import Tensor, nn
 
 from .contrast import draw, nth
 from .precision import float32
+from .processes import gathered
 
 
 class Queues(nn.Module):
@@ -127,11 +127,5 @@ def surest(features: Tensor, score: Tensor, offered: Tensor, most: int) -> tuple
 
 
 def _all_ranks(new: Tensor, number: Tensor) -> list[tuple[Tensor, Tensor]]:
-    """What every process offers, in rank order; one process has only its own."""
-    if not (dist.is_available() and dist.is_initialized()) or dist.get_world_size() == 1:
-        return [(new, number)]
-    news = [torch.empty_like(new) for _ in range(dist.get_world_size())]
-    numbers = [torch.empty_like(number) for _ in news]
-    dist.all_gather(news, new.contiguous())
-    dist.all_gather(numbers, number)
-    return list(zip(news, numbers))
+    """What every process offers, in rank order."""
+    return list(zip(gathered(new), gathered(number)))

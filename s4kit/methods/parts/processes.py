@@ -20,3 +20,13 @@ def over_processes(value: Tensor, largest: bool = False) -> Tensor:
     value = value.clone()
     dist.all_reduce(value, dist.ReduceOp.MAX if largest else dist.ReduceOp.SUM)
     return value
+
+
+@torch.no_grad()
+def gathered(value: Tensor) -> list[Tensor]:
+    """A tensor of each process, in rank order; all have one shape. One process has only its own."""
+    if number_of_processes() == 1:
+        return [value]
+    found = [torch.empty_like(value) for _ in range(number_of_processes())]
+    dist.all_gather(found, value.contiguous())
+    return found
