@@ -10,7 +10,7 @@ from functools import cache
 from pathlib import Path
 
 BROWSER = Path(__file__).parent / "browser"
-STYLES = ("theme", "controls", "panels", "readout", "charts", "sections", "paint", "narrow")
+STYLES = ("theme", "controls", "panels", "readout", "charts", "sections", "paint", "whole", "narrow")
 IMPORT = re.compile(r'^import \{([^}]*)\} from "(\.{1,2}/[^"]+)";\n', re.M)
 DECLARED = re.compile(r"^(export )?(?:async )?(?:function|class|const|let) (\w+)", re.M)
 

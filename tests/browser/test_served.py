@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import shutil
 import threading
@@ -11,10 +12,18 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from explored import train_runs
+from PIL import Image
 
 import s4kit as s4
+from s4kit.engine import probe, survey, watched
+from s4kit.engine.survey_file import Pages
 from s4kit.explore import corrections, serve
+
+COUNT = """(c, [r, g, b]) => { const d = c.getContext('2d').getImageData(0, 0, c.width, c.height).data; let n = 0;
+  for (let i = 0; i < d.length; i += 4) n += d[i] === r && d[i + 1] === g && d[i + 2] === b && d[i + 3] === 255;
+  return n; }"""
 
 
 @pytest.fixture(scope="module")
@@ -113,4 +122,101 @@ def test_what_is_painted_is_kept_for_the_next_training(opened):
     get(page, "keep").click()
     until(page, "correct-words", "Not kept: Nothing is painted")
     assert s4.load(**view.runs[0].config["task"] | {"labelled": folder / "corrections"}).protocol.count("by hand") == 1
+    assert not page.wrong
+
+
+def many(folder: Path, images: int) -> survey.Survey:
+    """A survey as if there were so many images; every seventh has no truth."""
+    rng = np.random.default_rng(0)
+    run = s4.open_run(folder)
+    task = run.task()
+    about = {"method": "fixmatch", "which": "last", "step": 5, "images": images, "digest": "made"}
+    about |= {"classes": list(task.classes), "palette": [list(map(int, colour)) for colour in task.palette]}
+    pages = Pages(folder / "sweep" / "last", about)
+    pages.begin()
+    small = io.BytesIO()
+    Image.fromarray(np.full((8, 8, 3), 90, np.uint8)).save(small, "JPEG")
+    for k in range(images):
+        row = {"id": f"<i>{k}", "list": "val" if k % 3 == 0 else "unlabelled", "coverage": float(rng.random())}
+        row["accuracy"] = None if k % 7 == 0 else float(rng.random())
+        pages.add(row, small.getvalue(), small.getvalue())
+    pages.flush()
+    return survey.Survey(pages.folder)
+
+
+def shown(page: Any) -> list[int]:
+    """The rows of the cells of the grid, from left to right and from top to bottom."""
+    return page.evaluate(
+        """() => [...document.querySelectorAll('.s4x-cell')].map((cell) => [
+             parseFloat(cell.style.top), parseFloat(cell.style.left), Number(cell.dataset.testid.slice(5))])
+             .sort((a, b) => a[0] - b[0] || a[1] - b[1]).map((found) => found[2])"""
+    )
+
+
+def test_the_grid_sorts_filters_and_scrolls_through_thousands(opened):
+    page, folder = opened
+    found = many(folder, 3000)
+    get(page, "view-all").click()
+    get(page, f"cell-{found.order('accuracy')[0]}").wait_for()
+    assert get(page, "grid-by").input_value() == "accuracy"
+    order = [int(row) for row in found.order("accuracy")]
+    cells = shown(page)
+    assert cells == order[: len(cells)] and 20 < len(cells) < 300
+    get(page, "grid").evaluate("box => (box.scrollTop = box.scrollHeight)")
+    get(page, f"cell-{order[-1]}").wait_for()
+    cells = shown(page)
+    assert cells == order[-len(cells) :] and len(cells) < 300
+    get(page, "grid-by").select_option("coverage")
+    get(page, "grid-order").select_option("1")
+    get(page, "grid-list").select_option("val")
+    falling = [int(row) for row in found.order("coverage", falling=True) if found.lists[row] == "val"]
+    cells = shown(page)
+    assert cells == falling[: len(cells)]
+    get(page, "grid-low").fill("20")
+    get(page, "grid-high").fill("50")
+    get(page, "grid-high").blur()
+    between = [row for row in falling if 0.2 <= found.columns["coverage"][row] <= 0.5]
+    until(page, "grid-count", str(len(between)))
+    get(page, "grid-name").fill("<i>12")
+    get(page, "grid-name").blur()
+    named = [row for row in between if "<i>12" in found.ids[row]]
+    until(page, "grid-count", f"{len(named)} of")
+    assert shown(page) == named[: len(shown(page))] and get(page, f"cell-{named[0]}").inner_text().startswith("<i>12")
+    assert not page.wrong
+
+
+def test_images_of_the_grid_are_tagged_watched_and_opened(opened):
+    page, folder = opened
+    found = survey.sweep(folder, device="cpu", show=False)
+    get(page, "view-all").click()
+    val = found.ids.index(found.ids[-1])
+    get(page, f"cell-{val}").click()
+    page.keyboard.press("ArrowLeft")
+    page.keyboard.press("Space")
+    get(page, "tag-name").fill("again")
+    get(page, "tag-on").click()
+    until(page, "chosen", "2 chosen; tagged")
+    order = [int(row) for row in found.order("accuracy")]
+    both = sorted([val, order[order.index(val) - 1]])
+    assert json.loads((folder / "tags.json").read_text()) == {"again": [found.ids[row] for row in both]}
+    get(page, "grid-tag").select_option("is again")
+    assert sorted(shown(page)) == both
+    get(page, f"cell-{val}").dblclick()
+    get(page, "closeup-wrong").wait_for()
+    assert get(page, "closeup-id").inner_text() == found.ids[val]
+    method, task, clock = s4.open_run(folder).restored("last", device="cpu")
+    views, truth = probe.Probe(task, watched.find(task, [found.ids[val]]), whole=True).views([0], torch.device("cpu"))
+    label = probe.said(method, views, clock)[0]["pseudo"].label[0]
+    for kind, map_ in (("label", label), ("truth", truth[0])):
+        for c, colour in enumerate(task.palette):
+            assert get(page, f"closeup-{kind}").evaluate(COUNT, list(colour)) == int((map_ == c).sum())
+    get(page, "choose-none").click()
+    get(page, f"cell-{val}").click()
+    get(page, "tag-watch").click()
+    until(page, "chosen", "1 more are watched")
+    page.wait_for_timeout(2500)
+    get(page, f"cell-{val}").dblclick()
+    get(page, "closeup-open").click()
+    get(page, "coverage").wait_for()
+    assert page.evaluate("explorer.get('meta').images[explorer.get('image')].id") == found.ids[val]
     assert not page.wrong

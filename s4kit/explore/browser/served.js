@@ -2,6 +2,7 @@
 
 import { h } from "./dom.js";
 import { render } from "./explorer.js";
+import { Grid } from "./grid.js";
 import { Model } from "./model.js";
 
 const PAUSE = 2000; // milliseconds between two questions for news
@@ -32,16 +33,35 @@ class ServedModel extends Model {
   }
 }
 
-/** The explorer of runs that may still be training. */
+/** Two views of the runs, the watched images and the whole set; and what is new. */
 class Served {
   constructor(state, host) {
     this.model = new ServedModel(state);
     this.version = state.version;
     this.words = h("p", { cls: "s4x-waiting", role: "status", test: "waiting" });
     this.watched = h("div", {});
-    host.append(this.words, this.watched);
+    this.all = h("div", { hidden: true });
+    this.grid = new Grid(this.all, ask, (id) => this.open(id));
+    this.tabs = h("nav", { cls: "s4x-views", "aria-label": "views" });
+    this.tab("watched images", "view-watched", this.watched);
+    this.tab("whole set", "view-all", this.all);
+    host.append(this.tabs, this.words, this.watched, this.all);
+    this.show(this.watched);
     this.take(state);
+    if (!state.meta && state.surveys.length) this.show(this.all);
     setTimeout(() => this.look(), PAUSE);
+  }
+
+  tab(words, test, part) {
+    this.tabs.append(h("button", { type: "button", test, onclick: () => this.show(part) }, words));
+  }
+
+  show(part) {
+    [this.watched, this.all].forEach((one, k) => {
+      one.hidden = one !== part;
+      this.tabs.children[k].setAttribute("aria-pressed", one === part);
+    });
+    if (part === this.all) this.grid.shown();
   }
 
   /** Take what there is now: the same runs with more snapshots, or other images or tracks: then all is built anew. */
@@ -49,6 +69,7 @@ class Served {
     const before = this.built;
     this.words.textContent = news.words;
     this.words.hidden = !news.words;
+    this.grid.take(news.surveys, news.meta);
     if (!news.meta) return;
     this.built = JSON.stringify([news.meta.images, news.meta.tracks.map((track) => [track.title, track.path])]);
     if (this.built === before) return this.model.set("meta", news.meta);
@@ -64,19 +85,25 @@ class Served {
   }
 
   async look() {
+    let news = null;
     try {
-      if (!document.hidden) {
-        const reply = await fetch(`news?seen=${this.version}`);
-        const news = await reply.json();
-        if (news.version !== this.version) {
-          this.version = news.version;
-          this.take(news);
-        }
-      }
+      if (!document.hidden) news = await (await fetch(`news?seen=${this.version}`)).json();
+      this.tabs.classList.remove("lost");
     } catch {
-      // the server has ended or is busy: what is shown stays
+      this.tabs.classList.add("lost"); // the server has ended; what is shown stays
     }
     setTimeout(() => this.look(), PAUSE);
+    if (!news || news.version === this.version) return;
+    this.version = news.version;
+    this.take(news);
+  }
+
+  /** Show a watched image. */
+  open(id) {
+    const k = this.model.get("meta").images.findIndex((image) => image.id === id);
+    if (k < 0) return;
+    this.show(this.watched);
+    this.model.set("image", k);
   }
 }
 
