@@ -235,6 +235,26 @@ def take(view: Any, asked: dict[str, Any], folder: str | os.PathLike | None = No
     return counts | {"folder": str(made.file.parent), "file": str(made.file)}
 
 
+def offered(meta: dict[str, Any], painted: str | os.PathLike | dict[str, Any]) -> dict[str, Any]:
+    """What `take` is asked by the file that a page offers, whose images, tracks and snapshots have numbers of its own.
+
+    Raises:
+        S4Error: it is no such file, or the runs do not have its image, track or step.
+    """
+    try:
+        found = painted if isinstance(painted, dict) else json.loads(Path(painted).read_text(encoding="utf-8"))
+        id, title, step, rest, pixels = (found[name] for name in ("id", "track", "step", "rest", "painted"))
+    except (OSError, ValueError, KeyError, TypeError) as why:
+        raise S4Error(
+            f"{painted if not isinstance(painted, dict) else 'This'} is no label of a page ({why!r})."
+        ) from None
+    ids, titles = [image["id"] for image in meta["images"]], [track["title"] for track in meta["tracks"]]
+    if id not in ids or title not in titles or step not in (steps := meta["tracks"][titles.index(title)]["steps"]):
+        raise S4Error(f"These runs have no image {id!r} of {title!r} at step {step!r}.")
+    at = None if found.get("full") else steps.index(step)
+    return {"image": ids.index(id), "track": titles.index(title), "at": at, "rest": rest, "painted": pixels}
+
+
 def _shown(view: Any, image: int, track: int, at: Any) -> tuple[ndarray, ndarray, int | None, int]:
     """What was painted over: label, where it is no padding (h, w), the crop that it is of, index of the snapshot."""
     steps, one = view.meta["tracks"][track]["steps"], view.data.tracks[track]

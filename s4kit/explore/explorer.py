@@ -13,6 +13,7 @@ from typing import Any
 from ..errors import S4Error
 from ..report.tables import Table
 from . import answers
+from .marks import Marked, marked
 from .script import script, style
 from .state import NAMES, State, check, for_browser, start
 from .view import View
@@ -41,7 +42,7 @@ class Explorer(anywidget.AnyWidget):
     All traits can be set and observed; the browser reports a change when a drag ends.
 
     Attributes:
-        image, snapshot, threshold, policy, tracks, hidden, selection: see `State`.
+        image, snapshot, threshold, policy, tracks, hidden, selection, marks: see `State`.
         meta: what there is to see (read only).
     """
 
@@ -55,6 +56,7 @@ class Explorer(anywidget.AnyWidget):
     policy = traitlets.Any().tag(sync=True)
     hidden = traitlets.Any().tag(sync=True)
     selection = traitlets.Any().tag(sync=True)
+    marks = traitlets.Any().tag(sync=True)
 
     def __init__(self, runs: Any, **state: Any) -> None:
         self._view = View(runs)
@@ -105,6 +107,22 @@ class Explorer(anywidget.AnyWidget):
         """
         titles = [track["title"] for track in self._view.meta["tracks"]]
         return {titles[track]: self._view.classes(track, self.state) for track in self.tracks}
+
+    def marked(self) -> Marked:
+        """Images and pixels that were marked here, and the images that have a tag in a run's folder: a list that shows
+        itself; `.ids`, `.csv()`, `.save(folder)` with the masks."""
+        return marked(self._view, self.marks)
+
+    def correct(self, painted: str | Path | dict[str, Any]) -> dict[str, Any]:
+        """Keep what was painted over a pseudo-label on a saved page (the file that it offers for download).
+
+        Returns:
+            See `corrections.take`; the next training takes the folder as `load(..., labelled=FOLDER)`.
+
+        Raises:
+            S4Error: it is no such file, or of an image, a track or a step that is not here.
+        """
+        return self._view.correct(painted)
 
     def figure(self, dark: bool = False) -> Any:
         """What is shown now as a matplotlib Figure fit for a paper.

@@ -191,7 +191,19 @@ def _moved(view: Any, state: State, chosen: Sequence[int], meta: dict[str, Any])
     steps = meta["tracks"][state.tracks[0]]["steps"]
     nearest = min(range(len(steps)), key=lambda i: abs(steps[i] - step))
     selection = state.selection if state.image in chosen else {}
-    return replace(state, image=image, snapshot=nearest, selection=selection)
+    marks = [
+        one | {"image": list(chosen).index(one["image"]), "snapshot": _nearest(view, meta, one)}
+        for one in state.marks
+        if one["image"] in chosen
+    ]
+    return replace(state, image=image, snapshot=nearest, selection=selection, marks=marks)
+
+
+def _nearest(view: Any, meta: dict[str, Any], mark: dict[str, Any]) -> int:
+    """The page's snapshot that is nearest to a mark's."""
+    step = view.meta["tracks"][mark["track"]]["steps"][mark["snapshot"]]
+    steps = meta["tracks"][mark["track"]]["steps"]
+    return min(range(len(steps)), key=lambda i: abs(steps[i] - step))
 
 
 def _all_steps(data: Any) -> list[int]:

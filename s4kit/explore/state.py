@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, field, fields
 from numbers import Integral, Real
 from typing import Any
 
+from ..engine.tags import LONGEST
 from ..errors import S4Error, closest
 from .outcomes import outcomes
 from .policies import POLICIES
@@ -26,6 +27,8 @@ class State:
         tracks: indices of the tracks that are shown.
         hidden: class indices that are not drawn and not counted in the maps.
         selection: {}, or {"kind": one of `SELECTIONS`, and its numbers}, such as {"kind": "pixel", "x": 10, "y": 20}.
+        marks: what was marked, in order: {"tag": a word, "image", "track", "snapshot": indices, "selection": the pixels
+            that are meant, {} for the image}.
     """
 
     image: int = 0
@@ -35,6 +38,7 @@ class State:
     tracks: list[int] = field(default_factory=list)
     hidden: list[int] = field(default_factory=list)
     selection: dict[str, Any] = field(default_factory=dict)
+    marks: list[dict[str, Any]] = field(default_factory=list)
 
 
 NAMES = tuple(f.name for f in fields(State))
@@ -90,7 +94,7 @@ def check(meta: dict[str, Any], state: dict[str, Any], name: str, value: Any) ->
         return found
     if name == "hidden":
         return _indices(value, len(meta["classes"]), "class")
-    return _selection(meta, value)
+    return _marks(meta, value) if name == "marks" else _selection(meta, value)
 
 
 def _index(value: Any, length: int, what: str) -> int:
@@ -125,3 +129,20 @@ def _selection(meta: dict[str, Any], value: Any) -> dict[str, Any]:
     if value.keys() != {"kind", *wanted}:
         raise S4Error(f"selection={value!r}: a selection of kind {value['kind']!r} has {' and '.join(wanted)}.")
     return {"kind": value["kind"]} | {key: _index(value[key], length, key) for key, length in wanted.items()}
+
+
+def _marks(meta: dict[str, Any], value: Any) -> list[dict[str, Any]]:
+    names = {"tag", "image", "track", "snapshot", "selection"}
+    if not isinstance(value, list | tuple) or not all(isinstance(one, dict) and one.keys() == names for one in value):
+        raise S4Error(f"marks={value!r}: give a list of dicts with {', '.join(sorted(names))}.")
+    return [_mark(meta, one) for one in value]
+
+
+def _mark(meta: dict[str, Any], one: dict[str, Any]) -> dict[str, Any]:
+    tag = one["tag"].strip() if isinstance(one["tag"], str) else ""
+    if not 0 < len(tag) <= LONGEST:
+        raise S4Error(f"tag={one['tag']!r}: give a text of 1 to {LONGEST} letters.")
+    track = _index(one["track"], len(meta["tracks"]), "track")
+    at = _index(one["snapshot"], len(meta["tracks"][track]["steps"]), "snapshot")
+    image = _index(one["image"], len(meta["images"]), "image")
+    return {"tag": tag, "image": image, "track": track, "snapshot": at, "selection": _selection(meta, one["selection"])}

@@ -76,6 +76,10 @@ class View:
             self._tasks[run.path] = run.task()
         return self._tasks[run.path]
 
+    def correct(self, painted: str | Path | dict[str, Any]) -> dict[str, Any]:
+        """Keep what a saved page has offered for download, see `corrections.take`."""
+        return corrections.take(self, corrections.offered(self.meta, painted))
+
     def answer(self, asked: dict[str, Any]) -> dict[str, Any]:
         """What a page asks for that is no pack.
 

@@ -1,15 +1,20 @@
-"""The looks at all watched images in headless Chromium: classes over time, and confusion that leads to images."""
+"""In headless Chromium: looks at all watched images, that lead to images; and what goes out: marks, painted labels."""
 
 from __future__ import annotations
 
+import csv
+import json
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import probe_packs
 import pytest
 from pages import Page
+from PIL import Image
 
-from s4kit.explore import html
+from s4kit.explore import corrections, html
 from s4kit.explore.state import State
 
 LAST = len(probe_packs.STEPS) - 1
@@ -77,3 +82,71 @@ def test_a_mistake_leads_to_its_images_and_marks_it(page: Page, made: probe_pack
     scene, maps = made.scenes[image], made.at(0, image, LAST)
     marked = (scene["truth"] == 2) & (maps["label"] == 1) & (scene["valid"] > 0)
     assert f"{marked.sum()} pixels" in page.text("marked").replace("\u202f", "")
+
+
+def test_marks_go_out_as_a_table_and_masks(page: Page, made: probe_packs.Made, tmp_path: Path) -> None:
+    page.set("selection", {})
+    page.set("image", 1)
+    page.set("snapshot", LAST)
+    page.get("tab-marks").click()
+    page.get("mark-tag").fill('pole, "thin"')
+    page.get("mark-image").click()
+    page.set("selection", {"kind": "confusion", "truth": 2, "label": 1})
+    page.get("mark-pixels").click()
+    page.until("explorer.get('marks').length === 2")
+    assert page.trait("marks")[1] == {
+        "tag": 'pole, "thin"', "image": 1, "track": 0, "snapshot": LAST,
+        "selection": {"kind": "confusion", "truth": 2, "label": 1},
+    }  # fmt: skip
+    found = []
+    for name in ("marks-csv", "marks-masks"):
+        with page.page.expect_download() as waited:
+            page.get(name).click()
+        waited.value.save_as(tmp_path / waited.value.suggested_filename)
+        found.append(tmp_path / waited.value.suggested_filename)
+    scene, maps = made.scenes[1], made.at(0, 1, LAST)
+    marked = (scene["truth"] == 2) & (maps["label"] == 1) & (scene["valid"] > 0)
+    rows = list(csv.DictReader(found[0].open()))
+    assert [(row["id"], row["tag"], row["step"], row["pixels"]) for row in rows] == [
+        ("street_01", 'pole, "thin"', "199", ""), ("street_01", 'pole, "thin"', "199", str(marked.sum()))]  # fmt: skip
+    assert rows[1]["mask"] == found[1].name
+    assert np.array_equal(np.array(Image.open(found[1]).convert("L")) > 0, marked) and marked.any()
+    page.set("image", 0)
+    page.get("mark-0").click()
+    page.until("explorer.get('image') === 1")
+    page.get("unmark-0").click()
+    page.until("explorer.get('marks').length === 1")
+    page.set("marks", [])
+
+
+def test_a_page_without_a_kernel_offers_what_is_painted(page: Page, made: probe_packs.Made, tmp_path: Path) -> None:
+    page.set("image", 0)
+    page.get("tab-correct").click()
+    page.get("paint-3").click()
+    page.get("tool-fill").click()
+    stage = page.get("panel-correct").locator(".s4x-stage")
+    box = stage.bounding_box()
+    label = made.at(0, 0, LAST)["label"]
+    y, x = np.argwhere(label == 1)[0]
+    stage.click(position={"x": (x + 0.5) / 64 * box["width"], "y": (y + 0.5) / 48 * box["height"]})
+    with page.page.expect_download() as waited:
+        page.get("paint-download").click()
+    waited.value.save_as(tmp_path / "label.json")
+    asked = json.loads((tmp_path / "label.json").read_text())
+    assert (asked["id"], asked["track"], asked["step"], asked["full"]) == ("street_00", "fixmatch · seed 0", 199, False)
+    _, hand = corrections.painted_map(asked["painted"], label.shape, 6)
+    assert hand[y, x] and (label[hand] == 1).all()
+    grown = np.zeros_like(hand)
+    grown[y, x] = True
+    while True:  # the model's region by growing
+        wide = grown.copy()
+        wide[1:] |= grown[:-1]
+        wide[:-1] |= grown[1:]
+        wide[:, 1:] |= grown[:, :-1]
+        wide[:, :-1] |= grown[:, 1:]
+        wide &= (label == 1) & (made.scenes[0]["valid"] > 0)
+        if (wide == grown).all():
+            break
+        grown = wide
+    assert np.array_equal(hand, grown)
+    assert page.get("keep").count() == 0 and "cannot keep" in page.text("correct-words")

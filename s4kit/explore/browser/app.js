@@ -13,7 +13,7 @@ import { Store } from "./store.js";
 import { Tabs } from "./tabs.js";
 import { whole } from "./text.js";
 
-const TRAITS = ["image", "snapshot", "threshold", "policy", "tracks", "hidden", "selection"]; // as state.py has them
+const TRAITS = ["image", "snapshot", "threshold", "policy", "tracks", "hidden", "selection", "marks"]; // as state.py has them
 
 /**
  * What the parts share: `state`; `scene`, the shown image; `rows`, one per shown track: {t, track, pack, summary, at: the
@@ -141,6 +141,7 @@ export class App {
     if (name === "threshold" || name === "policy") this.moved();
     else if (name === "hidden") this.draw();
     else if (name === "selection") this.selecting.changed();
+    else if (name === "marks") this.rows.length && this.tabs.section.update();
     else this.show();
   }
 

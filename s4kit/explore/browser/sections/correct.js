@@ -285,7 +285,7 @@ export class Correct extends Section {
 
   download() {
     const id = String(this.app.meta.images[this.app.state.image].id);
-    const about = { id, step: this.row.step, track: String(this.row.track.title), ...this.asked };
+    const about = { ...this.asked, id, track: String(this.row.track.title), step: this.row.step, full: Boolean(this.row.full) };
     offer(`${id.replace(/[^\w.-]+/g, "_")}.json`, JSON.stringify(about), "application/json");
   }
 }
