@@ -1,4 +1,4 @@
-"""Scoring by a protocol, on the device: one image, its scores and one confusion matrix in memory."""
+"""Scoring by a protocol, on the device: a few images, their scores and one confusion matrix in memory."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from ..data.task import VOID, Evaluation, Sample, Task
 from ..errors import S4Error
 from ..nets import evaluating
-from . import distributed
+from . import ahead, distributed
 from .device import autocast, pick_device
 
 IMAGENET = (0.485, 0.456, 0.406)
@@ -75,16 +75,17 @@ class Scores:
         return f"<table><tr><th style='text-align:left'>class</th><th>IoU %</th></tr>{cells}</table>"
 
 
-def predict(net: Callable[[Tensor], Tensor], image: Tensor, how: Evaluation) -> Tensor:
-    """Scores (1, C, H, W), their argmax the prediction, of one image (1, 3, H, W) in [0, 1] by a protocol.
+def predict(net: Callable[[Tensor], Tensor], image: Tensor, how: Evaluation, at_once: int = 1) -> Tensor:
+    """Scores (B, C, H, W), their argmax the prediction, of images (B, 3, H, W) in [0, 1] by a protocol.
 
     Args:
         net: image -> logits of the same size.
+        at_once: windows of one size that the network sees in a forward.
     """
     size, total = image.shape[-2:], None
     for scale in how.scales:
         sides = [_side(side, scale * (how.short / min(size) if how.short else 1), how) for side in size]
-        scores = scored(net, _resize(image, sides, how), how)
+        scores = scored(net, _resize(image, sides, how), how, at_once)
         scores = _resize(scores, size, how)
         total = scores if total is None else total.add_(scores)
     return total
@@ -104,12 +105,12 @@ def _resize(maps: Tensor, size: Sequence[int], how: Evaluation) -> Tensor:
     return F.interpolate(maps, tuple(size), mode="bilinear", align_corners=how.corners)
 
 
-def scored(net: Callable[[Tensor], Tensor], image: Tensor, how: Evaluation) -> Tensor:
-    """Scores (1, C, H, W) of one image at the size that it has, whole or through a sliding window."""
+def scored(net: Callable[[Tensor], Tensor], image: Tensor, how: Evaluation, at_once: int = 1) -> Tensor:
+    """Scores (B, C, H, W) of images at the size that they have, whole or through a sliding window."""
     if how.mode != "sliding":
         return forward(net, image, how)
     options = {name: getattr(how, name) for name in ("border", "combine", "flip", "overlap", "pad")}
-    return sliding(net, image, how.window, how.stride, **options)
+    return sliding(net, image, how.window, how.stride, at_once=at_once, **options)
 
 
 def forward(net: Callable[[Tensor], Tensor], image: Tensor, how: Evaluation) -> Tensor:
@@ -134,13 +135,15 @@ def sliding(
     window: int,
     stride: float = 2 / 3,
     border: str = "cut",
+    at_once: int = 1,
     **other: Any,
 ) -> Tensor:
-    """Scores (1, C, H, W) of an image through overlapping windows.
+    """Scores (B, C, H, W) of images through overlapping windows.
 
     Args:
         net: image -> logits of the same size.
-        image: (1, 3, H, W) in [0, 1].
+        image: (B, 3, H, W) in [0, 1].
+        at_once: windows of one size in a forward.
         window, stride, border, other: see `Evaluation`. "cut" is UniMatch's way, "shift" that of CPS, U2PL, AEL and
             UniMatch V2.
 
@@ -154,16 +157,29 @@ def sliding(
     image, (top, left) = _padded(image, net, how) if border == "shift" else (image, (0, 0))
     step = max(1, int(window * stride + 1e-9)) if border == "cut" else max(1, -int(-window * stride // 1))
     total, times = None, image.new_zeros(image.shape[-2:])
-    for y in _starts(image.shape[-2], window, step, border):
-        for x in _starts(image.shape[-1], window, step, border):
-            place = (..., slice(y, y + window), slice(x, x + window))
-            scores = forward(net, image[place], how)
+    starts = [_starts(side, window, step, border) for side in image.shape[-2:]]
+    for places in _alike([(y, x) for y in starts[0] for x in starts[1]], image.shape[-2:], window, at_once):
+        parts = [image[place] for place in places]
+        for place, scores in zip(places, forward(net, torch.cat(parts), how).split(len(image))):
             if total is None:
-                total = scores.new_zeros(1, scores.shape[1], *image.shape[-2:])
+                total = scores.new_zeros(len(image), scores.shape[1], *image.shape[-2:])
             total[place] += scores
             times[place] += 1
     total = total.div_(times) if how.overlap == "mean" else total
     return total[..., top : top + height, left : left + width]
+
+
+def _alike(corners: Sequence[tuple[int, int]], size: Sequence[int], window: int, at_once: int) -> list[list[tuple]]:
+    """Windows of one size together, up to `at_once`; where it is 1 they keep their order."""
+    groups: dict[tuple[int, int], list[list[tuple]]] = {}
+    found = []
+    for y, x in corners:
+        shape = min(window, size[0] - y), min(window, size[1] - x)
+        if shape not in groups or len(groups[shape][-1]) == at_once:
+            groups.setdefault(shape, []).append([])
+            found.append(groups[shape][-1])
+        groups[shape][-1].append((..., slice(y, y + window), slice(x, x + window)))
+    return found
 
 
 def _starts(side: int, window: int, step: int, border: str) -> list[int]:
@@ -221,9 +237,11 @@ def evaluate(
     device: torch.device | str | None = None,
     precision: str = "float32",
 ) -> Scores:
-    """Score a network on `task.val`, image by image.
+    """Score a network on `task.val`.
 
-    Several processes share the images out, each image to one of them, and all get the sum; so all of them must call.
+    On a GPU images are decoded ahead, and images and windows of one size seen together as far as the memory allows;
+    the batch norms do not look at the batch here, so the scores are those of one at a time up to rounding. Several
+    processes share the images out, each image to one of them, and all get the sum; so all of them must call.
 
     Args:
         net: image (B, 3, H, W) in [0, 1] -> logits of the same size.
@@ -234,12 +252,36 @@ def evaluate(
     how = how or task.evaluation
     device = pick_device(device) if device is not None else next(net.parameters(), torch.empty(0)).device
     confusion = torch.zeros(task.num_classes, task.num_classes, dtype=torch.long, device=device)
+    rows, most = range(distributed.rank(), len(task.val), distributed.world()), ahead.at_once(device)
     with evaluating(net):
-        for row in range(distributed.rank(), len(task.val), distributed.world()):
-            sample = task.val.read(row)
-            image = to_image(sample, device)
-            with autocast(device, precision):
-                scores = predict(net, image, how)
-            label = _upload(sample.label, device).long()
-            confusion += count(scores.argmax(1)[0], label, task.num_classes)
+        for group in ahead.alike(ahead.samples(task.val, rows, device), 1 if how.mode == "sliding" else most):
+            counts, most = _counted(net, group, how, device, precision, task.num_classes, most)
+            confusion += counts
     return Scores(distributed.summed(confusion).cpu(), task.classes)
+
+
+def _counted(
+    net: nn.Module,
+    group: Sequence[Sample],
+    how: Evaluation,
+    device: torch.device,
+    precision: str,
+    classes: int,
+    at_once: int,
+) -> tuple[Tensor, int]:
+    """(C, C) counts of images of one size, and how many images or windows fitted into a forward."""
+    counts = torch.zeros(classes, classes, dtype=torch.long, device=device)
+    images = 1 if how.mode == "sliding" else at_once
+    try:
+        for first in range(0, len(group), images):
+            part = group[first : first + images]
+            with autocast(device, precision):
+                scores = predict(net, torch.cat([to_image(sample, device) for sample in part]), how, at_once)
+            for prediction, sample in zip(scores.argmax(1), part):
+                counts += count(prediction, _upload(sample.label, device).long(), classes)
+        return counts, at_once
+    except torch.OutOfMemoryError:
+        if at_once == 1:
+            raise
+    torch.cuda.empty_cache()  # behind the `except`: the error holds what was computed
+    return _counted(net, group, how, device, precision, classes, at_once // 2)

@@ -18,7 +18,6 @@ from ..views import ViewPlan
 from ..views.sampling import pick, stream_size
 from ..views.weak_labels import KINDS
 from . import distributed
-from .run import Run
 
 INTERRUPTED, PREEMPTED = 1, 2  # why a training is to stop: Ctrl-C; the machine is wanted for something else
 TRIED = 64  # labelled and validation images that are read once before the training
@@ -123,8 +122,8 @@ def interrupt(training: Any) -> Iterator[None]:
         yield
 
 
-def ended(training: Any, run: Run) -> Run:
-    """The run of a training that has saved and left its loop.
+def ended(training: Any, run: Any) -> Any:
+    """The `Run` of a training that has saved and left its loop.
 
     Raises:
         Preempted: it left before its last step because the machine is wanted for something else.

@@ -1,7 +1,7 @@
 """One training step that computes nothing: what it would allocate, multiply and move.
 
-PyTorch's FakeTensor mode runs the step on tensors that have shapes and no values, its memory tracker adds up what is
-alive, and its flop counter's formulas say what each operation costs. The step is the engine's: views, losses in mixed
+PyTorch's FakeTensor mode runs the step on tensors that have shapes and no values, `Ledger` adds up what is alive, and
+the formulas of PyTorch's flop counter say what each operation costs. The step is the engine's: views, losses in mixed
 precision, backward, optimisers with their state, EMA. The device is a fake CPU, so that a real step on a CPU can be
 measured by the same functions (`real=True`); a GPU differs by the workspaces of its libraries.
 """
@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import copy
 import random
-from collections.abc import Callable
+import weakref
+from collections.abc import Callable, Iterable
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -50,22 +51,54 @@ class Cost:
 
 
 class Ledger(TorchDispatchMode):
-    """Writes down operations and traffic of everything that runs inside."""
+    """Adds up what is alive of all that is allocated inside; also writes down operations and traffic.
 
-    def __init__(self) -> None:
+    Args:
+        held: tensors that are there before. priced: whether operations and traffic are written down.
+
+    Attributes:
+        alive, peak: bytes of storages. rows: (flops, bytes moved, 16 bits, launched) of each kernel.
+    """
+
+    def __init__(self, held: Iterable[Tensor], priced: bool) -> None:
         super().__init__()
-        self.rows: list[tuple[float, float, bool, bool]] = []
-        self.launched = False
+        self.priced, self.rows, self.launched = priced, [], False
+        self.alive = self.peak = 0
+        self.storages: dict[int, weakref.ref] = {}
+        for tensor in held:
+            self._hold(tensor)
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         out = func(*args, **(kwargs or {}))
-        if not _free(func):
-            tensors = [t for t in tree_leaves((args, kwargs, out)) if isinstance(t, Tensor)]
-            count = flop_registry.get(func._overloadpacket)
-            flops = float(count(*args, **(kwargs or {}), out_val=out)) if count else 0.0
-            half = bool(tensors) and tensors[0].element_size() == 2
-            self.rows.append((flops, float(sum(map(_bytes, tensors))), half, self.launched))
+        for tensor in (out,) if isinstance(out, Tensor) else tree_leaves(out):
+            if isinstance(tensor, Tensor):
+                self._hold(tensor)
+        if self.priced and not _free(func):
+            self._price(func, args, kwargs or {}, out)
         return out
+
+    def _hold(self, tensor: Tensor) -> None:
+        """Count a storage as long as it lives; views share one."""
+        storage = tensor.untyped_storage()
+        key = storage._cdata
+        if key in self.storages:
+            return
+        size = storage.nbytes()
+
+        def release(_: Any) -> None:
+            self.alive -= size
+            del self.storages[key]
+
+        self.storages[key] = weakref.ref(storage, release)
+        self.alive += size
+        self.peak = max(self.peak, self.alive)
+
+    def _price(self, func: Any, args: Any, kwargs: Any, out: Any) -> None:
+        tensors = [t for t in tree_leaves((args, kwargs, out)) if isinstance(t, Tensor)]
+        count = flop_registry.get(func._overloadpacket)
+        flops = float(count(*args, **kwargs, out_val=out)) if count else 0.0
+        half = bool(tensors) and tensors[0].element_size() == 2
+        self.rows.append((flops, float(sum(map(_bytes, tensors))), half, self.launched))
 
 
 def _free(func: Any) -> bool:
@@ -78,19 +111,6 @@ def _free(func: Any) -> bool:
 def _bytes(tensor: Tensor) -> int:
     """What a kernel reads or writes of a tensor; an expanded one is as large as what is behind it."""
     return min(tensor.numel() * tensor.element_size(), tensor.untyped_storage().nbytes())
-
-
-def _tracker() -> Any:
-    """PyTorch's memory tracker without its book-keeping by module, which wants each module called once a step."""
-    from torch.distributed._tools.mem_tracker import MemTracker
-
-    class Tracker(MemTracker):
-        def _pre_fw_hook(self, *_: Any) -> None: ...
-        def _post_fw_hook(self, *_: Any) -> None: ...
-        def _pre_bw_hook(self, *_: Any) -> None: ...
-        def _post_bw_hook(self, *_: Any) -> None: ...
-
-    return Tracker()
 
 
 def stand_in(method: Method) -> Method:
@@ -133,22 +153,19 @@ def rehearse(
     views = scaled(plan.views or method.views, share)
     drawn = draw_step(task, views, batch, 0, stage, 0)
     clock = Clock(int(1000 * progress), 1000, 10, stage, progress)
-    book = Ledger()
     with nullcontext() if real else fakes_of(method):
         specs = method.optimisers(recipe)
         optimisers = optimise.build(specs, plan.train)
         _prime(optimisers)
-        tracker = _tracker()
-        tracker.track_external(method, *optimisers.values())
-        with tracker, book if ledger else nullcontext():
+        book = Ledger((*method.parameters(), *method.buffers(), *_states(optimisers)), ledger)
+        with book:
             rendered = _channels_last(render(drawn, views))
             sizes = _held(method, optimisers, rendered)
             _step(method, plan, optimisers, specs, rendered, clock, half, book)
-        peak = sum(snapshot["Total"] for snapshot in tracker.get_tracker_snapshot("peak").values())
         for parameter in method.parameters():
             parameter.grad = None
     flops, traffic, sixteen, launched = np.array(book.rows).reshape(-1, 4).T
-    return Cost(peak, sizes, flops, traffic, sixteen > 0, launched > 0)
+    return Cost(book.peak, sizes, flops, traffic, sixteen > 0, launched > 0)
 
 
 def scaled(plan: ViewPlan, share: float) -> ViewPlan:
@@ -176,9 +193,13 @@ def _prime(optimisers: dict[str, torch.optim.Optimizer]) -> None:
         optimiser.zero_grad(set_to_none=True)
 
 
+def _states(optimisers: dict[str, torch.optim.Optimizer]) -> list[Tensor]:
+    return [t for o in optimisers.values() for s in o.state.values() for t in s.values() if isinstance(t, Tensor)]
+
+
 def _held(method: Method, optimisers: dict[str, torch.optim.Optimizer], batch: Batch) -> dict[str, int]:
     """Bytes of what is there all through a step, and of the views."""
-    states = [t for o in optimisers.values() for s in o.state.values() for t in s.values() if isinstance(t, Tensor)]
+    states = _states(optimisers)
     weights = {id(t): t for t in (*method.parameters(), *method.buffers())}.values()
     trained = [p for o in optimisers.values() for group in o.param_groups for p in group["params"]]
     of_views: list[Tensor] = []

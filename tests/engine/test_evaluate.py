@@ -6,9 +6,10 @@ import torch
 from torch import nn
 from toy import toy_task
 
-from s4kit.data.task import Evaluation
-from s4kit.engine import evaluate, sliding
+from s4kit.data.task import Evaluation, Sample
+from s4kit.engine import ahead, evaluate, sliding
 from s4kit.engine.evaluate import Scores, count, predict
+from s4kit.errors import S4Error
 
 
 class Conv(nn.Module):
@@ -86,3 +87,88 @@ def test_mode_is_restored_and_the_protocol_obeyed():
     image = torch.rand(1, 3, 20, 20)
     with torch.no_grad():
         torch.testing.assert_close(predict(net, image, Evaluation("sliding", 16)), sliding(net, image, 16))
+
+
+# ---- several at once ----
+
+
+class Mixed:
+    """Images of two sizes in turn, of which one cannot be read where `broken` says so."""
+
+    def __init__(self, broken: int | None = None) -> None:
+        g = torch.Generator().manual_seed(0)
+        sizes = [(20, 26), (20, 26), (26, 20), (20, 26), (26, 20), (20, 26), (20, 26)]
+        self.images = [torch.randint(256, (3, *s), generator=g, dtype=torch.uint8) for s in sizes]
+        self.labels = [torch.randint(4, s, generator=g, dtype=torch.uint8) for s in sizes]
+        self.ids, self.broken = [str(k) for k in range(len(sizes))], broken
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def read(self, row: int, label: bool = True) -> Sample:
+        if row == self.broken:
+            raise S4Error(f"{row}.png is cut off")
+        return Sample(self.images[row], self.labels[row], self.ids[row])
+
+
+class Batches(Conv):
+    """Keeps how many images each forward had; has no room for more than `room`."""
+
+    def __init__(self, room: int = 100) -> None:
+        super().__init__()
+        self.room, self.seen = room, []
+
+    def forward(self, image):
+        self.seen.append(len(image))
+        if len(image) > self.room:
+            raise torch.OutOfMemoryError
+        return super().forward(image)
+
+
+@pytest.mark.parametrize(
+    "how",
+    [
+        Evaluation(),
+        Evaluation("sliding", 12),
+        Evaluation("sliding", 12, border="shift", overlap="mean", flip=True),
+        Evaluation("resize", multiple=8, scales=(1, 1.5), corners=True),
+    ],
+)
+def test_several_at_once_score_as_one_by_one(how, monkeypatch):
+    task = toy_task().with_(val=Mixed())
+    one, few = Batches(), Batches()
+    expected = evaluate(one, task, how).confusion
+    assert set(one.seen) == {1}
+    monkeypatch.setattr(ahead, "at_once", lambda device: 3)
+    assert torch.equal(evaluate(few, task, how).confusion, expected)
+    assert max(few.seen) == 3 and sum(few.seen) == sum(one.seen) and len(few.seen) < 0.6 * len(one.seen)
+    scarce = Batches(room=1)  # nothing is lost or counted twice where the memory ends in the middle
+    monkeypatch.setattr(ahead, "at_once", lambda device: 4)
+    assert torch.equal(evaluate(scarce, task, how).confusion, expected)
+    assert sum(n > 1 for n in scarce.seen) == 2  # tried once with four, once with two
+
+
+def test_memory_that_ends_with_a_single_image_is_said():
+    with pytest.raises(torch.OutOfMemoryError):
+        evaluate(Batches(room=0), toy_task())
+
+
+def test_groups_are_of_one_size_and_few_images_wait():
+    source, drawn = Mixed(), []
+
+    def read():
+        for row in range(len(source)):
+            drawn.append(row)
+            yield source.read(row)
+
+    groups = [([sample.id for sample in group], len(drawn)) for group in ahead.alike(read(), 2)]
+    assert groups == [(["0", "1"], 2), (["2", "4"], 5), (["3", "5"], 6), (["6"], 7)]
+
+
+def test_decode_workers_keep_the_order_and_a_broken_file_is_named(monkeypatch):
+    monkeypatch.setattr(ahead, "pick_workers", lambda workers, device: 2)
+    before = torch.random.get_rng_state()
+    found = [sample.id for sample in ahead.samples(Mixed(), [4, 0, 6, 2], torch.device("cpu"))]
+    assert found == ["4", "0", "6", "2"] and torch.equal(torch.random.get_rng_state(), before)
+    with pytest.raises(S4Error, match=r"^3.png is cut off$"):
+        list(ahead.samples(Mixed(broken=3), range(7), torch.device("cpu")))
