@@ -226,9 +226,9 @@ def parser() -> argparse.ArgumentParser:
         "bench",
         commands.bench,
         "Measure the kit against plain code: its speed, or (parity) what its trainings come to; or (price) what a step "
-        "of each method costs.",
+        "of each method costs; or (growth) what grows with classes, crop, images and processes.",
     )
-    parts = ("host", "step", "eval", "u2pl", "all", "price", "parity")
+    parts = ("host", "step", "eval", "u2pl", "all", "price", "growth", "parity")
     bench.add_argument("what", nargs="?", default="all", choices=parts, help="all: the four before it")
     bench.add_argument("--out", metavar="FILE", help="write the result as JSON, too")
     bench.add_argument("--quick", action="store_true", help="small sizes and few repeats: is everything in order?")

@@ -167,6 +167,7 @@ def data(a: argparse.Namespace) -> Any:
 
 def bench(a: argparse.Namespace) -> dict[str, Any]:
     from .report.bench import bench
+    from .report.bench_growth import growth
     from .report.bench_parity import parity
     from .report.bench_price import price
 
@@ -175,7 +176,7 @@ def bench(a: argparse.Namespace) -> dict[str, Any]:
     if a.what == "parity":
         chosen = [name for name in a.methods.split(",") if name]
         return parity(a.quick, a.out, a.runs, _numbers("--seeds", a.seeds), chosen, a.jobs)
-    result = bench(a.what, quick=a.quick)
+    result = growth(a.quick) if a.what == "growth" else bench(a.what, quick=a.quick)
     if a.out:
         Path(a.out).write_text(json.dumps(result, indent=1) + "\n")
     return result

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 
@@ -43,7 +42,7 @@ def settle_bits(sources: Sequence[Source]) -> tuple[int | None, str]:
 
 def _highest(source: FileSource) -> list[int]:
     """The highest values of the deep ones among some images."""
-    rows = [row for row in range(len(source)) if Path(source.images[row]).suffix.lower() in DEEP]
+    rows = [row for row, name in enumerate(source.images) if name.lower().endswith(DEEP)]
     found = []
     for row in spread(rows, LOOKED_AT):
         try:

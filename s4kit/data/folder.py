@@ -61,14 +61,14 @@ def open_folder(
         S4Error: a folder is missing or empty, a map is missing, the classes cannot be found out, or an option is wrong.
     """
     _check(ids, partial, exif, bits, palettes)
-    base, notices = Path(root), []
-    masked = _pairs(base, images, labels, "train", partial, notices)
+    base, notices, maps = Path(root), [], {}
+    masked = _pairs(base, images, labels, "train", partial, notices, maps)
     train, scored = masked, []
     if holdout is not None:
         train, scored = _hold_out(masked, holdout)
     else:
-        scored = _pairs(base, val_images, val_labels, "val", False, notices)
-    notices += _orphans(base, masked + scored, (labels,) if holdout is not None else (labels, val_labels))
+        scored = _pairs(base, val_images, val_labels, "val", False, notices, maps)
+    notices += _orphans(base, masked + scored, maps)
     train = train + _unlabelled(base, unlabelled_images, notices)
     notices += _idle(base, train + scored)
     table = _classes(base, classes, [label for _, _, label in masked + scored], ids, notices)
@@ -113,13 +113,22 @@ def _check(ids: Mapping | None, partial: bool, exif: str, bits: int | None, pale
         raise S4Error(f"bits={bits!r}: give a whole number from 8 to 16.")
 
 
-def _pairs(base: Path, images: str, labels: str, part: str, partial: bool, notices: list[str]) -> list[Row]:
+def _pairs(
+    base: Path,
+    images: str,
+    labels: str,
+    part: str,
+    partial: bool,
+    notices: list[str],
+    listed: dict[str, dict[str, str]],
+) -> list[Row]:
+    """Rows of a part; `listed` gets the maps of its folder."""
     folder = need_folder(base / images, "folder", EXPECTED)
     pictures = stems(folder, IMAGE_SUFFIXES, notices)
     if not pictures:
         raise S4Error(f"{folder} holds no image ({', '.join(IMAGE_SUFFIXES)}); folders inside it are not searched.")
     target = need_folder(base / labels, "folder", EXPECTED)
-    maps = stems(target, LABEL_SUFFIXES, notices if labels != images else None)
+    maps = listed[labels] = stems(target, LABEL_SUFFIXES, notices if labels != images else None)
     missing = [stem for stem in pictures if stem not in maps]
     if missing and (not partial or len(missing) == len(pictures)):
         raise S4Error(_missing(folder, target, pictures, maps, missing, part))
@@ -142,12 +151,12 @@ def _missing(
     return words + (mend if part == "train" else "Each scored image needs one.")
 
 
-def _orphans(base: Path, rows: list[Row], folders: Sequence[str]) -> list[str]:
-    """Maps without an image."""
+def _orphans(base: Path, rows: list[Row], listed: dict[str, dict[str, str]]) -> list[str]:
+    """Maps without an image, of the folders that were listed."""
     used = {label for _, _, label in rows}
     said = []
-    for folder in dict.fromkeys(folders):
-        maps = [f"{folder}/{name}" for name in stems(base / folder, LABEL_SUFFIXES).values()]
+    for folder, names in listed.items():
+        maps = [f"{folder}/{name}" for name in names.values()]
         if left := [name for name in maps if name not in used]:
             said.append(f"{len(left)} of the {len(maps)} label maps of {base / folder} have no image ({some(left)})")
     return said

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from ..errors import S4Error
 from .corrections import is_corrections
-from .seeding import mix_seed
+from .seeding import mix_seeds
 from .task import VOID, Source
 
 Labelled = str | int | float | Sequence[str] | os.PathLike
@@ -67,7 +67,8 @@ def shuffled(ids: Sequence[str], rows: Sequence[int], seed: int) -> list[int]:
 
     A larger share of the same seed contains the smaller one.
     """
-    return sorted(rows, key=lambda row: (mix_seed("split", seed, ids[row]), ids[row]))
+    names = [ids[row] for row in rows]
+    return [row for _, _, row in sorted(zip(mix_seeds("split", seed, names=names), names, rows))]
 
 
 def draw(source: Source, rows: Sequence[int], count: int, seed: int, cover: int, classes: Sequence[str]) -> list[int]:

@@ -81,6 +81,32 @@ def test_price_of_each_method(few, tmp_path, capsys):
     assert {"command", "date", "commit", "machine", "reference", "settings"} <= found.keys()
 
 
+def test_growth_of_what_is_known(tmp_path, capsys):
+    out = tmp_path / "growth.json"
+    assert main(["bench", "growth", "--quick", "--out", str(out)]) == 0
+    shown, found = capsys.readouterr().out, json.loads(out.read_text())
+    rows = {(row["axis"], row["method"], row["what"]): row for row in found["rows"]}
+    assert {axis for axis, *_ in rows} == {"classes", "crop", "images", "processes"}
+    crop = rows["crop", "supervised", "operations of a step"]
+    assert crop["power"] == pytest.approx(2, abs=0.3)  # of a convolutional network in the side
+    assert rows["processes", "unimatch", "operations in each"]["power"] == pytest.approx(-1, abs=0.05)
+    assert rows["processes", "unimatch", "gradients that each sends"]["found"][0] == 0
+    assert rows["classes", "u2pl", "memory at its peak"]["power"] > 0
+    assert rows["images", "", "names and split, in memory"]["power"] == pytest.approx(1, abs=0.3)
+    assert all(f"{axis}" in shown for axis in found["axes"]) and "crop^" in shown
+
+
+def test_powers_and_amounts():
+    from s4kit.report.bench_growth import amount, grows, power
+
+    assert power((1, 10, 100), (3, 30, 300)) == pytest.approx(1) and power((1, 2, 4), (5, 5, 5)) == pytest.approx(0)
+    assert power((1, 2), (0, 3)) is None
+    assert [amount(0.0345, "s"), amount(2.5e-6, "s"), amount(4.1e12, "FLOP"), amount(12, "FLOP")] == [
+        "34.5 ms", "2.5 µs", "4.1 TFLOP", "12 FLOP"
+    ]  # fmt: skip
+    assert grows(0.01, "crop") == "not" and grows(1.96, "crop") == "crop^2.0" and grows(None, "crop") == ""
+
+
 def test_a_walk_comes_through_all_stages_and_has_their_losses():
     import torch
     from toy import toy_task

@@ -7,6 +7,7 @@ import torch
 
 import s4kit.data as data
 from s4kit.data.lists import bare
+from s4kit.data.seeding import mix_seed, mix_seeds
 from s4kit.data.splits import count_of, is_list, shuffled
 from s4kit.errors import S4Error
 
@@ -53,6 +54,11 @@ def test_seeded_order_is_pinned():
     assert shuffled(ids, range(8), 0) == [5, 7, 3, 6, 1, 2, 4, 0]
     turned = ids[::-1]
     assert [turned[r] for r in shuffled(turned, range(8), 3)] == [ids[r] for r in shuffled(ids, range(8), 3)]
+
+
+def test_many_seeds_at_once_are_those_one_by_one():
+    names = ["a", "train/0001", "ä", ""]
+    assert mix_seeds("split", -1, names=names) == [mix_seed("split", -1, name) for name in names]
 
 
 def test_larger_share_contains_the_smaller():
