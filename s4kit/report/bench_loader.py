@@ -29,14 +29,19 @@ def write_photos(folder: Path, amount: int, size: tuple[int, int] = (375, 500)) 
     """
     rng = np.random.default_rng(0)
     for i in range(amount):
-        photo, label = _photo(rng, size)
-        Image.fromarray(photo).save(folder / f"{i}.jpg", quality=90)
-        Image.fromarray(label).save(folder / f"{i}.png")
+        write_photo(folder, str(i), rng, size)
     names = [str(i) for i in range(amount)]
     source = FileSource(names, [f"{n}.jpg" for n in names], [f"{n}.png" for n in names], str(folder), CLASSES)
     classes, palette = tuple(f"class {i}" for i in range(CLASSES)), tuple((i, i, i) for i in range(CLASSES))
     labelled, unlabelled = tuple(range(amount // 2)), tuple(range(amount // 2, amount))
     return Task("photos", classes, palette, source, labelled, unlabelled, source, crop=321)
+
+
+def write_photo(folder: Path, name: str, rng: np.random.Generator, size: tuple[int, int]) -> None:
+    """NAME.jpg and its label map NAME.png."""
+    photo, label = _photo(rng, size)
+    Image.fromarray(photo).save(folder / f"{name}.jpg", quality=90)
+    Image.fromarray(label).save(folder / f"{name}.png")
 
 
 def _photo(rng: np.random.Generator, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:

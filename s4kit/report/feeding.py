@@ -6,15 +6,16 @@ import tempfile
 import time
 from pathlib import Path
 
+import numpy as np
 from PIL import Image
 
 from ..data.outline import MadeUp, known
 from ..data.sources import FileSource
 from ..data.task import Task
 from ..views import ViewPlan, draw_step
-from .bench_loader import write_photos
+from .bench_loader import write_photo
 
-ROUNDS = 3
+ROUNDS = 2
 
 
 def seconds_per_image(task: Task, plan: ViewPlan) -> float:
@@ -33,7 +34,7 @@ def _on_disk(task: Task, folder: Path) -> Task:
     """The outline with one real file behind all its names, of the stored size: `size` is resized to at reading."""
     stored = known(task.name)
     whole = (stored.height, stored.width)
-    write_photos(folder, 2, whole)
+    write_photo(folder, "0", np.random.default_rng(0), whole)
     if stored.suffix == "png":
         with Image.open(folder / "0.jpg") as photo:
             photo.save(folder / "photo.png", compress_level=3)

@@ -40,6 +40,7 @@ class Cost:
             optimiser, gradients; and of the views of one micro-batch.
         flops, traffic: operations and bytes moved, per kernel. half: whether its inputs have 16 bits.
         launched: whether the kernel is one of many small ones that cost their launch (not so in fused optimisers).
+        timed: whether the step looks at the clock; if not, it is the same at every moment of its stage.
     """
 
     memory: int = 0
@@ -48,6 +49,18 @@ class Cost:
     traffic: np.ndarray = field(default_factory=lambda: np.zeros(0))
     half: np.ndarray = field(default_factory=lambda: np.zeros(0, bool))
     launched: np.ndarray = field(default_factory=lambda: np.zeros(0, bool))
+    timed: bool = True
+
+
+class Watched(Clock):
+    """A clock that knows whether anybody has looked at it; which stage it is says nothing of the moment."""
+
+    looked = False
+
+    def __getattribute__(self, name: str) -> Any:
+        if name in Clock.__dataclass_fields__ and name != "stage":
+            object.__setattr__(self, "looked", True)
+        return super().__getattribute__(name)
 
 
 class Ledger(TorchDispatchMode):
@@ -152,7 +165,8 @@ def rehearse(
     plan = method.stages()[stage]
     views = scaled(plan.views or method.views, share)
     drawn = draw_step(task, views, batch, 0, stage, 0)
-    clock = Clock(int(1000 * progress), 1000, 10, stage, progress)
+    step = int(1000 * progress)
+    clock = Watched(step, 1000, 10, stage, progress)
     with nullcontext() if real else fakes_of(method):
         specs = method.optimisers(recipe)
         optimisers = optimise.build(specs, plan.train)
@@ -161,11 +175,13 @@ def rehearse(
         with book:
             rendered = _channels_last(render(drawn, views))
             sizes = _held(method, optimisers, rendered)
+            torch.manual_seed(mix_seed("rehearsal", step))
+            random.seed(0)
             _step(method, plan, optimisers, specs, rendered, clock, half, book)
         for parameter in method.parameters():
             parameter.grad = None
     flops, traffic, sixteen, launched = np.array(book.rows).reshape(-1, 4).T
-    return Cost(book.peak, sizes, flops, traffic, sixteen > 0, launched > 0)
+    return Cost(book.peak, sizes, flops, traffic, sixteen > 0, launched > 0, clock.looked)
 
 
 def scaled(plan: ViewPlan, share: float) -> ViewPlan:
@@ -220,8 +236,6 @@ def _step(
 ) -> None:
     """What the engine does in a step with one micro-batch, in its order."""
     method.train()
-    torch.manual_seed(mix_seed("rehearsal", clock.step))
-    random.seed(0)
 
     def update(losses: Callable[..., Losses], only: str | None = None) -> None:
         book.launched = True

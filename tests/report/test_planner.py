@@ -62,6 +62,14 @@ def test_the_predicted_memory_is_that_of_a_real_step(name, net, crop, half):
     assert predicted.parts == real.parts and sum(predicted.parts.values()) < predicted.memory
 
 
+def test_a_step_that_does_not_look_at_the_clock_is_rehearsed_once():
+    task = toy_task(size=48, crop=32)
+    looked = {}
+    for name in ("fixmatch", "mean_teacher"):  # the teacher follows by the clock
+        looked[name] = rehearse(stand_in(methods.create(name, task, net="tiny")), task, 2, RECIPE, ledger=False).timed
+    assert looked == {"fixmatch": False, "mean_teacher": True}
+
+
 @pytest.mark.parametrize("net", ["tiny", "resnet18(weights='none')"])
 def test_the_predicted_memory_is_what_the_process_allocates(net):
     """Another witness than the tracker: the profiler's list of allocations, with AdamW's state.
