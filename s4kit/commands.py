@@ -73,6 +73,7 @@ def train(a: argparse.Namespace) -> dict[str, Any]:
 
 
 def compare(a: argparse.Namespace) -> dict[str, Any]:
+    from .explore.page import beside
     from .report.compare import compare
 
     seeds = _numbers("--seeds", a.seeds)
@@ -80,6 +81,7 @@ def compare(a: argparse.Namespace) -> dict[str, Any]:
     result = compare(
         a.methods, a.data, a.out, seeds, task, options, fit, jobs=a.jobs, baselines=not a.no_baselines,
         all_labels=not a.no_oracle, command=sys.argv[1:], families=" ".join(a.family).replace(",", " ").split(),
+        look=beside,
     )  # fmt: skip
     if not result["interrupted"]:
         print(result.pop("table"))

@@ -14,6 +14,7 @@ from .pack import Pack
 from .state import State, check, start
 
 BUDGET = 8_000_000 - 400_000  # bytes; frame, script, description and summaries need the rest
+BESIDE = 2_000_000  # of a page that lies beside a report, where there are many
 FEW = 3  # images that are worth leaving out every second snapshot for; and snapshots that are not given up for images
 PATHS = 0.3  # share of it, at most, for the images' ways through training
 
@@ -44,24 +45,31 @@ class Saved:
 
 
 def save(
-    path: Path, view: Any, state: State, images: Sequence[int] | None = None, steps: Sequence[int] | None = None
+    path: Path,
+    view: Any,
+    state: State,
+    images: Sequence[int] | None = None,
+    steps: Sequence[int] | None = None,
+    budget: int | None = None,
 ) -> Saved:
     """Write the page of a `View` in a state.
 
     Args:
         images: indices; default: the one of the state, the worst one, and others spread over the quality.
         steps: training steps; default: all, or every second, fourth, ... where three images would not fit.
+        budget: bytes that may be filled with pictures; default: as many as a page by e-mail can have.
 
     Raises:
         S4Error: no such image or step, what was asked for is larger than 8 MB, or the page cannot be written.
     """
     wanted = None if steps is None else _known(view, steps)
     thin = iter([wanted]) if wanted else _thinner(_all_steps(view))
+    budget = BUDGET if budget is None else budget
     for chosen_steps in thin:
         data = Pack(view.runs, view.titles, None, chosen_steps)
-        ways, counts = _paths(data, PATHS * BUDGET)
+        ways, counts = _paths(data, PATHS * budget)
         tables = {f"cells/{t}": data.pack(f"cells/{t}") for t in range(len(data.tracks))}  # of all images, held or not
-        room = BUDGET - html.size(ways | tables)
+        room = budget - html.size(ways | tables)
         chosen, why = (_checked(view, images), "as asked") if images is not None else _fitting(data, view, state, room)
         if len(chosen) >= min(FEW, len(view.meta["images"])) or (chosen and len(chosen_steps) <= FEW) or images:
             break
@@ -81,6 +89,23 @@ def save(
     kept = _all_steps(small)
     size = path.stat().st_size
     return Saved(path, size, [int(k) for k in chosen], len(view.meta["images"]), kept, sum(counts), why)
+
+
+def beside(run: Path, path: Path) -> bool:
+    """Write a small page of a run, to lie beside a report; opens with the worst image at the last snapshot.
+
+    Returns:
+        Whether there is anything to look into.
+    """
+    from .view import View
+
+    try:
+        view = View(run)
+        state = start(view.meta, view.threshold, {"image": ranked(view)[0]})
+        save(path, view, state, budget=BESIDE)
+    except S4Error:
+        return False
+    return True
 
 
 def write(

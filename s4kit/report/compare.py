@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,7 @@ def compare(
     all_labels: bool = True,
     command: Sequence[str] = (),
     families: Sequence[str] = (),
+    look: Callable[[Path, Path], bool] | None = None,
 ) -> dict[str, Any]:
     """Train methods x seeds under one protocol and write compare.json, curves.png, grid.png and report.html.
 
@@ -47,6 +48,8 @@ def compare(
         jobs: trainings at a time in processes of their own; 0 = one on each free GPU, one on a CPU. More than there are
             GPUs share them as far as the planner says that they fit.
         command: shown in the report, so that it can be made again.
+        look: called with each run's folder and a path, writes a page there that looks into the run, for the report to
+            link to; whether it has. By default there are none.
         families: all their methods are added; one that cannot be built with the shared network is left out and named.
 
     Returns:
@@ -89,6 +92,9 @@ def compare(
 
     result = collect(work) | {"failed": failed, "left_out": left_out, "remarks": said, "ok": not failed}
     result |= {"out": str(out), "command": "s4kit " + " ".join(command) if command else "", "interrupted": False}
+    for run in result["runs"]:
+        page = Path("explore") / f"{Path(run['run']).name}.html"
+        run["explorer"] = page.as_posix() if look and look(Path(run["run"]), out / page) else None
     (out / "compare.json").write_text(json.dumps(result, indent=2))
     write_report(out, result, work)
     files = {key: str(out / name) for key, name in FILES.items()}

@@ -6,6 +6,7 @@ import base64
 from collections.abc import Sequence
 from html import escape
 from pathlib import Path
+from urllib.parse import quote
 
 STYLE = """
 :root { color-scheme: light dark; --ground:#ffffff; --ink:#1c1c22; --soft:#5b5e69; --line:#d9dbe2; --band:#f4f5f8;
@@ -43,6 +44,11 @@ def cell(value: object, kind: str = "", style: str = "") -> str:
     """One table cell with escaped text."""
     of = (f' class="{kind}"' if kind else "") + (f' style="{style}"' if style else "")
     return f"<td{of}>{escape(str(value))}</td>"
+
+
+def link(text: str, page: str) -> str:
+    """One table cell that leads to a page beside this one, its path relative to it."""
+    return f'<td><a href="{escape(quote(page))}">{escape(text)}</a></td>'
 
 
 def table(head: Sequence[str], rows: Sequence[tuple[str, Sequence[str]]]) -> str:

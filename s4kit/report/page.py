@@ -158,11 +158,12 @@ def _runs(result: dict[str, Any]) -> str:
                 html.cell(r["best_step"]),
                 html.cell(text.duration(r["seconds"])),
                 html.cell(r["run"]),
+                html.link("its pseudo-labels", r["explorer"]) if r.get("explorer") else html.cell(text.MISSING),
             ],
         )
         for r in result["runs"]
     ]
-    return html.table(("method", "seed", "last", "best", "at step", "time", "folder"), rows)
+    return html.table(("method", "seed", "last", "best", "at step", "time", "folder", "look inside"), rows)
 
 
 def _made(result: dict[str, Any]) -> str:

@@ -107,6 +107,18 @@ def test_files_are_whole_and_the_page_stands_alone(compared):
     assert not [f for f in compared[0].iterdir() if f.name.startswith((".", "tmp"))]
 
 
+def test_the_report_leads_to_the_explorer_of_each_run(compared):
+    found = json.loads((compared[0] / "compare.json").read_text())["runs"]
+    report = (compared[0] / "report.html").read_text()
+    assert {run["method"] for run in found if run["explorer"]} == {"supervised", "supervised_strong", "fixmatch"}
+    for run in found:
+        if run["explorer"]:
+            page = compared[0] / run["explorer"]
+            assert f'<a href="{run["explorer"]}">' in report and page.stat().st_size < 3_000_000
+            assert f"{run['method']} · seed {run['seed']}" in page.read_text()
+    assert report.count("its pseudo-labels") == 6
+
+
 def test_finished_runs_are_kept_and_new_seeds_added(compared, capsys):
     out, argv = compared
     before = {f: f.stat().st_mtime_ns for f in out.glob("runs/*/last.pt")}
