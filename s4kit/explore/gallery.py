@@ -16,7 +16,7 @@ from typing import Any
 from .. import methods
 from ..data.task import VOID
 from ..errors import S4Error
-from ..nets import FrequencyDecoder, SegNet, evaluating
+from ..nets import FrequencyDecoder, MaskHead, NeuralProcessHead, SegNet, evaluating
 from ..report import text
 from ..report.setup import BASELINES
 from ..report.tables import Table
@@ -26,6 +26,8 @@ from .gallery_page import Gallery
 MEASURED = Path(__file__).parents[1] / "report" / "measured"
 SEED, IMAGES = 0, 3  # of the batch
 BRIEF = 100  # steps: enough for a network to be sure of something
+OWN = (FrequencyDecoder, MaskHead, NeuralProcessHead)  # what answers in place of the usual decoder
+
 # ---- the pictures ----
 
 
@@ -83,7 +85,7 @@ def ideas(lesson: Any, runs: Sequence[Any], names: Sequence[str] | None = None) 
     found = {}
     for name in names or sorted(methods.files()):
         method, batch = lesson.batch(name, n=IMAGES, seed=SEED)
-        own = any(isinstance(module, FrequencyDecoder) for module in method.modules())
+        own = any(isinstance(module, OWN) for module in method.modules())
         taught = _brief(lesson, name).load("last")[0] if own else borrow(method, runs)
         _keep(taught, batch)
         found[name] = idea(taught, batch, lesson.task)

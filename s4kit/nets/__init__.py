@@ -25,6 +25,7 @@ from .flaw import FlawDetector
 from .frequency import FrequencyDecoder, frequency
 from .heads import CorrelationHead, PatchHead, ProjectionHead, VarianceHead
 from .mapped import Mapped
+from .masks import Masked, MaskHead, Regions, regions_of
 from .modes import bn_untouched, by_batch, evaluating, frozen, full_depth, live_norms, set_training, sync_bn
 from .perturb import complementary_dropout, draw_statistics, feature_dropout
 from .process import NeuralProcessHead, Sampled, divergence
@@ -36,11 +37,12 @@ from .spark import Spark, Sparked
 
 __all__ = [
     "DPT", "AttentionCam", "AttentionHead", "CorrelationHead", "Critic", "Decoded", "DeepLabV3Plus", "Ensemble",
-    "Features", "FlawDetector", "FrequencyDecoder", "Fused", "Mapped", "NeuralProcessHead", "PatchHead",
-    "ProjectionHead", "Sampled", "SegFormerDecoder", "SegNet", "Spark", "Sparked", "TwoNorms", "VarianceHead",
-    "bn_untouched", "by_batch", "complementary_dropout", "copy_of", "deeplabv3plus", "divergence", "draw_statistics",
-    "ema", "evaluating", "feature_dropout", "first_domain", "frozen", "full_depth", "grad_cam", "live_norms", "make",
-    "names", "second_from_first", "set_training", "split_after", "sync_bn", "warm", "with_two_domains",
+    "Features", "FlawDetector", "FrequencyDecoder", "Fused", "Mapped", "MaskHead", "Masked", "NeuralProcessHead",
+    "PatchHead", "ProjectionHead", "Regions", "Sampled", "SegFormerDecoder", "SegNet", "Spark", "Sparked", "TwoNorms",
+    "VarianceHead", "bn_untouched", "by_batch", "complementary_dropout", "copy_of", "deeplabv3plus", "divergence",
+    "draw_statistics", "ema", "evaluating", "feature_dropout", "first_domain", "frozen", "full_depth", "grad_cam",
+    "live_norms", "make", "names", "regions_of", "second_from_first", "set_training", "split_after", "sync_bn", "warm",
+    "with_two_domains",
 ]  # fmt: skip
 
 DECODER_OPTIONS = {"aux", *signature(DeepLabV3Plus).parameters} - {"low", "high", "classes"}

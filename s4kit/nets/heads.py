@@ -103,9 +103,9 @@ class PatchHead(nn.Module):
         kernels = (1, 3, 1, 3, 3, 1, 3, 3, 1, 3)
         self.blocks = nn.Sequential(*(conv_block(*ab, k, norm=norm) for ab, k in zip(pairwise(widths), kernels)))
         last = nn.Conv2d(c // 4, c // 8, 1), nn.ReLU(), nn.Dropout(0.2), nn.Conv2d(c // 8, classes, 1)
-        self.classify = nn.Sequential(*last)
+        self.last = nn.Sequential(*last)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, inputs, h, w) to (B, classes, h, w), in float32."""
         around = [F.avg_pool2d(x, side, 1, side // 2) for side in (7, 19)]
-        return self.classify(self.blocks(torch.cat([x, *around], 1))).float()
+        return self.last(self.blocks(torch.cat([x, *around], 1))).float()

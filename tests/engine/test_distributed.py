@@ -25,7 +25,7 @@ VAL = (3, 1)  # validation images: not the same number for both ranks, and none 
 BANKS = {"u2pl", "daw", "cac", "ael", "ucc", "rml", "ctt", "semiseg_contrastive", "allspark"}
 # Centres, prototypes and thresholds of what all ranks show together, which one that accumulates sees in parts, one
 # after the other: another path.
-CENTRES = {"css", "pcr", "prcl", "c3_semiseg", "np_semiseg"}
+CENTRES = {"css", "pcr", "prcl", "prcl_global", "c3_semiseg", "np_semiseg"}
 
 
 def build(name: str):

@@ -55,6 +55,7 @@ LEFT_OUT = {  # what methods train beside their networks, as the table of the me
     "ddfp": ["flow"],
     "gct": ["detector"],
     "prcl": ["probability"],
+    "prcl_global": ["probability"],
     "rrn": ["critic1", "critic2"],
 }
 

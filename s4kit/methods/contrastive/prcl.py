@@ -52,8 +52,8 @@ class PRCL(ReCo):
     Q M D floats at a time (0.8 GB), whatever the number of classes.
 
     As released, not as printed: MLS is a mean over channels, not a sum; means are brought to unit length within MLS
-    alone, not in the centres. Not here: the global distribution prototypes and virtual negatives of the authors' later
-    paper (arXiv 2402.18117), whose code is not published.
+    alone, not in the centres. The global prototypes and virtual negatives of the authors' later paper are in
+    `prcl_global`.
 
     Args:
         task: the data, or anything with `num_classes`.
