@@ -104,8 +104,8 @@ class Pack:
         "path/{t}/{k}": label (255 = none), weight, loss (T, h, w), present (T,); weak, mixed (T, h, w, 3), or (1, h, w,
             3) where they are the same at all steps; in the header loss_max, the loss of level 255, and name, the path.
             A step that is not present shows the pictures of another one and no loss.
-        "summary/{t}": over all images, pixels with known truth by label and level of prob: total, right (T, C, 256);
-            truth_count (C,), pixels of each true class; in the header images, how many have a truth.
+        "summary/{t}": over the images of `judged`, pixels with known truth by label and level of prob: total, right (T,
+            C, 256); truth_count (C,); in the header images, how many have a truth, and whether these are all.
         "cells/{t}": over all images and steps, pixels by image, truth and label: place, every, kept (n,), see `Cells`;
             in the header ids and kinds of the images counted.
 
@@ -167,22 +167,20 @@ class Pack:
     def _summary(self, t: int) -> bytes:
         classes, steps = len(self.first.classes), len(self.tracks[t].steps)
         total, right = np.zeros((2, steps, classes * 256), np.uint32)
-        truth_count, images = np.zeros(classes, np.uint32), 0
-        for k, image in enumerate(self.images):
-            scene, maps = self.first.image(image), self._maps(t, k, "prob")
+        truth_count, images, judged = np.zeros(classes, np.uint32), 0, self.judged(t)
+        for k in judged:
+            scene, maps = self.first.image(self.images[k]), self._maps(t, k, "prob")
             known = (scene["valid"] > 0) & (scene["truth"] != policies.VOID)
             truth, images = scene["truth"][known], images + bool(known.any())
             truth_count += np.bincount(truth, minlength=classes).astype(np.uint32)
-            for s, (step, shown) in enumerate(zip(self.tracks[t].steps, self.seen(t, k))):
-                if step != shown:  # nobody has looked at it then
-                    continue
+            for s in range(steps):
                 label = maps["label"][s][known]
                 place = label * np.int64(256) + maps["prob"][s, 0][known]
                 total[s] += np.bincount(place, minlength=classes * 256).astype(np.uint32)
                 right[s] += np.bincount(place[label == truth], minlength=classes * 256).astype(np.uint32)
         shape = (steps, classes, 256)
         arrays = {"total": total.reshape(shape), "right": right.reshape(shape), "truth_count": truth_count}
-        return encode(arrays, images=images)
+        return encode(arrays, images=images, all=len(judged) == len(self.images))
 
     def cells(self, t: int) -> Cells:
         """What a track makes of each class over all images and steps, see `counted`."""
@@ -198,6 +196,11 @@ class Pack:
         """The images that were looked at every time; all, where there is none."""
         later = self._partial(t)
         return [k for k in range(len(self.images)) if str(k) not in later] or list(range(len(self.images)))
+
+    def judged(self, t: int) -> list[int]:
+        """Those of `counted` that are unlabelled, which is what pseudo-labels are for; all of them, where none is."""
+        counted = self.counted(t)
+        return [k for k in counted if self.first.kinds[self.images[k]] == "unlabelled"] or counted
 
     def _cells(self, t: int) -> bytes:
         found = self.cells(t)

@@ -147,8 +147,7 @@ class View:
         Over the unlabelled ones, where some of these are watched: they are what the pseudo-labels are for.
         """
         at, about, counted = self.step(track, state), self.meta["tracks"][track], self.data.counted(track)
-        kinds = [self.meta["images"][k]["kind"] for k in counted]
-        chosen = [k for k, kind in enumerate(kinds) if kind == "unlabelled"]
+        chosen = [place for place, k in enumerate(counted) if self.meta["images"][k]["kind"] == "unlabelled"]
         found = self.data.cells(track)
         words = f"{len(chosen)} unlabelled images" if chosen else f"all {len(counted)} watched images"
         return cells.table(found.only(chosen) if chosen else found, at, self.meta["classes"], about["steps"], words)

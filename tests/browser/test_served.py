@@ -17,7 +17,7 @@ from explored import train_runs
 from PIL import Image
 
 import s4kit as s4
-from s4kit.engine import probe, survey, watched
+from s4kit.engine import later, probe, survey, watched
 from s4kit.engine.survey_file import Pages
 from s4kit.explore import corrections, serve
 
@@ -219,4 +219,17 @@ def test_images_of_the_grid_are_tagged_watched_and_opened(opened):
     get(page, "closeup-open").click()
     get(page, "coverage").wait_for()
     assert page.evaluate("explorer.get('meta').images[explorer.get('image')].id") == found.ids[val]
+    assert not page.wrong
+
+
+def test_an_image_that_was_added_later_says_of_which_step_it_is(opened):
+    page, folder = opened
+    val = s4.open_run(folder).task().val.ids[0]
+    (folder / "late").rename(folder / "probes" / "0000005.npz")
+    later.add(folder, [val], device="cpu")
+    page.locator("option", has_text=f"{val} (val)").wait_for(state="attached")
+    steps = s4.open_run(folder).snapshots().recorded("pseudo", 5)
+    page.evaluate("explorer.set('image', 5); explorer.set('snapshot', 0)")
+    nearest = min(steps, key=lambda step: step - 1)
+    until(page, "evidence", f"added later; what is shown of it is of step {nearest}")
     assert not page.wrong

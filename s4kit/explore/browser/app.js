@@ -192,7 +192,7 @@ export class App {
     const at = full ? 0 : nearest(track.steps, this.step);
     const row = { t, track, pack, summary, at, full, T: full ? 1 : track.steps.length };
     row.frame = new Frame(this.scene, pack, at, this.C);
-    row.step = full ? track.steps[track.steps.length - 1] : track.steps[at];
+    row.step = full ? track.steps[track.steps.length - 1] : (track.partial?.[this.state.image] ?? track.steps)[at];
     return row;
   }
 

@@ -49,7 +49,7 @@ export class Controls {
 
   imageField() {
     const { app } = this;
-    const options = app.meta.images.map((image, k) => [k, `${k + 1}: ${image.id}`]);
+    const options = app.meta.images.map((image, k) => [k, `${k + 1}: ${image.id}${kindOf(image)}`]);
     this.picker = choice("image", "image", options, () => app.set("image", Number(this.picker.value)));
     this.fuller = button(
       "full resolution",
@@ -217,6 +217,9 @@ export class Controls {
     this.playing = setInterval(next, BETWEEN);
   }
 }
+
+/** The list that an image is in, where it is not the one that pseudo-labels are for. */
+const kindOf = ({ kind }) => (kind && kind !== "unlabelled" ? ` (${kind})` : "");
 
 const field = (name, ...parts) => h("div", { cls: "s4x-field" }, h("span", {}, name), ...parts);
 

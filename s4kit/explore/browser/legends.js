@@ -17,7 +17,8 @@ export const bar = (colours, low, high, label) =>
   );
 
 /** What the numbers of a row's summary are over. */
-export const overAll = ({ summary }) => `all ${whole(summary.header.images)} watched images with a truth`;
+export const overAll = ({ summary: { header } }) =>
+  `all ${whole(header.images)} ${header.all === false ? "unlabelled " : ""}watched images with a truth`;
 
 /** The two numbers that every policy is judged by; counts ride along for whoever reads the page. */
 export function figuresOf(numbers, suffix) {

@@ -248,6 +248,8 @@ export class Pictures {
     const now =
       "Full resolution: the whole image through the last weights, now; not what was recorded during the training.";
     const part = meta.left_out.length ? ` ${held} were chosen when it was saved; “Worst images” names the others.` : "";
-    this.evidence.textContent = full ? now : `Shown: ${words.join(" · ")}${part}`;
+    const later = rows.filter(({ step, track, at }) => step !== track.steps[at]).map(({ step }) => step);
+    const own = later.length ? `This image was added later; what is shown of it is of step ${later.join(" and ")}. ` : "";
+    this.evidence.textContent = full ? now : `${own}Shown: ${words.join(" · ")}${part}`;
   }
 }
