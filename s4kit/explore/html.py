@@ -75,12 +75,14 @@ def page(meta: dict[str, Any], packs: Mapping[str, bytes], state: State | None =
     return document(title, vars(state) | {"meta": for_browser(meta)}, "page.js", data)[0]
 
 
-def document(title: str, state: dict[str, Any], entry: str, data: str = "", allowed: str = "") -> tuple[str, str]:
+def document(
+    title: str, state: dict[str, Any], entry: str, data: str = "", allowed: str = "", head: str = ""
+) -> tuple[str, str]:
     """A page whose script starts with a module of `browser/`, and its content security policy.
 
     Args:
         state: as JSON in the element "state". data: further elements. allowed: what the policy allows besides the
-            page's own script and style.
+            page's own script and style. head: further elements of the head.
     """
     code, looks = "\n" + script(entry), FRAME + style()
     policy = (
@@ -93,7 +95,7 @@ def document(title: str, state: dict[str, Any], entry: str, data: str = "", allo
 <meta charset="utf-8">
 <meta http-equiv="Content-Security-Policy" content="{policy}">
 <meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{escape(title)}</title>
+<title>{escape(title)}</title>{head}
 <style>{looks}</style>
 </head>
 <body>

@@ -133,8 +133,7 @@ class Pack:
 
     def _maps(self, t: int, k: int, *fields: str) -> dict[str, np.ndarray]:
         """All steps of a track on one image: label, weight, confidence, entropy (T, h, w), top, prob (T, 3, h, w)."""
-        track, image = self.tracks[t], self.images[k]
-        seen = self.seen(t, k)
+        track, image, seen = self.tracks[t], self.images[k], self.seen(t, k)
         found = {step: track.snapshots.read(step, track.name, image, *fields) for step in dict.fromkeys(seen)}
         return {field: np.stack([found[step][field] for step in seen]) for field in found[seen[0]]}
 
@@ -165,9 +164,9 @@ class Pack:
         return encode(arrays | {"present": present.astype(np.uint8)}, loss_max=top, name=path)
 
     def _summary(self, t: int) -> bytes:
-        classes, steps = len(self.first.classes), len(self.tracks[t].steps)
+        classes, steps, judged = len(self.first.classes), len(self.tracks[t].steps), self.judged(t)
         total, right = np.zeros((2, steps, classes * 256), np.uint32)
-        truth_count, images, judged = np.zeros(classes, np.uint32), 0, self.judged(t)
+        truth_count, images = np.zeros(classes, np.uint32), 0
         for k in judged:
             scene, maps = self.first.image(self.images[k]), self._maps(t, k, "prob")
             known = (scene["valid"] > 0) & (scene["truth"] != policies.VOID)
@@ -178,9 +177,8 @@ class Pack:
                 place = label * np.int64(256) + maps["prob"][s, 0][known]
                 total[s] += np.bincount(place, minlength=classes * 256).astype(np.uint32)
                 right[s] += np.bincount(place[label == truth], minlength=classes * 256).astype(np.uint32)
-        shape = (steps, classes, 256)
-        arrays = {"total": total.reshape(shape), "right": right.reshape(shape), "truth_count": truth_count}
-        return encode(arrays, images=images, all=len(judged) == len(self.images))
+        arrays = {"total": total.reshape(steps, -1, 256), "right": right.reshape(steps, -1, 256)}
+        return encode(arrays | {"truth_count": truth_count}, images=images, all=len(judged) == len(self.images))
 
     def cells(self, t: int) -> Cells:
         """What a track makes of each class over all images and steps, see `counted`."""

@@ -31,7 +31,8 @@ from .live import Live
 HOSTS = ("127.0.0.1", "localhost")
 LARGEST = 64 << 20  # bytes of a question: a painted label has far less
 PATIENCE = 60  # seconds for a request to arrive
-ALLOWED = "connect-src 'self'; img-src 'self'"
+ALLOWED = "connect-src 'self'; img-src 'self' data:"
+NO_ICON = '<link rel="icon" href="data:,">'  # or the browser would ask for one, outside of the token
 
 
 class Refused(Exception):
@@ -131,7 +132,9 @@ class Handler(BaseHTTPRequestHandler):
         if route == [""]:
             state = live.state()
             names = ", ".join(run.path.resolve().name for run in live.runs)
-            page, policy = html.document(f"Pseudo-labels: {names}", finite(state), "served.js", allowed=ALLOWED)
+            page, policy = html.document(
+                f"Pseudo-labels: {names}", finite(state), "served.js", allowed=ALLOWED, head=NO_ICON
+            )
             policy += "; frame-ancestors 'none'"
             return self._send(page.encode(), "text/html; charset=utf-8", more={"Content-Security-Policy": policy})
         if route == ["news"]:

@@ -26,6 +26,7 @@ export class Chosen {
       press("list as a file", "list-file", () => this.save()),
       this.words,
       this.acts,
+      h("small", {}, "A click chooses, with shift all up to it; a double click or Enter opens."),
     );
     this.say();
   }
