@@ -28,9 +28,11 @@ from ..nets import make
 from ..views import STRONG, Stream, ViewPlan, draw_step, render, unimatch_box
 from . import bench_loader, text
 from .bench_loop import plain_unimatch
+from .bench_scoring import scoring
 from .memory import Stepper, step_peak, tracked
 
 NET = "efficientnet_lite0(weights='none')"
+CPU = "cpu, 1 thread"
 RECIPE = Optim([], lr=1e-4, kind="sgd")
 PLAN = ViewPlan(
     x=Stream("labelled"),
@@ -49,7 +51,7 @@ def bench(what: str = "all", quick: bool = False) -> dict[str, Any]:
         {"device", "quick", "host": {...}, "step": {...}, "u2pl": {...}, "eval": {...}}; times in ms, memory in bytes.
     """
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    result: dict[str, Any] = {"device": torch.cuda.get_device_name() if device == "cuda" else "cpu, 1 thread"}
+    result: dict[str, Any] = {"device": torch.cuda.get_device_name() if device == "cuda" else CPU}
     result["quick"] = quick
     parts = {"host": host, "step": step, "u2pl": u2pl, "eval": evaluation}
     with one_thread():
@@ -192,7 +194,7 @@ def u2pl(device: str, quick: bool) -> dict[str, Any]:
 
 
 def evaluation(device: str, quick: bool) -> dict[str, Any]:
-    """Peak memory of scoring few and many images, and the seconds to open a list of 10,000."""
+    """Time and peak memory of scoring, and the seconds to open a list of 10,000."""
     few, many = (2, 6) if quick else (8, 64)
     peaks = {}
     with photos(few, 321) as task:
@@ -208,7 +210,7 @@ def evaluation(device: str, quick: bool) -> dict[str, Any]:
         listed = load("folder", root=folder, labelled="1/16")
         draw_step(listed, PLAN, 1, 0, 0, 0)
         seconds = time.perf_counter() - began
-    return {
+    return scoring(device, quick, take_turns) | {
         "images": [few, many],
         "peak_memory": [peaks[few], peaks[many]],
         "ratio": peaks[many] / peaks[few],
@@ -272,6 +274,9 @@ def show(result: dict[str, Any]) -> str:
         memory = [text.size(found[f"{side}_peak_memory"]) for side in ("with", "without")]
         rows.append(("its peak memory", memory[0], f"{memory[1]} without contrast", "", ""))
     if found := result.get("eval"):
+        name, base = f"scoring {found['scored_size']}", f"{found['one_by_one_ms']:.0f} ms one by one"
+        goal = "≤ 0.50" if result["device"] != CPU else ""
+        rows.append((name, f"{found['scored_ms']:.0f} ms", base, f"{found['scored_ratio']:.2f}", goal))
         few, many = found["images"]
         memory = [text.size(value) for value in found["peak_memory"]]
         name = f"evaluation memory, {many} images"
