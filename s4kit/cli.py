@@ -306,7 +306,7 @@ def parser() -> argparse.ArgumentParser:
 def _data_flags(data: Any) -> None:
     """What of a task can be said in the shell; `data check` takes all that `train` does."""
     data.add_argument("--root", metavar="DIR", help="where the data set lies")
-    data.add_argument("--labelled", metavar="1/16", help="share, count or list file of labelled images")
+    data.add_argument("--labelled", metavar="1/16", help="share, count, list file or folder of corrected labels")
     data.add_argument("--split", metavar="LIST", help="a published split: classic/183, 1_8 (`s4kit data splits`)")
     data.add_argument("--split-seed", type=int, metavar="S", help="of the labelled / unlabelled split (default 0)")
     data.add_argument("--size", metavar="S", help="resize images once: a factor (0.5) or a short side in pixels (180)")
