@@ -2,55 +2,43 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 
 import torch
-from torch.utils.data import DataLoader, Dataset
 
 from ..data.task import Sample, Source
-from ..errors import S4Error
-from . import guards
 from .device import pick_workers
 
-AHEAD = 4  # images that each decode worker holds ready
+AHEAD = 4  # images that each thread holds ready
 HELD = 4  # groups' worth of images that may wait for others of their size
 MOST = 8  # images or windows in a forward: far less than a training step holds of as many
 
 
-class Samples(Dataset):
-    """The samples of a source by row, for a DataLoader."""
-
-    def __init__(self, source: Source) -> None:
-        self.source = source
-
-    def __getitem__(self, row: int) -> Sample:
-        return self.source.read(row)
-
-
 def samples(source: Source, rows: Sequence[int], device: torch.device) -> Iterator[Sample]:
-    """The samples in the order of `rows`; decode workers read ahead where the device is not the CPU itself.
+    """The samples in the order of `rows`; where the device is not the CPU itself, threads read ahead.
+
+    Threads, since decoding leaves Python's lock alone and an evaluation is too short to start processes for.
 
     Raises:
         S4Error: an image cannot be read.
     """
     count = min(len(rows), pick_workers("auto", device))
-    drawn = DataLoader(
-        Samples(source),
-        batch_size=None,
-        sampler=list(rows),
-        num_workers=count,
-        prefetch_factor=AHEAD if count else None,
-        worker_init_fn=guards.deaf,
-        generator=torch.Generator(),  # else it would draw from the one that everybody draws from
-    )
-    ahead = iter(drawn)
-    for row in rows:
+    if not count:
+        yield from map(source.read, rows)
+        return
+    waiting: deque[Future[Sample]] = deque()
+    with ThreadPoolExecutor(count) as pool:
         try:
-            sample = next(ahead)
-        except S4Error:
-            source.read(row)  # once more in this process: a worker's error arrives wrapped in its traceback
-            raise
-        yield sample
+            for row in rows:
+                waiting.append(pool.submit(source.read, row))
+                if len(waiting) > AHEAD * count:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
 
 
 def alike(drawn: Iterable[Sample], most: int) -> Iterator[list[Sample]]:

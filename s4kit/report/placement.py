@@ -51,15 +51,17 @@ def slots(jobs: int, device: str = "auto", need: Callable[[], float] | None = No
     Raises:
         S4Error: fewer than 0 jobs.
     """
+    import torch
+
     from ..engine.device import pick_device
 
     if jobs < 0:
         raise S4Error(f"jobs={jobs}: give how many trainings run at a time, or 0 for one on each GPU.")
     if jobs == 1 or device not in ("auto", "cuda") or pick_device(device).type != "cuda":
         return [None] * max(1, jobs)
-    found = cards()
-    if len(found) == 1 and not jobs:
+    if not jobs and torch.cuda.device_count() == 1:
         return [None]
+    found = cards()
     share = need() if need and jobs > len(found) else None
     places: list[str | None] = [*place(found, jobs or len(found), share)]
     if jobs > len(places):

@@ -1,5 +1,7 @@
 """Scoring against slow, obvious references."""
 
+import threading
+
 import numpy as np
 import pytest
 import torch
@@ -165,10 +167,20 @@ def test_groups_are_of_one_size_and_few_images_wait():
     assert groups == [(["0", "1"], 2), (["2", "4"], 5), (["3", "5"], 6), (["6"], 7)]
 
 
-def test_decode_workers_keep_the_order_and_a_broken_file_is_named(monkeypatch):
+def test_images_are_read_ahead_in_order_and_a_broken_file_is_named(monkeypatch):
+    source, read, gate = Mixed(), [], threading.Event()
     monkeypatch.setattr(ahead, "pick_workers", lambda workers, device: 2)
-    before = torch.random.get_rng_state()
-    found = [sample.id for sample in ahead.samples(Mixed(), [4, 0, 6, 2], torch.device("cpu"))]
-    assert found == ["4", "0", "6", "2"] and torch.equal(torch.random.get_rng_state(), before)
+    plain = source.read
+
+    def slow(row):
+        read.append(row)
+        return plain(row) if gate.wait(timeout=30) else None
+
+    monkeypatch.setattr(source, "read", slow)
+    monkeypatch.setattr(ahead, "AHEAD", 1)
+    threading.Timer(0.2, gate.set).start()
+    drawn = ahead.samples(source, [4, 0, 6, 2], torch.device("cpu"))
+    assert next(drawn).id == "4" and {4, 0} <= {*read} and 2 not in read  # two are waited for, the last not yet begun
+    assert [sample.id for sample in drawn] == ["0", "6", "2"]
     with pytest.raises(S4Error, match=r"^3.png is cut off$"):
         list(ahead.samples(Mixed(broken=3), range(7), torch.device("cpu")))
