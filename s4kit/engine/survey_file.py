@@ -8,11 +8,11 @@ last whole row are what a kill leaves, and are cut when it goes on.
 from __future__ import annotations
 
 import csv
+import io
 import json
 import os
 from array import array
 from collections.abc import Sequence
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -142,40 +142,53 @@ class Survey:
         self.about = _json(folder / "survey.json") if (folder / "survey.json").is_file() else None
         if not isinstance(self.about, dict) or self.about.get("version") != VERSION:
             raise S4Error(f"{folder} holds no survey of a whole set: make one with `s4kit sweep {folder.parents[1]}`.")
+        self._end = 0  # bytes of rows that have been read
         try:
-            self._read()
+            self._begin()
+            self.more()
         except (OSError, ValueError, TypeError, KeyError, csv.Error) as error:
             raise S4Error(f"{folder} is damaged ({error}): delete it and sweep again.") from error
 
-    def _read(self) -> None:
+    def _begin(self) -> None:
         about, names = self.about, columns([str(name) for name in self.about["classes"]])
         self.about = about | {name: int(about[name]) for name in ("step", "images")} | {"method": str(about["method"])}
         self.about["palette"] = [[int(level) & 255 for level in colour[:3]] for colour in about["palette"]]
+        self.names = names
         self.ids: list[str] = []
         self.lists: list[str] = []
-        numbers = [array("d") for _ in names[len(TEXT) :]]
-        with open(self.folder / "rows.csv", newline="", encoding="utf-8") as file:
-            rows = csv.reader(_whole_lines(file))
-            if next(rows, None) != list(names):
-                raise ValueError("its columns are others")
-            for row in rows:
-                if len(row) != len(names):
-                    raise ValueError(f"row {len(self.ids) + 1} has {len(row)} cells")
-                self.ids.append(row[0])
-                self.lists.append(row[1])
-                for column, cell in zip(numbers, row[len(TEXT) :]):
-                    column.append(float(cell) if cell else np.nan)
-        found = dict(zip(names[len(TEXT) :], (np.frombuffer(column, np.float64) for column in numbers)))
-        self._places = [np.nan_to_num(found.pop(name)).astype(np.int64) for name in PLACES]
-        self.columns = {name: column.astype(np.float32) for name, column in found.items()}
+        self._numbers = [array("d") for _ in names[len(TEXT) :]]
+
+    def more(self) -> bool:
+        """Read the rows that have come since; whether there are any.
+
+        Raises:
+            S4Error: the file is shorter than it was. ValueError: what is there makes no sense.
+        """
+        with open(self.folder / "rows.csv", "rb") as file:
+            if os.fstat(file.fileno()).st_size < self._end:
+                raise S4Error(f"{self.folder} has been made anew; read it again.")
+            file.seek(self._end)
+            data = file.read()
+        data = data[: data.rfind(b"\n") + 1]
+        rows = csv.reader(io.StringIO(data.decode(), newline=""))
+        if not self._end and next(rows, None) != list(self.names):
+            raise ValueError("its columns are others")
+        for row in rows:
+            if len(row) != len(self.names):
+                raise ValueError(f"row {len(self.ids) + 1} has {len(row)} cells")
+            self.ids.append(row[0])
+            self.lists.append(row[1])
+            for column, cell in zip(self._numbers, row[len(TEXT) :]):
+                column.append(float(cell) if cell else np.nan)
+        self._end += len(data)
+        if data:
+            found = dict(zip(self.names[len(TEXT) :], map(np.array, self._numbers)))
+            self._places = [np.nan_to_num(found.pop(name)).astype(np.int64) for name in PLACES]
+            self.columns = {name: column.astype(np.float32) for name, column in found.items()}
+        return bool(data)
 
     def __len__(self) -> int:
         return len(self.ids)
-
-    @cached_property
-    def row_of(self) -> dict[str, int]:
-        """The row of each id; of two images of one name, the unlabelled one's."""
-        return {name: row for row, name in reversed(list(enumerate(self.ids)))}
 
     def thumbnail(self, row: int, labels: bool = False) -> bytes:
         """The picture of a row as JPEG, or that of its labels as PNG.
@@ -207,14 +220,10 @@ class Survey:
 
     def worst(self, amount: int, which: str = "unlabelled") -> list[str]:
         """Ids of the worst images of a list: by accuracy where there is a truth, else by confidence."""
-        by = next(name for name in JUDGED if not np.isnan(self.columns[name]).all())
+        by = next((name for name in JUDGED if not np.isnan(self.columns[name]).all()), JUDGED[0])
         return [self.ids[row] for row in self.order(by) if self.lists[row] == which][:amount]
 
     def __repr__(self) -> str:
         of, about = self.about["images"], self.about
         words = f"Survey of {about['method']} ({about['which']} checkpoint, step {about['step']}): {len(self)} images"
         return words if len(self) == of else f"{words} of {of}; it goes on with `s4kit sweep`"
-
-
-def _whole_lines(file: Any) -> Any:
-    return (line for line in file if line.endswith("\n"))

@@ -6,7 +6,7 @@ import hashlib
 import os
 import threading
 from collections.abc import Sequence
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -121,11 +121,13 @@ class Live:
             raise S4Error(f"There is no checkpoint {which!r}: last or best.")
         folder = run.path / "sweep" / which
         with self._lock:
-            listing = _listing(folder)
-            known = self._surveys.get((r, which))
-            if known is None or known[0] != listing:
-                known = self._surveys[r, which] = (listing, Survey(folder))
-            return known[1]
+            stamp, (known, found) = _stamp(folder / "survey.json"), self._surveys.get((r, which), ("", None))
+            if found is not None and known == stamp:
+                with suppress(S4Error, OSError, ValueError):  # made anew: read from its beginning
+                    found.more()
+                    return found
+            self._surveys[r, which] = (stamp, found := Survey(folder))
+            return found
 
     def rows(self, r: Any, which: Any) -> bytes:
         """The columns of a survey, packed; in the header ids, lists, columns, classes, palette and tags."""

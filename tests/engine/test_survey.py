@@ -185,3 +185,19 @@ def test_a_folder_from_elsewhere_is_told(runs, task, tmp_path):
     (found.folder / "survey.json").write_text(json.dumps(about | {"version": 99}))
     with pytest.raises(S4Error, match="holds no survey"):
         Survey(found.folder)
+
+
+def test_a_survey_that_grows_is_read_on(runs, task):
+    found = swept(runs["cps"], task)
+    rows = found.folder / "rows.csv"
+    lines = rows.read_bytes().splitlines(keepends=True)
+    rows.write_bytes(b"".join(lines[:4]) + lines[4][:9])
+    part = Survey(found.folder)
+    assert len(part) == 3 and not part.more()
+    rows.write_bytes(b"".join(lines))
+    assert part.more() and part.ids == found.ids and part.thumbnail(8) == found.thumbnail(8)
+    assert all(np.array_equal(part.columns[name], found.columns[name], equal_nan=True) for name in found.columns)
+    rows.write_bytes(b"".join(lines[:2]))
+    with pytest.raises(S4Error, match="made anew"):
+        part.more()
+    rows.write_bytes(b"".join(lines))

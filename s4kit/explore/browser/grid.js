@@ -54,8 +54,21 @@ export class Grid {
     const value = this.picker.value;
     this.picker.replaceChildren(...surveys.map((one, k) => h("option", { value: k }, one.title)));
     if (value && surveys[value]) this.picker.value = value;
-    this.stale = true;
-    if (this.visible) this.shown();
+    this.say();
+    this.stale ||= this.grown();
+    if (this.visible && this.stale) this.load();
+  }
+
+  /** Whether there is enough that is new: a sweep over very many images is not fetched again for a few. */
+  grown() {
+    const { survey, data } = this;
+    if (!survey || !data || this.of !== nameOf(survey)) return true;
+    return survey.count === survey.of || survey.count > 1.05 * data.ids.length;
+  }
+
+  say() {
+    const { count, of } = this.survey ?? { count: 0, of: 0 };
+    this.words.textContent = count < of ? `${whole(count)} of ${whole(of)} images so far.` : "";
   }
 
   /** The grid has come into view. */
@@ -76,8 +89,8 @@ export class Grid {
       this.words.textContent = "Nobody has looked at the whole set yet: s4kit sweep RUN, in a shell, does.";
       return;
     }
-    const { run, which, step, count, of } = survey;
-    this.words.textContent = count < of ? `${whole(count)} of ${whole(of)} images so far.` : "";
+    const { run, which, count } = survey;
+    this.say();
     if (!count) return;
     const turn = (this.turn = {});
     try {
@@ -87,10 +100,10 @@ export class Grid {
       if (turn !== this.turn) return; // a later question has overtaken this one
       this.data = { ...pack.header, column: (name) => pack[`column/${name}`].data };
       this.filter.offer(this.data);
-      const grown = this.of === `${run} ${which} ${step}`; // rows only ever come behind: what is chosen stays
-      this.of = `${run} ${which} ${step}`;
-      if (!grown) this.chosen.forget();
-      this.arrange(grown);
+      const same = this.of === nameOf(survey); // rows only ever come behind: what is chosen stays
+      this.of = nameOf(survey);
+      if (!same) this.chosen.forget();
+      this.arrange(same);
     } catch (error) {
       this.words.textContent = `The sweep cannot be read: ${error.message}`;
     }
@@ -214,3 +227,6 @@ export class Grid {
     this.draw();
   }
 }
+
+/** What makes a sweep this one. */
+const nameOf = ({ run, which, step }) => `${run} ${which} ${step}`;
