@@ -100,7 +100,7 @@ def box_blur(image: Tensor, sigma: float, passes: int = 3) -> Tensor:
     whole = int(((12 * part + 1) ** 0.5 - 1) / 2)
     radius = whole + (2 * whole + 1) * (whole * (whole + 1) - 3 * part) / (6 * (part - (whole + 1) ** 2))
     kernel = image.new_full((2 * whole + 3,), 1 / (2 * radius + 1))
-    kernel[[0, -1]] *= radius - whole
+    kernel[:: 2 * whole + 2] *= radius - whole  # its ends, by a slice: positions would have to be sent to the device
     for dim in (2, 3):
         weight = kernel.view(1, 1, -1, 1) if dim == 2 else kernel.view(1, 1, 1, -1)
         margin = (0, 0, whole + 1, whole + 1) if dim == 2 else (whole + 1, whole + 1, 0, 0)

@@ -241,13 +241,38 @@ def test_the_state_dict_is_the_whole_state(name, build, draw):
 
 @EVERY
 def test_a_step_stays_on_the_device_and_never_asks_it(name, task):
-    for clock in (Clock(0, 100), MIDDLE):
+    count = len(methods.create(name, task, net="tiny").stages())
+    for clock in (Clock(step, 100, stage=stage) for stage in range(count) for step in (0, 50)):
         method = methods.create(name, task, net="tiny")
-        batch = render(draw_step(task, method.views, 2, 0, 0, 0), method.views)
+        plan = method.stages()[clock.stage].views or method.views
+        drawn = draw_step(task, plan, 2, 0, 0, 0)
+        fake.rendered(drawn, plan)
+        batch = render(drawn, plan)
         with fake.no_values():
-            losses = fake.step(fake.move(method), batch.map(fake.on_device), clock)
+            stage = fake.move(method).stages()[clock.stage]
+            losses = fake.step(method, batch.map(fake.on_device), clock, stage.losses)
             assert all(value.device == fake.DEVICE for value, _ in losses.values())
             assert all(p.grad.device == fake.DEVICE for p in method.parameters() if p.grad is not None)
+
+
+@EVERY
+def test_the_types_that_cuda_chooses_in_half_precision_fit(name, task):
+    """The forward of every stage under the rules of a GPU's autocast, which are not those of a CPU's."""
+    for index in range(len(methods.create(name, task, net="tiny").stages())):
+        method = methods.create(name, task, net="tiny")
+        plan = method.stages()[index].views or method.views
+        batch = render(draw_step(task, plan, 2, 0, 0, 0), plan)
+        with fake.cuda_autocast(torch.float16):
+            stage = fake.move(method, fake.CUDA).train().stages()[index]
+            try:
+                losses = (stage.losses or method.losses)(
+                    batch.map(lambda t: fake.on_device(t, fake.CUDA)), Clock(50, 100, stage=index)
+                )
+            except RuntimeError as error:
+                if "hasPrimaryContext" not in str(error):
+                    raise
+                pytest.skip("takes a gradient inside its losses, for which PyTorch asks the driver")
+            assert all(value.dtype == torch.float32 for value, _ in losses.values())
 
 
 def test_the_fake_device_sees_mistakes():

@@ -19,7 +19,10 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from ...views import Batch, HostStep, ViewPlan, render
+
 DEVICE = torch.device("lazy", 0)
+CUDA = torch.device("cuda", 0)  # need not be there
 aten = torch.ops.aten
 # Kernels that read the device to size their result or to check their input, though a fake tensor lets them pass.
 READING = {aten.histc, aten.bincount, aten.equal, aten.nonzero, aten.masked_select, aten.linalg_cholesky}
@@ -50,15 +53,15 @@ def _reason(op: Any, args: Any, kwargs: dict[str, Any]) -> str:
         return _copied(args[0].device, torch.device(target), kwargs.get("non_blocking", False))
     if op is aten.copy_:
         return _copied(args[1].device, args[0].device, kwargs.get("non_blocking", len(args) > 2 and args[2]))
-    if op in (aten.index, aten.index_put_, aten.index_put) and args[0].device == DEVICE:
+    if op in (aten.index, aten.index_put_, aten.index_put) and args[0].device.type != "cpu":
         index = [i for i in args[1] if i is not None]
-        if any(i.device != DEVICE for i in index):
+        if any(i.device.type == "cpu" for i in index):
             return "an index lies on the host"
         if any(i.dtype in (torch.bool, torch.uint8) for i in index) and (op is aten.index or args[2].numel() > 1):
             return "a boolean mask is turned into positions"
     if op is aten.multinomial and (args[1] == 1 or not (kwargs.get("replacement", len(args) > 2 and args[2]))):
         return "the weights are checked"
-    return "it reads its input" if op in READING and args[0].device == DEVICE else ""
+    return "it reads its input" if op in READING and args[0].device.type != "cpu" else ""
 
 
 def _copied(source: torch.device, target: torch.device, without_waiting: bool) -> str:
@@ -72,26 +75,58 @@ def no_values() -> Iterator[None]:
         yield
 
 
-def on_device(tensor: Tensor) -> Tensor:
-    """A fake tensor like this one, on the made-up device (to be called inside `no_values`)."""
-    return torch.empty_strided(tensor.shape, tensor.stride(), dtype=tensor.dtype, device=DEVICE)
+@contextmanager
+def cuda_autocast(kind: torch.dtype) -> Iterator[None]:
+    """As `no_values`, for tensors on `CUDA`, with the types that autocast chooses for each operation there.
+
+    They are not those of a CPU: sums come out in float32, resizing stays in 16 bits. No backward: for that PyTorch asks
+    the driver.
+    """
+    before = torch.is_autocast_enabled("cuda"), torch.get_autocast_dtype("cuda"), torch.is_autocast_cache_enabled()
+    _set_autocast(True, kind, False)
+    try:
+        with FakeTensorMode(), Waits(), torch.backends.cudnn.flags(enabled=False):  # cuDNN would ask the driver, too
+            yield
+    finally:
+        _set_autocast(*before)
 
 
-def move(module: nn.Module) -> nn.Module:
-    """`module.to(DEVICE)`, which fake tensors do not support: parameters and buffers are replaced one by one."""
+def _set_autocast(enabled: bool, kind: torch.dtype, cached: bool) -> None:
+    torch.set_autocast_enabled("cuda", enabled)
+    torch.set_autocast_dtype("cuda", kind)
+    torch.set_autocast_cache_enabled(cached)
+
+
+def rendered(drawn: HostStep, plan: ViewPlan) -> Batch:
+    """The views of what the host has drawn, made on the made-up device; raises where a GPU would be waited for.
+
+    They do not mix with tensors that are made inside `no_values`.
+    """
+    with FakeTensorMode(allow_non_fake_inputs=True), Waits():
+        return render(drawn, plan, DEVICE)
+
+
+def on_device(tensor: Tensor, device: torch.device = DEVICE) -> Tensor:
+    """A fake tensor like this one, on a made-up device (to be called inside `no_values`)."""
+    return torch.empty_strided(tensor.shape, tensor.stride(), dtype=tensor.dtype, device=device)
+
+
+def move(module: nn.Module, device: torch.device = DEVICE) -> nn.Module:
+    """`module.to(device)`, which fake tensors do not support: parameters and buffers are replaced one by one."""
     for part in module.modules():
         for name, parameter in part._parameters.items():
             if parameter is not None:
-                part._parameters[name] = nn.Parameter(on_device(parameter), parameter.requires_grad)
+                part._parameters[name] = nn.Parameter(on_device(parameter, device), parameter.requires_grad)
         for name, buffer in part._buffers.items():
             if buffer is not None:
-                part._buffers[name] = on_device(buffer)
+                part._buffers[name] = on_device(buffer, device)
     return module
 
 
-def step(method: Any, batch: Any, clock: Any) -> Any:
-    """One training step without an optimiser on the made-up device; returns the losses."""
-    losses = method.train().losses(batch, clock)
+def step(method: Any, batch: Any, clock: Any, of_stage: Any = None) -> Any:
+    """One training step without an optimiser on the made-up device, by the method's losses or those of a stage."""
+    method.train()
+    losses = (of_stage or method.losses)(batch, clock)
     losses.total.backward()
     method.after_step(clock)
     return losses

@@ -1,10 +1,11 @@
 """Part (a): every method's step in float32, bf16 and fp16 on the device.
 
 Each method learns for some steps on the device, on the tiny network, so that its networks say something. From there:
-steps in each precision with the scaler, which must leave finite weights and never make the host wait; the losses of one
-batch by the same weights and the same random draws, against float32 on the CPU; and the memory, which must all come
-back. A term that samples pixels by a threshold jumps where anything is rounded: what is farther apart than the
-tolerance is held against the jumps on the CPU, where every layer's answer is rounded or, for a GPU, in its precision.
+steps in each precision with the scaler, views included, which must leave finite weights and never make the host wait;
+the losses of one batch by the same weights and the same random draws, against float32 on the CPU; and the memory, which
+must all come back. A term that samples pixels by a threshold jumps where anything is rounded: what is farther apart
+than the tolerance is held against the jumps on the CPU, where every layer's answer is rounded or, for a GPU, in its
+precision.
 """
 
 from __future__ import annotations
@@ -111,9 +112,9 @@ def _all_precisions(name: str, bench: Bench, task: Task) -> dict[str, Any]:
             there = [_losses(m, _rendered(drawn, m, CPU), learn.clock, CPU, in_) for m, in_ in tries]
             found["jumps"][precision] = max(apart(losses, reference) for losses in there)
         stepper = Stepper(method, task, RECIPE, bench.device, precision=precision)
-        stepper(batch)  # takes the optimisers' state
+        stepper(stepper.batch(drawn))  # takes the optimisers' state
         with no_waiting(bench):
-            stepper(batch)
+            stepper(stepper.batch(drawn))
         found["finite"][precision] = bool(torch.stack([p.isfinite().all() for p in method.parameters()]).all())
     return found
 
@@ -181,12 +182,14 @@ def no_waiting(bench: Bench) -> Iterator[None]:
 def _waits(name: str, task: Task) -> str:
     """What would make the host wait, told by the made-up device; "" where nothing does."""
     method = _build(name, task)
-    batch = render(draw_step(task, method.views, 2, 0, 0, 0), method.views)
-    with fake.no_values():
-        try:
+    drawn = draw_step(task, method.views, 2, 0, 0, 0)
+    batch = render(drawn, method.views)
+    try:
+        fake.rendered(drawn, method.views)
+        with fake.no_values():
             fake.step(fake.move(method), batch.map(fake.on_device), Clock(50, 100))
-        except fake.WaitError as error:
-            return f"{error} ({place(error)})"
+    except fake.WaitError as error:
+        return f"{error} ({place(error)})"
     return ""
 
 
