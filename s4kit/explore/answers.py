@@ -8,7 +8,7 @@ from .state import check
 from .view import View
 
 PACKS = ("need", "full")
-KINDS = (*PACKS, "correct", "corrections")
+KINDS = (*PACKS, "correct", "corrections", "embedding")
 
 
 def known(asked: Any) -> bool:

@@ -19,6 +19,7 @@ from ..errors import S4Error
 from ..report.tables import Table
 from . import cells, corrections, figure, page, policies, selections
 from .codec import encode
+from .full import Loaded
 from .pack import Pack
 from .state import State, check
 
@@ -63,11 +64,14 @@ class View:
 
     def looked(self, image: int, track: int) -> dict[str, np.ndarray]:
         """The maps of `full`, as `full.Loaded.look` gives them."""
-        from .full import Loaded
+        return self.loaded(track).look(self.meta["images"][image]["id"], self.data.tracks[track].name)
 
-        one = self.data.tracks[track]
-        loaded = self._loaded.setdefault(one.run.path, Loaded(one.run, self.task(track)))
-        return loaded.look(self.meta["images"][image]["id"], one.name)
+    def loaded(self, track: int) -> Loaded:
+        """The method of a track's run with its last weights, loaded once."""
+        run = self.data.tracks[track].run
+        if run.path not in self._loaded:
+            self._loaded[run.path] = Loaded(run, self.task(track))
+        return self._loaded[run.path]
 
     def task(self, track: int) -> Any:
         """The task of a track's run, loaded once."""
@@ -85,6 +89,7 @@ class View:
 
         {"kind": "correct", ...}: keep what was painted, see `corrections.take`.
         {"kind": "corrections", "track"}: what has been corrected of the track's run, see `corrections.so_far`.
+        {"kind": "embedding", "track", "how"}: watched pixels in feature space, see `embedding.points`.
 
         Raises:
             S4Error: it cannot be done, or nobody knows how.
@@ -94,6 +99,11 @@ class View:
         if asked.get("kind") == "corrections":
             (track,) = check(self.meta, {}, "tracks", asked.get("track"))
             return corrections.so_far(self.data.tracks[track].run)
+        if asked.get("kind") == "embedding":
+            from . import embedding
+
+            (track,) = check(self.meta, {}, "tracks", asked.get("track"))
+            return embedding.points(self, track, str(asked.get("how", "pca")))
         raise S4Error(f"The explorer does not know what {asked.get('kind')!r} is.")
 
     # ---- the state as a picture ----

@@ -233,3 +233,24 @@ def test_an_image_that_was_added_later_says_of_which_step_it_is(opened):
     nearest = min(steps, key=lambda step: step - 1)
     until(page, "evidence", f"added later; what is shown of it is of step {nearest}")
     assert not page.wrong
+
+
+def test_points_of_the_feature_space_and_pixels_lead_to_each_other(opened):
+    page, folder = opened
+    points = s4.explore.view.View(folder).answer({"kind": "embedding", "track": 0})
+    get(page, "tab-embedding").click()
+    until(page, "embedding-words", f"PCA of {len(points['x'])} pixels of 5 images")
+    canvas = page.locator(".s4x-scatter")
+    canvas.scroll_into_view_if_needed()
+    box = canvas.bounding_box()
+    k = int(np.argmax(points["x"]))  # nobody is beyond it
+    scale = box["width"] / 560
+    x, y = (10 + points["x"][k] * 540) * scale, (10 + (1 - points["y"][k]) * 540) * scale
+    canvas.click(position={"x": x, "y": y})
+    page.wait_for_timeout(600)
+    image, selection = page.evaluate("[explorer.get('image'), explorer.get('selection')]")
+    assert image == points["image"][k]
+    assert selection == {"kind": "pixel", "x": points["pixel"][k] % 32, "y": points["pixel"][k] // 32}
+    until(page, "embedding-words", "PCA of")
+    assert canvas.get_attribute("data-pointed") == str(k)  # the pinned pixel is the one that is read
+    assert not page.wrong

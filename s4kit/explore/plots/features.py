@@ -21,17 +21,23 @@ def project(vectors: Tensor, how: str = "auto", seed: int = 0) -> tuple[np.ndarr
     """(N, D) vectors to (N, 2) and the name of the method.
 
     Args:
-        how: "pca", "tsne", or "auto": t-SNE where scikit-learn is installed, else principal components.
+        how: "pca", "tsne", "umap", or "auto": t-SNE where scikit-learn is installed, else principal components.
 
     Raises:
-        S4Error: "tsne" without scikit-learn, or fewer than three vectors.
+        S4Error: "tsne" without scikit-learn, "umap" without umap-learn, or fewer than three vectors.
     """
+    if how == "umap" and importlib.util.find_spec("umap") is None:
+        raise S4Error("how='umap' needs umap-learn (pip install umap-learn); 'pca' needs nothing.")
     there = importlib.util.find_spec("sklearn") is not None
-    if how not in ("auto", "pca", "tsne") or (how == "tsne" and not there):
+    if how not in ("auto", "pca", "tsne", "umap") or (how == "tsne" and not there):
         raise S4Error(f"how={how!r}: use 'pca' or 'auto'; 'tsne' needs scikit-learn (pip install scikit-learn).")
     if vectors.ndim != 2 or len(vectors) < 3:
         raise S4Error(f"Give at least three vectors (N, D), not {tuple(vectors.shape)}.")
     values = vectors.detach().float().cpu()
+    if how == "umap":
+        from umap import UMAP
+
+        return UMAP(n_components=2, random_state=seed).fit_transform(values.numpy()), "UMAP"
     if how == "pca" or not there:
         centred = values - values.mean(0)
         _, _, axes = torch.linalg.svd(centred, full_matrices=False)

@@ -5,10 +5,11 @@ import { Change } from "./change.js";
 import { Classes } from "./classes.js";
 import { Confusion } from "./confusion.js";
 import { Correct } from "./correct.js";
+import { Embedding } from "./embedding.js";
 import { Marks } from "./marks.js";
 import { Path } from "./path.js";
 import { Ranking } from "./ranking.js";
 import { Reliability } from "./reliability.js";
 import { WhatIf } from "./whatif.js";
 
-export const SECTIONS = [WhatIf, Reliability, Bias, Change, Path, Confusion, Ranking, Classes, Correct, Marks];
+export const SECTIONS = [WhatIf, Reliability, Bias, Change, Path, Confusion, Ranking, Classes, Correct, Marks, Embedding];
