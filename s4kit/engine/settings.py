@@ -113,8 +113,14 @@ def steps_in(epochs: float, before: lengths.Passes | None, each: Mapping[str, in
 
 
 def share_out(stages: list[Stage], steps: int, each: Mapping[str, int]) -> list[tuple[Stage, int, int]]:
-    """(stage, first step, number of steps) for each stage of a training of `steps` steps; `each` as `pass_steps`."""
+    """(stage, first step, number of steps) for each stage of a training of `steps` steps; `each` as `pass_steps`.
+
+    Raises:
+        S4Error: there are fewer steps than stages.
+    """
     first, plan = 0, []
+    if steps < len(stages) - 1:
+        raise S4Error(f"The method has {len(stages)} stages: {steps} steps are too few, give one to each at least.")
     for stage, part in zip(stages, lengths.share_out([stage.length for stage in stages], steps, each)):
         plan.append((stage, first, part))
         first += part

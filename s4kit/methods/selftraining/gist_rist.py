@@ -72,9 +72,9 @@ class GISTRIST(Method):
         task: Any,
         net: str = "efficientnet_lite0",
         course: str = "random",
-        rounds: int = 6,
+        rounds: int = 3,
         toss: int = 0,
-        start: Length = 3.0,
+        start: Length = 2.0,
         supervised: str | Criterion = ce,
     ) -> None:
         super().__init__()
