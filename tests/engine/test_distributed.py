@@ -22,4 +22,4 @@ SETTINGS = dict(
 )
 VAL = (3, 1)  # validation images: not the same number for both ranks, and none for one of them
 # Banks: both ranks write before either reads, so the paths differ by little, not by nothing.
-BANKS = {"u2pl", "daw", "cac", "ael", "ucc", "rml", "ctt", "minority", "mllc"}
+BANKS = {"u2pl", "daw", "cac", "ael", "ucc", "rml", "ctt", "semiseg_contrastive", "allspark", "minority", "mllc"}
