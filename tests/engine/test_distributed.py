@@ -23,3 +23,112 @@ SETTINGS = dict(
 VAL = (3, 1)  # validation images: not the same number for both ranks, and none for one of them
 # Banks: both ranks write before either reads, so the paths differ by little, not by nothing.
 BANKS = {"u2pl", "daw", "cac", "ael", "ucc", "rml", "ctt", "semiseg_contrastive", "allspark", "minority", "mllc"}
+# Centres, prototypes and thresholds of what all ranks show together, which one that accumulates sees in parts, one
+# after the other: another path.
+CENTRES = {"css", "pcr", "prcl", "prcl_global", "c3_semiseg", "np_semiseg"}
+
+
+def build(name: str):
+    torch.set_num_threads(1)
+    task = toy_task()
+    torch.manual_seed(3)
+    return s4.methods.create(name, task, net=NET), task
+
+
+def two(rank: int, names: list[str], folder: str, port: int) -> None:
+    os.environ.update(
+        MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port), RANK=str(rank), WORLD_SIZE="2", LOCAL_RANK=str(rank)
+    )
+    for name in names:
+        method, task = build(name)
+        s4.fit(method, task, out=Path(folder) / "two" / name, device="cpu", **SETTINGS)
+        weights = torch.cat([p.flatten() for p in method.parameters()])
+        other = weights.clone()
+        torch.distributed.broadcast(other, 0)
+        assert torch.equal(weights, other), f"{name}: the ranks drifted apart"
+    method, task = build("fixmatch")
+    given = SETTINGS | {"steps": None, "epochs": 1, "reference_batch": 8}
+    run = s4.fit(method, task, out=Path(folder) / "two" / "epochs", device="cpu", **given)
+    torch.distributed.barrier()
+    assert run.config["fit"]["steps"] == 4  # 16 unlabelled images, two ranks of two
+    assert run.config["fit"]["lr"] == pytest.approx(SETTINGS["lr"] * 4 / 8)
+    for images in VAL:
+        scores = s4.engine.evaluate(build("fixmatch")[0].student, toy_task(n_val=images))
+        torch.save(scores.confusion, Path(folder) / f"confusion_{images}_{rank}.pt")
+    distributed.agreed(7, "all have the same")
+    with pytest.raises(S4Error, match="another step") if rank else nullcontext():
+        distributed.agreed(rank, "another step")
+    stumble(rank, Path(folder))
+
+
+def stumble(rank: int, folder: Path) -> None:
+    """One process fails in the middle of a step, while the other waits for its gradients."""
+    method, task = build("fixmatch")
+    losses = method.losses
+
+    def stumbling(batch, clock):
+        if rank == 1 and clock.step == 2:
+            raise RuntimeError("process 1 stumbles")
+        return losses(batch, clock)
+
+    method.losses = stumbling
+    try:
+        s4.fit(method, task, out=folder / "two" / "stumbles", device="cpu", **SETTINGS)
+    except RuntimeError as error:
+        (folder / f"error_{rank}.txt").write_text(f"{distributed.lost(error)} {error}")
+        raise
+
+
+@pytest.fixture(scope="module")
+def both(tmp_path_factory):
+    folder, names = tmp_path_factory.mktemp("ranks"), s4.methods.names()
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    try:
+        mp.spawn(two, (names, str(folder), port), 2)
+    except (mp.ProcessRaisedException, mp.ProcessExitedException):
+        if not (folder / "error_1.txt").exists():
+            raise
+    return folder
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("images", VAL)
+def test_two_ranks_score_every_image_once(images, both):
+    alone = s4.engine.evaluate(build("fixmatch")[0].student, toy_task(n_val=images)).confusion
+    for rank in range(2):
+        assert torch.equal(torch.load(both / f"confusion_{images}_{rank}.pt", weights_only=True), alone)
+
+
+@pytest.mark.slow
+def test_a_rank_that_fails_in_the_middle_of_a_step_ends_the_other(both):
+    assert (both / "error_1.txt").read_text() == "False process 1 stumbles"
+    other = both / "error_0.txt"  # it was ended while it waited, or noticed and says so
+    assert not other.exists() or other.read_text().startswith("True ")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", s4.methods.names())
+def test_two_ranks_equal_one_that_accumulates_two(name, both):
+    method, task = build(name)
+    s4.fit(method, task, out=both / "one" / name, device="cpu", accumulate=2, **SETTINGS)
+    one, two = (checkpoint.load(both / side / name / "last.pt")["method"] for side in ("one", "two"))
+    parameters = [n for n, p in method.named_parameters() if p.requires_grad]
+    if name in CENTRES:  # `two` has seen that both ranks hold the same
+        assert all(torch.isfinite(two[key]).all() for key in parameters)
+    elif name in BANKS:
+        start = build(name)[0].state_dict()
+        apart = sum(float((one[key] - two[key]).square().sum()) for key in parameters)
+        moved = sum(float((one[key] - start[key]).square().sum()) for key in parameters)
+        assert apart <= 0.02**2 * moved, f"{name}: {(apart / moved) ** 0.5:.1%} of the way apart"
+    else:
+        for key in parameters:
+            assert torch.equal(two[key], one[key]), f"{name}: {key} differs"
+    rows = [s4.open_run(both / side / name).evaluations() for side in ("one", "two")]
+    assert len(rows[0]) == len(rows[1]) > 0
+    one, two = (s4.open_run(both / side / name).snapshots() for side in ("one", "two"))
+    assert one.steps == two.steps and one.path_steps == two.path_steps
+    for path in () if name in BANKS | CENTRES else one.path_steps:
+        a, b = one.path(4, path, 1), two.path(4, path, 1)
+        assert all((a[field] == b[field]).all() for field in a)
