@@ -16,6 +16,26 @@ from s4kit.explore.codec import encode
 CLASSES = ["ground", "disc", "box", "band", "ring", "dot"]
 PALETTE = [[0, 0, 0], [230, 159, 0], [86, 180, 233], [0, 158, 115], [240, 228, 66], [213, 94, 0]]
 STEPS = [9, 19, 49, 99, 199]
+LOSSES = {
+    "step": np.arange(4, 200, 5, dtype=np.uint32),
+    "loss/x": np.linspace(2, 0.2, 40, dtype=np.float32),
+    "loss/u": np.where(np.arange(40) < 8, np.nan, 0.5).astype(np.float32),
+}
+FINDINGS = [
+    {"check": "classes", "level": "problem", "figures": "box starves", "advice": "More labels."}
+    | {"at": 2, "class": 2, "image": "street_01"},
+    {
+        "check": "precision",
+        "level": "warning",
+        "figures": "it fell",
+        "advice": "",
+        "at": 2,
+        "class": None,
+        "image": None,
+    },
+    {"check": "last and best", "level": "warning", "figures": "worse", "advice": "", "at": 3, "class": None}
+    | {"image": "street_99"},
+]
 
 
 @dataclass
@@ -38,6 +58,7 @@ class Made:
                 f"{name}s": [image.get(name, "unlabelled") for image in self.meta["images"]] for name in ("id", "kind")
             }
             found[f"cells/{t}"] = encode(counts, **about)
+            found[f"story/{t}"] = encode(LOSSES, findings=FINDINGS)
             for k, way in enumerate(self.paths[t]):
                 top = float(way["loss"].max())
                 level = np.rint(way["loss"] * (255 / top)).astype(np.uint8)

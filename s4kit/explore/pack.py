@@ -6,7 +6,6 @@ A *track* is one pseudo-label of one run; `cps` has two of them. All runs show t
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
@@ -14,25 +13,13 @@ from typing import Any
 import numpy as np
 
 from ..engine import Run, open_run
-from ..engine.snapshots import Snapshots
 from ..errors import S4Error
-from . import cells, policies
+from . import cells, policies, story
 from .cells import Cells
 from .codec import encode
+from .tracks import same_pixels, titles_of, tracks_of
 
 VERSION = 1
-
-
-@dataclass(frozen=True)
-class Track:
-    """One pseudo-label of one run: its recorded steps, and the images whose way through the training was recorded."""
-
-    title: str
-    run: Run
-    snapshots: Snapshots
-    name: str
-    steps: tuple[int, ...]
-    examples: tuple[tuple[str, int], ...]  # (path, image of it)
 
 
 class Pack:
@@ -60,13 +47,13 @@ class Pack:
         self.all = [run.snapshots() for run in found]
         self.first = self.all[0]
         for snapshots in self.all[1:]:
-            _same(self.first, snapshots)
+            same_pixels(self.first, snapshots)
         self.images = list(range(len(self.first))) if images is None else [int(k) for k in images]
         for k in self.images:
             if not 0 <= k < len(self.first):
                 raise S4Error(f"There is no probe image {k}: the runs have {len(self.first)}, counted from 0.")
-        titles = list(titles) if titles else _titles(found)
-        self.tracks = [t for run in zip(titles, found, self.all) for t in _tracks(*run, steps)]
+        titles = list(titles) if titles else titles_of(found)
+        self.tracks = [t for run in zip(titles, found, self.all) for t in tracks_of(*run, steps)]
         self.maps = lru_cache(4)(self._maps)
 
     @cached_property
@@ -108,6 +95,7 @@ class Pack:
             C, 256); truth_count (C,); in the header images, how many have a truth, and whether these are all.
         "cells/{t}": over all images and steps, pixels by image, truth and label: place, every, kept (n,), see `Cells`;
             in the header ids and kinds of the images counted.
+        "story/{t}": the run's loss terms, see `story.losses`; in the header findings, see `story.verdicts`.
 
         Raises:
             S4Error: there is no such key.
@@ -115,7 +103,7 @@ class Pack:
         kind, *numbers = str(key).split("/")
         try:
             makers = {"image": self._image, "track": self._track, "path": self._path, "summary": self._summary}
-            return (makers | {"cells": self._cells})[kind](*(_index(n) for n in numbers))
+            return (makers | {"cells": self._cells, "story": self._story})[kind](*(_index(n) for n in numbers))
         except S4Error:
             raise
         except (KeyError, IndexError, ValueError, TypeError) as error:
@@ -206,6 +194,11 @@ class Pack:
         images = [self.images[k] for k in self.counted(t)]
         return encode(arrays, ids=[self.first.ids[k] for k in images], kinds=[self.first.kinds[k] for k in images])
 
+    def _story(self, t: int) -> bytes:
+        run, steps, classes = self.tracks[t].run, self.tracks[t].steps, self.first.classes
+        ids = [self.first.ids[self.images[k]] for k in self.counted(t)]
+        return encode(story.losses(run), findings=story.verdicts(run, steps, classes, self.cells(t), ids))
+
     def _describe(self, t: int) -> dict[str, Any]:
         track = self.tracks[t]
         per_image = [self._quality(t, k) for k in range(len(self.images))]
@@ -255,46 +248,3 @@ def _index(text: str) -> int:
 
 def _at(ids: Sequence[str], k: int) -> str:
     return ids[k] if k < len(ids) else ""
-
-
-def _titles(runs: Sequence[Run]) -> list[str]:
-    """Method, seed and published split; with the folder where that does not tell the runs apart."""
-    plain = [f"{run.config['method']} · seed {run.config.get('fit', {}).get('seed', 0)}" for run in runs]
-    plain = [f"{title} · {run.split}" if run.split else title for title, run in zip(plain, runs)]
-    return [
-        f"{title} · {run.path.resolve().name}" if plain.count(title) > 1 else title for title, run in zip(plain, runs)
-    ]
-
-
-def _tracks(title: str, run: Run, snapshots: Snapshots, wanted: Sequence[int] | None) -> list[Track]:
-    """The tracks of a run: a path goes with the pseudo-label of its name; one of another name with all of them."""
-    if not snapshots.steps:
-        raise S4Error(
-            f"{run.path} has no snapshot: it has not come to an evaluation, or {run.config['method']} has no rule "
-            "for pseudo-labels."
-        )
-    tracks = []
-    for name, recorded in snapshots.steps.items():
-        steps = tuple(step for step in recorded if wanted is None or step in wanted)
-        if not steps:
-            raise S4Error(f"{run.path} has no snapshot at these steps; it has {', '.join(map(str, recorded))}.")
-        paths = [path for path in snapshots.path_steps if path == name or path not in snapshots.steps]
-        examples = tuple((path, k) for path in paths for k in range(snapshots.examples(path)))
-        tracks.append(
-            Track(title if len(snapshots.steps) == 1 else f"{title} · {name}", run, snapshots, name, steps, examples)
-        )
-    return tracks
-
-
-def _same(one: Snapshots, other: Snapshots) -> None:
-    """Raises S4Error where two runs do not show the same pixels."""
-    for what in ("classes", "ids", "height", "width", "crop"):
-        a, b = getattr(one, what), getattr(other, what)
-        if a != b:
-            if isinstance(a, list):
-                a, b = (", ".join(x for x in mine if x not in yours) or len(mine) for mine, yours in ((a, b), (b, a)))
-            name = "probe images" if what == "ids" else what
-            raise S4Error(
-                f"{one.folder.parent} and {other.folder.parent} cannot be seen side by side: their {name} differ ({a} "
-                f"here, {b} there). Train them on the same task with the same seed, probes and probe_size."
-            )

@@ -68,7 +68,8 @@ def save(
     for chosen_steps in thin:
         data = Pack(view.runs, view.titles, None, chosen_steps)
         ways, counts = _paths(data, PATHS * budget)
-        tables = {f"cells/{t}": data.pack(f"cells/{t}") for t in range(len(data.tracks))}  # of all images, held or not
+        keys = [f"{kind}/{t}" for kind in ("cells", "story") for t in range(len(data.tracks))]
+        tables = {key: data.pack(key) for key in keys}  # of all images, held or not
         room = budget - html.size(ways | tables)
         chosen, why = (_checked(view, images), "as asked") if images is not None else _fitting(data, view, state, room)
         if len(chosen) >= min(FEW, len(view.meta["images"])) or (chosen and len(chosen_steps) <= FEW) or images:

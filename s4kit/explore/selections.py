@@ -43,6 +43,10 @@ def _confusion(cell: Mapping[str, Any], scene: Maps, maps: Maps, then: Then) -> 
     return known & (scene["truth"] == cell["truth"]) & (maps["label"] == cell["label"])
 
 
+def _truth(of: Mapping[str, Any], scene: Maps, maps: Maps, then: Then) -> np.ndarray:
+    return (scene["valid"] > 0) & (scene["truth"] == of["truth"])
+
+
 def _bin(of: Mapping[str, Any], scene: Maps, maps: Maps, then: Then) -> np.ndarray:
     return (scene["valid"] > 0) & (policies.bins(maps["prob"][0]) == of["bin"])
 
@@ -57,6 +61,7 @@ SELECTIONS = {
     "confusion": Kind({"truth": "classes", "label": "classes"}, _confusion),
     "bin": Kind({"bin": "bins"}, _bin),
     "change": Kind({"from": "classes", "to": "classes", "since": "steps"}, _change),
+    "truth": Kind({"truth": "classes"}, _truth),
 }
 
 

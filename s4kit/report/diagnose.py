@@ -19,12 +19,14 @@ from .found_labels import COVER, covered, drawn, kept, mean, more_labels, precis
 from .norms import norms
 from .text import percent
 
+SAID = ("check", "level", "figures", "advice", "step")
+
 
 def diagnose(path: str | Path) -> dict[str, Any]:
     """Look at a run.
 
     Returns:
-        {"run", "method", "healthy": no problem, "findings": [{check, level, figures, advice}]}.
+        {"run", "method", "healthy": no problem, "findings": [{check, level, figures, advice, classes, step}]}.
 
     Raises:
         S4Error: the folder holds no run.
@@ -50,7 +52,7 @@ def diagnose(path: str | Path) -> dict[str, Any]:
         "run": str(run.path),
         "method": run.config["method"],
         "healthy": all(f.level != PROBLEM for f in findings),
-        "findings": [{key: getattr(f, key) for key in ("check", "level", "figures", "advice")} for f in findings],
+        "findings": [{key: getattr(f, key) for key in SAID} | {"classes": list(f.classes)} for f in findings],
     }
 
 
@@ -90,7 +92,8 @@ def finite(run: Run) -> Finding:
         for name, value in row.items():
             if value and name not in ("step", "stage") and not math.isfinite(float(value)):
                 mend = "Lower --lr, clip the gradients (--clip 1), or train with --precision float32."
-                return Finding("finite losses", PROBLEM, f"{name} is {value} at step {row['step']}", mend)
+                figures = f"{name} is {value} at step {row['step']}"
+                return Finding("finite losses", PROBLEM, figures, mend, step=int(row["step"]))
     return Finding("finite losses", OK, "every recorded term is finite")
 
 
@@ -144,7 +147,8 @@ def last_and_best(run: Run) -> Finding | None:
     )
     if gap > 0.03:
         mend = "It got worse; report the last all the same, for the best was chosen on val. Against it"
-        return Finding("last and best", WARNING, figures, mend, ["a lower --lr"], {STEPS: DOWN})
+        turns = {STEPS: DOWN}
+        return Finding("last and best", WARNING, figures, mend, ["a lower --lr"], turns, step=run.best["step"])
     return Finding("last and best", OK, figures)
 
 
@@ -173,7 +177,7 @@ def dead(run: Run) -> Finding | None:
     figures = f"IoU below 1: {', '.join(absent)}"
     if has := covered(run):
         mend = f"They are in {has} labelled images or more, so it is not the draw"
-        return Finding("classes recognised", WARNING, figures, mend, more_labels(run), {STEPS: UP})
+        return Finding("classes recognised", WARNING, figures, mend, more_labels(run), {STEPS: UP}, absent)
     mend = "Are they in the labelled images? `s4kit data check` counts"
     mend += f"; --data-option cover={COVER} draws a split with each." if drawn(run) and more_labels(run) else "."
-    return Finding("classes recognised", WARNING, figures, mend)
+    return Finding("classes recognised", WARNING, figures, mend, classes=absent)

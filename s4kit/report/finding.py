@@ -18,6 +18,7 @@ class Finding:
 
     Attributes:
         options: mends, any of which may do; they follow the advice, which then ends without a stop.
+        classes: names of those that it is about. step: of the training where it shows; None: at the end, or everywhere.
         turns: {STEPS or THRESHOLD: UP or DOWN}: what the finding wants turned, joined to the options by `agreed`.
     """
 
@@ -27,6 +28,8 @@ class Finding:
     advice: str = ""
     options: Sequence[str] = ()
     turns: Mapping[str, int] = field(default_factory=dict)
+    classes: Sequence[str] = ()
+    step: int | None = None
 
 
 def agreed(findings: Sequence[Finding], tau: float | None = None) -> list[Finding]:

@@ -61,7 +61,8 @@ def starved(run: Run) -> Finding | None:
     level = PROBLEM if none else WARNING
     figures = f"{percent(row['coverage'])} % of all pixels kept{_weighing(_weight(run))}; starved: {', '.join(words)}"
     mend, options = "These classes are forgotten on unlabelled images", [*more_labels(run), "a class-adaptive rule"]
-    return Finding("classes with pseudo-labels", level, figures, mend, options, {THRESHOLD: DOWN})
+    names = [*poor, *(c for c in none if c not in poor)]
+    return Finding("classes with pseudo-labels", level, figures, mend, options, {THRESHOLD: DOWN}, names)
 
 
 def precision(run: Run) -> Finding | None:
@@ -82,7 +83,8 @@ def precision(run: Run) -> Finding | None:
         return Finding("precision of pseudo-labels", PROBLEM, figures, mend, more_labels(run), {THRESHOLD: UP})
     if last["precision"] < best["precision"] - 0.1:
         turns = {STEPS: DOWN, THRESHOLD: UP}
-        return Finding("precision of pseudo-labels", WARNING, figures, "It fell as more was kept", turns=turns)
+        mend = "It fell as more was kept"
+        return Finding("precision of pseudo-labels", WARNING, figures, mend, turns=turns, step=best["step"])
     return Finding("precision of pseudo-labels", OK, figures)
 
 

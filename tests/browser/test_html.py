@@ -310,6 +310,26 @@ def test_confirmation_bias(page: Page, made: probe_packs.Made) -> None:
     assert pixels == (value > 0).sum()
 
 
+def test_verdicts_on_the_time_line_open_what_they_are_about(page: Page, made: probe_packs.Made) -> None:
+    assert page.get("terms").inner_text().split() == ["x", "0.20", "u", "0.50"]  # at the last step
+    page.get("verdict-2").click()
+    page.until("document.querySelector('[data-testid=step]').textContent === 'step 49' && explorer.get('image') === 1")
+    assert "classes: box starves. → More labels." in page.text("verdict").replace("\n", " ")
+    assert page.trait("selection") == {"kind": "truth", "truth": 2}
+    boxes = ((made.scenes[1]["truth"] == 2) & (made.scenes[1]["valid"] > 0)).sum()
+    page.until(f"document.querySelector('[data-testid=marked]').textContent.includes('{boxes} pixels')")
+    page.get("verdict-2").click()  # the next one of that step
+    assert "precision: it fell" in page.text("verdict") and page.trait("image") == 1
+    page.until("!explorer.get('selection').kind")
+    page.get("verdict-3").click()
+    assert "street_99, which this page does not hold" in page.text("verdict")
+    page.get("verdict").get_by_label("close").click()
+    assert page.get("verdict").is_hidden()
+    thumb = page.get("scrub").bounding_box()  # a mark stands where the thumb is at its snapshot
+    mark = page.get("verdict-3").bounding_box()
+    assert mark["x"] + mark["width"] / 2 == pytest.approx(thumb["x"] + 8 + 0.75 * (thumb["width"] - 16), abs=2)
+
+
 def test_what_changed_between_two_snapshots(page: Page, made: probe_packs.Made) -> None:
     page.get("tab-change").click()
     page.get("change-with").select_option("step 9")

@@ -13,7 +13,7 @@ import s4kit.data as data
 from s4kit.cli import main
 from s4kit.data import list_files, published, split_names
 from s4kit.errors import S4Error
-from s4kit.explore import pack
+from s4kit.explore import tracks
 from s4kit.report import splits
 
 VOC = [f"2007_{i:06d}" for i in range(8)]  # as in `voc_root`: 4 with masks of VOC, 2 of SBD, 2 val
@@ -441,7 +441,7 @@ def test_a_run_names_its_list_and_goes_on_without_network(server, voc_root, tmp_
     run = s4.open_run(tmp_path / "run")
     assert run.split == run.config["task"]["labelled"] == "voc/cps/3" and len(run.task().labelled) == 3
     assert s4.plots.curves(run).get_suptitle() == s4.plots.losses(run).get_suptitle() == "voc/cps/3"
-    assert pack._titles([run]) == ["supervised · seed 0 · voc/cps/3"]  # of the explorer
+    assert tracks.titles_of([run]) == ["supervised · seed 0 · voc/cps/3"]  # of the explorer
     again = ["train", "--resume", str(tmp_path / "run"), "--data", "voc"]
     assert answer(capsys, *again, "--split", "blended/1_2")[0]["steps"] == 2  # the same list by another name
     said, _ = answer(capsys, *again, "--split", "u2pl/3", status=2)

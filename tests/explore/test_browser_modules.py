@@ -191,7 +191,13 @@ def test_both_sides_know_the_same_selections(node: str) -> None:
     labels = made.maps[0][0]["label"]
     moved = np.argwhere(np.bincount((labels[0] * 6 + labels[LAST]).ravel()))[:, 0]
     change = next({"from": int(k) // 6, "to": int(k) % 6, "since": 0} for k in moved if k // 6 != k % 6)
-    numbers = {"pixel": {"x": 1, "y": 1}, "confusion": {"truth": 1, "label": 1}, "bin": {"bin": 8}, "change": change}
+    numbers = {
+        "pixel": {"x": 1, "y": 1},
+        "confusion": {"truth": 1, "label": 1},
+        "bin": {"bin": 8},
+        "change": change,
+        "truth": {"truth": 1},
+    }
     examples = {name: {"kind": name} | numbers[name] for name in SELECTIONS}
     found = answer(
         node,

@@ -77,7 +77,6 @@ def _with_path(root: Path) -> dict[str, str]:
         (["--html", "x.html", "--steps", "2"], "1, 3, 5"),
         (["--html", "x.html", "--images", ""], "images=[]"),
         (["--png", "/proc/x.png"], "/proc/x.png"),
-        ([], "--html"),
     ],
 )
 def test_mistakes_at_the_shell_are_answered_in_words(runs, tmp_path, monkeypatch, capsys, argv, words):
@@ -109,7 +108,7 @@ def test_a_small_budget_keeps_the_shown_and_the_worst_image_and_thins_steps(runs
     def saved_in(images: list[int], steps: list[int] | None, extra: int = 1) -> page.Saved:
         """What is chosen where exactly these images at these steps fit."""
         data = Pack(view.runs, steps=steps)
-        keys = ["cells/0", *(key for k in images for key in (f"image/{k}", f"track/0/{k}"))]
+        keys = ["cells/0", "story/0", *(key for k in images for key in (f"image/{k}", f"track/0/{k}"))]
         monkeypatch.setattr(page, "BUDGET", page.html.size({key: data.pack(key) for key in keys}) + extra)
         return view.save_html(tmp_path / "e.html", state)
 

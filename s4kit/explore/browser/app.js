@@ -177,6 +177,7 @@ export class App {
     this.draw();
     this.tabs.section.update();
     this.selecting.read();
+    controls.timeline.update();
   }
 
   look(pack) {
@@ -248,6 +249,14 @@ export class App {
   }
 
   // ---- what keys and buttons do ----
+
+  /** Several traits at once. */
+  go(state) {
+    Object.assign(this.state, state);
+    this.selecting.changed();
+    this.show();
+    this.save();
+  }
 
   toggleClass(c) {
     const { hidden } = this.state;

@@ -4,6 +4,7 @@ import { POLICIES, range } from "./arithmetic.js";
 import { rgb } from "./colours.js";
 import { h } from "./dom.js";
 import { figuresOf } from "./legends.js";
+import { Timeline } from "./timeline.js";
 
 const BETWEEN = 700; // milliseconds from one snapshot to the next while they play
 
@@ -19,6 +20,7 @@ export class Controls {
         { cls: "s4x-sticky" },
         h("div", { cls: "s4x-bar" }, this.trackChips(), this.imageField(), this.trainingField()),
         h("div", { cls: "s4x-bar" }, this.policyField(), this.thresholdField(), this.numbers),
+        this.timeline.words,
       ),
       h(
         "div",
@@ -78,7 +80,8 @@ export class Controls {
       onchange: () => app.save(),
     });
     this.stepText = h("output", { cls: "s4x-number", test: "step" });
-    return wide("training", this.player, this.scrub, this.stepText);
+    this.timeline = new Timeline(app, this.scrub);
+    return wide("training", this.player, this.timeline.host, this.stepText);
   }
 
   policyField() {

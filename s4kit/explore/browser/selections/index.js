@@ -5,7 +5,8 @@
 import { binSelection } from "./bin.js";
 import { changeSelection } from "./change.js";
 import { confusionSelection } from "./confusion.js";
+import { truthSelection } from "./truth.js";
 
 const PIXEL = { kind: "pixel" };
 
-export const SELECTIONS = Object.fromEntries([PIXEL, confusionSelection, binSelection, changeSelection].map((one) => [one.kind, one]));
+export const SELECTIONS = Object.fromEntries([PIXEL, confusionSelection, binSelection, changeSelection, truthSelection].map((one) => [one.kind, one]));
