@@ -6,6 +6,7 @@ and Pillow's image operations, then to tensors. Beside it the photographs that b
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,7 @@ from ..data.task import Task
 from .parity.views import geometry, strong, unimatch_box
 
 CLASSES = 21
+TILE = 512  # pixels: what is larger is made of tiles
 _normalised = Compose([ToTensor(), Normalize([0.485, 0.456, 0.406], [0.229, 0.224, 0.225])])
 
 
@@ -45,6 +47,10 @@ def write_photo(folder: Path, name: str, rng: np.random.Generator, size: tuple[i
 
 
 def _photo(rng: np.random.Generator, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+    if max(size) > TILE:  # the spectrum of a photo from a part of its size, again and again
+        repeats = [math.ceil(side / TILE) for side in size]
+        photo, label = _photo(rng, tuple(min(side, TILE) for side in size))
+        return np.tile(photo, (*repeats, 1))[: size[0], : size[1]], np.tile(label, repeats)[: size[0], : size[1]]
     height, width = size
     total = rng.normal(scale=0.35, size=(height, width, 1)) * np.ones(3)
     for cell in (4, 8, 16, 32, 64, 128):
