@@ -127,5 +127,5 @@ def test_only_the_student_learns_and_a_warm_up_knows_labels_alone(build, draw) -
     goal = method.regions(found)
     empty = Targets(goal.classes, goal.masks, torch.zeros_like(goal.there), goal.features)
     terms = method.agree(found, empty)
-    assert terms[0] == terms[1] == terms[3] == 0 and terms[2] >= 0
+    assert all(term == 0 for term in terms[:4]), "an image without regions teaches nothing, not that there are none"
     assert late.total.isfinite()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, ClassVar, NamedTuple
 
 import torch
@@ -11,11 +12,15 @@ from torch import Tensor, nn
 from ...nets import Masked, MaskHead, Regions, copy_of, ema, evaluating, make, regions_of, warm
 from ...nets.segnet import resize
 from ...views import STRONG, Batch, Stream, ViewPlan, Views
-from ..base import Card, Clock, Losses, Method, PseudoLabels, zero_of
+from ..base import Card, Clock, Losses, Method, Optim, PseudoLabels, zero_of
 from ..lengths import Length
 from ..parts.contrast import members, shrink
 from ..parts.precision import float32
 from ..parts.regions import class_loss, costs, dice, mask_loss, masked_nce, match
+
+PAPER_HEAD = {"queries": 100, "dim": 256, "layers": 6}
+MASKFORMER = {"optimiser": "adamw", "lr": 1e-5, "head": 10.0, "weight_decay": 1e-4, "clip": 0.01}
+UNSURE = ["unsure: crop, batch, length, lr, weight_decay, clip: the paper's are not known; MaskFormer's or the field's"]
 
 
 class Targets(NamedTuple):
@@ -57,7 +62,8 @@ class RC2L(Method):
             + 20 focal(m_s(i), m_i) + 1 - dice(m_s(i), m_i)
         masks    -log(e^(d_ii / T) / sum over j of the image of e^(d_ij / T)),   d_ij = dice(m_s(i), m_j)
         features -log(e^(r_s(i) r_i / T) / (the same + sum of e^(r_s(i) r_j / T) over j of other classes)), batch-wide
-        classes  CE as in L_x;   semantic  1 - dice of the union of the student's masks of a class and the teacher's
+        classes  CE as in L_x, of images with a region
+        semantic 1 - dice of the union of the student's masks of a class and the teacher's
         L = L_x + a_1 masks + a_2 features + a_3 classes + a_4 semantic;   t <- d t + (1 - d) f
     The matching looks at -probability + 20 focal + 1 - dice, without gradient. Student and teacher see the same pixels,
     so masks can be compared. Evaluated is sum over queries of softmax(c) sigmoid(m).
@@ -79,6 +85,8 @@ class RC2L(Method):
         temperature: T. weights: a_1 to a_4.
         warmup: share of the training, or passes, with labels alone.
         decay: of the teacher.
+        clip: largest norm of the gradient where the set-up names none: without one a step of SGD can throw the masks,
+            products of two features, so far that they never come back.
     """
 
     card = Card(
@@ -92,7 +100,25 @@ class RC2L(Method):
         parity="reconstruction",
     )
     views = ViewPlan(x=Stream("labelled"), u=Stream("unlabelled", strong=(STRONG,)))
-    recipes: ClassVar = {"scenes": {"method": {"decay": 0.98}}}  # a short run forgets faster
+    recipes: ClassVar = {
+        "voc": {
+            "task": {"crop": 512},
+            "method": {"net": "resnet101c", **PAPER_HEAD},
+            "fit": {"epochs": 80, "batch": 16, **MASKFORMER},
+            "evaluation": "voc",
+            "source": "reconstruction: rates and network of MaskFormer's own code (facebookresearch/MaskFormer)",
+            "differs": UNSURE,
+        },
+        "cityscapes": {
+            "task": {"crop": 768},
+            "method": {"net": "resnet101c", **PAPER_HEAD},
+            "fit": {"epochs": 240, "batch": 16, **MASKFORMER},
+            "evaluation": "cityscapes",
+            "source": "reconstruction: rates and network of MaskFormer's own code (facebookresearch/MaskFormer)",
+            "differs": UNSURE,
+        },
+        "scenes": {"method": {"decay": 0.98}},  # a short run forgets faster
+    }
 
     def __init__(
         self,
@@ -106,6 +132,7 @@ class RC2L(Method):
         weights: tuple[float, float, float, float] = (1.0, 1.0, 1.0, 1.0),
         warmup: Length = 0.1,
         decay: float = 0.99,
+        clip: float = 1.0,
     ) -> None:
         super().__init__()
         self.student, self.classes = make(net, task), task.num_classes
@@ -118,7 +145,7 @@ class RC2L(Method):
         self.student.heads["masks"] = head
         self.teacher = copy_of(self.student)
         self.tau, self.temperature, self.weights = tau, temperature, weights
-        self.warmup, self.decay = warmup, decay
+        self.warmup, self.decay, self.clip = warmup, decay, clip
 
     def teach(self, view: Views) -> Tensor:
         """The logarithm of the probabilities that the queries add up to."""
@@ -182,7 +209,7 @@ class RC2L(Method):
         r, wanted, there = pooled(found.map, p).flatten(0, 1), goal.classes.flatten(), goal.there.flatten()
         alike = r @ goal.features.flatten(0, 1).mT / self.temperature
         features = masked_nce(alike, wanted[:, None] != wanted, there)
-        classes = class_loss(found.classes, goal.classes, s, goal.there, torch.ones_like(goal.there[:, 0]))
+        classes = class_loss(found.classes, goal.classes, s, goal.there, goal.there.any(1))
         semantic, each = self.together(found, goal)
         return masks, features, classes, semantic, each
 
@@ -194,6 +221,9 @@ class RC2L(Method):
         size = (mine.sum(2) + theirs.sum(2)).clamp(min=1e-6)
         apart = (mine + theirs - 2 * mine * theirs) / size[:, :, None] * present[:, :, None]
         return apart.sum() / present.sum().clamp(min=1), apart.sum(1)
+
+    def optimisers(self, recipe: Optim) -> dict[str, Optim]:
+        return {"main": replace(recipe, nets=[self.student], clip=recipe.clip or self.clip)}
 
     def after_step(self, clock: Clock) -> None:
         ema(self.teacher, self.student, warm(self.decay, clock.step))
