@@ -311,6 +311,7 @@ def test_confirmation_bias(page: Page, made: probe_packs.Made) -> None:
 
 
 def test_verdicts_on_the_time_line_open_what_they_are_about(page: Page, made: probe_packs.Made) -> None:
+    page.get("verdict-2").wait_for()
     assert page.get("terms").inner_text().split() == ["x", "0.20", "u", "0.50"]  # at the last step
     page.get("verdict-2").click()
     page.until("document.querySelector('[data-testid=step]').textContent === 'step 49' && explorer.get('image') === 1")
