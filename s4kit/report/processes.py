@@ -7,10 +7,11 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from contextlib import contextmanager
 from multiprocessing import active_children, get_context, parent_process
+from multiprocessing.process import BaseProcess
 from typing import Any
 
 from .. import preemption
@@ -31,7 +32,7 @@ def side_by_side(slots: Sequence[str | None]) -> Iterator[Callable[..., Future]]
     """
     # spawn: a fork of a process that has used PyTorch's threads may hang
     context = get_context("spawn")
-    places = context.SimpleQueue()
+    places, others = context.SimpleQueue(), set(active_children())
     for slot in slots:
         places.put(slot)
     with ProcessPoolExecutor(len(slots), context, _worker, (share(slots), places)) as pool:
@@ -41,7 +42,7 @@ def side_by_side(slots: Sequence[str | None]) -> Iterator[Callable[..., Future]]
             if not isinstance(error, KeyboardInterrupt | preemption.Preempted):
                 # what the system has killed once it may kill again
                 print("A process ended; the others save and stop, the same command continues them.", file=sys.stderr)
-            stop(pool)
+            stop(pool, others)
             raise
 
 
@@ -74,10 +75,14 @@ def _end_with_parent() -> None:
     os._exit(1)
 
 
-def stop(pool: ProcessPoolExecutor) -> None:
-    """Ask the running trainings to save and end, again until they have: one may not have begun to listen yet."""
+def stop(pool: ProcessPoolExecutor, others: Collection[BaseProcess]) -> None:
+    """Ask the running trainings to save and end, again until they have: one may not have begun to listen yet.
+
+    Args:
+        others: processes that were there before the pool, and run on.
+    """
     pool.shutdown(wait=False, cancel_futures=True)
-    while running := active_children():
+    while running := [process for process in active_children() if process not in others]:
         for process in running:
             if hasattr(os, "setpgrp") and process.pid:
                 os.kill(process.pid, signal.SIGINT)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
 import threading
@@ -101,7 +102,10 @@ def test_notebooks_side_by_side_share_the_gpus(tmp_path):
 
 @pytest.mark.slow
 def test_a_process_sees_its_gpu_and_one_that_is_told_to_stop_ends_all():
+    """And not what was there before: a process of somebody else runs on."""
     sides = [("7", processes.share("ab")), ("GPU-8", processes.share("ab"))]
+    other = multiprocessing.get_context("spawn").Process(target=time.sleep, args=(600,), daemon=True)
+    other.start()
     with (
         pytest.raises(preemption.Preempted),
         preemption.preemptible(),
@@ -113,6 +117,9 @@ def test_a_process_sees_its_gpu_and_one_that_is_told_to_stop_ends_all():
             time.sleep(0.01)
         os.kill(os.getpid(), signal.SIGTERM)
     assert waiting.result() in sides  # it was asked to end, and waited for
+    assert other.is_alive()
+    other.kill()
+    other.join()
 
 
 def seen(seconds: float) -> tuple[str | None, int]:
