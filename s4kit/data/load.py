@@ -143,7 +143,7 @@ def load_arrays(
         labelled="all" if maskless else "1/16",
         maskless=maskless,
     )
-    return _split(catalog, labelled, unlabelled, crop, None, seed, cover, overlap, None, None, {})
+    return _split(catalog, labelled, unlabelled, crop, None, seed, cover, overlap, None, None, None, {})
 
 
 def _split(

@@ -41,7 +41,7 @@ def test_filters_work_together_and_say_how_many_are_left(page):
     page.get_by_label("From").select_option("2004")
     page.get_by_label("Checked against").select_option("reconstruction")
     assert set(shown(page)) == {name for name, row in table.items() if row["parity"] == "reconstruction"}
-    page.get_by_label("Family").select_option("contrastive")
+    page.get_by_label("Family").select_option("baselines")
     assert shown(page) == [] and page.get_by_role("status").inner_text().startswith("0 of")
 
 
