@@ -127,7 +127,7 @@ def test_a_lesson_has_all_its_parts(file, notebook):
 
 
 def test_saved_outputs_are_small_and_clean(file, notebook):
-    assert file.stat().st_size < (2e6 if file == GALLERY else 1.5e6)
+    assert file.stat().st_size < (2.6e6 if file == GALLERY else 1.5e6)
     assert "widgets" not in notebook["metadata"]
     ids = [cell["id"] for cell in notebook["cells"]]
     assert len(set(ids)) == len(ids)
