@@ -110,16 +110,16 @@ def agreed(value: int, words: str) -> None:
 
 
 def leave(status: int) -> None:
-    """End this process's part of the world; does nothing without one.
+    """End this process, which is one of several; does nothing in a world of one.
 
-    After a failure the process ends here and now, without waiting for answers that will not come: torchrun then ends
-    the others, so that nothing hangs.
+    It ends here and now: taken apart in order, threads of the process group may abort a process whose work is done.
+    After a success all have come so far; after a failure nobody waits for answers that will not come: torchrun then
+    ends the others, so that nothing hangs.
     """
     if world() == 1:
         return
     if status == 0:
-        dist.destroy_process_group()
-        return
+        meet()
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(status)
