@@ -270,7 +270,8 @@ def test_a_killed_process_ends_the_comparison(monkeypatch, tmp_path):
 
     monkeypatch.setattr(processes, "ProcessPoolExecutor", lambda jobs, *rest: ThreadPoolExecutor(1))
     monkeypatch.setattr(trainings, "_train_one", one)
-    monkeypatch.setattr(processes, "stop", lambda pool: stopped.append(pool.shutdown(wait=False, cancel_futures=True)))
+    shut = lambda pool, _: stopped.append(pool.shutdown(wait=False, cancel_futures=True))  # noqa: E731
+    monkeypatch.setattr(processes, "stop", shut)
     with pytest.raises(BrokenProcessPool):
         trainings.train_all([(Plan(name, {}), 0, None, False) for name in ("bad", "good")], 2, [None, None], tmp_path)
     assert stopped

@@ -15,7 +15,8 @@ from ..base import Card, Clock, Losses, Method, PseudoLabels, Update
 from ..parts.losses import Criterion, ce, criterion, entropy, pixel_ce
 from ..parts.quantile import percentiles
 
-NET = "resnet101c(output_stride=8, multi_grid=(4, 8, 16), aspp_rates=(12, 24, 36), dropout=0.1{})"
+PSP = "resnet101c(output_stride=8, multi_grid=(4, 8, 16), decoder='psp', align_corners=False)"  # of the example
+NET = "resnet101c(output_stride=8, multi_grid=(4, 8, 16), aspp_rates=(12, 24, 36), dropout=0.1, aux=True)"
 DIFFERS = [
     "pad_label: 0 there, 255 here: padding is not taught as background",
     "the release's first epoch, in which its teacher shares the student's memory, is not followed",
@@ -73,22 +74,19 @@ class FST(Method):
         "scenes": {"method": {"decay": 0.98}},
         "voc": {
             "task": {"crop": 513},
-            "method": {"net": NET.format("")},
+            "method": {"net": PSP},
             "fit": {"epochs": 40, "batch": 16, "lr": 1e-3, "head": 10.0},
             "processes": 4,
             "evaluation": "voc",
             "differs": [
                 *DIFFERS,
-                "head: PSP with pixel shuffle (CCT's) in the example there, DeepLabV3+ here: the table's best",
-                "align_corners: False in that example there, True here, as in the release's other one",
-                "dropout: 0.0 in that example there, 0.1 here, as in the other one",
                 "scored on a centre crop of 513 there, on whole images here",
             ],
         },
         "cityscapes": {
             "task": {"crop": 769},
             "method": {
-                "net": NET.format(", aux=True"),
+                "net": NET,
                 "drop": 100.0,
                 "supervised": "ohem(thresh=0.7, per_image=50000)",
             },
