@@ -11,7 +11,7 @@ from toy import toy_task
 
 from s4kit import methods
 from s4kit.engine.device import autocast
-from s4kit.methods import Card, Clock, Losses, PseudoLabels
+from s4kit.methods import Card, Clock, Losses, Method, PseudoLabels
 from s4kit.methods.lengths import share_out
 from s4kit.report.verify import fake
 from s4kit.views import draw_step, render
@@ -41,8 +41,8 @@ def trained(method, stage: int = -1) -> list[torch.nn.Parameter]:
 
 def whole_masks(method, monkeypatch) -> None:
     """Mixing masks that a prediction decides keep all of the image's own pixels, and nothing is bent."""
-    module = sys.modules[type(method).__module__]
-    for name in vars(module):
+    modules = {sys.modules[c.__module__] for c in type(method).__mro__ if issubclass(c, Method)}
+    for module, name in ((m, name) for m in modules for name in list(vars(m))):
         if name.startswith("draw_") and name.endswith("_mask"):
             monkeypatch.setattr(module, name, lambda label, *_: torch.ones_like(label, dtype=torch.bool))
         if name in ("draw_zoom", "draw_affine"):

@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from ...data.task import VOID
-from ...views import Batch, draw_zoom, paste, recolour, warp
-from ..base import Card, Clock, Losses, PseudoLabels
-from ..consistency.classmix import COLOURS
+from ..base import Card, PseudoLabels
 from ..parts.contrast import Draws, Negatives, OtherClasses, class_contrast, likeness, members, rows, shrink
 from ..parts.gaussians import likelihoods, product
-from ..parts.losses import Criterion, ce, pixel_ce
-from ..parts.masks import draw_class_mask
+from ..parts.losses import Criterion, ce
 from ..parts.precision import float32
 from ..parts.processes import over_processes
-from ..parts.schedules import rampdown
 from .prcl import PRCL
 from .reco import Forward
 
@@ -160,25 +155,6 @@ class PRCLGlobal(PRCL):
         super().__init__(task, net, *options)
         self.prototypes = GlobalPrototypes(self.classes, self.student.decoder.embedding_channels)
         self.momentum, self.virtual, self.narrow = momentum, virtual, narrow
-
-    def losses(self, batch: Batch, clock: Clock) -> Losses:
-        x, u = batch.x, batch.u
-        with torch.no_grad():
-            t_u = self.teacher(u.weak)
-        theta = draw_zoom(u.weak, self.zoom)
-        w, t_u, valid = (warp(t, theta) for t in (u.weak, t_u, u.valid))
-        valid = (valid > 0.99).float()  # no pixel of which a part is padding
-        m = draw_class_mask(t_u.argmax(1).where(valid > 0, VOID), self.classes)
-        w, t_m, valid = (paste(m, t, t.roll(-1, 0)) for t in (w, t_u, valid))
-        target = self.pseudo_labels(t_m, replace(u, weak=w, valid=valid), clock)
-        mixed = recolour(w, COLOURS)
-
-        own_x, own_u = self.through(self.student, x.strong[0]), self.through(self.student, mixed)
-        z_x, z_u = (self.enlarge(own.logits, x.label) for own in (own_x, own_u))
-        l_c = self.contrast([own_x, own_u], x.label, target)
-        losses = Losses(x=self.supervised(z_x, x.label), u=pixel_ce(z_u, target, over="valid"))
-        losses.add("contrast", l_c, self.weight * rampdown(clock.progress))
-        return losses.see(weak=u.weak, mixed=mixed, target=target, student=z_u)
 
     def contrast(self, own: list[Forward], label: Tensor, target: PseudoLabels, draws: Draws | None = None) -> Tensor:
         """L_c of the labelled and the mixed images; writes the prototypes. Draws instead of own ones."""

@@ -162,7 +162,7 @@ class ReCo(Method):
         z_x, z_u = (self.enlarge(own.logits, x.label) for own in (own_x, own_u))
         l_c = self.contrast([own_x, own_u], x.label, target)
         losses = Losses(x=self.supervised(z_x, x.label), u=pixel_ce(z_u, target, over="valid"))
-        losses.add("contrast", l_c, self.weight)
+        losses.add("contrast", l_c, self.weight_of_contrast(clock))
         return losses.see(weak=u.weak, mixed=mixed, target=target, student=z_u)
 
     def through(self, net: SegNet, image: Tensor) -> Forward:
@@ -171,6 +171,9 @@ class ReCo(Method):
 
     def enlarge(self, logits: Tensor, like: Tensor) -> Tensor:
         return resize(logits, like.shape[-2:], self.student.decoder.align_corners)
+
+    def weight_of_contrast(self, clock: Clock) -> float:
+        return self.weight
 
     def contrast(self, own: list[Forward], label: Tensor, target: PseudoLabels, draws: Draws | None = None) -> Tensor:
         """L_c of the labelled and the mixed images; draws instead of own ones."""
