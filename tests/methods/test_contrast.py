@@ -1,6 +1,7 @@
 """The parts of pixel contrast, and percentiles, against slow numpy versions."""
 
 import math
+from weakref import WeakSet
 
 import numpy as np
 import pytest
@@ -21,19 +22,22 @@ from s4kit.methods.parts.contrast import (
     rows,
     shrink,
 )
+from s4kit.methods.parts.derived import derived
 from s4kit.methods.parts.prototypes import centres
 from s4kit.methods.parts.quantile import percentiles
-from s4kit.methods.parts.recompute import recomputed
 
 
 @pytest.mark.parametrize("share", [0, 20, 33.3, 80, 80.25, 97.5, 100])
 def test_percentiles_are_numpys(share: float) -> None:
     rng = np.random.default_rng(int(share))
     for n in (1, 2, 6, 101, 4000):
-        values, where = rng.gamma(1.0, size=(2, n)).astype(np.float32), rng.random((2, n)) < 0.7
-        where[0, 0] = True
+        values, where = rng.normal(size=(2, n)).astype(np.float32), rng.random((2, n)) < 0.7
+        where[0, 0], values[0, 0] = True, -0.0
         (found,) = percentiles(torch.from_numpy(values), [share], torch.from_numpy(where))
-        np.testing.assert_allclose(found, np.percentile(values[where], share), rtol=1e-6)
+        np.testing.assert_allclose(found, np.percentile(values[where], share), rtol=1e-5, atol=1e-7)
+    order, _ = torch.from_numpy(values.astype(float)).flatten().sort()
+    everywhere = torch.ones(order.shape, dtype=torch.bool)
+    assert percentiles(order.flip(0), [100 * 11 / (len(order) - 1)], everywhere)[0] == pytest.approx(order[11])
 
 
 def test_percentile_of_nothing_is_infinite_and_half_precision_is_widened() -> None:
@@ -140,18 +144,22 @@ def test_half_precision_features_are_widened() -> None:
     assert loss.dtype == torch.float32 and loss.isfinite()
 
 
-def test_recomputing_changes_neither_value_nor_gradient() -> None:
+def test_a_gradient_taken_at_once_is_the_same() -> None:
     x = torch.randn(5, 3, requires_grad=True)
-    calls = []
+    weight = torch.randn(5)
 
-    def fn(t: Tensor) -> Tensor:
-        calls.append(torch.is_grad_enabled())
+    def scalar(t: Tensor) -> Tensor:
         return t.exp().log_softmax(1).square().sum()
 
-    value = recomputed(fn, x)
-    (grad,) = torch.autograd.grad(3 * value, x)
-    assert calls == [False, True]
-    assert torch.equal(value, fn(x)) and torch.equal(grad, torch.autograd.grad(3 * fn(x), x)[0])
+    def rowwise(t: Tensor) -> Tensor:
+        return t.exp().log_softmax(1).square().sum(1)
+
+    for fn, factor in ((scalar, torch.tensor(3.0)), (rowwise, weight)):
+        value = derived(fn, x)
+        assert torch.equal(value, fn(x))
+        found, expected = (torch.autograd.grad((factor * y).sum(), x)[0] for y in (value, fn(x)))
+        torch.testing.assert_close(found, expected)
+    assert not derived(scalar, x.detach()).requires_grad
 
 
 def batch_negatives() -> tuple[Tensor, Tensor, OtherClasses]:
@@ -197,11 +205,17 @@ def test_likeness_is_a_table_of_cosines() -> None:
 
 def test_no_negatives_are_kept_for_the_backward_pass() -> None:
     """What is kept does not grow with the number of negatives."""
+
+    class Kept:
+        def __init__(self, t: Tensor) -> None:
+            self.t = t
+
     kept = {}
     for negatives in (2, 200):
         features, candidates, centre, queues, present = setting()
-        sizes = []
-        with torch.autograd.graph.saved_tensors_hooks(lambda t, s=sizes: s.append(t.numel()) or t, lambda t: t):
-            class_contrast(features, candidates, centre, queues, present, 3, negatives, 0.5)
-        kept[negatives] = sum(sizes)
+        alive = WeakSet()
+        with torch.autograd.graph.saved_tensors_hooks(lambda t, s=alive: s.add(k := Kept(t)) or k, lambda k: k.t):
+            loss = class_contrast(features, candidates, centre, queues, present, 3, negatives, 0.5)
+        assert loss.requires_grad
+        kept[negatives] = sum(k.t.numel() for k in alive)
     assert kept[2] == kept[200] > 0

@@ -212,7 +212,8 @@ class U2PL(Method):
             zero = zero_of(own.z)
             return self.supervise(own, x.label).add("u", zero).add("contrast", zero, self.weight)
 
-        logits, _ = self.teach(u)
+        with evaluating(self.teacher):
+            logits = self.teacher(u.weak)
         box = u.masks[0] & (torch.rand((), device=u.weak.device) < 0.5)
         mixed, logits = (paste(box, t.roll(-1, 0), t) for t in (u.weak, logits))
         both, n = torch.cat([x.weak, mixed]), len(x)

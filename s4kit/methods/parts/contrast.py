@@ -6,8 +6,8 @@ negatives come from (`banks.Queues`, or `OtherClasses` of the batch), and how al
 
 All shapes are fixed. Pixels are chosen by their rank within a mask (`nth`), not by boolean indexing, and every draw is
 an argument, so that recorded draws can be fed in. K classes, N pixels, D features, Q anchors, M negatives per anchor.
-Negatives are gathered class by class, and again in the backward pass: a step holds Q M D values of them, never K times
-as many.
+Negatives are gathered class by class, and a class's gradient is taken while they are at hand: a step holds Q M D values
+of them, never K times as many.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor
 
+from .derived import derived
 from .precision import float32
-from .recompute import recomputed
 
 AT_ONCE = 4096  # pixels whose likeness to a whole bank is held at a time
 NONE = -1e4  # a logit of nothing with a gradient of zero, where that of -inf would be none
@@ -37,7 +37,7 @@ class Draws(NamedTuple):
 
 
 class Negatives(Protocol):
-    """Where the negatives of each class come from; what they hold must not change before the backward pass."""
+    """Where the negatives of each class come from."""
 
     @property
     def ready(self) -> Tensor:
@@ -94,7 +94,8 @@ def cosines(anchor: Tensor, positive: Tensor, negative: Tensor) -> Tensor:
     unit = F.normalize(anchor, dim=-1, eps=1e-8)
     to_positive = (unit * F.normalize(positive, dim=-1, eps=1e-8)).sum(-1, keepdim=True)
     length = torch.linalg.vector_norm(negative, dim=-1).clamp(min=1e-8)  # dividing the products spares a unit copy
-    return torch.cat([to_positive, torch.einsum("qmd,qd->qm", negative, unit) / length], 1)
+    to_negative = (unit[:, None] @ negative.mT)[:, 0] / length  # einsum has it the slow way round
+    return torch.cat([to_positive, to_negative], 1)
 
 
 @float32
@@ -144,7 +145,7 @@ def class_contrast(
             negative = others.take(k, index).unflatten(0, (queries, negatives))
             return info_nce(anchor, centre[k], negative, temperature, score)
 
-        total = total + torch.where(use[k], recomputed(term, anchor), 0.0)
+        total = total + torch.where(use[k], derived(term, anchor), 0.0)
     classes = present.sum()
     return torch.where(classes > 1, total / classes.clamp(min=1), 0.0)
 
@@ -185,7 +186,7 @@ def bank_contrast(
         return (torch.logaddexp(alike, others) - alike).mean(1)
 
     cuts = [slice(i, i + AT_ONCE) for i in range(0, len(features), AT_ONCE)]
-    each = torch.cat([recomputed(lambda part, at=at: term(part, at), features[at]) for at in cuts])
+    each = torch.cat([derived(lambda part, at=at: term(part, at), features[at]) for at in cuts])
     count = belongs.sum(1)
     means = belongs.to(each.dtype) @ each / count.clamp(min=1)
     return means.sum() / (count > 0).sum().clamp(min=1)

@@ -24,9 +24,20 @@ def percentiles(values: Tensor, shares: Sequence[float], where: Tensor) -> list[
     Returns:
         One scalar tensor per share; +inf when nothing is counted.
     """
-    ordered = torch.where(where, values, torch.inf).flatten().sort().values
+    ordered = _sorted(torch.where(where, values, torch.inf).flatten())
     last = (where.sum() - 1).clamp(min=0)
     return [_between(ordered, last, share) for share in shares]
+
+
+def _sorted(values: Tensor) -> Tensor:
+    """The values in order: by integers that are ordered as they are, which a CPU sorts several times faster."""
+    whole = {4: torch.int32, 8: torch.int64}[values.itemsize]
+    most = torch.iinfo(whole).max
+
+    def swap(bits: Tensor) -> Tensor:  # of a negative number all bits but the sign, and back
+        return torch.where(bits < 0, bits ^ most, bits)
+
+    return swap(swap(values.view(whole)).sort().values).view(values.dtype)
 
 
 def _between(ordered: Tensor, last: Tensor, share: float) -> Tensor:
