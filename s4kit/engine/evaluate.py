@@ -79,7 +79,7 @@ def predict(net: Callable[[Tensor], Tensor], image: Tensor, how: Evaluation, at_
     """Scores (B, C, H, W), their argmax the prediction, of images (B, 3, H, W) in [0, 1] by a protocol.
 
     Args:
-        net: image -> logits of the same size.
+        net: image -> logits of the same size; its `finish`, if it has one, see `Method.predictors`, is the last step.
         at_once: windows of one size that the network sees in a forward.
     """
     size, total = image.shape[-2:], None
@@ -88,7 +88,8 @@ def predict(net: Callable[[Tensor], Tensor], image: Tensor, how: Evaluation, at_
         scores = scored(net, _resize(image, sides, how), how, at_once)
         scores = _resize(scores, size, how)
         total = scores if total is None else total.add_(scores)
-    return total
+    finish = getattr(net, "finish", None)
+    return total if finish is None else finish(image, total)
 
 
 def _side(side: int, scale: float, how: Evaluation) -> int:

@@ -46,7 +46,7 @@ def add(run: Run | str | Path, wanted: watched.Wanted, task: Any = None, device:
         return []
     for number, which in enumerate(found):
         method, known, clock = run.restored(which, task, device)
-        more = probe.Probe(known, items, probe.padding_of(method), run.settings.probe_whole)
+        more = probe.Probe(known, items, probe.padding_of(method), run.settings.probe_whole, method.revealed())
         if not number:
             first = _room(writer, more)
         if not writer.step(round(clock.overall * run.settings.steps), probe.look(method, more, clock), first):

@@ -15,9 +15,10 @@ from torch import Tensor, nn
 from ..data.task import VOID, Task
 from ..methods.base import Clock, Method, PseudoLabels
 from ..nets.modes import by_batch, evaluating, live_norms
-from ..views.geometry import Geometry, Window, placement
+from ..views.geometry import Geometry, Window, placement, whole_window
 from ..views.plan import Stream, Views
 from ..views.sampling import HostViews, render_stream
+from ..views.weak_labels import said_of
 from . import watched
 from .evaluate import count
 
@@ -27,12 +28,13 @@ PIXELS = 801 * 801  # of a forward, at most, where a single image has no more: w
 @dataclass
 class Scene:
     """One watched image: image (H, W, 3), truth (H, W), 255 where unknown; uint8; (top, left, bottom, right) of the
-    pixels that are no padding; and the maps (H, W) that the run has kept of it."""
+    pixels that are no padding; the maps (H, W) that the run has kept of it; and what its method is told of it."""
 
     image: np.ndarray
     truth: np.ndarray
     real: tuple[int, int, int, int]
     maps: dict[str, np.ndarray] = field(default_factory=dict)
+    told: dict[str, np.ndarray] = field(default_factory=dict)
 
     @property
     def valid(self) -> np.ndarray:
@@ -50,12 +52,20 @@ class Probe:
         items: see `watched`.
         shape: how images that are smaller than the crop are padded, see `padding_of`; by default with black.
         whole: whole images at the stored scale; else their centre crops, which is what a training sees of them.
+        reveals: "tags", "boxes", see `Method.revealed`: what the method is told of unlabelled images it is told of
+            these as well; of an image without truth that all classes may be there, and no box.
     """
 
     def __init__(
-        self, task: Task, items: Sequence[watched.Item], shape: Geometry | None = None, whole: bool = False
+        self,
+        task: Task,
+        items: Sequence[watched.Item],
+        shape: Geometry | None = None,
+        whole: bool = False,
+        reveals: tuple[str, ...] = (),
     ) -> None:
         self.task, self.items, self.shape, self.whole = task, list(items), shape or Geometry(), whole
+        self.reveals = reveals
 
     def __len__(self) -> int:
         return len(self.items)
@@ -75,13 +85,20 @@ class Probe:
         height, width = pixels.shape[:2]
         truth = np.full((height, width), VOID, np.uint8) if sample.label is None else sample.label.numpy()
         maps = self._kept(k, (height, width))
+        label = None if sample.label is None else truth
         if self.whole:
-            return Scene(pixels, truth, (0, 0, height, width), maps)
+            told = self._told(label, whole_window((height, width)), max(height, width))
+            return Scene(pixels, truth, (0, 0, height, width), maps, told)
         top, left = (self.shape.middle(side, crop) for side in (height, width))
         window = Window(height, width, top, left, flip=False)
-        image, label = self.shape.image(pixels, window, crop), self.shape.label(truth, window, crop)
+        told = self._told(label, window, crop)
+        image, shown = self.shape.image(pixels, window, crop), self.shape.label(truth, window, crop)
         maps = {name: self.shape.label(values, window, crop) for name, values in maps.items()}
-        return Scene(image, label, placement(window, crop), maps)
+        return Scene(image, shown, placement(window, crop), maps, told)
+
+    def _told(self, label: np.ndarray | None, window: Window, crop: int) -> dict[str, np.ndarray]:
+        """What the method is told of an image, by kind."""
+        return {what: said_of(label, what, self.task.num_classes, window, crop) for what in self.reveals}
 
     def _kept(self, k: int, size: tuple[int, int]) -> dict[str, np.ndarray]:
         """The maps that the run has kept of image `k` so far, which is of the training set."""
@@ -102,6 +119,7 @@ class Probe:
             torch.tensor([item.row if item.part == "train" else -1 for item in items]),
             torch.zeros(len(scenes), dtype=torch.bool),
             maps={name: torch.from_numpy(np.stack([s.maps[name] for s in scenes])) for name in scenes[0].maps},
+            revealed={what: torch.from_numpy(np.stack([s.told[what] for s in scenes])) for what in self.reveals},
         )
         return render_stream(host, Stream("unlabelled"), device), truth.long().to(device)
 

@@ -83,8 +83,6 @@ class Recorder:
         """Write `config.json`: all that is needed to load the run again."""
         from .. import __version__
 
-        plans = [stage.views or self.method.views for stage, _, _ in stages]
-
         options = getattr(self.method, "options", {})
         name = getattr(self.method, "name", type(self.method).__name__)
         config = {
@@ -94,7 +92,7 @@ class Recorder:
             "not_stored": [k for k, v in options.items() if callable(v)],
             "task": self.task.config,
             "protocol": self.task.protocol,
-            "reveals": sorted({s.reveal for plan in plans for s in plan.values() if s.reveal}),
+            "reveals": list(self.method.revealed()),
             "stages": [{"name": stage.name, "first": first, "steps": steps} for stage, first, steps in stages],
             "notices": [*self.task.notices, *self.task.label_notices],
             "fit": vars(self.chosen),
@@ -223,7 +221,8 @@ class Recorder:
         return self.probe
 
     def _probe(self, items: list[watched.Item]) -> probe.Probe:
-        return probe.Probe(self.task, items, probe.padding_of(self.method), self.chosen.probe_whole)
+        shape, told = probe.padding_of(self.method), self.method.revealed()
+        return probe.Probe(self.task, items, shape, self.chosen.probe_whole, told)
 
     def path(self, seen: dict[str, Any], ids: Callable[[dict[str, Any]], dict[str, list[str]]], step: int) -> None:
         """Record what a training step makes of a fixed batch, and of which images that is made, see `trace`."""

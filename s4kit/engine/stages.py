@@ -40,6 +40,7 @@ def prepare(training: Any, index: int) -> None:
             chosen.workers,
             tell=lambda done, of: record.progress.passing(stage.name, done, of),
             asked=lambda: training.stop,
+            reveals=method.revealed(),
         )
         with torch.no_grad(), autocast(training.device, training.precision):
             stage.prepare(sweep)

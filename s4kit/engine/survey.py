@@ -64,7 +64,7 @@ def sweep(
     items = _items(task)
     pages = Pages(run.path / "sweep" / which, _about(run, which, looking, other, items))
     done = pages.begin()
-    watch = probe.Probe(looking.task, items, whole=True)
+    watch = probe.Probe(looking.task, items, whole=True, reveals=looking.method.revealed())
     bar = _bar(len(items), done) if show else None
     try:
         flushed = time.monotonic()

@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader, Dataset
 from ..data.kept import Kept
 from ..data.seeding import mix_seed
 from ..data.task import Evaluation, Task
+from ..errors import S4Error
 from ..nets import evaluating
 from ..views import HostStep, Stream, Views
 from ..views.sampling import draw_whole, render_stream
@@ -33,26 +34,31 @@ class Stopped(Exception):
 class Whole(Dataset):
     """Whole images by row, for a DataLoader; see `draw_whole`."""
 
-    def __init__(self, task: Task, maps: tuple[str, ...] = ()) -> None:
-        self.task, self.maps = task, maps
+    def __init__(self, task: Task, maps: tuple[str, ...] = (), reveal: str | None = None) -> None:
+        self.task, self.maps, self.reveal = task, maps, reveal
 
     def __getitem__(self, row: int) -> HostStep:
-        return HostStep(image=draw_whole(self.task, row, self.maps))
+        return HostStep(image=draw_whole(self.task, row, self.maps, self.reveal))
 
 
 def passing(
-    task: Task, rows: Sequence[int], device: torch.device, workers: int | str = "auto", maps: tuple[str, ...] = ()
+    task: Task,
+    rows: Sequence[int],
+    device: torch.device,
+    workers: int | str = "auto",
+    maps: tuple[str, ...] = (),
+    reveal: str | None = None,
 ) -> Iterator[tuple[int, Views]]:
     """(row, the whole image as a view of one) for each of the rows, decoded ahead, a few in memory at a time.
 
     A labelled image has its label, all others 255 throughout.
 
     Args:
-        maps: names of kept maps that come with them.
+        maps: names of kept maps that come with them. reveal: as of a `Stream`.
     """
     count = pick_workers(workers, device)
     drawn = DataLoader(
-        Whole(task, maps),
+        Whole(task, maps, reveal),
         batch_size=None,
         sampler=list(rows),
         num_workers=count,
@@ -87,12 +93,18 @@ class Sweep:
         workers: int | str = "auto",
         tell: Callable[[int, int], None] = lambda done, of: None,
         asked: Callable[[], bool] = lambda: False,
+        reveals: tuple[str, ...] = (),
     ) -> None:
+        self._reveals = reveals
         self.task, self._kept, self._seed, self._device, self._precision = task, kept, seed, device, precision
         self._workers, self._tell, self._asked = workers, tell, asked
 
     def over(
-        self, source: str, rows: Sequence[int] | None = None, maps: tuple[str, ...] = ()
+        self,
+        source: str,
+        rows: Sequence[int] | None = None,
+        maps: tuple[str, ...] = (),
+        reveal: str | None = None,
     ) -> Iterator[tuple[int, Views]]:
         """(row of `task.train`, view of one whole image) for this process's share of a list, each image once.
 
@@ -101,11 +113,17 @@ class Sweep:
         Args:
             source: "labelled", "unlabelled" or "all". rows: those of its rows to look at; None = all.
             maps: names of kept maps that come with the images.
+            reveal: "tags" or "boxes", what a stream of the method reveals as well, so that the run is marked.
+
+        Raises:
+            S4Error: no stream of the method reveals it, or an image has no mask.
         """
+        if reveal is not None and reveal not in self._reveals:
+            raise S4Error(f"over(reveal={reveal!r}): no stream of the method reveals that, so no table would say it.")
         wanted = None if rows is None else set(rows)
         every = [row for row in dict.fromkeys(self.task.rows(source)) if wanted is None or row in wanted]
         mine = every[distributed.rank() :: distributed.world()]
-        for done, (row, view) in enumerate(passing(self.task, mine, self._device, self._workers, maps)):
+        for done, (row, view) in enumerate(passing(self.task, mine, self._device, self._workers, maps, reveal)):
             if distributed.world() == 1 and self._asked():
                 raise Stopped
             seed = mix_seed(self._seed, "sweep", self._kept.stage, row)

@@ -44,7 +44,7 @@ class Loaded:
         method, task, clock = self.all
         if id not in task.train.ids and id not in task.val.ids:
             raise S4Error(f"The image {id!r} is not in the data set of {self.run.path} any more.")
-        one = probe.Probe(task, watched.find(task, [id]), whole=True)
+        one = probe.Probe(task, watched.find(task, [id]), whole=True, reveals=method.revealed())
         scene = one.scene(0)
         views, _ = one.views([0], next(method.parameters()).device, [scene])
         labels, chances = probe.said(method, views, clock)

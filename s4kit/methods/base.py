@@ -266,7 +266,8 @@ class Method(nn.Module):
         """Once per optimiser step, after it: EMA and the like."""
 
     def predictors(self) -> dict[str, nn.Module]:
-        """Networks image -> logits that can be evaluated; the first is the paper's headline."""
+        """Networks image -> logits that can be evaluated; the first is the paper's headline. `finish(image, scores)`
+        of one gives the final scores of whole images, of those of all scales, windows and mirror images."""
         return {"student": self.student}
 
     def step(self, update: Update, clock: Clock) -> None:
@@ -282,6 +283,11 @@ class Method(nn.Module):
     def stages(self) -> list[Stage]:
         """The stages of the training; static, all modules exist from `__init__`."""
         return [Stage("train")]
+
+    def revealed(self) -> tuple[str, ...]:
+        """What its streams reveal of the masks of unlabelled images: "boxes", "tags", or nothing."""
+        plans = (stage.views or self.views for stage in self.stages())
+        return tuple(sorted({s.reveal for plan in plans for s in plan.values() if s.reveal}))
 
     def train(self, mode: bool = True) -> Method:
         """Set the training mode of all networks but those that keep their own (EMA teachers, frozen batch norms)."""

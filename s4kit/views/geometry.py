@@ -29,6 +29,11 @@ class Window(NamedTuple):
     flip: bool
 
 
+def whole_window(size: tuple[int, int]) -> Window:
+    """The window that is the stored image of `size` = (H, W)."""
+    return Window(*size, 0, 0, False)
+
+
 @dataclass(frozen=True)
 class Geometry:
     """The random geometry of a weak view.

@@ -19,10 +19,10 @@ from ..data.seeding import generator
 from ..data.task import VOID, Sample, Task
 from ..errors import S4Error
 from .boxes import rasterise
-from .geometry import Window, placement, source_of
+from .geometry import Window, placement, source_of, whole_window
 from .photometric import Params
 from .plan import Batch, Stream, ViewPlan, Views
-from .weak_labels import boxes_of, moved, tags_of
+from .weak_labels import said_of
 
 
 @dataclass
@@ -105,7 +105,7 @@ def draw_stream(task: Task, name: str, plan: ViewPlan, seed: int, stage: int, po
         for kept, drawn in maps.items():
             drawn.append(stream.weak.label(task.map_of(kept, row, size), window, task.crop))
         if stream.reveal:
-            revealed.append(_revealed(stream.reveal, sample, task, window))
+            revealed.append(_revealed(stream.reveal, sample, task, window, task.crop))
         real.append(placement(window, task.crop))
         where.append(source_of(window, size, task.crop))
         index.append(row)
@@ -128,7 +128,7 @@ def draw_stream(task: Task, name: str, plan: ViewPlan, seed: int, stage: int, po
     )
 
 
-def _revealed(what: str, sample: Sample, task: Task, window: Window) -> np.ndarray:
+def _revealed(what: str, sample: Sample, task: Task, window: Window, crop: int) -> np.ndarray:
     """What the mask of an image says: its tags, or the boxes that a window of it shows.
 
     Raises:
@@ -136,28 +136,28 @@ def _revealed(what: str, sample: Sample, task: Task, window: Window) -> np.ndarr
     """
     if sample.label is None:
         raise S4Error(f"Image {sample.id} has no label file: its {what} are not known. Leave it out of the lists.")
-    label = sample.label.numpy()
-    return (
-        tags_of(label, task.num_classes) if what == "tags" else moved(boxes_of(label), window, label.shape, task.crop)
-    )
+    return said_of(sample.label.numpy(), what, task.num_classes, window, crop)
 
 
-def draw_whole(task: Task, row: int, maps: tuple[str, ...] = ()) -> HostViews:
+def draw_whole(task: Task, row: int, maps: tuple[str, ...] = (), reveal: str | None = None) -> HostViews:
     """One whole image at its stored size, nothing drawn; its label where it is a labelled one.
 
     Args:
-        maps: names of kept maps that come with it.
+        maps: names of kept maps that come with it. reveal: as of a `Stream`.
     """
-    sample = task.train.read(row, label=row in task.labelled_rows)
+    known = row in task.labelled_rows
+    sample = task.train.read(row, label=known or reveal is not None)
     height, width = size = tuple(sample.image.shape[1:])
+    told = {reveal: _revealed(reveal, sample, task, whole_window(size), max(size))} if reveal else {}
     return HostViews(
         sample.image.permute(1, 2, 0)[None],
-        (torch.full(size, VOID, dtype=torch.uint8) if sample.label is None else sample.label)[None],
+        (sample.label if known else torch.full(size, VOID, dtype=torch.uint8))[None],
         torch.tensor([[0, 0, height, width]], dtype=torch.int32),
         torch.tensor([row]),
-        torch.tensor([sample.label is not None]),
+        torch.tensor([known]),
         where=torch.tensor([[1.0, 0.0, 1.0, 0.0]]),
         maps={name: torch.from_numpy(task.map_of(name, row, size))[None] for name in maps},
+        revealed={what: torch.from_numpy(values)[None] for what, values in told.items()},
     )
 
 

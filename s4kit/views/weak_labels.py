@@ -12,6 +12,14 @@ MOST = 64  # boxes of an image
 SPECK = 16  # pixels: smaller regions have no box
 
 
+def said_of(label: np.ndarray | None, what: str, classes: int, window: Window, crop: int) -> np.ndarray:
+    """Tags of a stored mask (H, W), or the boxes that a crop of it shows, see `moved`; of no mask all tags, no box."""
+    if label is None:
+        label = np.full((1, 1), VOID, np.uint8)
+        return np.ones(classes, np.float32) if what == "tags" else moved(boxes_of(label), window, label.shape, crop)
+    return tags_of(label, classes) if what == "tags" else moved(boxes_of(label), window, label.shape, crop)
+
+
 def tags_of(label: np.ndarray, classes: int) -> np.ndarray:
     """(C,) float32: 1 for the classes that a mask (H, W) holds."""
     return (np.bincount(label.ravel(), minlength=VOID + 1)[:classes] > 0).astype(np.float32)

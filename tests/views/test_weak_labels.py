@@ -11,14 +11,20 @@ from scipy import ndimage
 from toy import toy_task
 
 import s4kit as s4
+from s4kit.data.kept import Kept
 from s4kit.data.sources import MemorySource
 from s4kit.data.task import VOID
+from s4kit.engine import watched
+from s4kit.engine.probe import Probe
+from s4kit.engine.sweep import Sweep
 from s4kit.errors import S4Error
 from s4kit.methods import Losses, Method
 from s4kit.methods.parts.losses import ce
 from s4kit.nets import make
 from s4kit.views import Stream, ViewPlan, draw_step, render, weak
-from s4kit.views.weak_labels import SPECK, boxes_of, regions, tags_of
+from s4kit.views.geometry import Window
+from s4kit.views.sampling import draw_whole
+from s4kit.views.weak_labels import SPECK, boxes_of, regions, said_of, tags_of
 
 
 def test_regions_are_those_of_scipy() -> None:
@@ -107,3 +113,27 @@ def test_a_run_says_what_it_was_told(tmp_path) -> None:
     wrong.views = ViewPlan(x=Stream("labelled"), u=Stream("unlabelled", reveal="masks"))
     with pytest.raises(S4Error, match="one of tags, boxes"):
         s4.fit(wrong, task, out=tmp_path / "t", **settings)
+
+
+def test_whole_images_and_watched_ones_are_told_of_as_well(tmp_path) -> None:
+    task = toy_task()
+    row = task.unlabelled[0]
+    there = tags_of(task.train.label(row), 4)
+    whole = draw_whole(task, row, reveal="tags")
+    assert bool((whole.label == VOID).all()) and not whole.labelled.any()
+    assert np.array_equal(whole.revealed["tags"][0].numpy(), there)
+    boxes = draw_whole(task, row, reveal="boxes").revealed["boxes"][0]
+    assert np.array_equal(boxes[boxes[:, 0] != VOID].numpy(), boxes_of(task.train.label(row)))
+    for shown in (True, False):
+        probe = Probe(task, watched.drawn(task, 3), whole=shown, reveals=("boxes", "tags"))
+        views, _ = probe.views(range(3), torch.device("cpu"))
+        for item, tags in zip(probe.items, views.tags):
+            assert np.array_equal(tags.numpy(), tags_of(task.train.label(item.row), 4))
+        assert views.boxes.shape[0] == 3 and bool((views.boxes[:, 0, 0] != VOID).all())
+    bare = said_of(None, "tags", 4, Window(8, 8, 0, 0, False), 8)
+    assert bare.all(), "where nothing is known all classes may be there"
+    sweep = Sweep(task, Kept(str(tmp_path), 0), 0, torch.device("cpu"), "float32", 0, reveals=("tags",))
+    ((_, view),) = sweep.over("unlabelled", [row], reveal="tags")
+    assert np.array_equal(view.tags[0].numpy(), there)
+    with pytest.raises(S4Error, match="no stream of the method reveals"):
+        next(sweep.over("unlabelled", [row], reveal="boxes"))

@@ -1,0 +1,62 @@
+"""Classes that an image is known to hold: predictions among them alone, and what tells of them."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ...views import Views
+from .precision import float32
+
+EPS = 1e-5
+STEEP = 50.0  # how far above all present classes, in logits, an absent one may be
+
+
+def allowed(view: Views, classes: int, background: bool = True) -> Tensor:
+    """(B, C) bool: the classes that a view's tags name.
+
+    Args:
+        background: whether class 0 is always there. All are where nothing is revealed, or an image holds no class.
+    """
+    tags = view.weak.new_ones(len(view), classes) if view.tags is None else view.tags
+    found = tags > 0
+    if background:
+        found = found | (torch.arange(classes, device=found.device) == 0)
+    return found | ~found.any(1, keepdim=True)
+
+
+def within(logits: Tensor, present: Tensor) -> Tensor:
+    """Logits (B, C, ...) with -inf for the classes that are not among (B, C): argmax and softmax are of the others."""
+    return logits.float().masked_fill(~present.view(*present.shape, *[1] * (logits.dim() - 2)), -torch.inf)
+
+
+@float32
+def class_aware(logits: Tensor, present: Tensor) -> tuple[Tensor, Tensor]:
+    """(B, C, H, W) probabilities, 0 for absent classes, and logarithms (LPL, `ClassLogSoftMax`).
+
+    With the sum over the present classes p:   q_c = exp z_c / (sum_p exp z_p + 1e-5), log(q_c + 1e-5). For an absent
+    class, which is no part of the sum, the logarithm can be positive; it gets a gradient only as a label.
+
+    Args:
+        logits: (B, C, H, W). present: (B, C) bool, at least one of each image.
+    """
+    there = present[:, :, None, None]
+    top = within(logits, present).amax(1, keepdim=True).detach()  # the release has exp z, which overflows
+    e = (logits - top).clamp(max=STEEP).exp()
+    q = e / ((e * there).sum(1, keepdim=True) + EPS * (-top).clamp(max=STEEP).exp())
+    return q * there, (q + EPS).log()
+
+
+@float32
+def class_aware_map(logits: Tensor, label: Tensor, present: Tensor) -> Tensor:
+    """(B, H, W) class-aware cross entropy; 0 where the label is 255."""
+    known = label < logits.shape[1]
+    log_p = class_aware(logits, present)[1].gather(1, label.where(known, 0)[:, None])[:, 0]
+    return -log_p * known
+
+
+@float32
+def tag_loss(logits: Tensor, tags: Tensor) -> Tensor:
+    """Binary cross entropy of the classes of images, (B, C) logits and tags: a mean over classes and images."""
+    return F.binary_cross_entropy_with_logits(logits, tags)
