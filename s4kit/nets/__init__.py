@@ -15,6 +15,7 @@ from torch import nn
 from ..errors import S4Error, closest
 from .attention import AttentionHead
 from .backbones import KINDS, build, kind_of
+from .boxed import Boxed, box_map, segment, with_boxes
 from .critic import Critic
 from .deeplab import DeepLabV3Plus, deeplabv3plus
 from .domains import TwoNorms, first_domain, second_from_first, split_after, with_two_domains
@@ -36,12 +37,13 @@ from .sgc import AttentionCam, grad_cam
 from .spark import Spark, Sparked
 
 __all__ = [
-    "DPT", "AttentionCam", "AttentionHead", "CorrelationHead", "Critic", "Decoded", "DeepLabV3Plus", "Ensemble",
-    "Features", "FlawDetector", "FrequencyDecoder", "Fused", "Mapped", "MaskHead", "Masked", "NeuralProcessHead",
-    "PatchHead", "ProjectionHead", "Regions", "Sampled", "SegFormerDecoder", "SegNet", "Spark", "Sparked", "TwoNorms",
-    "VarianceHead", "bn_untouched", "by_batch", "complementary_dropout", "copy_of", "deeplabv3plus", "divergence",
-    "draw_statistics", "ema", "evaluating", "feature_dropout", "first_domain", "frozen", "full_depth", "grad_cam",
-    "live_norms", "make", "names", "regions_of", "second_from_first", "set_training", "split_after", "sync_bn", "warm",
+    "DPT", "AttentionCam", "AttentionHead", "Boxed", "CorrelationHead", "Critic", "Decoded", "DeepLabV3Plus",
+    "Ensemble", "Features", "FlawDetector", "FrequencyDecoder", "Fused", "Mapped", "MaskHead", "Masked",
+    "NeuralProcessHead", "PatchHead", "ProjectionHead", "Regions", "Sampled", "SegFormerDecoder", "SegNet", "Spark",
+    "Sparked", "TwoNorms", "VarianceHead", "bn_untouched", "box_map", "by_batch", "complementary_dropout",
+    "copy_of", "deeplabv3plus", "divergence", "draw_statistics", "ema", "evaluating", "feature_dropout",
+    "first_domain", "frozen", "full_depth", "grad_cam", "live_norms", "make", "names", "regions_of",
+    "second_from_first", "segment", "set_training", "split_after", "sync_bn", "warm", "with_boxes",
     "with_two_domains",
 ]  # fmt: skip
 

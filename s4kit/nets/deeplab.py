@@ -180,11 +180,14 @@ class DeepLabV3Plus(nn.Module):
         self.classifier = nn.Sequential(make_dropout(dropout_kind, before_last), last) if before_last else last
 
     def fuse(self, features: Features) -> Fused:
-        context = self.aspp(features.high)
+        return self.join(self.aspp(features.high), features.low)
+
+    def join(self, context: Tensor, low: Tensor) -> Fused:
+        """The context and the low-level features at the size of the latter."""
         if self.reduce is None:
             return Fused(context, context)
-        up = resize(context, features.low.shape[-2:], self.align_corners)
-        return Fused(torch.cat([up, self.reduce(features.low)], 1), context)
+        up = resize(context, low.shape[-2:], self.align_corners)
+        return Fused(torch.cat([up, self.reduce(low)], 1), context)
 
     def classify(self, map: Tensor) -> tuple[Tensor, Tensor]:
         """Fused map to (logits, embedding), both at its size."""
