@@ -35,12 +35,13 @@ from .segformer import SegFormerDecoder, segformer
 from .segnet import Decoded, Features, Fused, SegNet
 from .sgc import AttentionCam, grad_cam
 from .spark import Spark, Sparked
+from .tagger import Tagger
 
 __all__ = [
     "DPT", "AttentionCam", "AttentionHead", "Boxed", "CorrelationHead", "Critic", "Decoded", "DeepLabV3Plus",
     "Ensemble", "Features", "FlawDetector", "FrequencyDecoder", "Fused", "Mapped", "MaskHead", "Masked",
     "NeuralProcessHead", "PatchHead", "ProjectionHead", "Regions", "Sampled", "SegFormerDecoder", "SegNet", "Spark",
-    "Sparked", "TwoNorms", "VarianceHead", "bn_untouched", "box_map", "by_batch", "complementary_dropout",
+    "Sparked", "Tagger", "TwoNorms", "VarianceHead", "bn_untouched", "box_map", "by_batch", "complementary_dropout",
     "copy_of", "deeplabv3plus", "divergence", "draw_statistics", "ema", "evaluating", "feature_dropout",
     "first_domain", "frozen", "full_depth", "grad_cam", "live_norms", "make", "names", "regions_of",
     "second_from_first", "segment", "set_training", "split_after", "sync_bn", "warm", "with_boxes",
