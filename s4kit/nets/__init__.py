@@ -24,6 +24,7 @@ from .ema import copy_of, ema, warm
 from .ensemble import Ensemble
 from .flaw import FlawDetector
 from .frequency import FrequencyDecoder, frequency
+from .gat import GraphClassifier
 from .heads import CorrelationHead, PatchHead, ProjectionHead, VarianceHead
 from .mapped import Mapped
 from .masks import Masked, MaskHead, Regions, regions_of
@@ -39,12 +40,12 @@ from .tagger import Tagger
 
 __all__ = [
     "DPT", "AttentionCam", "AttentionHead", "Boxed", "CorrelationHead", "Critic", "Decoded", "DeepLabV3Plus",
-    "Ensemble", "Features", "FlawDetector", "FrequencyDecoder", "Fused", "Mapped", "MaskHead", "Masked",
-    "NeuralProcessHead", "PatchHead", "ProjectionHead", "Regions", "Sampled", "SegFormerDecoder", "SegNet", "Spark",
-    "Sparked", "Tagger", "TwoNorms", "VarianceHead", "bn_untouched", "box_map", "by_batch", "complementary_dropout",
-    "copy_of", "deeplabv3plus", "divergence", "draw_statistics", "ema", "evaluating", "feature_dropout",
-    "first_domain", "frozen", "full_depth", "grad_cam", "live_norms", "make", "names", "regions_of",
-    "second_from_first", "segment", "set_training", "split_after", "sync_bn", "warm", "with_boxes",
+    "Ensemble", "Features", "FlawDetector", "FrequencyDecoder", "Fused", "GraphClassifier", "Mapped", "MaskHead",
+    "Masked", "NeuralProcessHead", "PatchHead", "ProjectionHead", "Regions", "Sampled", "SegFormerDecoder",
+    "SegNet", "Spark", "Sparked", "Tagger", "TwoNorms", "VarianceHead", "bn_untouched", "box_map", "by_batch",
+    "complementary_dropout", "copy_of", "deeplabv3plus", "divergence", "draw_statistics", "ema", "evaluating",
+    "feature_dropout", "first_domain", "frozen", "full_depth", "grad_cam", "live_norms", "make", "names",
+    "regions_of", "second_from_first", "segment", "set_training", "split_after", "sync_bn", "warm", "with_boxes",
     "with_two_domains",
 ]  # fmt: skip
 
