@@ -126,8 +126,8 @@ def forward(net: Callable[[Tensor], Tensor], image: Tensor, how: Evaluation) -> 
 
 
 def whole(net: Callable[[Tensor], Tensor], image: Tensor) -> Tensor:
-    """Class probabilities (1, C, H, W) of one image (1, 3, H, W) in a single forward."""
-    return forward(net, image, Evaluation())
+    """Class probabilities (1, C, H, W) of one image (1, 3, H, W) in a single forward, `finish` behind it."""
+    return predict(net, image, Evaluation())
 
 
 def sliding(

@@ -22,7 +22,10 @@ SETTINGS = dict(
 )
 VAL = (3, 1)  # validation images: not the same number for both ranks, and none for one of them
 # Banks: both ranks write before either reads, so the paths differ by little, not by nothing.
-BANKS = {"u2pl", "daw", "cac", "ael", "ucc", "rml", "ctt", "semiseg_contrastive", "allspark", "minority"}
+BANKS = {
+    "u2pl", "daw", "cac", "ael", "ucc", "rml", "ctt", "semiseg_contrastive", "allspark", "minority",
+    "learning_pseudo_label",
+}  # fmt: skip
 # Centres, prototypes and thresholds of what all ranks show together, which one that accumulates sees in parts, one
 # after the other: another path.
 CENTRES = {"css", "pcr", "prcl", "prcl_global", "c3_semiseg", "np_semiseg", "mllc"}

@@ -9,6 +9,9 @@ from toy import toy_task
 from s4kit import fit, methods
 from s4kit.data.task import Evaluation
 from s4kit.engine.evaluate import evaluate, predict
+from s4kit.engine.probe import Probe
+from s4kit.engine.survey import Looking
+from s4kit.engine.watched import drawn
 from s4kit.methods.parts.present import within
 
 
@@ -84,3 +87,11 @@ def test_a_run_scores_both(tmp_path) -> None:
     settings = dict(batch=2, lr=1e-2, optimiser="sgd", probes=2, progress=False, device="cpu", evaluate_every=99)
     run = fit(method, task, steps=2, out=tmp_path / "run", **settings)
     assert run.weak_labels == "tags" and {row["predictor"] for row in run.evaluations()} == {"filtered", "student"}
+    looking, watch = Looking(run, "last", task, "cpu"), Probe(task, drawn(task, 1), whole=True)
+    looking.method.classifier.forward = lambda image: torch.full((len(image), 3), -99.0)
+    views, truth = watch.views([0], "cpu")
+    with torch.no_grad():
+        plain = looking.method.student.eval()(views.weak).argmax(1)
+    found, label = looking.row(views, truth)
+    share = float((plain != 0).float().mean())
+    assert not label.any() and share > 0 and found["disagreement"] == pytest.approx(share)

@@ -88,6 +88,7 @@ class LearningPseudoLabel(Method):
                 "here",
                 "length: 20000 and 30000 steps there, 50000 here: their sum",
                 "lr: 0.001 and 0.007 for the third network there, 0.001 here: `rate` says the rest",
+                "backbone: resnet50 there, resnet101 here: the two networks' script has it, not their file",
                 "head_lr: the classifier alone has ten times the rate there, all new layers here",
                 "evaluation: scored over five scales, mirrored and with a CRF there, at one scale here",
                 "strong colours: two operations there, of colour, shear and rotation, none here",
