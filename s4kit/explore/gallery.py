@@ -16,7 +16,7 @@ from typing import Any
 from .. import methods
 from ..data.task import VOID
 from ..errors import S4Error
-from ..nets import Boxed, FrequencyDecoder, MaskHead, NeuralProcessHead, SegNet, evaluating
+from ..nets import Boxed, FrequencyDecoder, MaskHead, NeuralProcessHead, SegNet, Tagger, evaluating
 from ..report import text
 from ..report.setup import BASELINES
 from ..report.tables import Table
@@ -26,7 +26,7 @@ from .gallery_page import Gallery
 MEASURED = Path(__file__).parents[1] / "report" / "measured"
 SEED, IMAGES = 0, 3  # of the batch
 BRIEF = 100  # steps: enough for a network to be sure of something
-OWN = (Boxed, FrequencyDecoder, MaskHead, NeuralProcessHead)  # what answers in place of the usual decoder
+OWN = (Boxed, FrequencyDecoder, MaskHead, NeuralProcessHead, Tagger)  # what answers beside the usual decoder
 
 # ---- the pictures ----
 

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from ...data.task import Task
+from ...nets import evaluating
 from ...report.pictures import colour
 from ...report.plots import Picture
 from . import tiles
@@ -47,7 +48,7 @@ def rows(method: Any, batch: Any, task: Task, example: int | None = None) -> lis
     for name, value in seen.items():
         paths[name.rpartition("/")[0]][name.rpartition("/")[2]] = value
     if not paths:
-        return [_labelled(batch, task)]
+        return [_labelled(batch, task), *_finished(method, batch, task)]
     main = paths.get("", {})
     for path in paths.values():
         for key in ("weak", "mixed"):
@@ -137,6 +138,21 @@ def _labelled(batch: Any, task: Task, strong: Tensor | None = None) -> Row:
         cells.append(Cell("the network sees", tiles.picture(strong[k])))
     cells.append(Cell("its label is taught", colour(tiles.indices(x.label[k]), task.palette)))
     return Row("labels alone", cells)
+
+
+def _finished(method: Any, batch: Any, task: Task) -> list[Row]:
+    """What the headline's `finish`, if it has one, makes of the image in which it changes most."""
+    name, net = next(iter(method.predictors().items()))
+    if not hasattr(net, "finish"):
+        return []
+    image = list(batch.values())[-1].weak
+    with torch.no_grad(), evaluating(net):
+        scores = net(image)
+        before, after = scores.argmax(1), net.finish(image, scores).argmax(1)
+    k = int((before != after).flatten(1).sum(1).argmax())
+    said = [colour(tiles.indices(label[k]), task.palette) for label in (before, after)]
+    shown = zip(("image without a mask", "the network says", "the last word"), (tiles.picture(image[k]), *said))
+    return [Row(name, [Cell(title, pixels) for title, pixels in shown])]
 
 
 class _Scene:

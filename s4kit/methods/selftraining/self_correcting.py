@@ -88,7 +88,7 @@ class SelfCorrecting(Method):
         arxiv="1811.07073",
         extends=("pseudo_label",),
         parity="reconstruction",
-        note="weak labels: boxes of all images; recordings are of a third party's version",
+        note="weak labels: boxes of all images; recordings of a third party",
     )
     views = ViewPlan(x=Stream("labelled", reveal="boxes"), u=Stream("unlabelled", reveal="boxes"))
     recipes: ClassVar = {name: {"method": {"background": False}} for name in ("cityscapes", "camvid", "ade20k")}
