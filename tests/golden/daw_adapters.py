@@ -31,12 +31,12 @@ def daw_threshold(r: Recording) -> dict[str, Any]:
     logits, method, init = r.tensor("logits"), daw(r, [], r.hyper["num_classes"]), r.hyper["init"]
     for state, name in ((method.mean, "mean"), (method.variance, "var")):
         state.copy_(torch.tensor([init[f"pos_{name}"], init[f"neg_{name}"]]))
-    method.tau.fill_(init["thr"])
+    method.threshold.fill_(init["thr"])
     rows = []
     for z, target, ignore in zip(logits, r.label("target"), r.label("ignore")):
         with patch.object(method_file, "FEWEST", r.hyper["min_count"]):
             method.move_threshold(z, masked(target, ignore))
-        rows.append((method.tau.clone(), torch.stack([method.mean, method.variance.sqrt()], 1)))
+        rows.append((method.threshold.clone(), torch.stack([method.mean, method.variance.sqrt()], 1)))
     tau, groups = (torch.stack(column) for column in zip(*rows))
     return {"out_threshold": tau, "out_pos": groups[:, 0], "out_neg": groups[:, 1]}
 
@@ -65,7 +65,7 @@ def daw_step(r: Recording) -> dict[str, Any]:
     losses.total.backward()
     value, target = {name: term for name, (term, _) in losses.items()}, losses.seen["target"]
     return {
-        "out_threshold": method.tau,
+        "out_threshold": method.threshold,
         "out_prob_x": method.seen_x,
         "out_prob_u": method.seen_u,
         "out_target1": target.label,

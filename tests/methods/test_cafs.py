@@ -111,8 +111,8 @@ def test_both_stages_run_and_leave_thresholds(build, task, tmp_path):
     method = build("cafs", lowest=0.2, tau=0.9, target=0.3)
     options = dict(batch=2, lr=1e-2, evaluate_every=80, probes=0, progress=False, device="cpu")
     s4.fit(method, task, steps=80, out=tmp_path / "r", **options)
-    assert method.regions.sum() > 0 and method.tau.min() >= 0.2 and method.tau.max() <= 0.9 + 1e-6
-    assert (method.tau < 0.89).any()
+    assert method.regions.sum() > 0 and method.taus.min() >= 0.2 and method.taus.max() <= 0.9 + 1e-6
+    assert (method.taus < 0.89).any()
 
 
 def test_half_of_the_figures_is_refused(build):

@@ -114,5 +114,5 @@ def test_half_precision_does_not_reach_the_statistics(build):
         with torch.autocast("cpu", torch.bfloat16, enabled=half):
             method.move_threshold(z, label)
             method.compare_confidence(z, label, z, torch.ones(2, 40, 40))
-        found.append(torch.cat([method.mean, method.variance, method.seen_x, method.seen_u, method.tau[None]]))
+        found.append(torch.cat([method.mean, method.variance, method.seen_x, method.seen_u, method.threshold[None]]))
     assert torch.equal(*found)

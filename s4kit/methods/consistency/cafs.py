@@ -9,11 +9,12 @@ import torch
 from torch import Tensor, nn
 
 from ...data.task import VOID
-from ...nets import Features, evaluating, feature_dropout, make
-from ...views import STRONG, Batch, Stream, ViewPlan, Views, paste, unimatch_box, weak
-from ..base import Card, Clock, Losses, Method, PseudoLabels, Stage
+from ...nets import evaluating, make
+from ...views import Batch, Stream, ViewPlan, Views, weak
+from ..base import Card, Clock, Losses, PseudoLabels, Stage
 from ..parts import calibration
-from ..parts.losses import Criterion, ce, criterion, pixel_ce
+from ..parts.losses import Criterion, ce
+from .unimatch import UniMatch
 
 EVERY = 5  # one labelled image in five is held out
 SETTLED = 0.8  # share of the scout's training after which it is measured
@@ -28,7 +29,7 @@ VOC_IOU = (0.916, 0.728, 0.751, 0.876, 0.815, 0.821, 0.857, 0.775, 0.920, 0.372,
 # fmt: on
 
 
-class CAFS(Method):
+class CAFS(UniMatch):
     """Class adaptive framework (Ju et al., IEEE Access 2024, called CASS there; arXiv 2303.11606).
 
     Idea: some labelled images serve first as a validation set, on which a scout, trained on the others, shows how far
@@ -78,11 +79,6 @@ class CAFS(Method):
         parity="golden",
         note="the measuring of thresholds is reconstructed",
     )
-    views = ViewPlan(
-        x=Stream("labelled"),
-        u=Stream("unlabelled", strong=(STRONG, STRONG), masks=(unimatch_box(), unimatch_box())),
-        v=Stream("unlabelled", strong=(STRONG, STRONG)),
-    )
     recipes: ClassVar = {
         "camvid": {"method": {"background": False}},
         "voc": {
@@ -128,12 +124,11 @@ class CAFS(Method):
         drop: float = 0.5,
         supervised: str | Criterion = ce,
     ) -> None:
-        super().__init__()
-        self.student, classes = make(net, task), task.num_classes
+        super().__init__(task, net, tau, drop, supervised)
+        classes = task.num_classes
         calibration.check(thresholds, class_iou, classes)
         self.scout = make(net, task) if thresholds is None else None
         self.target, self.repeat, self.calibrate, self.background = target, repeat, calibrate, background
-        self.drop, self.supervised = drop, criterion(supervised)
         held = tuple(getattr(task, "labelled", ()))[::EVERY]
         levels = torch.linspace(lowest, tau, max(2, round((tau - lowest) / 0.01) + 1))
         self.register_buffer("held", torch.tensor(held, dtype=torch.long), persistent=False)
@@ -144,7 +139,7 @@ class CAFS(Method):
         self.register_buffer("given_iou", None if class_iou is None else torch.tensor(tuple(class_iou)))
 
     @property
-    def tau(self) -> Tensor:
+    def taus(self) -> Tensor:
         """(C,) thresholds, given or measured; all the highest while nothing is measured."""
         return calibration.lowest_level(*self.kept, self.levels, self.target) if self.scout else self.given_tau
 
@@ -187,30 +182,9 @@ class CAFS(Method):
         there = torch.stack([torch.bincount(y, minlength=VOID + 1)[: len(n)] > 0 for y in shown])
         return {"labelled": 1 + (there.long() * n).sum(1)}
 
-    def teach(self, view: Views) -> Tensor:
-        with evaluating(self.student):
-            return self.student(view.weak)
-
     def pseudo_labels(self, logits: Tensor, view: Views, clock: Clock) -> PseudoLabels:
         confidence, label = logits.softmax(1).max(1)
-        return PseudoLabels(label, confidence, (confidence >= self.tau[label]).float(), view.valid)
-
-    def losses(self, batch: Batch, clock: Clock) -> Losses:
-        x, u, v = batch.x, batch.u, batch.v
-        partner = self.pseudo_labels(self.teach(v), v, clock)
-        e = self.student.encode(torch.cat([x.weak, u.weak])).ends
-        both = self.student.decode(Features.cat([e, feature_dropout(e, self.drop)]), u.weak.shape[-2:])
-        z_x, z_w, _, z_fp = (part.logits for part in both.split(len(x), len(u), len(x), len(u)))
-        own = self.pseudo_labels(z_w.detach(), u, clock)
-        mixed = [paste(m, s_v, s_u) for m, s_v, s_u in zip(u.masks, v.strong, u.strong)]
-        target = [paste(m, partner, own) for m in u.masks]
-        z_1, z_2 = (part.logits for part in self.student.joint(*mixed))
-        l_1, l_2 = (pixel_ce(z, t, over="valid") for z, t in zip((z_1, z_2), target))
-        l_fp = pixel_ce(z_fp, own, over="valid")
-        losses = Losses(x=(self.supervised(z_x, x.label), 0.5), s1=(l_1, 0.125), s2=(l_2, 0.125), fp=(l_fp, 0.25))
-        losses.see(weak=u.weak, mixed=mixed[0], target=target[0], student=z_1)
-        losses.see("second view", mixed=mixed[1], target=target[1], student=z_2)
-        return losses.see("dropped features", mixed=u.weak, target=own, student=z_fp)
+        return PseudoLabels(label, confidence, (confidence >= self.taus[label]).float(), view.valid)
 
     def predictors(self) -> dict[str, nn.Module]:
         return {"student": self.student} | ({"scout": self.scout} if self.scout else {})

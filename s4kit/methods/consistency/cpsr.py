@@ -8,11 +8,11 @@ import torch
 from torch import Tensor
 
 from ...errors import caution
-from ...nets import Features, evaluating, feature_dropout, make
-from ...views import STRONG, Batch, Stream, ViewPlan, Views, paste, unimatch_box
-from ..base import Card, Clock, Losses, Method, PseudoLabels
-from ..parts.losses import Criterion, ce, criterion, pixel_ce
+from ...views import Views
+from ..base import Card, Clock, Losses, PseudoLabels
+from ..parts.losses import Criterion, ce
 from ..parts.precision import float32
+from .unimatch import Taught, UniMatch
 
 
 class Reshaped(NamedTuple):
@@ -61,7 +61,7 @@ def reshape(logits: Tensor, p: Tensor, valid: Tensor, sure: float, intended: boo
     return Reshaped(ckr * unsure, tps * unsure, cut)
 
 
-class CPSR(Method):
+class CPSR(UniMatch):
     """Class probability space regularization (Yin et al., CVIU 2024).
 
     Idea: an unsure pixel wavers between two or three classes, but it may be sure of what it is not. What it adds to
@@ -103,11 +103,6 @@ class CPSR(Method):
         code="https://github.com/PixelSegTech/CPSR",
         extends=("unimatch",),
         parity="golden",
-    )
-    views = ViewPlan(
-        x=Stream("labelled"),
-        u=Stream("unlabelled", strong=(STRONG, STRONG), masks=(unimatch_box(), unimatch_box())),
-        v=Stream("unlabelled", strong=(STRONG, STRONG)),
     )
     recipes: ClassVar = {
         "voc": {
@@ -154,38 +149,19 @@ class CPSR(Method):
         drop: float = 0.5,
         supervised: str | Criterion = ce,
     ) -> None:
-        super().__init__()
+        super().__init__(task, net, tau, drop, supervised)
         if task.num_classes < 3:
             caution(f"cpsr: with {task.num_classes} classes there is none between the first and the last to leave out.")
-        self.student = make(net, task)
-        self.tau, self.sure, self.ckr, self.tps, self.intended = tau, sure, ckr, tps, intended
-        self.drop, self.supervised = drop, criterion(supervised)
-
-    def teach(self, view: Views) -> Tensor:
-        with evaluating(self.student):
-            return self.student(view.weak)
+        self.sure, self.ckr, self.tps, self.intended = sure, ckr, tps, intended
 
     def pseudo_labels(self, logits: Tensor, view: Views, clock: Clock) -> PseudoLabels:
         p = logits.softmax(1)
         confidence, label = p.max(1)
         return PseudoLabels(label, confidence, (confidence >= self.tau).float(), view.valid, soft=p)
 
-    def losses(self, batch: Batch, clock: Clock) -> Losses:
-        x, u, v = batch.x, batch.u, batch.v
-        partner = self.pseudo_labels(self.teach(v), v, clock)
-        e = self.student.encode(torch.cat([x.weak, u.weak])).ends
-        both = self.student.decode(Features.cat([e, feature_dropout(e, self.drop)]), u.weak.shape[-2:])
-        z_x, z_w, _, z_fp = (part.logits for part in both.split(len(x), len(u), len(x), len(u)))
-        own = self.pseudo_labels(z_w.detach(), u, clock)
-        mixed = [paste(m, s_v, s_u) for m, s_v, s_u in zip(u.masks, v.strong, u.strong)]
-        target = [paste(m, partner, own) for m in u.masks]
-        z_1, z_2 = (part.logits for part in self.student.joint(*mixed))
-        l_1, l_2 = (pixel_ce(z, t, over="valid") for z, t in zip((z_1, z_2), target))
-        l_fp = pixel_ce(z_fp, own, over="valid")
-        losses = Losses(x=(self.supervised(z_x, x.label), 0.5), s1=(l_1, 0.125), s2=(l_2, 0.125), fp=(l_fp, 0.25))
-        for k, z, t in zip("12", (z_1, z_2), target):
-            new = reshape(z, t.soft, t.valid, self.sure, self.intended)
+    def terms(self, x: Views, z_x: Tensor, first: Taught, second: Taught, dropped: Taught) -> Losses:
+        losses = super().terms(x, z_x, first, second, dropped)
+        for k, (_, target, logits) in zip("12", (first, second)):
+            new = reshape(logits, target.soft, target.valid, self.sure, self.intended)
             losses.add(f"ckr{k}", new.ckr.mean(), self.ckr / 2).add(f"tps{k}", new.tps.mean(), self.tps / 2)
-        losses.see(weak=u.weak, mixed=mixed[0], target=target[0], student=z_1)
-        losses.see("second view", mixed=mixed[1], target=target[1], student=z_2)
-        return losses.see("dropped features", mixed=u.weak, target=own, student=z_fp)
+        return losses

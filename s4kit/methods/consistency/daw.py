@@ -8,17 +8,18 @@ import torch
 from torch import Tensor, nn
 
 from ...data.task import VOID
-from ...nets import Features, copy_of, ema, evaluating, feature_dropout, make, warm
-from ...views import STRONG, Batch, Stream, ViewPlan, Views, paste, unimatch_box
-from ..base import Card, Clock, Losses, Method, PseudoLabels
-from ..parts.losses import Criterion, ce, criterion, pixel_ce
+from ...nets import copy_of, ema, warm
+from ...views import Batch, Views
+from ..base import Card, Clock, Losses, PseudoLabels
+from ..parts.losses import Criterion, ce
 from ..parts.precision import float32
 from ..parts.processes import over_processes
+from .unimatch import Taught, UniMatch
 
 FEWEST = 10  # pixels of a group from which its mean and variance are believed
 
 
-class DAW(Method):
+class DAW(UniMatch):
     """DAW: exploring the better weighting function (Sun et al., NeurIPS 2023).
 
     Idea: a threshold loses right pseudo-labels below it and lets wrong ones in above it; if the confidences of right
@@ -63,11 +64,6 @@ class DAW(Method):
         extends=("unimatch",),
         parity="golden",
     )
-    views = ViewPlan(
-        x=Stream("labelled"),
-        u=Stream("unlabelled", strong=(STRONG, STRONG), masks=(unimatch_box(), unimatch_box())),
-        v=Stream("unlabelled", strong=(STRONG, STRONG)),
-    )
     recipes: ClassVar = {
         "scenes": {"method": {"decay": 0.98}},  # a short run forgets faster
         "voc": {
@@ -100,25 +96,20 @@ class DAW(Method):
         decay: float = 0.999,
         supervised: str | Criterion = ce,
     ) -> None:
-        super().__init__()
-        self.student, self.classes = make(net, task), task.num_classes
+        super().__init__(task, net, tau, drop, supervised)
+        self.classes = task.num_classes
         self.average = copy_of(self.student)
-        self.momentum, self.alpha, self.drop, self.decay = momentum, alpha, drop, decay
-        self.supervised = criterion(supervised)
+        self.momentum, self.alpha, self.decay = momentum, alpha, decay
         even = 1 / self.classes
-        self.register_buffer("tau", torch.tensor(float(tau)))
+        self.register_buffer("threshold", torch.tensor(float(tau)))  # tau, as the last step left it
         self.register_buffer("seen_x", torch.full((self.classes,), even))  # a
         self.register_buffer("seen_u", torch.full((self.classes,), even))  # b
         self.register_buffer("mean", torch.full((2,), even))  # of right, of wrong predictions
         self.register_buffer("variance", torch.full((2,), 0.5))
 
-    def teach(self, view: Views) -> Tensor:
-        with evaluating(self.student):
-            return self.student(view.weak)
-
     def pseudo_labels(self, logits: Tensor, view: Views, clock: Clock) -> PseudoLabels:
         confidence, label = self.probabilities(logits).max(1)
-        return PseudoLabels(label, confidence, (confidence >= self.tau).float(), view.valid)
+        return PseudoLabels(label, confidence, (confidence >= self.threshold).float(), view.valid)
 
     def probabilities(self, evidence: Tensor) -> Tensor:
         """q: the probabilities, aligned."""
@@ -128,22 +119,14 @@ class DAW(Method):
     def losses(self, batch: Batch, clock: Clock) -> Losses:
         x, u, v = batch.x, batch.u, batch.v
         z_v = self.teach(v)
-        e = self.student.encode(torch.cat([x.weak, u.weak])).ends
-        both = self.student.decode(Features.cat([e, feature_dropout(e, self.drop)]), u.weak.shape[-2:])
-        z_x, z_w, _, z_fp = (part.logits for part in both.split(len(x), len(u), len(x), len(u)))
+        z_x, z_w, z_fp = self.plain_and_dropped(x, u)
         self.compare_confidence(z_x, x.label, torch.cat([z_w, z_v]), torch.cat([u.valid, v.valid]))
         self.move_threshold(z_x, x.label)
 
         partner, own = self.pseudo_labels(z_v, v, clock), self.pseudo_labels(z_w.detach(), u, clock)
-        mixed = [paste(m, s_v, s_u) for m, s_v, s_u in zip(u.masks, v.strong, u.strong)]
-        target = [paste(m, partner, own) for m in u.masks]
-        z_1, z_2 = (part.logits for part in self.student.joint(*mixed))
-        l_1, l_2 = (pixel_ce(z, t, over="valid") for z, t in zip((z_1, z_2), target))
-        l_fp = pixel_ce(z_fp, own, over="valid")
-        losses = Losses(x=(self.supervised(z_x, x.label), 0.5), s1=(l_1, 0.125), s2=(l_2, 0.125), fp=(l_fp, 0.25))
-        losses.see(weak=u.weak, mixed=mixed[0], target=target[0], student=z_1)
-        losses.see("second view", mixed=mixed[1], target=target[1], student=z_2)
-        return losses.see("dropped features", mixed=u.weak, target=own, student=z_fp)
+        mixed, target = self.boxed(u, v, own, partner)
+        strong = [Taught(*given) for given in zip(mixed, target, (part.logits for part in self.student.joint(*mixed)))]
+        return self.terms(x, z_x, *strong, Taught(u.weak, own, z_fp))
 
     @torch.no_grad()
     def compare_confidence(self, z_x: Tensor, label: Tensor, z_u: Tensor, valid_u: Tensor) -> None:
@@ -168,7 +151,7 @@ class DAW(Method):
         squares = over_processes((groups * (c - mean[:, None]).square()).sum(1))
         self._average(self.mean, mean, number >= FEWEST)
         self._average(self.variance, squares / (number - 1).clamp(min=1), number >= FEWEST)
-        self.tau.copy_(crossing(self.mean, self.variance, self.alpha, self.tau).clamp(1 / self.classes, 1))
+        self.threshold.copy_(crossing(self.mean, self.variance, self.alpha, self.threshold).clamp(1 / self.classes, 1))
 
     def _average(self, state: Tensor, new: Tensor, where: Tensor) -> None:
         state.copy_(torch.where(where, self.momentum * state + (1 - self.momentum) * new, state))

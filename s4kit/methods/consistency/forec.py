@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 
 from ...data.task import VOID
-from ...nets import evaluating, make
 from ...nets.reconstruct import Reconstruction
-from ...views import STRONG, Batch, Stream, ViewPlan, Views, paste, unimatch_box
-from ..base import Card, Clock, Losses, Method, PseudoLabels
-from ..parts.losses import Criterion, ce, criterion, pixel_ce, pixel_mean
+from ...views import Batch, Views, paste
+from ..base import Card, Clock, Losses, PseudoLabels
+from ..parts.losses import Criterion, ce, pixel_ce, pixel_mean
+from .fixmatch import FixMatch
 
 
 def objects_on_ground(image: Tensor, objects: Tensor, valid: Tensor) -> Tensor:
@@ -23,7 +23,7 @@ def objects_on_ground(image: Tensor, objects: Tensor, valid: Tensor) -> Tensor:
     return torch.where(objects[:, None] > 0, image, ground)
 
 
-class FOrec(Method):
+class FOrec(FixMatch):
     """Revisiting image reconstruction for semi-supervised semantic segmentation (Lin et al., 2023, arXiv 2303.09794).
 
     A reconstruction from the abstract: code and text of the paper were not at hand.
@@ -67,11 +67,6 @@ class FOrec(Method):
         extends=("fixmatch",),
         parity="reconstruction",
     )
-    views = ViewPlan(
-        x=Stream("labelled"),
-        u=Stream("unlabelled", strong=(STRONG,), masks=(unimatch_box(),)),
-        v=Stream("unlabelled", strong=(STRONG,)),
-    )
     recipes: ClassVar = {
         "scenes": {"method": {"width": 64, "background": (0,)}},  # the ground
         "camvid": {"method": {"width": 64}},
@@ -104,21 +99,11 @@ class FOrec(Method):
         width: int = 256,
         supervised: str | Criterion = ce,
     ) -> None:
-        super().__init__()
-        self.student = make(net, task)
+        super().__init__(task, net, tau, supervised)
         self.student.heads["reconstruction"] = Reconstruction(self.student.backbone.channels[-1], width)
-        self.tau, self.weight, self.start, self.balanced = tau, weight, start, balanced
-        self.supervised, self.plain = criterion(supervised), background is None
+        self.weight, self.start, self.balanced, self.plain = weight, start, balanced, background is None
         things = [c not in (background or ()) for c in range(self.student.classes)]
         self.register_buffer("things", torch.tensor(things), persistent=False)
-
-    def teach(self, view: Views) -> Tensor:
-        with evaluating(self.student):
-            return self.student(view.weak)
-
-    def pseudo_labels(self, logits: Tensor, view: Views, clock: Clock) -> PseudoLabels:
-        confidence, label = logits.softmax(1).max(1)
-        return PseudoLabels(label, confidence, (confidence >= self.tau).float(), view.valid)
 
     def losses(self, batch: Batch, clock: Clock) -> Losses:
         x, u, v = batch.x, batch.u, batch.v

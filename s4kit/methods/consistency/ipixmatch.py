@@ -4,17 +4,15 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from torch import Tensor
-
 from ...errors import S4Error, closest
-from ...nets import evaluating, make
-from ...views import STRONG, Batch, Stream, ViewPlan, Views, paste, unimatch_box
-from ..base import Card, Clock, Losses, Method, PseudoLabels
+from ...views import Batch, paste
+from ..base import Card, Clock, Losses
 from ..parts.interpixel import RELATIONS
-from ..parts.losses import Criterion, ce, criterion, pixel_ce
+from ..parts.losses import Criterion, ce, pixel_ce
+from .fixmatch import FixMatch
 
 
-class IPixMatch(Method):
+class IPixMatch(FixMatch):
     """IPixMatch: boost semi-supervised semantic segmentation with inter-pixel relation (Wu et al., 2024, 2404.18891).
 
     RECONSTRUCTION. No code was published and only the abstract and a summary were at hand. Sure: beside the host's hard
@@ -54,11 +52,6 @@ class IPixMatch(Method):
         extends=("fixmatch",),
         parity="reconstruction",
     )
-    views = ViewPlan(
-        x=Stream("labelled"),
-        u=Stream("unlabelled", strong=(STRONG,), masks=(unimatch_box(),)),
-        v=Stream("unlabelled", strong=(STRONG,)),
-    )
     recipes: ClassVar = {  # those of the host
         "voc": {
             "task": {"crop": 321},
@@ -91,20 +84,10 @@ class IPixMatch(Method):
         weight: float = 0.1,
         supervised: str | Criterion = ce,
     ) -> None:
-        super().__init__()
+        super().__init__(task, net, tau, supervised)
         if relation not in RELATIONS:
             raise S4Error(f"There is no relation {relation!r}. {closest(relation, list(RELATIONS))}")
-        self.student = make(net, task)
-        self.tau, self.sure, self.supervised = tau, sure, criterion(supervised)
-        self.relation, self.temperature, self.weight = RELATIONS[relation], temperature, weight
-
-    def teach(self, view: Views) -> Tensor:
-        with evaluating(self.student):
-            return self.student(view.weak)
-
-    def pseudo_labels(self, logits: Tensor, view: Views, clock: Clock) -> PseudoLabels:
-        confidence, label = logits.softmax(1).max(1)
-        return PseudoLabels(label, confidence, (confidence >= self.tau).float(), view.valid)
+        self.sure, self.relation, self.temperature, self.weight = sure, RELATIONS[relation], temperature, weight
 
     def losses(self, batch: Batch, clock: Clock) -> Losses:
         x, u, v = batch.x, batch.u, batch.v

@@ -10,17 +10,18 @@ import torch
 from torch import Tensor, nn
 
 from ...errors import S4Error
-from ...nets import Features, copy_of, evaluating, feature_dropout, make
-from ...views import STRONG, Batch, Stream, ViewPlan, Views, paste, unimatch_box
-from ..base import Card, Clock, Losses, Method, PseudoLabels, Update
-from ..parts.losses import Criterion, ce, criterion, pixel_ce
+from ...nets import copy_of, evaluating
+from ...views import Batch, Views, paste
+from ..base import Card, Clock, Losses, PseudoLabels, Update
+from ..parts.losses import Criterion, ce, pixel_ce
 from ..parts.schedules import triangle
+from .unimatch import UniMatch
 
 NAMES = ("student", "previous models")
 REGULAR = 20  # copies per training where they are taken at even distances
 
 
-class PrevMatch(Method):
+class PrevMatch(UniMatch):
     """Revisiting and maximizing temporal knowledge (Shin et al., 2024, arXiv 2405.20610).
 
     Idea: earlier versions of the network err differently, so a few of them, drawn anew in every step and mixed with
@@ -68,11 +69,6 @@ class PrevMatch(Method):
         extends=("unimatch",),
         parity="golden",
         note="steered by the validation mIoU",
-    )
-    views = ViewPlan(
-        x=Stream("labelled"),
-        u=Stream("unlabelled", strong=(STRONG, STRONG), masks=(unimatch_box(), unimatch_box())),
-        v=Stream("unlabelled", strong=(STRONG, STRONG)),
     )
     recipes: ClassVar = {
         "voc": {
@@ -141,16 +137,14 @@ class PrevMatch(Method):
         drop: float = 0.5,
         supervised: str | Criterion = ce,
     ) -> None:
-        super().__init__()
+        super().__init__(task, net, tau, drop, supervised)
         if select not in ("validation", "regular"):
             raise S4Error(f"select={select!r}: choose validation or regular.")
-        self.student = make(net, task)
         self.previous = nn.ModuleList(
             copy_of(self.student) for _ in range(models)
         )  # a ring; `stored` says what is held
-        self.tau, self.tau_prev, self.average = tau, tau_prev, average
-        self.mixed, self.start, self.select, self.drop = mixed, start, select, drop
-        self.supervised = criterion(supervised)
+        self.tau_prev, self.average = tau_prev, average
+        self.mixed, self.start, self.select = mixed, start, select
         self.stored, self.best = 0, -1.0  # models stored so far, best score so far; known to the host, see extra state
 
     @property
@@ -161,9 +155,7 @@ class PrevMatch(Method):
 
     def teach(self, view: Views) -> tuple[Tensor, Tensor]:
         """Logits of the student, and the mean of those of all models held (zeros where there is none)."""
-        with evaluating(self.student):
-            logits = self.student(view.weak)
-        held = self.held
+        logits, held = super().teach(view), self.held
         return logits, self.ensemble(view.weak, [(g, 1 / len(held)) for g in held], logits)
 
     def pseudo_labels(self, evidence: tuple[Tensor, Tensor], view: Views, clock: Clock) -> dict[str, PseudoLabels]:
@@ -177,17 +169,13 @@ class PrevMatch(Method):
 
     def losses(self, batch: Batch, clock: Clock) -> Losses:
         x, u, v = batch.x, batch.u, batch.v
-        with evaluating(self.student):
-            z_v = self.student(v.weak)
-        e = self.student.encode(torch.cat([x.weak, u.weak])).ends
-        both = self.student.decode(Features.cat([e, feature_dropout(e, self.drop)]), u.weak.shape[-2:])
-        z_x, z_w, _, z_fp = (part.logits for part in both.split(len(x), len(u), len(x), len(u)))
+        z_v = super().teach(v)
+        z_x, z_w, z_fp = self.plain_and_dropped(x, u)
         e_u, e_v = self.ensemble(torch.cat([u.weak, v.weak]), self.draw(), torch.cat([z_w, z_v])).chunk(2)
         own, old = self.pseudo_labels((z_w.detach(), e_u), u, clock).values()
         partner, old_partner = self.pseudo_labels((z_v, e_v), v, clock).values()
 
-        mixed = [paste(m, s_v, s_u) for m, s_v, s_u in zip(u.masks, v.strong, u.strong)]
-        target = [paste(m, partner, own) for m in u.masks]
+        mixed, target = self.boxed(u, v, own, partner)
         guide = [self.weigh(paste(m, old_partner, old)) for m in u.masks]
         z_1, z_2 = (part.logits for part in self.student.joint(*mixed))
         r = triangle(clock.progress) if self.stored else 0.0

@@ -8,15 +8,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ...nets import Features, evaluating, feature_dropout, make
-from ...views import STRONG, Batch, Stream, ViewPlan, Views, paste, unimatch_box
-from ..base import Card, Clock, Losses, Method, PseudoLabels
-from ..parts.losses import Criterion, ce, criterion, pixel_ce
+from ...nets import Features, evaluating, feature_dropout
+from ...views import Batch, paste
+from ..base import Card, Clock, Losses
+from ..parts.losses import Criterion, ce
 from ..parts.precision import float32
 from ..parts.ranking import agents, likings, ranking_kl
+from .unimatch import Taught, UniMatch
 
 
-class RankMatch(Method):
+class RankMatch(UniMatch):
     """RankMatch: exploring the better consistency regularization (Mai et al., CVPR 2024).
 
     Idea: the views of a pixel should agree not only on its class but on how it relates to other pixels, which concerns
@@ -58,11 +59,6 @@ class RankMatch(Method):
         extends=("unimatch",),
         parity="golden",
     )
-    views = ViewPlan(
-        x=Stream("labelled"),
-        u=Stream("unlabelled", strong=(STRONG, STRONG), masks=(unimatch_box(), unimatch_box())),
-        v=Stream("unlabelled", strong=(STRONG, STRONG)),
-    )
     recipes: ClassVar = {
         "voc": {
             "task": {"crop": 321},
@@ -99,18 +95,8 @@ class RankMatch(Method):
         weight: float = 0.1,
         supervised: str | Criterion = ce,
     ) -> None:
-        super().__init__()
-        self.student = make(net, task)
-        self.tau, self.drop, self.supervised = tau, drop, criterion(supervised)
+        super().__init__(task, net, tau, drop, supervised)
         self.agents, self.ranks, self.weight = agents, ranks, weight
-
-    def teach(self, view: Views) -> Tensor:
-        with evaluating(self.student):
-            return self.student(view.weak)
-
-    def pseudo_labels(self, logits: Tensor, view: Views, clock: Clock) -> PseudoLabels:
-        confidence, label = logits.softmax(1).max(1)
-        return PseudoLabels(label, confidence, (confidence >= self.tau).float(), view.valid)
 
     def losses(self, batch: Batch, clock: Clock) -> Losses:
         x, u, v, n = batch.x, batch.u, batch.v, len(batch.x)
@@ -122,18 +108,12 @@ class RankMatch(Method):
         z_x, z_w, _, z_fp = z.split([n, len(u), n, len(u)])
         f_w = f[n : n + len(u)].detach()
         own = self.pseudo_labels(z_w.detach(), u, clock)
-        mixed = [paste(m, s_v, s_u) for m, s_v, s_u in zip(u.masks, v.strong, u.strong)]
-        target = [paste(m, partner, own) for m in u.masks]
+        mixed, target = self.boxed(u, v, own, partner)
         z, f = self.through(self.student.encode(torch.cat(mixed)), u.weak.shape[-2:])
-        (z_1, z_2), f_s = z.chunk(2), f.chunk(2)
-        l_1, l_2 = (pixel_ce(z, t, over="valid") for z, t in zip((z_1, z_2), target))
-        l_fp = pixel_ce(z_fp, own, over="valid")
-        c_1, c_2 = (self.rank_term(self.pasted(m, f_v, f_w), s) for m, s in zip(u.masks, f_s))
-        losses = Losses(x=(self.supervised(z_x, x.label), 0.5), s1=(l_1, 0.125), s2=(l_2, 0.125), fp=(l_fp, 0.25))
-        losses.add("c1", c_1, self.weight / 2).add("c2", c_2, self.weight / 2)
-        losses.see(weak=u.weak, mixed=mixed[0], target=target[0], student=z_1)
-        losses.see("second view", mixed=mixed[1], target=target[1], student=z_2)
-        return losses.see("dropped features", mixed=u.weak, target=own, student=z_fp)
+        strong = [Taught(*given) for given in zip(mixed, target, z.chunk(2))]
+        losses = self.terms(x, z_x, *strong, Taught(u.weak, own, z_fp))
+        c_1, c_2 = (self.rank_term(self.pasted(m, f_v, f_w), s) for m, s in zip(u.masks, f.chunk(2)))
+        return losses.add("c1", c_1, self.weight / 2).add("c2", c_2, self.weight / 2)
 
     def through(self, features: Features, size: torch.Size) -> tuple[Tensor, Tensor]:
         """Logits at image size, and F: the ASPP's map (B, D, h, w)."""

@@ -10,11 +10,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ...data.task import VOID
-from ...nets import Features, PatchHead, evaluating, feature_dropout, make
-from ...views import STRONG, Batch, Stream, ViewPlan, Views, paste, unimatch_box
-from ..base import Card, Clock, Losses, Method, PseudoLabels, zero_of
+from ...nets import Features, PatchHead, evaluating, feature_dropout
+from ...views import Batch, Views, paste
+from ..base import Card, Clock, Losses, PseudoLabels, zero_of
+from ..consistency.unimatch import UniMatch
 from ..lengths import Length
-from ..parts.losses import Criterion, ce, criterion, pixel_ce
+from ..parts.losses import Criterion, ce, pixel_ce
 from ..parts.patches import doubtful, inside, occupancy, patch_bce, present
 
 Evidence = tuple[Tensor, Tensor]  # logits of the pixels (B, C, H, W), of the patches (B, C, h, w)
@@ -24,7 +25,7 @@ DIFFERS = [
 ]
 
 
-class MPMC(Method):
+class MPMC(UniMatch):
     """Beyond pixels, a multi-scale patch-based multi-label classifier (Howlader et al., ECCV 2024).
 
     Idea: a wrong pseudo-label is often absurd where it stands, a horse among cars. Whether a class is anywhere in a
@@ -74,11 +75,6 @@ class MPMC(Method):
         extends=("unimatch",),
         parity="golden",
     )
-    views = ViewPlan(
-        x=Stream("labelled"),
-        u=Stream("unlabelled", strong=(STRONG, STRONG), masks=(unimatch_box(), unimatch_box())),
-        v=Stream("unlabelled", strong=(STRONG, STRONG)),
-    )
     recipes: ClassVar = {
         "voc": {
             "task": {"crop": 321},
@@ -109,12 +105,11 @@ class MPMC(Method):
         warmup: Length = "1 epoch",
         supervised: str | Criterion = ce,
     ) -> None:
-        super().__init__()
-        self.student, self.classes = make(net, task), task.num_classes
+        super().__init__(task, net, tau, drop, supervised)
+        self.classes = task.num_classes
         norm = "group" if any(isinstance(m, nn.GroupNorm) for m in self.student.decoder.modules()) else "batch"
         self.student.heads["patches"] = PatchHead(self.student.backbone.channels[0], self.classes, norm)
-        self.tau, self.share, self.patch, self.drop, self.warmup = tau, share, patch, drop, warmup
-        self.supervised = criterion(supervised)
+        self.share, self.patch, self.warmup = share, patch, warmup
 
     def teach(self, view: Views) -> Evidence:
         with evaluating(self.student):
@@ -123,10 +118,9 @@ class MPMC(Method):
             return logits, self.student.heads["patches"](features.low)
 
     def pseudo_labels(self, evidence: Evidence, view: Views, clock: Clock) -> PseudoLabels:
-        confidence, label = evidence[0].softmax(1).max(1)
-        sure = PseudoLabels(label, confidence, (confidence >= self.tau).float(), view.valid)
+        sure = super().pseudo_labels(evidence[0], view, clock)
         _, doubted = self.doubts(sure, evidence[1])
-        at_fault = inside(doubted, label.shape[-2:]).gather(1, label[:, None])[:, 0]
+        at_fault = inside(doubted, sure.label.shape[-2:]).gather(1, sure.label[:, None])[:, 0]
         return replace(sure, weight=sure.weight * ~at_fault)
 
     def doubts(self, target: PseudoLabels, patches: Tensor) -> tuple[Tensor, Tensor]:
@@ -184,6 +178,3 @@ class MPMC(Method):
         multi, doubted = self.doubts(sure, judge)
         bce = F.binary_cross_entropy_with_logits(self.student.heads["patches"](own.low), multi, reduction="none")
         return target, bce.masked_fill(doubted, 0.0).mean()
-
-    def predictors(self) -> dict[str, nn.Module]:
-        return {"student": self.student}
