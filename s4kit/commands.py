@@ -128,8 +128,8 @@ def evaluate(a: argparse.Namespace) -> dict[str, Any]:
     print(f"scored by {a.protocol or 'the protocol of the data set'}: {Protocol(how, '')}")
     for name, scores in found.items():
         print(f"{name} ({a.which} checkpoint of {run.path})\n{scores}\n")
-    first = next(iter(found))
-    result = {"run": str(run.path), "which": a.which, "predictor": first, "miou": found[first].miou}
+    first, scores = next(iter(found.items()))
+    result = {"run": str(run.path), "which": a.which, "predictor": first, scores.name.lower(): scores.headline}
     result |= {"protocol": a.protocol, "evaluation": vars(how)}
     return result | {"predictors": {name: scores.to_dict() for name, scores in found.items()}}
 

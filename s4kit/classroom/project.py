@@ -17,7 +17,7 @@ from PIL import Image
 
 from ..data.palettes import SCENES
 from ..data.scenes_paint import paint
-from ..engine.evaluate import Scores, count
+from ..engine.scores import Scores, count
 from ..errors import S4Error
 from .feedback import STYLE, harmless
 

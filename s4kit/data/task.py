@@ -130,11 +130,11 @@ class Task:
         labelled: rows of `train` whose labels may be used.
         unlabelled: rows of `train` used without labels.
         val: the images that are scored.
-        crop: side of the square training crop in pixels.
+        crop: side of the square training crop in pixels; None where items are not cropped.
         scale: factors of the random resize of the weak view: two are a range, more are those to choose from.
         short: the factors are of this shorter side in pixels instead of the image's own; None = of its own.
         protocol: how the split was made, in words that a table can print ("seeded 1/16, seed 0").
-        evaluation: how `val` is scored.
+        evaluation: how `val` is scored; its type decides by what, see `engine.scores`.
         config: the arguments of `load` that made the task, so that a run can be reopened; {} for images in memory.
         notices: what is probably not meant about the files, such as those that are not used.
         label_notices: and about the labels, as far as `load` has looked, such as a class without a pixel.
@@ -150,11 +150,11 @@ class Task:
     labelled: tuple[int, ...]
     unlabelled: tuple[int, ...]
     val: Source
-    crop: int
+    crop: int | None
     scale: tuple[float, ...] = (0.5, 2.0)
     short: int | None = None
     protocol: str = ""
-    evaluation: Evaluation = field(default_factory=Evaluation)
+    evaluation: Any = field(default_factory=Evaluation)
     config: dict[str, Any] = field(default_factory=dict)
     notices: tuple[str, ...] = ()
     label_notices: tuple[str, ...] = ()
@@ -226,7 +226,8 @@ class Task:
 
     def __str__(self) -> str:
         shared = f", {self.overlap} of them also unlabelled" if self.overlap else ""
+        crop = f"crop {self.crop}; " if self.crop else ""
         return (
             f"{self.name}: {len(self.classes)} classes, {len(self.labelled)} labelled{shared}, "
-            f"{len(self.unlabelled)} unlabelled, {len(self.val)} val; crop {self.crop}; {self.protocol}"
+            f"{len(self.unlabelled)} unlabelled, {len(self.val)} val; {crop}{self.protocol}"
         )

@@ -1,13 +1,16 @@
 """The engine: fit, evaluate, checkpoints, several processes. It knows no method by name."""
 
-from .evaluate import Scores, evaluate, sliding, whole
+from .evaluate import evaluate
 from .fit import fit
 from .protocols import PROTOCOLS, Protocol, protocol
 from .run import Run, open_run
+from .scores import AnyScores, Scores
 from .settings import Settings
+from .windows import sliding, whole
 
 __all__ = [
     "PROTOCOLS",
+    "AnyScores",
     "Protocol",
     "Run",
     "Scores",

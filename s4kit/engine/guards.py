@@ -16,7 +16,6 @@ from ..errors import S4Error
 from ..methods.base import Clock, Method
 from ..views import ViewPlan
 from ..views.sampling import pick, stream_size
-from ..views.weak_labels import KINDS
 from . import distributed
 
 INTERRUPTED, PREEMPTED = 1, 2  # why a training is to stop: Ctrl-C; the machine is wanted for something else
@@ -35,8 +34,7 @@ def check(method: Method, task: Task, plans: list[ViewPlan]) -> None:
     """
     for plan in plans:
         for name, stream in plan.items():
-            if stream.reveal not in (None, *KINDS):
-                raise S4Error(f"The stream {name!r} has reveal={stream.reveal!r}: one of {', '.join(KINDS)}, or None.")
+            stream.check(task, name)
             if not task.rows(stream.source):
                 raise S4Error(
                     f"{type(method).__name__} learns from {stream.source} images (stream {name!r}), but the task has "

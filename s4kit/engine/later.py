@@ -46,10 +46,11 @@ def add(run: Run | str | Path, wanted: watched.Wanted, task: Any = None, device:
         return []
     for number, which in enumerate(found):
         method, known, clock = run.restored(which, task, device)
-        more = probe.Probe(known, items, probe.padding_of(method), run.settings.probe_whole, method.revealed())
+        more = probe.Probe(known, items, method, run.settings.probe_whole)
         if not number:
             first = _room(writer, more)
-        if not writer.step(round(clock.overall * run.settings.steps), probe.look(method, more, clock), first):
+        seen = (found.pictured(more.stream.look, writer.side) for found in probe.look(method, more, clock))
+        if not writer.step(round(clock.overall * run.settings.steps), seen, first):
             raise S4Error(f"{run.config['method']} has no rule for pseudo-labels: there is nothing to watch.")
     if first:
         writer.add(more)
@@ -60,5 +61,6 @@ def _room(writer: Writer, more: probe.Probe) -> int:
     """The place of the first new image; where none is watched yet, the new ones decide how large pictures are."""
     if writer.there:
         return len(writer.there)
-    writer.images((more.scene(k) for k in range(len(more))), more.ids, more.kinds, more.task.crop)
+    scenes = (more.scene(k, writer.side) for k in range(len(more)))
+    writer.images(scenes, more.ids, more.kinds, more.task.crop or writer.side)
     return 0

@@ -6,7 +6,7 @@ Their truth, where the data set has it, is read here and never reaches a step.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -15,57 +15,43 @@ from torch import Tensor, nn
 from ..data.task import VOID, Task
 from ..methods.base import Clock, Method, PseudoLabels
 from ..nets.modes import by_batch, evaluating, live_norms
-from ..views.geometry import Geometry, Window, placement, whole_window
-from ..views.plan import Stream, Views
-from ..views.sampling import HostViews, render_stream
-from ..views.weak_labels import said_of
+from ..views import AnyStream, Stream, Views
+from ..views.looks import Look
+from ..views.plan import Still
 from . import watched
-from .evaluate import count
+from .maps import LEVELS
+from .scores import count
 
-PIXELS = 801 * 801  # of a forward, at most, where a single image has no more: what it needs does not grow with the set
+PIXELS = 801 * 801  # of a forward, at most, where a single item has no more: what it needs does not grow with the set
 
 
 @dataclass
 class Scene:
-    """One watched image: image (H, W, 3), truth (H, W), 255 where unknown; uint8; (top, left, bottom, right) of the
-    pixels that are no padding; the maps (H, W) that the run has kept of it; and what its method is told of it."""
+    """One watched item as a picture: image (H, W, 3), truth (H, W), 255 where unknown, and valid (H, W), 0 on padding;
+    uint8."""
 
     image: np.ndarray
     truth: np.ndarray
-    real: tuple[int, int, int, int]
-    maps: dict[str, np.ndarray] = field(default_factory=dict)
-    told: dict[str, np.ndarray] = field(default_factory=dict)
-
-    @property
-    def valid(self) -> np.ndarray:
-        """(H, W) uint8, 0 on padding."""
-        valid = np.zeros(self.truth.shape, np.uint8)
-        top, left, bottom, right = self.real
-        valid[top:bottom, left:right] = 1
-        return valid
+    valid: np.ndarray
 
 
 class Probe:
-    """Images of a task as a stream's views; read again whenever they are looked at, so that any number can be watched.
+    """Items of a task as a stream's views; read again whenever they are looked at, so that any number can be watched.
 
     Args:
         items: see `watched`.
-        shape: how images that are smaller than the crop are padded, see `padding_of`; by default with black.
-        whole: whole images at the stored scale; else their centre crops, which is what a training sees of them.
-        reveals: "tags", "boxes", see `Method.revealed`: what the method is told of unlabelled images it is told of
-            these as well; of an image without truth that all classes may be there, and no box.
+        method: says by which stream they are read, see `stream_of`, and what it is told of unlabelled items, which it
+            is told of these as well; of an image without truth that all classes may be there, and no box. By default
+            they are images, padded with black.
+        whole: whole items; else what a training sees of them, of images their centre crops at the stored scale.
     """
 
     def __init__(
-        self,
-        task: Task,
-        items: Sequence[watched.Item],
-        shape: Geometry | None = None,
-        whole: bool = False,
-        reveals: tuple[str, ...] = (),
+        self, task: Task, items: Sequence[watched.Item], method: Method | None = None, whole: bool = False
     ) -> None:
-        self.task, self.items, self.shape, self.whole = task, list(items), shape or Geometry(), whole
-        self.reveals = reveals
+        self.task, self.items, self.method, self.whole = task, list(items), method, whole
+        self.stream = stream_of(method) if method else Stream("unlabelled")
+        self.reveals = method.revealed() if method else ()
 
     def __len__(self) -> int:
         return len(self.items)
@@ -78,94 +64,78 @@ class Probe:
     def kinds(self) -> list[str]:
         return [item.kind for item in self.items]
 
-    def scene(self, k: int) -> Scene:
-        """Image `k` as it is watched."""
-        sample, crop = self.items[k].read(self.task), self.task.crop
-        pixels = sample.image.permute(1, 2, 0).numpy()
-        height, width = pixels.shape[:2]
-        truth = np.full((height, width), VOID, np.uint8) if sample.label is None else sample.label.numpy()
-        maps = self._kept(k, (height, width))
-        label = None if sample.label is None else truth
-        if self.whole:
-            told = self._told(label, whole_window((height, width)), max(height, width))
-            return Scene(pixels, truth, (0, 0, height, width), maps, told)
-        top, left = (self.shape.middle(side, crop) for side in (height, width))
-        window = Window(height, width, top, left, flip=False)
-        told = self._told(label, window, crop)
-        image, shown = self.shape.image(pixels, window, crop), self.shape.label(truth, window, crop)
-        maps = {name: self.shape.label(values, window, crop) for name, values in maps.items()}
-        return Scene(image, shown, placement(window, crop), maps, told)
+    def still(self, k: int) -> Still:
+        """Item `k` as it is watched, with the maps that the run has kept of it so far."""
+        return self.stream.still(self.task, self.items[k].part, self.items[k].row, self.whole, self.reveals)
 
-    def _told(self, label: np.ndarray | None, window: Window, crop: int) -> dict[str, np.ndarray]:
-        """What the method is told of an image, by kind."""
-        return {what: said_of(label, what, self.task.num_classes, window, crop) for what in self.reveals}
+    def scene(self, k: int, side: int) -> Scene:
+        """Item `k` for the eye, in a picture of `side` pixels where it has no size of its own."""
+        views, truth = self.views([k], torch.device("cpu"))
+        look = self.stream.look.bind(views.weak, side)
+        image = (look.pictures(views.weak)[0] * LEVELS).round().permute(1, 2, 0)
+        maps = image, look.maps(truth, VOID)[0], look.maps(views.valid)[0]
+        return Scene(*(values.to(torch.uint8).numpy() for values in maps))
 
-    def _kept(self, k: int, size: tuple[int, int]) -> dict[str, np.ndarray]:
-        """The maps that the run has kept of image `k` so far, which is of the training set."""
-        item, names = self.items[k], self.task.kept.names() if self.task.kept else ()
-        if item.part != "train":
-            return {name: np.full(size, VOID, np.uint8) for name in names}
-        return {name: self.task.map_of(name, item.row, size) for name in names}
-
-    def views(self, places: Sequence[int], device: torch.device, scenes: Sequence[Scene] = ()) -> tuple[Views, Tensor]:
-        """Images of one size as a weak view of an unlabelled stream, and their truth (B, H, W) long."""
-        scenes = scenes or [self.scene(k) for k in places]
-        truth = torch.from_numpy(np.stack([scene.truth for scene in scenes]))
-        items = [self.items[k] for k in places]
-        host = HostViews(
-            torch.from_numpy(np.stack([scene.image for scene in scenes])),
-            torch.full_like(truth, VOID),
-            torch.tensor([scene.real for scene in scenes], dtype=torch.int32),
-            torch.tensor([item.row if item.part == "train" else -1 for item in items]),
-            torch.zeros(len(scenes), dtype=torch.bool),
-            maps={name: torch.from_numpy(np.stack([s.maps[name] for s in scenes])) for name in scenes[0].maps},
-            revealed={what: torch.from_numpy(np.stack([s.told[what] for s in scenes])) for what in self.reveals},
-        )
-        return render_stream(host, Stream("unlabelled"), device), truth.long().to(device)
+    def views(self, places: Sequence[int], device: torch.device, stills: Sequence[Still] = ()) -> tuple[Views, Tensor]:
+        """Items of one size as a weak view of an unlabelled stream, and their truth (B, *places) long."""
+        stills = stills or [self.still(k) for k in places]
+        host = self.stream.join([still.host for still in stills])
+        truth = torch.cat([still.truth for still in stills])
+        return self.stream.render(host, device), truth.long().to(device)
 
     def chunks(self, device: torch.device) -> Iterator[tuple[list[int], Views, Tensor]]:
-        """(places, views, truth) of all images, as many at a time as have one size and `PIXELS` at most."""
+        """(places, views, truth) of all items, as many at a time as have one size and `PIXELS` at most."""
         places: list[int] = []
-        scenes: list[Scene] = []
+        stills: list[Still] = []
         for k in range(len(self)):
-            scene = self.scene(k)
-            fits = scenes and scene.truth.shape == scenes[0].truth.shape
-            if scenes and not (fits and (len(scenes) + 1) * scene.truth.size <= PIXELS):
-                yield places, *self.views(places, device, scenes)
-                places, scenes = [], []
-            places, scenes = [*places, k], [*scenes, scene]
-        if scenes:
-            yield places, *self.views(places, device, scenes)
+            still = self.still(k)
+            fits = stills and still.truth.shape == stills[0].truth.shape
+            if stills and not (fits and (len(stills) + 1) * still.truth.numel() <= PIXELS):
+                yield places, *self.views(places, device, stills)
+                places, stills = [], []
+            places, stills = [*places, k], [*stills, still]
+        if stills:
+            yield places, *self.views(places, device, stills)
 
     def batches(self, size: int, device: torch.device) -> Iterator[tuple[Tensor, Tensor]]:
-        """Centre crops (B, 3, S, S) and where they are no padding (B, S, S), `size` at a time; the last images are left
-        out where they do not fill a batch."""
-        crops = Probe(self.task, self.items, self.shape)
+        """What a training sees of the items (B, ...), and where it is no padding (B, *places), `size` at a time; the
+        last ones are left out where they do not fill a batch."""
+        crops = Probe(self.task, self.items, self.method)
         size = min(size, len(self))
         for first in range(0, len(self) - size + 1, max(1, size)):
             views, _ = crops.views(range(first, first + size), device)
             yield views.weak, views.valid
 
 
-def padding_of(method: Method) -> Geometry:
-    """The geometry of the unlabelled images that a method trains on: it has seen padding of that colour and place."""
+def stream_of(method: Method) -> AnyStream:
+    """The stream by which a method's items are watched and swept: its first one of unlabelled ones, so that it has seen
+    padding of that colour and place; else its first."""
     plans = [stage.views or method.views for stage in method.stages()]
     streams = [stream for plan in plans for stream in plan.values()]
-    return next((s.weak for s in streams if s.source != "labelled"), Geometry())
+    return next((s for s in streams if s.source != "labelled"), streams[0])
 
 
 @dataclass
 class Looked:
-    """What the rule says of some of the images: pseudo-labels and the (B, C, H, W) probabilities behind them, by name.
+    """What the rule says of some of the items: pseudo-labels and the (B, C, *places) probabilities behind each.
 
     Attributes:
-        places: of the images in the probe set. truth: (B, H, W) long, 255 where unknown.
+        places: of the items in the probe set. labels, probabilities: by name. truth: (B, *places) long, 255 where
+            unknown. shown: their weak view.
     """
 
     places: list[int]
     labels: dict[str, PseudoLabels]
     probabilities: dict[str, Tensor]
     truth: Tensor
+    shown: Tensor
+
+    def pictured(self, look: Look, side: int) -> Looked:
+        """The same in pictures of the items."""
+        at = look.bind(self.shown, side)
+        labels = {name: found.map(at.maps) for name, found in self.labels.items()}
+        chances = {name: at.maps(p) for name, p in self.probabilities.items()}
+        return replace(self, labels=labels, probabilities=chances)
 
 
 @torch.no_grad()
@@ -194,7 +164,7 @@ def look(method: Method, probe: Probe, clock: Clock) -> Iterator[Looked]:
         labels, probabilities = said(method, views, clock)
         if not labels:
             return
-        yield Looked(places, labels, probabilities, truth)
+        yield Looked(places, labels, probabilities, truth, views.weak)
 
 
 def worst(method: Method, probe: Probe, clock: Clock, amount: int) -> list[watched.Item]:

@@ -12,14 +12,14 @@ SHARE = 0.05  # of the time may go into drawing
 
 
 class Progress:
-    """The training's course: `update` with new rows, `close` at the end.
+    """The training's course: `update` with new rows, `close` at the end. `score` is the name of the headline score.
 
-    In a terminal a bar with the loss terms and the last mIoU, on stderr; in a notebook one display that holds the
+    In a terminal a bar with the loss terms and the last score, on stderr; in a notebook one display that holds the
     curves, with the bar's words as their title.
     """
 
-    def __init__(self, method: Any, steps: int, show: bool) -> None:
-        self.name, self.steps = getattr(method, "name", "training"), steps
+    def __init__(self, method: Any, steps: int, show: bool, score: str = "mIoU") -> None:
+        self.name, self.steps, self.score = getattr(method, "name", "training"), steps, score
         self.rows: list[dict[str, Any]] = []
         self.scores: list[tuple[int, float]] = []
         self.bar = self.display = None
@@ -37,12 +37,12 @@ class Progress:
             self.bar = tqdm(total=steps, desc=self.name, unit="step", file=sys.stderr)
 
     def update(self, rows: list[dict[str, Any]], score: float | None) -> None:
-        """Take newly recorded rows of `metrics.csv` and the last validation mIoU."""
+        """Take newly recorded rows of `metrics.csv` and the last validation score."""
         if self.bar is not None:
             self.bar.update(rows[-1]["step"] + 1 - self.bar.n)
             shown = {k: f"{v:.3f}" for k, v in rows[-1].items() if k not in NOT_TERMS}
             if score is not None:
-                shown["mIoU"] = f"{100 * score:.1f}"
+                shown[self.score] = f"{100 * score:.1f}"
             self.bar.set_postfix(shown, refresh=False)
         if self.display is not None:
             self.rows += rows
@@ -61,7 +61,7 @@ class Progress:
             self.display.update({"text/plain": f"{self.name}, {words}"}, raw=True)
 
     def close(self, step: int, score: float | None) -> None:
-        """The end: after `step` steps, with the last validation mIoU."""
+        """The end: after `step` steps, with the last validation score."""
         if self.bar is not None:
             self.bar.close()
         if self.display is not None:
@@ -75,7 +75,7 @@ class Progress:
 
     def _draw(self) -> None:
         began = time.perf_counter()
-        picture = curves(self.rows, self.scores, self.steps, self._words())
+        picture = curves(self.rows, self.scores, self.steps, self._words(), self.score)
         self.display.update({"image/png": picture, "text/plain": self._words()}, raw=True)
         self.drawn = time.perf_counter()
         self.pause = max(self.pause, (self.drawn - began) / SHARE)
@@ -91,9 +91,11 @@ class Progress:
         return f"{words}, {spent:.0f} s so far, about {left:.0f} s to go"
 
 
-def curves(rows: list[dict[str, Any]], scores: list[tuple[int, float]], steps: int, title: str = "") -> bytes:
+def curves(
+    rows: list[dict[str, Any]], scores: list[tuple[int, float]], steps: int, title: str = "", score: str = "mIoU"
+) -> bytes:
     """A PNG: the loss terms, running means over their raw course; the kept shares, where there are pseudo-labels; the
-    validation mIoU in percent, on an axis that shows its changes."""
+    validation score in percent, on an axis that shows its changes."""
     from matplotlib.figure import Figure
     from seaborn import color_palette, despine
 
@@ -111,12 +113,12 @@ def curves(rows: list[dict[str, Any]], scores: list[tuple[int, float]], steps: i
         _means(axis, shares, color_palette("colorblind", len(terms) + len(kept))[len(terms) :])
         axis.set(title="pixels trained on, %", ylim=(0, 102))
     if scores:
-        points = [(step, 100 * score) for step, score in scores]
+        points = [(step, 100 * value) for step, value in scores]
         right.plot(*zip(*points), "o-", color="black", lw=2, ms=4, clip_on=False)
         right.annotate(f"{points[-1][1]:.1f}", points[-1], xytext=(0, 6), textcoords="offset points", ha="center")
         low, high = min(y for _, y in points), max(y for _, y in points)
         right.set(ylim=(max(0, low - 5), min(100, high + 5)))
-    right.set(title="validation mIoU, %")
+    right.set(title=f"validation {score}, %")
     figure.suptitle(title, fontsize=10, x=0.01, ha="left")
     for axis in (left, *middle, right):
         axis.set(xlabel="step", xlim=(0, steps))

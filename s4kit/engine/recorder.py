@@ -19,9 +19,9 @@ from ..errors import S4Error
 from ..methods import fingerprint
 from ..methods.base import Clock, Losses, Method, PseudoLabels, Stage
 from . import checkpoint, images, probe, records, trace, watched, writer
-from .evaluate import Scores
 from .progress import Progress
 from .run import STORE, peak_memory
+from .scores import AnyScores, tally_of
 from .settings import Settings
 
 TABLES = ("metrics", "evaluations", "pseudo", "norms", "timing")
@@ -50,9 +50,10 @@ class Recorder:
         self.folder, self.method, self.task, self.chosen, self.leader = folder, method, task, chosen, leader
         self.pending: list[tuple[Clock, int, float, list[str], Tensor]] = []
         self.probe: probe.Probe | None = None
+        self.stream, self.score = probe.stream_of(method), tally_of(task.evaluation).name
         self.writer = writer.Writer(folder / "probes", task.classes, task.palette, chosen.probe_size)
         self.since = 0.0  # when the pending steps began; 0 = unknown, after anything but steps
-        self.progress = Progress(method, chosen.steps, show and leader)
+        self.progress = Progress(method, chosen.steps, show and leader, self.score)
         if leader:
             with checkpoint.writing(folder):
                 folder.mkdir(parents=True, exist_ok=True)
@@ -93,6 +94,7 @@ class Recorder:
             "task": self.task.config,
             "protocol": self.task.protocol,
             "reveals": list(self.method.revealed()),
+            "score": self.score,
             "stages": [{"name": stage.name, "first": first, "steps": steps} for stage, first, steps in stages],
             "notices": [*self.task.notices, *self.task.label_notices],
             "fit": vars(self.chosen),
@@ -152,15 +154,13 @@ class Recorder:
                 for name, value in row.items():
                     self.events.add_scalar(f"train/{name}", value, row["step"])
 
-    def scores(self, step: int, predictor: str, scores: Scores) -> None:
+    def scores(self, step: int, predictor: str, scores: AnyScores) -> None:
         """Add a row to `evaluations.csv`."""
         if not self.leader:
             return
-        per_class = {f"iou_{c}": v for c, v in zip(scores.classes, scores.iou.tolist()) if v == v}
-        row = {"step": step, "predictor": predictor, "miou": scores.miou, "accuracy": scores.accuracy}
-        self.tables["evaluations"].append([row | per_class])
+        self.tables["evaluations"].append([{"step": step, "predictor": predictor} | scores.row()])
         if self.events:
-            self.events.add_scalar(f"val/miou/{predictor}", scores.miou, step)
+            self.events.add_scalar(f"val/{scores.name.lower()}/{predictor}", scores.headline, step)
         self.since = 0.0
 
     def close(self, step: int, score: float | None) -> None:
@@ -184,8 +184,8 @@ class Recorder:
         if self.chosen.probes == watched.WORST:
             among = self._probe(watched.drawn(self.task, watched.CANDIDATES))
             watch = self.probe = self._probe(probe.worst(self.method, among, clock, watched.USUAL))
-        scenes = (watch.scene(k) for k in range(len(watch)))
-        self.writer.images(scenes, watch.ids, watch.kinds, self.task.crop)
+        scenes = (watch.scene(k, self.chosen.probe_size) for k in range(len(watch)))
+        self.writer.images(scenes, watch.ids, watch.kinds, self.task.crop or self.chosen.probe_size)
         return watch
 
     def _judged(self, watch: probe.Probe, clock: Clock, quality: dict[str, probe.Quality]) -> Iterator[probe.Looked]:
@@ -195,7 +195,7 @@ class Recorder:
             rows = [k for k, place in enumerate(found.places) if place in judged or not judged]
             for name, labels in found.labels.items():
                 quality.setdefault(name, probe.Quality(self.task.classes)).add(labels[rows], found.truth[rows])
-            yield found
+            yield found.pictured(watch.stream.look, self.chosen.probe_size)
 
     def norms(self, step: int) -> None:
         """Record in `norms.csv` how far apart batch norm's two networks are, see `probe.apart`."""
@@ -221,12 +221,11 @@ class Recorder:
         return self.probe
 
     def _probe(self, items: list[watched.Item]) -> probe.Probe:
-        shape, told = probe.padding_of(self.method), self.method.revealed()
-        return probe.Probe(self.task, items, shape, self.chosen.probe_whole, told)
+        return probe.Probe(self.task, items, self.method, self.chosen.probe_whole)
 
     def path(self, seen: dict[str, Any], ids: Callable[[dict[str, Any]], dict[str, list[str]]], step: int) -> None:
         """Record what a training step makes of a fixed batch, and of which images that is made, see `trace`."""
-        if self.leader and (paths := trace.examples(seen, self.chosen.probe_size)):
+        if self.leader and (paths := trace.examples(seen, self.chosen.probe_size, self.stream.look)):
             self.writer.path(step, paths, ids(seen))
 
     def save(self, name: str, state: dict[str, Any]) -> None:

@@ -17,7 +17,8 @@ from ..methods.base import Clock
 from ..methods.trained import as_created
 from . import checkpoint, distributed, images, records
 from .device import pick_device, pick_precision
-from .evaluate import Scores, evaluate
+from .evaluate import evaluate
+from .scores import AnyScores
 from .settings import Settings, clock_at
 from .snapshots import Snapshots
 from .survey_file import Survey
@@ -53,7 +54,7 @@ class Run:
         return records.numbers(records.read(self.path / "metrics.csv"))
 
     def evaluations(self) -> list[dict[str, Any]]:
-        """Rows of `evaluations.csv`: step, predictor, miou, accuracy, iou_<class>."""
+        """Rows of `evaluations.csv`: step, predictor, then of images miou, accuracy, iou_<class>."""
         return records.numbers(records.read(self.path / "evaluations.csv"))
 
     def pseudo(self) -> list[dict[str, Any]]:
@@ -83,32 +84,43 @@ class Run:
         return [row for row in rows if row["predictor"] == rows[0]["predictor"]]
 
     @property
+    def score(self) -> str:
+        """Name of the headline score, see `AnyScores`; runs are ranked with those of the same alone."""
+        return self.config.get("score", "mIoU")
+
+    @property
+    def _column(self) -> str:
+        return self.score.lower()
+
+    @property
     def weak_labels(self) -> str:
         """What its method was told of the unlabelled images, "tags", "boxes" or both; "" where nothing was revealed."""
         return " and ".join(self.config.get("reveals", ()))
 
     @property
     def rounds(self) -> list[dict[str, Any]]:
-        """The stages of a training of several, as far as they are done: name, first step, steps, and the mIoU (0..1)
-        of the headline at its end, None where it was not evaluated there; [] of a training in one piece."""
+        """The stages of a training of several, as far as they are done: name, first step, steps, and the score (0..1,
+        "miou") of the headline at its end, None where it was not evaluated there; [] of a training in one piece."""
         stages, scores = self.config.get("stages", ()), {}
         for row in self.headline if self.evaluations() else ():
-            scores[row["step"]] = row["miou"]
+            scores[row["step"]] = row[self._column]
         done = [s for s in stages if scores and s["first"] <= max(scores)] if len(stages) > 1 else []
-        return [stage | {"miou": scores.get(stage["first"] + stage["steps"] - 1)} for stage in done]
+        return [stage | {self._column: scores.get(stage["first"] + stage["steps"] - 1)} for stage in done]
 
     @property
     def last(self) -> dict[str, Any]:
-        """Step and mIoU (0..1) of the last evaluation; {} before the first."""
+        """Step and score (0..1, "miou") of the last evaluation; {} before the first."""
         rows = self.headline if self.evaluations() else []
-        return {"step": rows[-1]["step"], "miou": rows[-1]["miou"]} if rows else {}
+        return self._scored(rows[-1]) if rows else {}
 
     @property
     def best(self) -> dict[str, Any]:
-        """Step and mIoU (0..1) of the best evaluation on val: optimistic, since it is chosen on val."""
+        """Step and score (0..1, "miou") of the best evaluation on val: optimistic, since it is chosen on val."""
         rows = self.headline if self.evaluations() else []
-        row = max(rows, key=lambda r: (r["miou"], -r["step"])) if rows else None
-        return {"step": row["step"], "miou": row["miou"]} if row else {}
+        return self._scored(max(rows, key=lambda r: (r[self._column], -r["step"]))) if rows else {}
+
+    def _scored(self, row: dict[str, Any]) -> dict[str, Any]:
+        return {"step": row["step"], self._column: row[self._column]}
 
     def task(self, now: bool = False) -> Any:
         """The run's task, loaded again with the run's own images; what has changed since it began is said.
@@ -162,7 +174,7 @@ class Run:
 
     def evaluate(
         self, which: str = "last", task: Any = None, device: str = "auto", how: Evaluation | None = None
-    ) -> dict[str, Scores]:
+    ) -> dict[str, AnyScores]:
         """Score every predictor of the method on the validation set; {name: Scores}.
 
         Args:
@@ -197,9 +209,10 @@ class Run:
         return Snapshots(self.path / "probes")
 
     def __repr__(self) -> str:
-        last, best, told = self.last, self.best, f" (weak labels: {self.weak_labels})" if self.weak_labels else ""
+        last, best, key = self.last, self.best, self._column
+        told = f" (weak labels: {self.weak_labels})" if self.weak_labels else ""
         scores = (
-            f"mIoU {100 * last['miou']:.1f} at step {last['step']}, best {100 * best['miou']:.1f} at {best['step']}"
+            f"{self.score} {100 * last[key]:.1f} at step {last['step']}, best {100 * best[key]:.1f} at {best['step']}"
             if last
             else "not evaluated yet"
         )

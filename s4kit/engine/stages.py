@@ -33,6 +33,7 @@ def prepare(training: Any, index: int) -> None:
         torch.manual_seed(mix_seed(chosen.seed, "prepare", index))
         sweep = Sweep(
             replace(training.task, kept=kept),
+            record.stream,
             kept,
             chosen.seed,
             training.device,

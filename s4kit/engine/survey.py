@@ -23,12 +23,14 @@ from ..errors import S4Error
 from ..methods.base import PseudoLabels
 from ..nets import evaluating
 from ..views import Views
+from ..views.plan import Still
 from . import guards, images, probe, watched
 from .device import autocast, pick_precision, pick_workers
-from .evaluate import count, whole
 from .maps import picked, pictures
 from .run import Run
+from .scores import count
 from .survey_file import Pages, Survey
+from .windows import whole
 
 THUMBNAIL = 96  # longest side, in pixels
 FLUSH = 5.0  # seconds between two writings: what a kill may cost
@@ -64,15 +66,16 @@ def sweep(
     items = _items(task)
     pages = Pages(run.path / "sweep" / which, _about(run, which, looking, other, items))
     done = pages.begin()
-    watch = probe.Probe(looking.task, items, whole=True, reveals=looking.method.revealed())
+    watch = probe.Probe(looking.task, items, looking.method, whole=True)
     bar = _bar(len(items), done) if show else None
     try:
         flushed = time.monotonic()
-        for k, scene in zip(range(done, len(items)), _decoded(watch, done, looking.device, workers)):
-            views, truth = watch.views([k], looking.device, [scene])
+        for k, still in zip(range(done, len(items)), _decoded(watch, done, looking.device, workers)):
+            views, truth = watch.views([k], looking.device, [still])
+            look = watch.stream.look.bind(views.weak, THUMBNAIL)
             row, label = looking.row(views, truth, other)
             row |= {"id": items[k].id, "list": items[k].kind}
-            pages.add(row, _jpeg(views.weak), _png(label, task.palette))
+            pages.add(row, _jpeg(look.pictures(views.weak)), _png(look.maps(label)[0], task.palette))
             if time.monotonic() - flushed > FLUSH:
                 pages.flush()
                 flushed = time.monotonic()
@@ -106,7 +109,7 @@ class Looking:
 
     @torch.no_grad()
     def row(self, views: Views, truth: Tensor, other: Looking | None = None) -> tuple[dict[str, float], Tensor]:
-        """The numbers of one image, see `survey_file.columns`, and the (H, W) label that they are of.
+        """The numbers of one image, see `survey_file.columns`, and the (1, H, W) label that they are of.
 
         The label is the first pseudo-label; of methods without a rule the headline's prediction.
         """
@@ -125,7 +128,7 @@ class Looking:
         row |= _judged(labels[0][0], kept[0] if kept else None, truth[0], size)
         shares = torch.bincount(labels[0].flatten(), minlength=size) / labels[0].numel()
         row |= {f"share_{name}": share for name, share in zip(self.classes, shares)}
-        return dict(zip(row, torch.stack([value.float() for value in row.values()]).tolist())), labels[0][0]
+        return dict(zip(row, torch.stack([value.float() for value in row.values()]).tolist())), labels[0]
 
     @torch.no_grad()
     def label(self, views: Views) -> Tensor:
@@ -202,27 +205,27 @@ def _step(looking: Looking) -> int:
     return round(looking.clock.overall * looking.run.settings.steps)
 
 
-class _Scenes(Dataset):
+class _Stills(Dataset):
     """Images by place, for decode workers."""
 
     def __init__(self, watch: probe.Probe) -> None:
         self.watch = watch
 
-    def __getitem__(self, k: int) -> probe.Scene:
-        return self.watch.scene(k)
+    def __getitem__(self, k: int) -> Still:
+        return self.watch.still(k)
 
 
 def _decoded(watch: probe.Probe, first: int, device: torch.device, workers: int | str) -> DataLoader:
-    """The scenes from a place on, decoded ahead, a few in memory at a time."""
+    """The items from a place on, decoded ahead, a few in memory at a time."""
     places, amount = range(first, len(watch)), pick_workers(workers, device)
     return DataLoader(
-        _Scenes(watch), batch_size=None, sampler=places, num_workers=amount, collate_fn=_as_it_is,
+        _Stills(watch), batch_size=None, sampler=places, num_workers=amount, collate_fn=_as_it_is,
         worker_init_fn=guards.deaf,
     )  # fmt: skip
 
 
-def _as_it_is(scene: probe.Scene) -> probe.Scene:
-    return scene
+def _as_it_is(still: Still) -> Still:
+    return still
 
 
 def _jpeg(image: Tensor) -> bytes:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -17,12 +18,13 @@ from ..data.seeding import mix_seed
 from ..data.task import Evaluation, Task
 from ..errors import S4Error
 from ..nets import evaluating
-from ..views import HostStep, Stream, Views
-from ..views.sampling import draw_whole, render_stream
+from ..views import AnyStream, HostStep, Views
 from . import distributed, guards
 from .checkpoint import writing
 from .device import pick_workers
-from .evaluate import Scores, evaluate, predict
+from .evaluate import evaluate
+from .scores import AnyScores
+from .windows import predict
 
 AHEAD = 4  # images that each decode worker holds ready
 
@@ -32,33 +34,28 @@ class Stopped(Exception):
 
 
 class Whole(Dataset):
-    """Whole images by row, for a DataLoader; see `draw_whole`."""
+    """Whole items by row, for a DataLoader; see `AnyStream.whole`."""
 
-    def __init__(self, task: Task, maps: tuple[str, ...] = (), reveal: str | None = None) -> None:
-        self.task, self.maps, self.reveal = task, maps, reveal
+    def __init__(self, task: Task, stream: AnyStream) -> None:
+        self.task, self.stream = task, stream
 
     def __getitem__(self, row: int) -> HostStep:
-        return HostStep(image=draw_whole(self.task, row, self.maps, self.reveal))
+        return HostStep(item=self.stream.whole(self.task, row))
 
 
 def passing(
-    task: Task,
-    rows: Sequence[int],
-    device: torch.device,
-    workers: int | str = "auto",
-    maps: tuple[str, ...] = (),
-    reveal: str | None = None,
+    task: Task, stream: AnyStream, rows: Sequence[int], device: torch.device, workers: int | str = "auto"
 ) -> Iterator[tuple[int, Views]]:
-    """(row, the whole image as a view of one) for each of the rows, decoded ahead, a few in memory at a time.
+    """(row, the whole item as a view of one) for each of the rows, decoded ahead, a few in memory at a time.
 
-    A labelled image has its label, all others 255 throughout.
+    A labelled item has its label, all others 255 throughout.
 
     Args:
-        maps: names of kept maps that come with them. reveal: as of a `Stream`.
+        stream: how they are read; the kept maps that it names and what it reveals come with them.
     """
     count = pick_workers(workers, device)
     drawn = DataLoader(
-        Whole(task, maps, reveal),
+        Whole(task, stream),
         batch_size=None,
         sampler=list(rows),
         num_workers=count,
@@ -66,9 +63,8 @@ def passing(
         pin_memory=device.type == "cuda",
         worker_init_fn=guards.deaf,
     )
-    plain = Stream("all")
     for row, step in zip(rows, drawn):
-        view = render_stream(step["image"], plain, device)
+        view = stream.render(step["item"], device)
         yield row, view.map(lambda t: t.contiguous(memory_format=torch.channels_last) if t.dim() == 4 else t)
 
 
@@ -81,11 +77,13 @@ class Sweep:
 
     Attributes:
         task: the data; its lists are whole, whatever `Method.sampling` makes of them.
+        stream: how its items are read, see `probe.stream_of`.
     """
 
     def __init__(
         self,
         task: Task,
+        stream: AnyStream,
         kept: Kept,
         seed: int,
         device: torch.device,
@@ -95,9 +93,9 @@ class Sweep:
         asked: Callable[[], bool] = lambda: False,
         reveals: tuple[str, ...] = (),
     ) -> None:
-        self._reveals = reveals
-        self.task, self._kept, self._seed, self._device, self._precision = task, kept, seed, device, precision
-        self._workers, self._tell, self._asked = workers, tell, asked
+        self.task, self.stream, self._kept, self._seed = task, stream, kept, seed
+        self._device, self._precision, self._workers = device, precision, workers
+        self._tell, self._asked, self._reveals = tell, asked, reveals
 
     def over(
         self,
@@ -123,7 +121,8 @@ class Sweep:
         wanted = None if rows is None else set(rows)
         every = [row for row in dict.fromkeys(self.task.rows(source)) if wanted is None or row in wanted]
         mine = every[distributed.rank() :: distributed.world()]
-        for done, (row, view) in enumerate(passing(self.task, mine, self._device, self._workers, maps, reveal)):
+        stream = replace(self.stream, maps=maps, reveal=reveal)
+        for done, (row, view) in enumerate(passing(self.task, stream, mine, self._device, self._workers)):
             if distributed.world() == 1 and self._asked():
                 raise Stopped
             seed = mix_seed(self._seed, "sweep", self._kept.stage, row)
@@ -155,7 +154,7 @@ class Sweep:
         """The sum of a tensor over all processes; a meeting of all of them."""
         return distributed.summed(counts)
 
-    def evaluate(self, net: nn.Module, how: Evaluation | None = None) -> Scores:
+    def evaluate(self, net: nn.Module, how: Evaluation | None = None) -> AnyScores:
         """Scores on the validation set; all processes meet. A method that steers by them says so in its card."""
         return evaluate(net, self.task, how, precision=self._precision)
 

@@ -14,6 +14,7 @@ from ..data.task import Task
 from ..methods.base import Clock, Losses, Method, PseudoLabels, Stage
 from ..methods.parts.losses import ce_map
 from ..views import Batch, Steps, ViewPlan, render
+from ..views.looks import IMAGES, Look
 from .device import autocast
 from .maps import Arrays, picked, pictures
 from .settings import Settings
@@ -84,17 +85,17 @@ class Tracer:
         return render(Steps(self.task, plan, batch, self.chosen.seed, stage)[0], plan, self.device)
 
 
-def examples(seen: dict[str, Tensor | PseudoLabels], side: int) -> dict[str, list[Arrays]]:
+def examples(seen: dict[str, Tensor | PseudoLabels], side: int, look: Look = IMAGES) -> dict[str, list[Arrays]]:
     """The ways of the images through the step, by path: what `Losses.see` was given, ready to be stored.
 
     Args:
-        seen: of a `Losses`. side: longest side, in pixels.
+        seen: of a `Losses`. side: longest side, in pixels. look: of the views in it.
 
     Returns:
         By path ("pseudo" for the nameless one) a dict per image: weak, mixed (h, w, 3) uint8; label and weight (h, w)
         uint8 where there are pseudo-labels; loss (h, w) float16. {} where no unlabelled term was handed out.
     """
-    return {path: _arrays(fields, side) for path, fields in _paths(seen).items()}
+    return {path: _arrays(fields, side, look) for path, fields in _paths(seen).items()}
 
 
 def _paths(seen: dict[str, Tensor | PseudoLabels]) -> dict[str, dict[str, Tensor | PseudoLabels]]:
@@ -112,15 +113,17 @@ def _is_whole(fields: dict[str, Tensor | PseudoLabels]) -> bool:
     return "loss" in fields or {"target", "student"} <= fields.keys()
 
 
-def _arrays(fields: dict[str, Tensor | PseudoLabels], side: int) -> list[Arrays]:
+def _arrays(fields: dict[str, Tensor | PseudoLabels], side: int, look: Look) -> list[Arrays]:
     """The last images of a batch: where a term covers labelled images too, they come first."""
     fields = {name: value[-EXAMPLES:] for name, value in fields.items()}
     target = fields.get("target")
-    whole = {name: pictures(fields[name], side) for name in ("weak", "mixed")}
+    bound = {name: look.bind(fields[name], side) for name in ("weak", "mixed")}
+    whole = {name: pictures(at.pictures(fields[name]), side) for name, at in bound.items()}
+    at = bound["mixed"]  # what is trained on lies on what the student saw
     if target is not None:
         used = target.weight * target.valid
-        whole["label"] = picked(target.label, side).to(torch.uint8).cpu().numpy()
-        whole["weight"] = (picked(used, side).clamp(0, 1) * 255).ceil().to(torch.uint8).cpu().numpy()
+        whole["label"] = picked(at.maps(target.label), side).to(torch.uint8).cpu().numpy()
+        whole["weight"] = (picked(at.maps(used), side).clamp(0, 1) * 255).ceil().to(torch.uint8).cpu().numpy()
     loss = fields["loss"] if "loss" in fields else used * ce_map(fields["student"], target.label)
-    whole["loss"] = picked(loss.detach().float(), side).clamp(max=60_000).cpu().numpy().astype(np.float16)
+    whole["loss"] = picked(at.maps(loss.detach().float()), side).clamp(max=60_000).cpu().numpy().astype(np.float16)
     return [{name: maps[k] for name, maps in whole.items()} for k in range(len(loss))]

@@ -19,7 +19,7 @@ from ..data.task import Task
 from ..errors import S4Error
 from ..methods.base import Clock, Losses, Method, Stage
 from ..methods.parts import schedules
-from ..nets import sync_bn
+from ..nets import place, sync_bn
 from ..nets.compiled import compile_nets
 from ..views import Batch, Steps, ViewPlan, render
 from ..views.sampling import HostStep
@@ -47,7 +47,7 @@ class Training:
         self.precision = pick_precision(chosen.precision, self.device)
         if distributed.world() > 1 and self.device.type == "cuda":
             method = self.method = sync_bn(method)
-        method.to(self.device, memory_format=torch.channels_last)
+        place(method, self.device)
         if chosen.compile:
             compile_nets(method)
         distributed.share_state(method)
@@ -254,7 +254,7 @@ class Training:
             scores = evaluate(net, self.task, precision=self.precision)
             self.record.scores(step, name, scores)
             if number == 0:
-                self.score = scores.miou
+                self.score = scores.headline
         self.record.look(clock, step)
         self.record.norms(step)
         if self.chosen.probes:

@@ -10,7 +10,7 @@ import numpy as np
 
 from ..data.lists import Index, bare, read_list
 from ..data.seeding import generator
-from ..data.task import Sample, Task
+from ..data.task import Task
 from ..errors import S4Error, closest
 
 WORST = "worst"
@@ -33,14 +33,6 @@ class Item:
     row: int
     id: str
     kind: str
-
-    def read(self, task: Task) -> Sample:
-        """The image, with its truth for people to see; without it where there is none, or its file is broken."""
-        source = getattr(task, self.part)
-        try:
-            return source.read(self.row)
-        except S4Error:
-            return source.read(self.row, label=False)
 
 
 def chosen(task: Task, wanted: Wanted) -> list[Item]:

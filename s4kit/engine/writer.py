@@ -64,7 +64,7 @@ class Writer:
     def add(self, probe: Probe) -> None:
         """Watch more images, behind those that are there and made to fit into their size."""
         first, self.canvas = len(self.there), (self.there.height, self.there.width)
-        small = (_small(probe.scene(k), self.canvas) for k in range(len(probe)))
+        small = (_small(probe.scene(k, self.side), self.canvas) for k in range(len(probe)))
         _write(self.folder / "images.npz", self._placed(small, first), more=True)
         index = json.loads((self.folder / "index.json").read_text())
         index |= {"kinds": self.there.kinds + probe.kinds, "ids": index["ids"] + probe.ids}

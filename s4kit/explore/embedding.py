@@ -34,7 +34,7 @@ def points(view: Any, track: int, how: str = "pca", most: int = POINTS) -> dict[
     if not hasattr(net, "decode"):
         raise S4Error(f"The network of {view.data.tracks[track].run.path} shows no embedding of its pixels.")
     settings, ids = view.data.tracks[track].run.settings, [image["id"] for image in view.meta["images"]]
-    watch = probe.Probe(task, watched.find(task, ids), probe.padding_of(method), settings.probe_whole)
+    watch = probe.Probe(task, watched.find(task, ids), method, settings.probe_whole)
     places = {name: k for k, name in enumerate(ids)}
     vectors, found = [], []
     for chosen, views, _ in watch.chunks(next(method.parameters()).device):

@@ -12,6 +12,8 @@ from ..engine.maps import beliefs
 from ..errors import S4Error
 from ..methods.base import Clock
 
+SIDE = 1024  # pixels of a picture of what has no size of its own
+
 
 class Loaded:
     """A run's method with the weights of its last checkpoint, and its task; loaded at the first question, once."""
@@ -44,12 +46,13 @@ class Loaded:
         method, task, clock = self.all
         if id not in task.train.ids and id not in task.val.ids:
             raise S4Error(f"The image {id!r} is not in the data set of {self.run.path} any more.")
-        one = probe.Probe(task, watched.find(task, [id]), whole=True, reveals=method.revealed())
-        scene = one.scene(0)
-        views, _ = one.views([0], next(method.parameters()).device, [scene])
+        one = probe.Probe(task, watched.find(task, [id]), method, whole=True)
+        scene = one.scene(0, SIDE)
+        views, _ = one.views([0], next(method.parameters()).device)
         labels, chances = probe.said(method, views, clock)
         if not labels:
             raise S4Error(f"{self.run.config['method']} has no rule for pseudo-labels: there is nothing to look at.")
         name = name or next(iter(labels))
-        (maps,) = beliefs(labels[name], chances[name], max(scene.truth.shape))
+        at = one.stream.look.bind(views.weak, SIDE)
+        (maps,) = beliefs(labels[name].map(at.maps), at.maps(chances[name]), max(scene.truth.shape))
         return {"image": scene.image, "truth": scene.truth, "valid": scene.valid, **maps}

@@ -55,7 +55,7 @@ class Clock:
         epoch_steps, labelled_steps: steps of one pass over the unlabelled list, and over the labelled one.
         stage: index of the stage.
         overall: progress over all stages, in [0, 1].
-        score: last validation mIoU, None before the first evaluation.
+        score: last validation score of the first predictor (of images its mIoU), None before the first evaluation.
     """
 
     step: int

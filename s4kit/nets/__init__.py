@@ -28,7 +28,7 @@ from .gat import GraphClassifier
 from .heads import CorrelationHead, PatchHead, ProjectionHead, VarianceHead
 from .mapped import Mapped
 from .masks import Masked, MaskHead, Regions, regions_of
-from .modes import bn_untouched, by_batch, evaluating, frozen, full_depth, live_norms, set_training, sync_bn
+from .modes import bn_untouched, by_batch, evaluating, frozen, full_depth, live_norms, place, set_training, sync_bn
 from .perturb import complementary_dropout, draw_statistics, feature_dropout
 from .process import NeuralProcessHead, Sampled, divergence
 from .psp import PSPShuffle, psp
@@ -45,8 +45,8 @@ __all__ = [
     "SegNet", "Spark", "Sparked", "Tagger", "TwoNorms", "VarianceHead", "bn_untouched", "box_map", "by_batch",
     "complementary_dropout", "copy_of", "deeplabv3plus", "divergence", "draw_statistics", "ema", "evaluating",
     "feature_dropout", "first_domain", "frozen", "full_depth", "grad_cam", "live_norms", "make", "names",
-    "regions_of", "second_from_first", "segment", "set_training", "split_after", "sync_bn", "warm", "with_boxes",
-    "with_two_domains",
+    "place", "regions_of", "second_from_first", "segment", "set_training", "split_after", "sync_bn", "warm",
+    "with_boxes", "with_two_domains",
 ]  # fmt: skip
 
 DECODER_OPTIONS = {"aux", *signature(DeepLabV3Plus).parameters} - {"low", "high", "classes"}

@@ -40,6 +40,18 @@ def sync_bn(module: nn.Module) -> nn.Module:
     return module
 
 
+LAYOUTS = {4: torch.channels_last, 5: torch.channels_last_3d}  # by the number of a tensor's axes
+
+
+def place(module: nn.Module, device: torch.device | str) -> nn.Module:
+    """Move a module to a device, its weights with the channels last, which convolutions like."""
+    module.to(device)
+    for tensor in (*module.parameters(), *module.buffers()):
+        if tensor.dim() in LAYOUTS:
+            tensor.data = tensor.data.contiguous(memory_format=LAYOUTS[tensor.dim()])
+    return module
+
+
 @contextmanager
 def evaluating(*nets: nn.Module) -> Iterator[None]:
     """Eval mode and no gradients inside; afterwards every sub-module has the mode it had before."""

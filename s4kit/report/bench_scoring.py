@@ -17,8 +17,9 @@ from ..data.sources import FileSource
 from ..data.task import Evaluation, Task
 from ..engine import evaluate
 from ..engine.device import autocast, pick_precision
-from ..engine.evaluate import count, predict, to_image
-from ..nets import evaluating, make
+from ..engine.scores import count, to_image
+from ..engine.windows import predict
+from ..nets import evaluating, make, place
 from .bench_loader import CLASSES, write_photo
 
 NET = "resnet50(weights='none')"
@@ -38,7 +39,7 @@ def scoring(device: str, quick: bool, turns: Callable[..., dict[str, float]]) ->
     how, precision = Evaluation("sliding", window), pick_precision("auto", torch.device(device))
     with tempfile.TemporaryDirectory() as folder:
         task = _photos(Path(folder), size, amount)
-        net = make("tiny" if quick else NET, task).to(device, memory_format=torch.channels_last)
+        net = place(make("tiny" if quick else NET, task), device)
         sides = {
             "plain": lambda _: one_by_one(net, task, how, device, precision),
             "kit": lambda _: evaluate(net, task, how, precision=precision).confusion,

@@ -14,6 +14,7 @@ from ..data.task import Task
 from ..engine import optimise
 from ..engine.device import autocast, pick_device, pick_precision
 from ..methods.base import Clock, Losses, Method, Optim, Stage
+from ..nets import place
 from ..views import Batch, HostStep, draw_step, render
 
 CPU = torch.profiler.ProfilerActivity.CPU
@@ -85,7 +86,7 @@ class Stepper:
         self.device = pick_device(device)
         self.precision = pick_precision(precision, self.device)
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.precision == "fp16")
-        self.method = method.to(self.device, memory_format=torch.channels_last)
+        self.method = place(method, self.device)
         self.specs = method.optimisers(recipe)
         self.optimisers = optimise.build(self.specs)
         self.clock = Clock(step=int(1000 * progress), steps=1000, epoch_steps=10, overall=progress)

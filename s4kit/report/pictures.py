@@ -44,7 +44,8 @@ def predictions(run: Any, rows: Sequence[int], task: Task, which: str = "last") 
     """(H, W) uint8 class maps of a run's headline predictor for rows of val."""
     import torch
 
-    from ..engine.evaluate import predict, to_image
+    from ..engine.scores import to_image
+    from ..engine.windows import predict
     from ..nets import evaluating
 
     method, _ = run.load(which, task=task)

@@ -15,7 +15,8 @@ from PIL import Image
 from ..data.decode import IMAGE_SUFFIXES, decode_image
 from ..data.task import Sample, Task
 from ..engine import open_run
-from ..engine.evaluate import predict, to_image
+from ..engine.scores import to_image
+from ..engine.windows import predict
 from ..errors import S4Error
 from ..nets import evaluating
 from . import pictures

@@ -4,15 +4,17 @@ from .boxes import any_area_box, beta_box, cut_out, half_area_box, half_box, ras
 from .chain import Chain
 from .distortion import Distortion
 from .geometry import Geometry, overlapping, weak
+from .images import Stream
 from .intensity import Intensity
 from .mixing import paste
 from .photometric import STRONG, Strong, recolour
-from .plan import Batch, Stream, ViewPlan, Views
+from .plan import AnyStream, Batch, ViewPlan, Views
 from .sampling import HostStep, Steps, draw_step, render
 from .warp import align, draw_affine, draw_shift, draw_zoom, warp
 
 __all__ = [
     "STRONG",
+    "AnyStream",
     "Batch",
     "Chain",
     "Distortion",

@@ -1,55 +1,90 @@
-"""What a method asks for (`Stream`, `ViewPlan`) and what it gets (`Views`, `Batch`)."""
+"""What a method asks for (`ViewPlan`, of streams) and what it gets (`Views`, `Batch`)."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
-from typing import Any
+from typing import TYPE_CHECKING, Any, Protocol
 
-from torch import Tensor
+from torch import Tensor, device
 
-from .boxes import Boxes
-from .geometry import Geometry
-from .photometric import Strong
+from .looks import Look
+
+if TYPE_CHECKING:
+    from ..data.task import Task
 
 
-@dataclass(frozen=True)
-class Stream:
-    """One independent, seeded draw per step from one image list, and the views made of it.
+class Host(Protocol):
+    """Items of a stream before the device; it can be pickled."""
+
+    def pin_memory(self) -> Host: ...
+
+
+@dataclass
+class Still:
+    """One item without any draw.
 
     Attributes:
-        source: "labelled", "unlabelled" or "all".
-        weak: geometry (scale, pad, crop, flip) of the weak view; every strong view has the same pixels.
-        strong: k photometric recipes; view j is recipe j applied to the weak view.
-        masks: box draws, one mask each; drawn here, pasted by the method.
-        batch: images per labelled image (1.0: as many as labelled ones).
-        of: name of a stream of the same source and batch: this one has the same images, equally resized, in crops of
-            its own that overlap with those; `weak` is then `overlapping(...)`.
-        maps: names of maps that a stage has kept of the whole images (`Stage.prepare`); they go through the geometry of
-            the weak view as labels do.
-        reveal: "tags" or "boxes": the only door to what the masks of unlabelled images say. A run whose method opens it
-            is marked "weak labels" wherever it is shown.
+        host: the item as a batch of one, its label hidden.
+        truth: (1, *places) uint8, 255 = unknown.
+    """
+
+    host: Host
+    truth: Tensor
+
+
+class AnyStream(Protocol):
+    """What is asked of a stream. `Stream` is that of images; whatever has these draws items of another kind.
+
+    Attributes:
+        source: the list that it draws from, see `Task.rows`. batch, of, maps, reveal: see `Stream`.
+        look: how its items become pictures.
     """
 
     source: str
-    weak: Geometry = field(default_factory=Geometry)
-    strong: tuple[Strong, ...] = ()
-    masks: tuple[Boxes, ...] = ()
-    batch: float = 1.0
-    of: str | None = None
-    maps: tuple[str, ...] = ()
-    reveal: str | None = None
+    batch: float
+    of: str | None
+    maps: tuple[str, ...]
+    reveal: str | None
+    look: Look
+
+    def check(self, task: Task, name: str) -> None:
+        """Raises S4Error, with the mend, where the stream, called `name` in its plan, cannot draw from a task."""
+
+    def draw(self, task: Task, name: str, plan: ViewPlan, seed: int, stage: int, positions: range) -> Host:
+        """The items at these positions of the stream, in a decode worker: a pure function of the arguments."""
+
+    def whole(self, task: Task, row: int) -> Host:
+        """One whole item of `task.train`, nothing drawn, with the kept maps in `maps` and what the stream reveals; its
+        label where it is shown."""
+
+    def still(
+        self, task: Task, part: str, row: int, whole: bool = False, reveals: tuple[str, ...] = ()
+    ) -> Still:
+        """One item of the source `part` ("train" or "val") without any draw, and all maps that are kept of it: as large
+        as a training sees it, or `whole`.
+
+        Args:
+            reveals: see `Method.revealed`; of an item without truth nothing that a rule could follow.
+        """
+
+    def join(self, hosts: Sequence[Host]) -> Host:
+        """Stills of one size as one batch."""
+
+    def render(self, host: Host, device: device) -> Views:
+        """The views, made on the device."""
 
 
 class ViewPlan(dict):
     """`ViewPlan(x=Stream("labelled"), u=Stream("unlabelled", strong=(STRONG,)))`: the streams of one step by name."""
 
-    def __init__(self, **streams: Stream) -> None:
+    def __init__(self, **streams: AnyStream) -> None:
         super().__init__(streams)
 
 
 @dataclass
 class Views:
-    """One stream of one step, on the device.
+    """One stream of one step, on the device. The shapes are those of images, whose places are pixels.
 
     Attributes:
         weak: (B, 3, S, S) float32 RGB in [0, 1]; the network normalises, nothing else does.

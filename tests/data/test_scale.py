@@ -14,8 +14,7 @@ import s4kit.data as data
 from s4kit.data import catalog, checks
 from s4kit.data.sources import FileSource
 from s4kit.errors import S4Error
-from s4kit.views import Steps, ViewPlan
-from s4kit.views.plan import Stream
+from s4kit.views import Steps, Stream, ViewPlan
 
 from .conftest import index_map, picture
 

@@ -10,7 +10,8 @@ from toy import toy_task
 
 from s4kit.data.task import Evaluation, Sample
 from s4kit.engine import ahead, evaluate, sliding
-from s4kit.engine.evaluate import Scores, count, predict
+from s4kit.engine.scores import Scores, count
+from s4kit.engine.windows import predict
 from s4kit.errors import S4Error
 
 

@@ -13,8 +13,8 @@ from toy import toy_task
 from s4kit.data.sources import MemorySource
 from s4kit.data.task import Evaluation
 from s4kit.engine import PROTOCOLS, evaluate, protocol
-from s4kit.engine.evaluate import _starts, predict
 from s4kit.engine.protocols import scored_by
+from s4kit.engine.windows import _starts, predict
 from s4kit.errors import S4Error
 
 CLASSES = 4

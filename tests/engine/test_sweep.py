@@ -274,8 +274,8 @@ def test_the_list_of_both_is_repeated_and_restricted(task):
 
 
 def test_whole_images_come_with_any_number_of_workers(task):
-    alone = list(passing(task, (0, 9, 13), CPU, workers=0))
-    shared = list(passing(task, (0, 9, 13), CPU, workers=2))
+    alone = list(passing(task, Stream("all"), (0, 9, 13), CPU, workers=0))
+    shared = list(passing(task, Stream("all"), (0, 9, 13), CPU, workers=2))
     assert [row for row, _ in alone] == [row for row, _ in shared] == [0, 9, 13]
     for (_, a), (_, b) in zip(alone, shared):
         assert torch.equal(a.weak, b.weak) and torch.equal(a.label, b.label)

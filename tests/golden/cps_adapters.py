@@ -13,7 +13,7 @@ from harness import Recorded, Recording, adapter, grad_of, task_of
 from torch import Tensor, nn
 
 from s4kit.data.task import VOID
-from s4kit.engine.evaluate import sliding
+from s4kit.engine import sliding
 from s4kit.methods import Clock, Losses
 from s4kit.methods.cotraining.cps import CPS
 from s4kit.methods.parts.losses import ce, ohem

@@ -11,7 +11,7 @@ from harness import Recording, adapter, relative_error
 from torch import Tensor, nn
 
 from s4kit.data.task import Evaluation
-from s4kit.engine.evaluate import predict
+from s4kit.engine.windows import predict
 from s4kit.methods.parts.reliability import class_iou, stability
 from s4kit.methods.selftraining.st import ST
 

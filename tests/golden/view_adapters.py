@@ -14,8 +14,9 @@ from harness import TOLERANCE, Recording, adapter, task_of
 from torch import Tensor
 
 from s4kit.data.task import Evaluation, Sample, Source, Task
-from s4kit.engine import protocol
-from s4kit.engine.evaluate import Scores, count, evaluate, predict, sliding
+from s4kit.engine import Scores, evaluate, protocol, sliding
+from s4kit.engine.scores import count
+from s4kit.engine.windows import predict
 from s4kit.views.boxes import UniMatchBox, area_boxes, rasterise
 from s4kit.views.geometry import Geometry, Window
 

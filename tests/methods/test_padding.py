@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from s4kit.engine import probe, watched
-from s4kit.engine.evaluate import IMAGENET
+from s4kit.engine.windows import IMAGENET
 from s4kit.views import draw_step, render
 
 STD = (0.229, 0.224, 0.225)
@@ -42,7 +42,7 @@ def test_padding_is_zero_after_normalisation_in_every_view(name, build, task):
 @pytest.mark.parametrize(("name", "colour", "top"), [("cutmix", 0.485, 16), ("classmix", 0.485, 0), ("unimatch", 0, 0)])
 def test_the_probe_images_are_padded_like_those_of_the_training(name, colour, top, build, task):
     small = task.with_(crop=72)
-    watch = probe.Probe(small, watched.chosen(small, 2), probe.padding_of(build(name)))
+    watch = probe.Probe(small, watched.chosen(small, 2), build(name))
     views, truth = watch.views(range(2), torch.device("cpu"))
     valid = views.valid[0] > 0
     assert valid.nonzero()[0].tolist() == [top, top] and valid.sum() == 40 * 40

@@ -23,7 +23,6 @@ from s4kit.methods.parts.losses import ce
 from s4kit.nets import make
 from s4kit.views import Stream, ViewPlan, draw_step, render, weak
 from s4kit.views.geometry import Window
-from s4kit.views.sampling import draw_whole
 from s4kit.views.weak_labels import SPECK, boxes_of, regions, said_of, tags_of
 
 
@@ -119,20 +118,21 @@ def test_whole_images_and_watched_ones_are_told_of_as_well(tmp_path) -> None:
     task = toy_task()
     row = task.unlabelled[0]
     there = tags_of(task.train.label(row), 4)
-    whole = draw_whole(task, row, reveal="tags")
+    whole = Stream("unlabelled", reveal="tags").whole(task, row)
     assert bool((whole.label == VOID).all()) and not whole.labelled.any()
     assert np.array_equal(whole.revealed["tags"][0].numpy(), there)
-    boxes = draw_whole(task, row, reveal="boxes").revealed["boxes"][0]
+    boxes = Stream("unlabelled", reveal="boxes").whole(task, row).revealed["boxes"][0]
     assert np.array_equal(boxes[boxes[:, 0] != VOID].numpy(), boxes_of(task.train.label(row)))
     for shown in (True, False):
-        probe = Probe(task, watched.drawn(task, 3), whole=shown, reveals=("boxes", "tags"))
+        probe = Probe(task, watched.drawn(task, 3), whole=shown)
+        probe.reveals = ("boxes", "tags")
         views, _ = probe.views(range(3), torch.device("cpu"))
         for item, tags in zip(probe.items, views.tags):
             assert np.array_equal(tags.numpy(), tags_of(task.train.label(item.row), 4))
         assert views.boxes.shape[0] == 3 and bool((views.boxes[:, 0, 0] != VOID).all())
     bare = said_of(None, "tags", 4, Window(8, 8, 0, 0, False), 8)
     assert bare.all(), "where nothing is known all classes may be there"
-    sweep = Sweep(task, Kept(str(tmp_path), 0), 0, torch.device("cpu"), "float32", 0, reveals=("tags",))
+    sweep = Sweep(task, Stream("all"), Kept(str(tmp_path), 0), 0, torch.device("cpu"), "float32", 0, reveals=("tags",))
     ((_, view),) = sweep.over("unlabelled", [row], reveal="tags")
     assert np.array_equal(view.tags[0].numpy(), there)
     with pytest.raises(S4Error, match="no stream of the method reveals"):

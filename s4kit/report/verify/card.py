@@ -15,6 +15,7 @@ from ...data import load
 from ...engine.device import autocast, pick_precision
 from ...methods import create
 from ...methods.base import Clock
+from ...nets import place
 from ...views import draw_step, render
 from .. import cards
 from ..gpus import GPU, own
@@ -84,7 +85,7 @@ def looking(bench: Bench) -> float:
     """Seconds of the rule on the watched images, which the explorer has of each evaluation of a training."""
     net, crop = ("tiny", 33) if bench.quick else ("resnet50c(weights='none')", 321)
     task = load("scenes", n_train=20, n_val=2, side=max(64, crop), labelled=4, crop=crop)
-    method = create("unimatch", task, net=net).to(bench.device, memory_format=torch.channels_last)
+    method = place(create("unimatch", task, net=net), bench.device)
     view = render(draw_step(task, method.views, PROBES, 0, 0, 0), method.views, bench.device).u
 
     def look() -> None:

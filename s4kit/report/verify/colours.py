@@ -8,9 +8,7 @@ import torch
 
 from ...data import load
 from ...methods import create
-from ...views import Stream, Views, draw_step
-from ...views.plan import ViewPlan
-from ...views.sampling import render_stream
+from ...views import Stream, ViewPlan, Views, draw_step
 from .checks import FAILED, OK, SKIPPED, Bench, Say, Time
 
 MEAN, FAR, SHARE = 2e-4, 0.02, 1e-3  # mean difference; a share of pixels may be farther apart (a hue near grey jumps)
@@ -27,7 +25,7 @@ def colours(bench: Bench, say: Say, left: Time) -> dict[str, Any]:
             say(label, SKIPPED, "no time left")
             continue
         host = draw_step(task, plan, 2 if bench.quick else 8, 0, 0, 0)[key]
-        here, there = (render_stream(host, plan[key], device) for device in (bench.device, CPU))
+        here, there = (plan[key].render(host, device) for device in (bench.device, CPU))
         figures[label] = found = _apart(here, there)
         wrong = [field for field, same in found["same"].items() if not same]
         wrong += [f"strong view {k}" for k, (mean, far) in enumerate(found["strong"]) if mean > MEAN or far > SHARE]

@@ -13,7 +13,7 @@ from ...data.outline import MadeUp, known, outline
 from ...data.task import Evaluation, Task
 from ...engine import evaluate
 from ...engine.device import pick_precision
-from ...nets import make
+from ...nets import make, place
 from ..memory import tracked
 from ..text import size
 from .checks import FAILED, OK, SKIPPED, Bench, Say, Time
@@ -39,7 +39,7 @@ def scoring(bench: Bench, say: Say, left: Time) -> dict[str, Any]:
     torch.manual_seed(0)
     task = load("scenes", n_train=8, n_val=3 if bench.quick else 8, side=64, labelled=4, crop=48)
     there = make("tiny", task)
-    here = copy.deepcopy(there).to(bench.device, memory_format=torch.channels_last)
+    here = place(copy.deepcopy(there), bench.device)
     figures: dict[str, Any] = {}
     for name, how in WAYS.items():
         if left.left <= 0:
@@ -67,7 +67,7 @@ def _moved(here: torch.Tensor, there: torch.Tensor) -> float:
 def _timed(bench: Bench, data: str, how: Evaluation) -> dict[str, Any]:
     """Images per second of a ResNet-50 on made-up images of a data set's size, the first ones apart."""
     net = make("tiny" if bench.quick else NET, len(known(data).classes))
-    net = net.to(bench.device, memory_format=torch.channels_last)
+    net = place(net, bench.device)
     how = Evaluation("sliding", 33) if bench.quick and how.mode == "sliding" else how
     precision = pick_precision("auto", bench.device)
     sides = (48, 64) if bench.quick else (known(data).height, known(data).width)
