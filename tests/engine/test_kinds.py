@@ -12,12 +12,13 @@ import torch
 from torch import Tensor, nn
 from toy import toy_task
 
+from s4kit import methods
 from s4kit.data.seeding import generator
 from s4kit.data.task import VOID, Source, Task
 from s4kit.engine import evaluate, fit, open_run, scores
 from s4kit.engine.distributed import summed
 from s4kit.errors import S4Error
-from s4kit.methods import Card, Method
+from s4kit.methods import Card, Method, own
 from s4kit.methods.base import Losses, PseudoLabels, Stage
 from s4kit.methods.parts.losses import ce, pixel_ce
 from s4kit.nets import evaluating, place
@@ -59,8 +60,8 @@ class DotLook:
     def bind(self, shown: Tensor, side: int) -> DotLook:
         at = torch.full((len(shown), side * side), -1)
         pixel = (shown[..., :2] * side).long().clamp(max=side - 1)
-        for k, place in enumerate((pixel[..., 1] * side + pixel[..., 0]).cpu()):
-            at[k, place] = torch.arange(len(place))
+        for k, found in enumerate((pixel[..., 1] * side + pixel[..., 0]).cpu()):
+            at[k, found] = torch.arange(len(found))
         return DotLook(at.view(-1, side, side).to(shown.device))
 
     def maps(self, maps: Tensor, fill: int = 0) -> Tensor:
@@ -169,7 +170,7 @@ class DotMethod(Method):
     card = Card("baselines", "Dots", "", 2026)
     views = ViewPlan(x=DotStream("labelled"), u=DotStream("unlabelled", batch=2.0))
 
-    def __init__(self) -> None:
+    def __init__(self, task: Task) -> None:
         super().__init__()
         self.student = DotNet()
         self.register_buffer("seen", torch.zeros((), dtype=torch.long))
@@ -202,6 +203,7 @@ class DotMethod(Method):
 @pytest.fixture
 def task(monkeypatch):
     monkeypatch.setitem(scores.TALLIES, Share, ShareTally)
+    monkeypatch.setitem(own.OWN, "dots", DotMethod)
     lists = tuple(range(4)), tuple(range(4, 12))
     return Task("dots", ("left", "right"), ((9, 9, 9), (200, 80, 0)), DotSource(12, 0), *lists, DotSource(5, 1), None,
                 protocol="dots", evaluation=Share())  # fmt: skip
@@ -209,8 +211,9 @@ def task(monkeypatch):
 
 def train(task, out, resume=False, **options):
     torch.manual_seed(0)
-    chosen = {"batch": 2, "workers": 0, "device": "cpu", "threads": 1, "evaluate_every": 10, "lr": 0.02, "probe_size": 24}
-    return fit(DotMethod(), task, 40, out=out, resume=resume, progress=False, probes=3, **chosen | options)
+    chosen = {"batch": 2, "lr": 0.02, "evaluate_every": 10, "probes": 3, "probe_size": 24, "progress": False}
+    chosen |= {"workers": 0, "device": "cpu", "threads": 1}
+    return fit(methods.create("dots", task), task, 40, out=out, resume=resume, **chosen | options)
 
 
 def test_another_kind_learns_and_is_scored_by_its_own_score(task, tmp_path):
@@ -259,7 +262,7 @@ def test_it_resumes_exactly(task, tmp_path, monkeypatch):
 
 def test_a_method_and_a_task_of_two_kinds_are_told_apart(task, tmp_path):
     with pytest.raises(S4Error, match="draws dots, toy has none"):
-        fit(DotMethod(), toy_task(), 2, out=tmp_path / "run", progress=False)
+        fit(methods.create("dots", task), toy_task(), 2, out=tmp_path / "run", progress=False)
     with pytest.raises(S4Error, match="how to score by Share"):
         scores.TALLIES.pop(Share)
         evaluate(DotNet(), task)

@@ -82,12 +82,15 @@ def scene(side, real=None, seed=0):
     rng = np.random.default_rng(seed)
     truth = rng.integers(0, 5, (side, side), dtype=np.uint8)
     truth[0] = 255
-    return probe.Scene(rng.integers(0, 256, (side, side, 3), dtype=np.uint8), truth, real or (0, 0, side, side))
+    top, left, bottom, right = real or (0, 0, side, side)
+    valid = np.zeros((side, side), np.uint8)
+    valid[top:bottom, left:right] = 1
+    return probe.Scene(rng.integers(0, 256, (side, side, 3), dtype=np.uint8), truth, valid)
 
 
 def looked(labels, p):
     """What a rule says of the first images, by name, with the same probabilities."""
-    return probe.Looked(list(range(len(p))), labels, dict.fromkeys(labels, p), torch.zeros(0))
+    return probe.Looked(list(range(len(p))), labels, dict.fromkeys(labels, p), torch.zeros(0), torch.zeros(0))
 
 
 def filled(files, steps=(3, 7), side=8):
