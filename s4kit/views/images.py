@@ -148,9 +148,7 @@ class Stream:
             revealed={what: torch.from_numpy(values)[None] for what, values in told.items()},
         )
 
-    def still(
-        self, task: Task, part: str, row: int, whole: bool = False, reveals: tuple[str, ...] = ()
-    ) -> Still:
+    def still(self, task: Task, part: str, row: int, whole: bool = False, reveals: tuple[str, ...] = ()) -> Still:
         sample = _shown(getattr(task, part), row)
         pixels = sample.image.permute(1, 2, 0).numpy()
         size = height, width = pixels.shape[:2]

@@ -58,9 +58,7 @@ class AnyStream(Protocol):
         """One whole item of `task.train`, nothing drawn, with the kept maps in `maps` and what the stream reveals; its
         label where it is shown."""
 
-    def still(
-        self, task: Task, part: str, row: int, whole: bool = False, reveals: tuple[str, ...] = ()
-    ) -> Still:
+    def still(self, task: Task, part: str, row: int, whole: bool = False, reveals: tuple[str, ...] = ()) -> Still:
         """One item of the source `part` ("train" or "val") without any draw, and all maps that are kept of it: as large
         as a training sees it, or `whole`.
 

@@ -105,7 +105,7 @@ class DotStream:
     def whole(self, task: Task, row: int) -> HostDots:
         return self._host(task, row, row in task.labelled_rows)
 
-    def still(self, task: Task, part: str, row: int, whole: bool = False) -> Still:
+    def still(self, task: Task, part: str, row: int, whole: bool = False, reveals: tuple[str, ...] = ()) -> Still:
         dots = getattr(task, part).read(row)
         hidden = torch.full((1, DOTS), VOID, dtype=torch.uint8)
         return Still(HostDots(dots.points[None], hidden, torch.tensor([row]), torch.tensor([False])), dots.label[None])

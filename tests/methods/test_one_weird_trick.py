@@ -9,10 +9,10 @@ from toy import toy_task
 from s4kit import fit, methods
 from s4kit.data.task import Evaluation
 from s4kit.engine import evaluate
-from s4kit.engine.windows import predict
 from s4kit.engine.probe import Probe
 from s4kit.engine.survey import Looking
 from s4kit.engine.watched import drawn
+from s4kit.engine.windows import predict
 from s4kit.methods.parts.present import within
 
 
