@@ -165,17 +165,15 @@ class Stream:
             truth, *cut = (self.weak.label(values, window, task.crop) for values in (truth, *maps.values()))
             maps = dict(zip(maps, cut))
         host = HostViews(
-            torch.from_numpy(pixels)[None],
+            _alone(pixels),
             torch.full((1, *truth.shape), VOID, dtype=torch.uint8),
             torch.tensor([real], dtype=torch.int32),
             torch.tensor([row if part == "train" else -1]),
             torch.tensor([False]),
-            maps={name: torch.from_numpy(values)[None] for name, values in maps.items()},
-            revealed={
-                what: torch.from_numpy(said_of(mask, what, task.num_classes, window, side))[None] for what in reveals
-            },
+            maps={name: _alone(values) for name, values in maps.items()},
+            revealed={what: _alone(said_of(mask, what, task.num_classes, window, side)) for what in reveals},
         )
-        return Still(host, torch.from_numpy(truth)[None])
+        return Still(host, _alone(truth))
 
     def join(self, hosts: Sequence[HostViews]) -> HostViews:
         rows = [(h.image, h.label, h.real, h.index, h.labelled) for h in hosts]
@@ -230,3 +228,8 @@ def _shown(source: Source, row: int) -> Sample:
         return source.read(row)
     except S4Error:
         return source.read(row, label=False)
+
+
+def _alone(array: np.ndarray) -> Tensor:
+    """A batch of one, copied: Pillow's arrays cannot be written to."""
+    return torch.from_numpy(np.stack([array]))
