@@ -9,7 +9,7 @@ s4.gallery.measured("price")                # what a step costs; "family_camvid"
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -77,18 +77,45 @@ def ideas(lesson: Any, runs: Sequence[Any], names: Sequence[str] | None = None) 
     """The idea picture of each method: of a real step on the same images of the lesson, with borrowed networks.
 
     Args:
-        lesson: of `s4.lesson`. runs: see `borrow`; a method with decoders of its own is trained briefly instead.
+        lesson: of `s4.lesson`.
+        runs: see `borrow`; a method with decoders of its own, or whose labels are worth nothing with borrowed networks,
+            is trained briefly instead.
         names: of the methods; None = all of the kit.
     """
-    from .plots import idea
+    from .plots.ideas import NOTHING
+    from .plots.tiles import draw
 
     found = {}
     for name in names or sorted(methods.files()):
-        method, batch = lesson.batch(name, n=IMAGES, seed=SEED)
+        method = lesson.method(name)
         own = any(isinstance(module, OWN) for module in method.modules())
-        taught = _brief(lesson, name).load("last")[0] if own else borrow(method, runs)
-        _keep(taught, batch)
-        found[name] = idea(taught, batch, lesson.task)
+        rows = [] if own else steps(borrow(method, runs), lesson.task, _keep)
+        if not rows or any(cell.title == NOTHING for row in rows for cell in row.cells):
+            rows = steps(*_brief(lesson, name).load("last", lesson.task, "cpu"))
+        found[name] = draw(rows)
+    return found
+
+
+def steps(method: Any, task: Any, keep: Callable[[Any, Any], None] | None = None) -> list[Any]:
+    """The rows of a method's idea picture: of its last stage, before it those of earlier stages with losses of their
+    own in which unlabelled images teach.
+
+    Args:
+        keep: (method, batch) -> None gives a batch the maps that the stage before would have kept; None = the task has
+            them.
+    """
+    from ..views import draw_step, render
+    from .plots.ideas import ALONE, rows
+
+    found = []
+    *earlier, last = method.stages()
+    for stage in [stage for stage in earlier if stage.losses] + [last]:
+        plan = stage.views or method.views
+        batch = render(draw_step(task, plan, IMAGES, SEED, 0, 0), plan)
+        if keep:
+            keep(method, batch)
+        shown = rows(method, batch, task, losses=stage.losses)
+        found += [row for row in shown if stage is last or row.name != ALONE]
     return found
 
 

@@ -118,8 +118,22 @@ def test_networks_are_borrowed(tmp_path, monkeypatch, capsys):
     )
     pictures = s4.gallery.ideas(lesson, runs, ["fixmatch"])
     assert set(pictures) == {"fixmatch"} and pictures["fixmatch"].axes
+    assert s4.gallery.ideas(lesson, runs, ["mllc"])["mllc"].axes
+    assert "brief mllc" in lesson.runs(), "its graphs cannot be borrowed"
     monkeypatch.setattr(lesson, "runs", lambda: dict.fromkeys(("supervised", "supervised_strong"), "there"))
     assert s4.gallery.networks(lesson) == ["there", "there"]
+
+
+def test_stages_that_teach_are_shown():
+    lesson = s4.lesson("test", "scenes", quiet=True)
+    for name, shown in (
+        ("learning_pseudo_label", ["hybrid teaches pseudo", "pseudo teaches hybrid", "kept labels"]),
+        ("label_noise", ["noisy labels", "kept labels"]),
+        ("st", ["kept labels"]),
+        ("one_weird_trick", ["labels alone", "filtered"]),
+    ):
+        rows = gallery.steps(lesson.method(name), lesson.task, gallery._keep)
+        assert [row.name for row in rows] == shown
 
 
 def test_measured_tables_are_shown_or_asked_for(tmp_path, monkeypatch):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -21,6 +21,7 @@ from .watch import Damage, Pasting, Watched, watching
 CHANNELS = 16  # of features are shown, as 4 x 4 small maps
 LATE = 0.75  # of the training: warm-ups are over
 MOST = 7  # copies of features in a row
+ALONE, NOTHING = "labels alone", "taught: nothing, here"  # a row's name; the title of a tile
 
 
 def idea(method: Any, batch: Any, task: Task, example: int | None = None) -> Picture:
@@ -41,9 +42,13 @@ def idea(method: Any, batch: Any, task: Task, example: int | None = None) -> Pic
 # ---- the step ----
 
 
-def rows(method: Any, batch: Any, task: Task, example: int | None = None) -> list[Row]:
-    """The rows of the picture, from one step of the method; its buffers and the random state are left as they were."""
-    seen, watched = step(method, batch)
+def rows(method: Any, batch: Any, task: Task, example: int | None = None, losses: Callable | None = None) -> list[Row]:
+    """The rows of the picture, from one step of the method; its buffers and the random state are left as they were.
+
+    Args:
+        losses: of a stage that has its own, with a batch of its views.
+    """
+    seen, watched = step(method, batch, losses)
     paths = {name.rpartition("/")[0]: {} for name in seen}
     for name, value in seen.items():
         paths[name.rpartition("/")[0]][name.rpartition("/")[2]] = value
@@ -65,7 +70,7 @@ def rows(method: Any, batch: Any, task: Task, example: int | None = None) -> lis
     return found
 
 
-def step(method: Any, batch: Any) -> tuple[dict[str, Any], Watched]:
+def step(method: Any, batch: Any, losses: Callable | None = None) -> tuple[dict[str, Any], Watched]:
     """(what `Losses.see` handed out, what was seen besides) of one step late in the training."""
     from ...methods import Clock
 
@@ -78,7 +83,7 @@ def step(method: Any, batch: Any) -> tuple[dict[str, Any], Watched]:
         method.train()
         try:
             with watching(method) as watched:
-                seen = method.losses(batch, clock).seen
+                seen = (losses or method.losses)(batch, clock).seen
         finally:
             method.load_state_dict(kept)
             random.setstate(state)
@@ -137,7 +142,7 @@ def _labelled(batch: Any, task: Task, strong: Tensor | None = None) -> Row:
     if strong is not None:
         cells.append(Cell("the network sees", tiles.picture(strong[k])))
     cells.append(Cell("its label is taught", colour(tiles.indices(x.label[k]), task.palette)))
-    return Row("labels alone", cells)
+    return Row(ALONE, cells)
 
 
 def _finished(method: Any, batch: Any, task: Task) -> list[Row]:
@@ -151,7 +156,7 @@ def _finished(method: Any, batch: Any, task: Task) -> list[Row]:
         before, after = scores.argmax(1), net.finish(image, scores).argmax(1)
     k = int((before != after).flatten(1).sum(1).argmax())
     said = [colour(tiles.indices(label[k]), task.palette) for label in (before, after)]
-    shown = zip(("image without a mask", "the network says", "the last word"), (tiles.picture(image[k]), *said))
+    shown = zip(("image without mask", "the network says", "the last word"), (tiles.picture(image[k]), *said))
     return [Row(name, [Cell(title, pixels) for title, pixels in shown])]
 
 
@@ -174,9 +179,7 @@ class _Scene:
         if "target" in path:
             target = path["target"]
             nothing = not bool(((target.weight > 0) & (target.valid > 0)).any())
-            cells.append(
-                Cell("taught: nothing, here" if nothing else "it is taught", tiles.taught(target, k, self.task))
-            )
+            cells.append(Cell(NOTHING if nothing else "it is taught", tiles.taught(target, k, self.task)))
         loss = tiles.cost(path, k)
         if loss is not None:
             cells.append(Cell("where it costs", loss))

@@ -120,7 +120,7 @@ def draw(found: list[Row]) -> Picture:
     for line, row in enumerate(found):
         bottom = tall - (line + 1) * (TILE + TOP + GAP) + GAP
         if row.name:
-            words = textwrap.fill(row.name, 11)
+            words = textwrap.fill(row.name, 12)
             fig.text(
                 (left - 0.08) / wide,
                 (bottom + TILE / 2) / tall,
