@@ -148,7 +148,7 @@ class SegNet(nn.Module):
     def classify(self, map: Tensor, size: Sequence[int] | None = None) -> Decoded:
         """Logits of a fused map, in float32, upsampled to `size` (H, W) if given."""
         logits, embedding = self.decoder.classify(map)
-        return Decoded(self._upsample(logits, size), embedding, map)
+        return Decoded(self.enlarge(logits, size), embedding, map)
 
     def decode(self, features: Features, size: Sequence[int] | None = None) -> Decoded:
         """`classify(fuse(features).map, size)`."""
@@ -156,13 +156,13 @@ class SegNet(nn.Module):
 
     def branch(self, name: str, map: Tensor, size: Sequence[int] | None = None) -> Tensor:
         """(B, K, h, w) float32 logits of a fused map by `heads[name]`, a further classifier (`decoder.branch()`)."""
-        return self._upsample(self.heads[name](map), size)
+        return self.enlarge(self.heads[name](map), size)
 
     def auxiliary(self, features: Features, size: Sequence[int] | None = None) -> Tensor:
         """(B, K, h, w) float32 logits of the auxiliary head on `features.mid` (net option `aux=True`)."""
         if self.aux is None:
             raise S4Error("This network has no auxiliary head; build it with aux=True.")
-        return self._upsample(self.aux(features.mid), size)
+        return self.enlarge(self.aux(features.mid), size)
 
     def joint(self, *images: Tensor) -> list[Decoded]:
         """One forward of several batches of equal H and W as one BN batch; their parts, logits at image size."""
@@ -183,7 +183,7 @@ class SegNet(nn.Module):
         """Train or eval mode; frozen batch norms stay in eval mode."""
         return set_training(self, mode)
 
-    def _upsample(self, logits: Tensor, size: Sequence[int] | None) -> Tensor:
+    def enlarge(self, logits: Tensor, size: Sequence[int] | None) -> Tensor:
         logits = logits.float()  # before the interpolation: under autocast softmax and thresholds need the bits
         return logits if size is None else resize(logits, size, self.decoder.align_corners)
 

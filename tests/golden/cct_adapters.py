@@ -182,7 +182,7 @@ class Toy(SegNet):
         return SimpleNamespace(map=features.high)
 
     def classify(self, map: Tensor, size: Any = None) -> Any:
-        return SimpleNamespace(logits=self._upsample(self.decoder.classifier(map), size))
+        return SimpleNamespace(logits=self.enlarge(self.decoder.classifier(map), size))
 
 
 @adapter("cct", "step")

@@ -50,7 +50,7 @@ def css_contrast_loss(r: Recording) -> dict[str, Any]:
 def css_space_labels(r: Recording) -> dict[str, Any]:
     method, z = with_prototypes(r), r.tensor("rep")
     like = torch.zeros(len(z), *r.inputs["in_size"].tolist())
-    evidence = method.enlarge(r.tensor("logits"), like), method.enlarge(method.similarity(z), like)
+    evidence = tuple(method.student.enlarge(t, like.shape[-2:]) for t in (r.tensor("logits"), method.similarity(z)))
     (q1, y1), (q2, y2) = (t.softmax(1).max(1) for t in evidence)
     return {
         "out_label_rep": y2, "out_conf_rep": q2, "out_label_cls": y1, "out_conf_cls": q1,

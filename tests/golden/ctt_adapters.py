@@ -36,7 +36,7 @@ class Stub(SegNet):
 
     def decode(self, features: Features, size: Any = None) -> Decoded:
         logits = F.conv2d(features.low, self.out)
-        return Decoded(self._upsample(logits, size), features.low, features.low)
+        return Decoded(self.enlarge(logits, size), features.low, features.low)
 
 
 def step(r: Recording, weighting: str) -> tuple[CTT, Losses]:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from s4kit.data.task import VOID
 from s4kit.methods import Clock, PseudoLabels
 from s4kit.methods.contrastive.u2pl import U2PL
-from s4kit.methods.parts.losses import entropy
+from s4kit.methods.parts.losses import entropy, upweighted_ce
 from s4kit.methods.parts.quantile import percentiles
 from s4kit.methods.selftraining.fst import FST
 from s4kit.nets import Decoded, Features, SegNet, ema
@@ -27,7 +27,7 @@ def fst_unsup_loss(r: Recording) -> dict[str, Any]:
     valid = label != VOID
     (tau,) = percentiles(h, [float(r.inputs["in_percent"])], valid)
     target = PseudoLabels(label.where(valid, 0), h, (h < tau).float(), valid.float())
-    loss = U2PL.unsupervised(None, z, target)
+    loss = upweighted_ce(z, target)
     loss.backward()
     kept = valid & (target.weight > 0)
     return {"out_loss": loss, "out_grad_pred": z.grad, "out_label_after": r.as_recorded(label.where(kept, VOID))}
@@ -50,7 +50,7 @@ class Toy(SegNet):
         return Fused(features.low, features.high)
 
     def classify(self, map: Tensor, size: Any = None) -> Decoded:
-        return Decoded(self._upsample(self.cls(map), size), map, map)
+        return Decoded(self.enlarge(self.cls(map), size), map, map)
 
 
 class Flags(nn.Module):

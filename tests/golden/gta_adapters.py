@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from s4kit.data.task import VOID
 from s4kit.methods import Clock, PseudoLabels
 from s4kit.methods.contrastive.gta import GTASeg
-from s4kit.methods.contrastive.u2pl import U2PL
 from s4kit.methods.parts.contrast import members
+from s4kit.methods.parts.losses import upweighted_ce
 from s4kit.nets import warm
 
 
@@ -30,7 +30,7 @@ def gta_unsup_loss(r: Recording) -> dict[str, Any]:
     loss.backward()
     kept = target.weight * target.valid > 0
     plain = PseudoLabels(target.label, target.confidence, (target.weight > 0).float(), target.valid)
-    unweighted = U2PL.unsupervised(method, z, plain)
+    unweighted = upweighted_ce(z, plain)
     after = r.as_recorded(torch.where(kept, target.label, VOID))
     return {
         "out_loss": loss, "out_grad_logits": grad_of(z), "out_target_after": after, "out_loss_unweighted": unweighted

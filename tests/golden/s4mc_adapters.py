@@ -13,6 +13,7 @@ from s4kit.data.task import VOID
 from s4kit.methods import Clock
 from s4kit.methods.consistency.s4mc import S4MC, refine
 from s4kit.methods.parts.contrast import members
+from s4kit.methods.parts.losses import upweighted_ce
 from s4kit.methods.parts.quantile import percentiles
 from s4kit.methods.parts.schedules import poly
 
@@ -37,7 +38,7 @@ def s4mc_refine(r: Recording) -> dict[str, Any]:
             joint=r.hyper["E_joint"],
         )
         target = method.pseudo_labels((says, teacher), view, Clock(0, 1))
-        loss = method.unsupervised(z, target)
+        loss = upweighted_ce(z, target)
         loss.backward()
         kept = target.weight * target.valid > 0
         (g,) = percentiles(method.certainty(p), [100 - case["percent"]], label != VOID)

@@ -21,7 +21,7 @@ from s4kit.methods.contrastive import u2pl
 from s4kit.methods.contrastive.u2pl import U2PL, Forward
 from s4kit.methods.parts.banks import Queues
 from s4kit.methods.parts.contrast import Draws, members
-from s4kit.methods.parts.losses import entropy, ohem
+from s4kit.methods.parts.losses import entropy, ohem, upweighted_ce
 from s4kit.methods.parts.quantile import percentiles
 from s4kit.methods.parts.schedules import linear, poly
 from s4kit.nets import warm
@@ -36,7 +36,7 @@ def u2pl_unsup_loss(r: Recording) -> dict[str, Any]:
     view = views(torch.zeros(len(z), 3, *z.shape[2:]), label != VOID)
     says = members(label.flatten(), z.shape[1]).T.float().view(*label.shape, -1).permute(0, 3, 1, 2)
     target = method.pseudo_labels((says, entropy(r.tensor("teacher_logits"))), view, START)
-    loss = method.unsupervised(z, target)
+    loss = upweighted_ce(z, target)
     loss.backward()
     after = r.as_recorded(torch.where(target.weight * target.valid > 0, target.label, VOID))
     return {"out_loss": loss, "out_grad_logits": grad_of(z), "out_target_after": after}

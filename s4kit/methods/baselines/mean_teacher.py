@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from torch import Tensor, nn
+from torch import Tensor
 
-from ...nets import copy_of, ema, evaluating, make, warm
+from ...nets import copy_of, ema, make, warm
 from ...views import STRONG, Batch, Stream, ViewPlan, Views
-from ..base import Card, Clock, Losses, Method, PseudoLabels
+from ..base import Card, Clock, Losses, PseudoLabels
 from ..parts.distances import squared
 from ..parts.losses import Criterion, ce, criterion, pixel_mean
 from ..parts.schedules import sigmoid_ramp
+from ..parts.teachers import AveragedTeacher
 
 SOURCE = "official code of FST, usr922/FST: semi_seg/experiments/*/*/*mt/config.yaml, its plain mean teachers"
 DIFFERS = [
@@ -28,7 +29,7 @@ PAPER_NET = (
 )
 
 
-class MeanTeacher(Method):
+class MeanTeacher(AveragedTeacher):
     """Mean teachers are better role models (Tarvainen and Valpola, NeurIPS 2017), for pixels.
 
     Idea: the average of a network's past weights is a better network; so ask the student to agree with it on unlabelled
@@ -118,10 +119,6 @@ class MeanTeacher(Method):
         self.decay, self.weight, self.ramp_up, self.supervised = decay, weight, ramp_up, criterion(supervised)
         self.views = ViewPlan(x=Stream("labelled"), u=Stream("unlabelled", strong=(STRONG,) if strong else ()))
 
-    def teach(self, view: Views) -> Tensor:
-        with evaluating(self.teacher):
-            return self.teacher(view.weak)
-
     def pseudo_labels(self, logits: Tensor, view: Views, clock: Clock) -> PseudoLabels:
         q = logits.softmax(1)
         confidence, label = q.max(1)
@@ -141,6 +138,3 @@ class MeanTeacher(Method):
 
     def after_step(self, clock: Clock) -> None:
         ema(self.teacher, self.student, warm(self.decay, clock.step), buffers="average")
-
-    def predictors(self) -> dict[str, nn.Module]:
-        return {"teacher": self.teacher, "student": self.student}

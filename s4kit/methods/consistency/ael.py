@@ -7,19 +7,20 @@ from dataclasses import replace
 from typing import Any, ClassVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ...data.task import VOID
 from ...errors import S4Error
-from ...nets import copy_of, ema, evaluating, make, warm
+from ...nets import copy_of, ema, make, warm
 from ...views import Batch, Stream, ViewPlan, Views, half_area_box, paste, rasterise, weak
-from ..base import Card, Clock, Losses, Method, PseudoLabels
+from ..base import Card, Clock, Losses, PseudoLabels
 from ..contrastive.u2pl import OHEM, PAPER_NET
 from ..parts.components import regions
 from ..parts.draws import by_weight
 from ..parts.losses import Criterion, ce, ce_map, criterion, pixel_mean
 from ..parts.precision import float32
 from ..parts.processes import over_processes
+from ..parts.teachers import AveragedTeacher
 
 SCALES = (0.5, 2.0)
 WEAK = weak(pad="mean", centred=True, halves=True)
@@ -117,7 +118,7 @@ def balanced_ce(
     return pixel_mean(far, target.confidence**gamma * kept, target.valid, over="weight")
 
 
-class AEL(Method):
+class AEL(AveragedTeacher):
     """Adaptive equalization learning (Hu et al., NeurIPS 2021, arXiv 2110.05474).
 
     Idea: a running confidence per class says which classes are learned badly; these are pasted into labelled images,
@@ -229,10 +230,6 @@ class AEL(Method):
         images = max(getattr(task, "unlabelled", ()) or (0,)) + 1
         self.register_buffer("bank", torch.zeros(self.classes, images, dtype=torch.uint8))
 
-    def teach(self, view: Views) -> Tensor:
-        with evaluating(self.teacher):
-            return self.teacher(view.weak)
-
     def pseudo_labels(self, logits: Tensor, view: Views, clock: Clock) -> PseudoLabels:
         confidence, label = logits.softmax(1).max(1)
         weight = confidence**self.gamma * (confidence >= self.tau)
@@ -289,9 +286,6 @@ class AEL(Method):
 
     def after_step(self, clock: Clock) -> None:
         ema(self.teacher, self.student, warm(self.decay, clock.step), buffers="none")
-
-    def predictors(self) -> dict[str, nn.Module]:
-        return {"teacher": self.teacher, "student": self.student}
 
 
 def pasted_pixels(label: Tensor, drawn: Tensor) -> Tensor:

@@ -7,13 +7,14 @@ from dataclasses import replace
 from typing import Any, ClassVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ...data.task import VOID
-from ...nets import copy_of, ema, evaluating, make, warm
+from ...nets import copy_of, ema, make, warm
 from ...views import Batch, Intensity, Stream, ViewPlan, Views, beta_box, paste, weak
-from ..base import Card, Clock, Losses, Method, PseudoLabels
+from ..base import Card, Clock, Losses, PseudoLabels
 from ..parts.losses import Criterion, ce, criterion, entropy, pixel_ce
+from ..parts.teachers import AveragedTeacher
 
 
 def confidence_of_images(logits: Tensor) -> Tensor:
@@ -44,7 +45,7 @@ def inject(
     return paste(large, copy[order], image), paste(large, of_copy[order], target)
 
 
-class AugSeg(Method):
+class AugSeg(AveragedTeacher):
     """Augmentation matters: a simple-yet-effective approach (Zhao et al., CVPR 2023, arXiv 2212.04976).
 
     Idea: a plain mean teacher needs no more than better augmentation. Its colours: a random NUMBER of operations whose
@@ -135,34 +136,27 @@ class AugSeg(Method):
             x=Stream("labelled", view), u=Stream("unlabelled", view, strong=(Intensity(),), masks=boxes)
         )
 
-    def teach(self, view: Views) -> Tensor:
-        with evaluating(self.teacher):
-            return self.teacher(view.weak)
-
-    def pseudo_labels(self, logits: Tensor, view: Views, clock: Clock) -> PseudoLabels:
-        confidence, label = logits.softmax(1).max(1)
-        return PseudoLabels(label, confidence, (confidence >= self.tau).float(), view.valid)
-
     def losses(self, batch: Batch, clock: Clock) -> Losses:
         x, u = batch.x, batch.u
-        t_u = self.teach(u)
-        target = self.pseudo_labels(t_u, replace(u, valid=torch.ones_like(u.valid)), clock)  # padding counts
-        wanted = torch.rand(len(u), device=t_u.device) > confidence_of_images(t_u)
-        order = torch.randperm(len(u), device=t_u.device)
-        mixed, target = inject(u.strong[0], target, x.weak, known(x.label), wanted, order, *u.masks)
+        mixed, target = self.mixed(x, u, clock)
         z_x, z_u, *_ = self.student.joint(x.weak, mixed, *([u.weak] if self.extra_weak else []))
         l_u = pixel_ce(z_u.logits, target, over="all")
         losses = Losses(x=self.supervised(z_x.logits, x.label), u=(l_u, self.weight))
         return losses.see(weak=u.weak, mixed=mixed, target=target, student=z_u.logits)
+
+    def mixed(self, x: Views, u: Views, clock: Clock) -> tuple[Tensor, PseudoLabels]:
+        """What the student sees of u, and is taught: labels, then A and B."""
+        t_u = self.teach(u)
+        target = self.pseudo_labels(t_u, replace(u, valid=torch.ones_like(u.valid)), clock)  # padding counts
+        wanted = torch.rand(len(u), device=t_u.device) > confidence_of_images(t_u)
+        order = torch.randperm(len(u), device=t_u.device)
+        return inject(u.strong[0], target, x.weak, known(x.label), wanted, order, *u.masks)
 
     def after_step(self, clock: Clock) -> None:
         ema(self.teacher, self.student, self.decay_at(clock), buffers="average")
 
     def decay_at(self, clock: Clock) -> float:
         return warm(self.decay, clock.step) if clock.epoch else 0.0
-
-    def predictors(self) -> dict[str, nn.Module]:
-        return {"teacher": self.teacher, "student": self.student}
 
 
 def known(label: Tensor) -> PseudoLabels:

@@ -5,16 +5,17 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any, ClassVar
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from ...errors import S4Error, closest
-from ...nets import copy_of, ema, evaluating, make, warm
+from ...nets import copy_of, ema, make, warm
 from ...views import Batch, Stream, Strong, ViewPlan, Views, paste, recolour, weak
-from ..base import Card, Clock, Losses, Method, PseudoLabels
+from ..base import Card, Clock, Losses, PseudoLabels
 from ..parts.distances import squared
 from ..parts.losses import Criterion, ce, ce_map, criterion, pixel_mean
 from ..parts.masks import draw_class_mask
 from ..parts.schedules import sigmoid_ramp
+from ..parts.teachers import AveragedTeacher
 
 COLOURS = Strong(0.25, 0.25, 0.25, 0.25, jitter=0.8, grey=0.0, blur=0.5, sigma=(0.15, 1.15))
 FIT = {"steps": 40_000, "lr": 2.5e-4, "head": 10.0, "weight_decay": 5e-4}
@@ -33,7 +34,7 @@ WEIGHTING = {
 }
 
 
-class ClassMix(Method):
+class ClassMix(AveragedTeacher):
     """Segmentation-based data augmentation for semi-supervised learning (Olsson et al., WACV 2021).
 
     Idea: a mask for mixing need not be a box; the teacher's own prediction cuts objects out along their edges, so that
@@ -129,10 +130,6 @@ class ClassMix(Method):
         view = weak(flip=flip, pad="mean")
         self.views = ViewPlan(x=Stream("labelled", view), u=Stream("unlabelled", view))
 
-    def teach(self, view: Views) -> Tensor:
-        with evaluating(self.teacher):
-            return self.teacher(view.weak)
-
     def pseudo_labels(self, logits: Tensor, view: Views, clock: Clock) -> PseudoLabels:
         q = logits.softmax(1)
         confidence, label = q.max(1)
@@ -154,6 +151,3 @@ class ClassMix(Method):
 
     def after_step(self, clock: Clock) -> None:
         ema(self.teacher, self.student, warm(self.decay, clock.step), buffers="average")
-
-    def predictors(self) -> dict[str, nn.Module]:
-        return {"teacher": self.teacher, "student": self.student}

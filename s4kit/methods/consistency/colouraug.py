@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any, ClassVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ...errors import S4Error, closest
 from ...nets import copy_of, ema, evaluating, make
@@ -24,10 +24,11 @@ from ...views import (
     warp,
     weak,
 )
-from ..base import Card, Clock, Losses, Method, PseudoLabels
+from ..base import Card, Clock, Losses, PseudoLabels
 from ..parts.adversary import adversarial_noise
 from ..parts.distances import kl
 from ..parts.losses import Criterion, ce, criterion, pixel_mean
+from ..parts.teachers import AveragedTeacher
 from .cutmix import ADAM, CITYSCAPES_NET, DEEPLABV2, HUNG, VOC_NET
 
 JITTER = Strong(0.4, 0.4, 0.4, 0.1, jitter=0.8, grey=0.2, blur=0.0)
@@ -48,7 +49,7 @@ def contrast_of(image: Tensor) -> Tensor:
     return 0.5 * (down.square().sum((1, 2, 3)) + across.square().sum((1, 2, 3))).sqrt().view(-1, 1, 1, 1)
 
 
-class ColourAug(Method):
+class ColourAug(AveragedTeacher):
     """Colour augmentation for improved semi-supervised semantic segmentation (French and Mackiewicz, VISAPP 2022).
 
     Idea: a network can agree with itself under flips and shifts by sorting pixels by their colour, and so learn nothing
@@ -155,10 +156,6 @@ class ColourAug(Method):
             plan["v"] = Stream("all", CENTRED, strong)
         self.views = ViewPlan(**plan)
 
-    def teach(self, view: Views) -> Tensor:
-        with evaluating(self.teacher):
-            return self.teacher(view.weak)
-
     def pseudo_labels(self, logits: Tensor, view: Views, clock: Clock) -> PseudoLabels:
         return self.believed(logits.softmax(1), view.valid)
 
@@ -214,6 +211,3 @@ class ColourAug(Method):
 
     def after_step(self, clock: Clock) -> None:
         ema(self.teacher, self.student, self.decay, buffers="average")
-
-    def predictors(self) -> dict[str, nn.Module]:
-        return {"teacher": self.teacher, "student": self.student}

@@ -5,13 +5,14 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any, ClassVar
 
-from torch import Tensor, nn
+from torch import Tensor
 
-from ...nets import copy_of, ema, evaluating, make
+from ...nets import copy_of, ema, make
 from ...views import Batch, Stream, ViewPlan, Views, half_area_box, paste, weak
-from ..base import Card, Clock, Losses, Method, PseudoLabels
+from ..base import Card, Clock, Losses, PseudoLabels
 from ..parts.distances import distance as distance_of
 from ..parts.losses import Criterion, ce, criterion, pixel_mean
+from ..parts.teachers import AveragedTeacher
 
 ADAM = {"optimiser": "adam", "head": 10.0, "weight_decay": 0.0, "schedule": "constant"}
 HUNG = (0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.1, 1.2, 1.3, 1.4, 1.5)
@@ -22,7 +23,7 @@ DEEPLABV2 = "the network is DeepLabV2 there, DeepLabV3+ on the same backbone wit
 CENTRED = weak(pad="mean", centred=True)
 
 
-class CutMix(Method):
+class CutMix(AveragedTeacher):
     """Semi-supervised semantic segmentation needs strong, varied perturbations (French et al., BMVC 2020).
 
     Idea: consistency works for segmentation once the perturbation is strong and varied: paste a random box of one
@@ -122,10 +123,6 @@ class CutMix(Method):
         self.tau, self.decay, self.weight, self.per_pixel = tau, decay, weight, per_pixel
         self.distance, self.supervised = distance_of(distance), criterion(supervised)
 
-    def teach(self, view: Views) -> Tensor:
-        with evaluating(self.teacher):
-            return self.teacher(view.weak)
-
     def pseudo_labels(self, logits: Tensor, view: Views, clock: Clock) -> PseudoLabels:
         q = logits.softmax(1)
         confidence, label = q.max(1)
@@ -146,6 +143,3 @@ class CutMix(Method):
 
     def after_step(self, clock: Clock) -> None:
         ema(self.teacher, self.student, self.decay, buffers="average")
-
-    def predictors(self) -> dict[str, nn.Module]:
-        return {"teacher": self.teacher, "student": self.student}

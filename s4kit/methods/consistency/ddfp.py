@@ -7,18 +7,20 @@ from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from ...data.task import VOID
-from ...nets import bn_untouched, copy_of, ema, evaluating, make, warm
+from ...nets import bn_untouched, copy_of, ema, make, warm
 from ...nets.flow import MixtureFlow
 from ...views import STRONG, Batch, Stream, ViewPlan, Views, half_box, paste
-from ..base import Card, Clock, Losses, Method, Optim, PseudoLabels, zero_of
+from ..base import Card, Clock, Losses, Optim, PseudoLabels, zero_of
 from ..parts.density import density_descent, nll, some_places
+from ..parts.draws import by_coin
 from ..parts.losses import Criterion, ce, criterion, pixel_ce
+from ..parts.teachers import AveragedTeacher
 
 
-class DDFP(Method):
+class DDFP(AveragedTeacher):
     """Towards the uncharted: density-descending feature perturbation (Wang et al., CVPR 2024, arXiv 2403.06462).
 
     Idea: decision boundaries belong where features are rare. So learn how dense features are, with a normalising flow,
@@ -111,10 +113,6 @@ class DDFP(Method):
         self.tau, self.eps, self.decay, self.alone, self.start = tau, eps, decay, alone, start
         self.places, self.jitter, self.flow_lr, self.supervised = places, jitter, flow_lr, criterion(supervised)
 
-    def teach(self, view: Views) -> Tensor:
-        with evaluating(self.teacher):
-            return self.teacher(view.weak)
-
     def pseudo_labels(self, logits: Tensor, view: Views, clock: Clock) -> PseudoLabels:
         confidence, label = logits.softmax(1).max(1)
         return PseudoLabels(label, confidence, (confidence > self.tau).float(), view.valid)
@@ -127,7 +125,7 @@ class DDFP(Method):
         with torch.no_grad():
             t_x, t_u = self.teacher.joint(x.weak, u.weak)
         own = self.pseudo_labels(t_u.logits, u, clock)
-        m = u.masks[0] & (torch.rand((), device=u.weak.device) < 0.5)
+        m = by_coin(u.masks[0])
         mixed = paste(m, u.strong[0].roll(-1, 0), u.strong[0])
         target = paste(m, own.map(lambda t: t.roll(-1, 0)), own)
 
@@ -172,6 +170,3 @@ class DDFP(Method):
 
     def after_step(self, clock: Clock) -> None:
         ema(self.teacher, self.student, warm(self.decay, max(0, clock.since(self.alone))), buffers="none")
-
-    def predictors(self) -> dict[str, nn.Module]:
-        return {"teacher": self.teacher, "student": self.student}

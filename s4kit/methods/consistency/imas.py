@@ -10,7 +10,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ...nets import copy_of, ema, evaluating, make, warm
-from ...nets.segnet import resize
 from ...views import Batch, Intensity, Stream, ViewPlan, Views, paste, rasterise, weak
 from ..base import Card, Clock, Losses, Method, PseudoLabels
 from ..parts.losses import Criterion, ce, criterion, pixel_ce
@@ -219,7 +218,7 @@ class IMAS(Method):
         )
         if self.student.aux is not None:
             z_a = self.student.auxiliary(e)[: len(x)]  # its BN sees the whole batch
-            z_a = resize(z_a, size, self.student.decoder.align_corners)
+            z_a = self.student.enlarge(z_a, size)
             losses.add("x_aux", self.supervised(z_a, x.label), self.aux)
         losses.see(weak=u.weak, mixed=strong, target=target, student=z_s)
         return losses.see("cut", mixed=cut, target=of_cut, student=z_c)

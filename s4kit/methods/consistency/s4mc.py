@@ -10,19 +10,21 @@ from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from ...data.task import VOID
 from ...errors import S4Error, closest
-from ...nets import Features, copy_of, ema, evaluating, make, warm
+from ...nets import Features, copy_of, ema, make, warm
 from ...views import Batch, Stream, ViewPlan, Views, half_box, paste, weak
-from ..base import Card, Clock, Losses, Method, PseudoLabels, zero_of
+from ..base import Card, Clock, Losses, PseudoLabels, zero_of
 from ..contrastive.u2pl import OHEM, PAPER_NET
-from ..parts.losses import Criterion, ce, criterion, pixel_ce
+from ..parts.draws import by_coin
+from ..parts.losses import Criterion, ce, criterion, labelled_terms, upweighted_ce
 from ..parts.precision import float32
 from ..parts.processes import over_processes
 from ..parts.quantile import percentiles
 from ..parts.schedules import linear
+from ..parts.teachers import JudgedTeacher
 
 VOC_JOINT = (
     0.9981, 0.9860, 0.9556, 0.9888, 0.9862, 0.9895, 0.9928, 0.9900, 0.9940, 0.9724, 0.9815, 0.9922, 0.9921, 0.9904,
@@ -80,7 +82,7 @@ CERTAINTY: dict[str, Callable[[Tensor], Tensor]] = {  # (B, K, H, W) to (B, H, W
 }
 
 
-class S4MC(Method):
+class S4MC(JudgedTeacher):
     """Semi-supervised semantic segmentation via marginal contextual information (Kimhi et al., 2023, 2308.13900).
 
     Idea: labels of neighbouring pixels go together, so the probability of a class is that of "this pixel or its best
@@ -194,11 +196,6 @@ class S4MC(Method):
         view = weak(pad="mean", centred=True, halves=True)
         self.views = ViewPlan(x=Stream("labelled", view), u=Stream("unlabelled", view, masks=(half_box(),)))
 
-    def teach(self, view: Views) -> tuple[Tensor, Tensor]:
-        with evaluating(self.teacher):
-            logits = self.teacher(view.weak)
-        return logits, logits
-
     def pseudo_labels(self, evidence: tuple[Tensor, Tensor], view: Views, clock: Clock) -> PseudoLabels:
         """Evidence: the logits that say the label, and those that judge it; in training of two forwards."""
         logits, judge = evidence
@@ -207,9 +204,6 @@ class S4MC(Method):
         (g,) = percentiles(self.certainty(p), [100 - linear(self.share, 100, clock.progress)], view.valid > 0)
         sure = self.certainty(refine(p, self.joint, self.beta, self.around, self.best)) > g
         return PseudoLabels(label, confidence, sure.float(), view.valid)
-
-    def probabilities(self, evidence: tuple[Tensor, Tensor]) -> Tensor:
-        return evidence[0].softmax(1)
 
     def losses(self, batch: Batch, clock: Clock) -> Losses:
         x, u = batch.x, batch.u
@@ -221,7 +215,7 @@ class S4MC(Method):
             return self.supervise(e, z, x.label).add("u", zero_of(z), self.weight)
 
         logits, _ = self.teach(u)
-        box = u.masks[0] & (torch.rand((), device=u.weak.device) < 0.5)
+        box = by_coin(u.masks[0])
         mixed, logits = (paste(box, t.roll(-1, 0), t) for t in (u.weak, logits))
         both, n = torch.cat([x.weak, mixed]), len(x)
         e, z = self.through(both)
@@ -229,7 +223,7 @@ class S4MC(Method):
             judge = self.teacher(both)[n:]
         u = replace(u, valid=torch.ones_like(u.valid))  # padding takes part, as released
         target = self.pseudo_labels((logits, judge), u, clock)
-        losses = self.supervise(e, z[:n], x.label).add("u", self.unsupervised(z[n:], target), self.weight)
+        losses = self.supervise(e, z[:n], x.label).add("u", upweighted_ce(z[n:], target), self.weight)
         return losses.see(weak=u.weak, mixed=mixed, target=target, student=z[n:])
 
     def through(self, image: Tensor) -> tuple[Features, Tensor]:
@@ -237,17 +231,7 @@ class S4MC(Method):
         return features, self.student.decode(features, image.shape[-2:]).logits
 
     def supervise(self, e: Features, z_x: Tensor, label: Tensor) -> Losses:
-        """Terms of the labelled images, which come first in the batch."""
-        losses = Losses(x=self.supervised(z_x, label))
-        if self.student.aux is not None:
-            hint = self.student.auxiliary(e, label.shape[-2:])  # of the whole batch: its BN sees it, too
-            losses.add("x_aux", self.supervised(hint[: len(label)], label), self.aux)
-        return losses
-
-    def unsupervised(self, logits: Tensor, target: PseudoLabels) -> Tensor:
-        """L_u: BHW/n times the mean over the n kept pixels."""
-        n = (target.weight * target.valid).sum().clamp(min=1)
-        return target.weight.numel() / n * pixel_ce(logits, target, over="kept")
+        return labelled_terms(self.supervised, z_x, label, self.student, e, self.aux)
 
     @property
     def joint(self) -> Tensor:
@@ -270,6 +254,3 @@ class S4MC(Method):
         self.pairs += over_processes(self.fresh)
         self.fresh.zero_()
         ema(self.teacher, self.student, warm(self.decay, max(0, clock.since(self.warmup))), buffers="none")
-
-    def predictors(self) -> dict[str, nn.Module]:
-        return {"teacher": self.teacher, "student": self.student}

@@ -5,17 +5,17 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 import torch
-from torch import Tensor, nn
 
-from ...nets import Features, complementary_dropout, copy_of, ema, evaluating, make, warm
-from ...views import STRONG, Batch, Stream, ViewPlan, Views, paste, unimatch_box
-from ..base import Card, Clock, Losses, Method, PseudoLabels
+from ...nets import Features, complementary_dropout, copy_of, ema, make, warm
+from ...views import STRONG, Batch, Stream, ViewPlan, paste, unimatch_box
+from ..base import Card, Clock, Losses
 from ..parts.losses import Criterion, ce, criterion, pixel_ce
+from ..parts.teachers import AveragedTeacher
 
 ADAMW = {"optimiser": "adamw", "lr": 5e-6, "head": 40.0, "weight_decay": 0.01, "schedule": "poly_after"}
 
 
-class UniMatchV2(Method):
+class UniMatchV2(AveragedTeacher):
     """UniMatch V2: pushing the limit of semi-supervised semantic segmentation (Yang et al., 2024, arXiv 2410.10777).
 
     Idea: with an encoder as good as DINOv2, the second strong view and the perturbed features of `unimatch` need no
@@ -110,14 +110,6 @@ class UniMatchV2(Method):
         self.teacher = copy_of(self.student)
         self.tau, self.decay, self.supervised = tau, decay, criterion(supervised)
 
-    def teach(self, view: Views) -> Tensor:
-        with evaluating(self.teacher):
-            return self.teacher(view.weak)
-
-    def pseudo_labels(self, logits: Tensor, view: Views, clock: Clock) -> PseudoLabels:
-        confidence, label = logits.softmax(1).max(1)
-        return PseudoLabels(label, confidence, (confidence >= self.tau).float(), view.valid)
-
     def losses(self, batch: Batch, clock: Clock) -> Losses:
         x, u = batch.x, batch.u
         own = self.pseudo_labels(self.teach(u), u, clock)
@@ -141,6 +133,3 @@ class UniMatchV2(Method):
 
     def after_step(self, clock: Clock) -> None:
         ema(self.teacher, self.student, warm(self.decay, clock.step), buffers="average")
-
-    def predictors(self) -> dict[str, nn.Module]:
-        return {"teacher": self.teacher, "student": self.student}

@@ -11,7 +11,6 @@ from torch import Tensor, nn
 from ...data.task import VOID
 from ...nets import SegNet, copy_of, ema, evaluating, make, warm
 from ...nets.psp import without_psp
-from ...nets.segnet import resize
 from ...views import Batch, Chain, Intensity, Stream, Strong, ViewPlan, Views, half_box
 from ..base import Card, Clock, Losses, Method, PseudoLabels, zero_of
 from ..parts.contrast import nth, rows, shrink
@@ -185,12 +184,12 @@ class C3SemiSeg(Method):
         if clock.since(self.start) < 0:
             z, e = self.through(self.student, x.weak)
             l_c = self.cross(e, e, x.label, z) if clock.since(self.begin) >= 0 else zero_of(e)
-            losses = Losses(x=self.supervised(self.enlarge(z, x.label), x.label), u=zero_of(z))
+            losses = Losses(x=self.supervised(self.student.enlarge(z, x.label.shape[-2:]), x.label), u=zero_of(z))
             return losses.add("contrast", l_c, self.rise(clock))
 
         with evaluating(self.teacher):
             t_u, key_u = self.through(self.teacher, u.weak)
-        logits = self.enlarge(t_u, u.label)
+        logits = self.student.enlarge(t_u, u.label.shape[-2:])
         self.follow(*logits.softmax(1).max(1), u.valid)
         target = self.pseudo_labels(logits, u, clock)
 
@@ -200,7 +199,7 @@ class C3SemiSeg(Method):
         own = ~torch.cat([x.masks[0], u.masks[0]])[first]  # a pair has one box
         mixed = exchange(both, own, partner)
         z, e = (exchange(t, shrink(own, t.shape[-2:]), partner) for t in self.through(self.student, mixed))
-        z_x, z_u = self.enlarge(z, torch.cat([x.label, u.label])).split([n, len(u)])
+        z_x, z_u = self.student.enlarge(z, x.label.shape[-2:]).split([n, len(u)])
 
         l_u = pixel_mean(soft_ce(z_u, target.soft), target.weight, target.valid, over="kept")
         kept = target.label.where(target.weight * target.valid > 0, VOID)
@@ -221,9 +220,6 @@ class C3SemiSeg(Method):
         features = net.encode(image)
         e = F.normalize(net.heads["project"](features.high).float(), dim=1)
         return net.decode(features).logits, e
-
-    def enlarge(self, logits: Tensor, like: Tensor) -> Tensor:
-        return resize(logits, like.shape[-2:], self.student.decoder.align_corners)
 
     @staticmethod
     def draw_partners(number: int, device: torch.device) -> Tensor:
@@ -250,7 +246,7 @@ class C3SemiSeg(Method):
         """
         size = e.shape[-2:]
         y = shrink(label, size)
-        wrong = resize(logits.detach(), size, self.student.decoder.align_corners).argmax(1) != y
+        wrong = self.student.enlarge(logits.detach(), size).argmax(1) != y
         if index is None:
             index = self.draw_groups(y.flatten(1), wrong.flatten(1))
         real = (index >= 0).flatten()

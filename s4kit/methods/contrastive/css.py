@@ -150,7 +150,7 @@ class CSS(ReCo):
     def spaces(self, net: SegNet, view: Views) -> Evidence:
         """What both spaces say of the weak view, at its size."""
         own = self.through(net, view.weak)
-        return self.enlarge(own.logits, view.label), self.enlarge(self.similarity(own.z), view.label)
+        return tuple(net.enlarge(map, view.label.shape[-2:]) for map in (own.logits, self.similarity(own.z)))
 
     def similarity(self, z: Tensor) -> Tensor:
         """(B, K, h, w): cosines of (B, D, h, w) to the prototypes, over T."""
@@ -194,7 +194,7 @@ class CSS(ReCo):
         mixed = recolour(w, COLOURS)
 
         own_x, own_u = self.through(self.student, x.strong[0]), self.through(self.student, mixed)
-        z_x, z_u = (self.enlarge(own.logits, x.label) for own in (own_x, own_u))
+        z_x, z_u = (self.student.enlarge(own.logits, x.label.shape[-2:]) for own in (own_x, own_u))
         l_u = pixel_ce(z_u, replace(for_head, valid=labelled), over="valid")
         l_c = self.contrast([own_x, own_u], x.label, replace(for_contrast, valid=labelled))
         losses = Losses(x=self.supervised(z_x, x.label), u=l_u)

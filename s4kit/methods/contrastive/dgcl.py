@@ -8,19 +8,20 @@ import torch
 from torch import Tensor, nn
 
 from ...data.task import VOID
-from ...nets import Features, SegNet, copy_of, ema, evaluating, make, warm
+from ...nets import Features, SegNet, copy_of, ema, make, warm
 from ...nets.layers import conv_block
 from ...nets.psp import without_psp
-from ...nets.segnet import resize
 from ...views import Batch, Stream, ViewPlan, Views, half_box, paste, weak
-from ..base import Card, Clock, Losses, Method, PseudoLabels, zero_of
+from ..base import Card, Clock, Losses, PseudoLabels, zero_of
 from ..lengths import Length
 from ..parts.banks import Queues
 from ..parts.contrast import members, rows, shrink
-from ..parts.losses import Criterion, ce, criterion, entropy, pixel_ce
+from ..parts.draws import by_coin
+from ..parts.losses import Criterion, ce, criterion, entropy, labelled_terms, upweighted_ce
 from ..parts.quantile import percentiles
 from ..parts.schedules import linear
 from ..parts.sparsity import density, masked_contrast, spread
+from ..parts.teachers import AveragedTeacher
 
 PAPER_NET = "resnet101c(multi_grid=(2, 4, 8), aspp_kernel=3, dropout=0.1)"
 CITYSCAPES_NET = (
@@ -38,7 +39,7 @@ class Forward(NamedTuple):
     features: Features
 
 
-class DGCL(Method):
+class DGCL(AveragedTeacher):
     """Hunting sparsity: density-guided contrastive learning (Wang et al., CVPR 2023).
 
     Idea: within a class's cluster of features some lie close together and some far out; those far out are what the
@@ -159,10 +160,6 @@ class DGCL(Method):
         """Share of what follows the warm-up that is done."""
         return max(0, clock.since(self.warmup)) / max(1, clock.steps - clock.steps_of(self.warmup))
 
-    def teach(self, view: Views) -> Tensor:
-        with evaluating(self.teacher):
-            return self.teacher(view.weak)
-
     def pseudo_labels(self, logits: Tensor, view: Views, clock: Clock) -> PseudoLabels:
         confidence, label = logits.softmax(1).max(1)
         h = entropy(logits)
@@ -179,14 +176,13 @@ class DGCL(Method):
             zero = zero_of(own.z)
             return self.supervise(own, x.label).add("u", zero, self.weight).add("contrast", zero, self.contrast)
 
-        target = self.pseudo_labels(self.enlarge(t[n:], u.label), u, clock)
-        box = u.masks[0] & (torch.rand((), device=u.weak.device) < 0.5)
+        target = self.pseudo_labels(self.student.enlarge(t[n:], u.label.shape[-2:]), u, clock)
+        box = by_coin(u.masks[0])
         mixed, target = (paste(box, next, own) for next, own in (
             (u.weak.roll(-1, 0), u.weak), (target.map(lambda map: map.roll(-1, 0)), target)))  # fmt: skip
         own = self.through(self.student, torch.cat([both, mixed]))
-        z_u = self.enlarge(own.logits[len(both) :], u.label)
-        kept = (target.weight * target.valid).sum().clamp(min=1)
-        l_u = target.weight.numel() / kept * pixel_ce(z_u, target, over="kept")
+        z_u = self.student.enlarge(own.logits[len(both) :], u.label.shape[-2:])
+        l_u = upweighted_ce(z_u, target)
 
         label = torch.cat([shrink(x.label, t.shape[-2:]), self.sure(t[n:], u.valid, clock)]).flatten()
         l_c = self.sparse(*(rows(map[: len(both)]) for map in (own.f, own.z)), label)
@@ -198,17 +194,9 @@ class DGCL(Method):
         found = net.decode(features)
         return Forward(found.logits, found.embedding.detach(), net.heads["projection"](found.embedding), features)
 
-    def enlarge(self, logits: Tensor, like: Tensor) -> Tensor:
-        return resize(logits, like.shape[-2:], self.student.decoder.align_corners)
-
     def supervise(self, own: Forward, label: Tensor) -> Losses:
-        """Terms of the labelled images, which come first in the batch."""
-        first = slice(len(label))
-        losses = Losses(x=self.supervised(self.enlarge(own.logits[first], label), label))
-        if self.student.aux is not None:
-            hint = self.student.auxiliary(own.features, label.shape[-2:])  # of the whole batch: its BN sees it, too
-            losses.add("aux", self.supervised(hint[first], label), self.aux)
-        return losses
+        z_x = self.student.enlarge(own.logits[: len(label)], label.shape[-2:])
+        return labelled_terms(self.supervised, z_x, label, self.student, own.features, self.aux)
 
     def sure(self, logits: Tensor, valid: Tensor, clock: Clock) -> Tensor:
         """(B, h, w) labels of unlabelled pixels at stride 4, 255 where the teacher's entropy is high."""
@@ -255,6 +243,3 @@ class DGCL(Method):
 
     def after_step(self, clock: Clock) -> None:
         ema(self.teacher, self.student, warm(self.decay, max(0, clock.since(self.warmup))), buffers="none")
-
-    def predictors(self) -> dict[str, nn.Module]:
-        return {"teacher": self.teacher, "student": self.student}

@@ -8,17 +8,19 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from ...nets import copy_of, ema, evaluating, make, warm
+from ...nets import copy_of, ema, make, warm
 from ...views import Batch, Stream, ViewPlan, Views, half_box, paste, weak
-from ..base import Card, Clock, Losses, Method, Optim, PseudoLabels, Update, zero_of
+from ..base import Card, Clock, Losses, Optim, PseudoLabels, Update, zero_of
 from ..lengths import Length
+from ..parts.draws import by_coin
 from ..parts.losses import Criterion, ce, ce_map, criterion, pixel_mean
 from ..parts.quantile import percentiles
 from ..parts.schedules import constant
+from ..parts.teachers import JudgedTeacher
 from .u2pl import PAPER_NET
 
 
-class GTASeg(Method):
+class GTASeg(JudgedTeacher):
     """Semi-supervised semantic segmentation via gentle teaching assistant (Jin et al., NeurIPS 2022).
 
     Idea: wrong labels spoil the classifier at once and the features hardly. So no pseudo-label ever trains the network
@@ -106,11 +108,6 @@ class GTASeg(Method):
         view = weak(pad="mean", centred=True, halves=True)
         self.views = ViewPlan(x=Stream("labelled", view), u=Stream("unlabelled", view, masks=(half_box(),)))
 
-    def teach(self, view: Views) -> tuple[Tensor, Tensor]:
-        with evaluating(self.teacher):
-            logits = self.teacher(view.weak)
-        return logits, logits
-
     def pseudo_labels(self, evidence: tuple[Tensor, Tensor], view: Views, clock: Clock) -> PseudoLabels:
         """Evidence: the logits that say the label, and those that judge it; in training of two forwards."""
         says, judges = evidence
@@ -118,9 +115,6 @@ class GTASeg(Method):
         (least,) = percentiles(confidence, [100 - self.keep], view.valid > 0)
         kept = (confidence > least).float()
         return PseudoLabels(says.argmax(1), confidence, kept * (1 + confidence), view.valid)
-
-    def probabilities(self, evidence: tuple[Tensor, Tensor]) -> Tensor:
-        return evidence[0].softmax(1)
 
     def step(self, update: Update, clock: Clock) -> None:
         """The assistant, its features to the student, the student; then the teacher."""
@@ -166,7 +160,7 @@ class GTASeg(Method):
 
     @staticmethod
     def mix(u: Views, *maps: Tensor) -> list[Tensor]:
-        box = u.masks[0] & (torch.rand((), device=u.weak.device) < 0.5)
+        box = by_coin(u.masks[0])
         return [paste(box, t.roll(-1, 0), t) for t in maps]
 
     @staticmethod
@@ -184,7 +178,7 @@ class GTASeg(Method):
         ema(self.teacher, self.student, warm(self.decay, max(0, clock.since(self.warmup))), buffers="none")
 
     def predictors(self) -> dict[str, nn.Module]:
-        return {"teacher": self.teacher, "student": self.student, "assistant": self.assistant}
+        return super().predictors() | {"assistant": self.assistant}
 
     def optimisers(self, recipe: Optim) -> dict[str, Optim]:
         assistant = replace(recipe, nets=[self.assistant], schedule=constant)

@@ -6,15 +6,16 @@ from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
-from ...nets import copy_of, ema, evaluating, make, warm
-from ...views import STRONG, Batch, Stream, ViewPlan, Views, paste, unimatch_box
-from ..base import Card, Clock, Losses, Method, PseudoLabels
+from ...nets import copy_of, ema, make, warm
+from ...views import STRONG, Batch, Stream, ViewPlan, paste, unimatch_box
+from ..base import Card, Clock, Losses
 from ..parts.contrast import shrink
 from ..parts.losses import Criterion, ce, criterion, pixel_ce
 from ..parts.precision import float32
 from ..parts.schedules import sigmoid_ramp
+from ..parts.teachers import AveragedTeacher
 
 NAMES = ("first view", "second view")
 
@@ -40,7 +41,7 @@ def disagreement(features: Tensor, other: Tensor, valid: Tensor) -> Tensor:
     return (both * pairs).sum() / (2 * pairs.sum()).clamp(min=1)
 
 
-class MVCC(Method):
+class MVCC(AveragedTeacher):
     """Multi-view correlation consistency for semi-supervised semantic segmentation (Hou et al., 2022).
 
     Idea: consistency compares a pixel with itself in another view, contrast with pixels that are called alike or not.
@@ -108,14 +109,6 @@ class MVCC(Method):
         self.tau, self.corr, self.ramp, self.pixels, self.decay = tau, corr, ramp, pixels, decay
         self.supervised = criterion(supervised)
 
-    def teach(self, view: Views) -> Tensor:
-        with evaluating(self.teacher):
-            return self.teacher(view.weak)
-
-    def pseudo_labels(self, logits: Tensor, view: Views, clock: Clock) -> PseudoLabels:
-        confidence, label = logits.softmax(1).max(1)
-        return PseudoLabels(label, confidence, (confidence >= self.tau).float(), view.valid)
-
     def losses(self, batch: Batch, clock: Clock) -> Losses:
         x, u, v = batch.x, batch.u, batch.v
         own, partner = (self.pseudo_labels(self.teach(part), part, clock) for part in (u, v))
@@ -140,6 +133,3 @@ class MVCC(Method):
 
     def after_step(self, clock: Clock) -> None:
         ema(self.teacher, self.student, warm(self.decay, clock.step))
-
-    def predictors(self) -> dict[str, nn.Module]:
-        return {"teacher": self.teacher, "student": self.student}

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from ...data.task import VOID
-from ...nets import NeuralProcessHead, Sampled, copy_of, divergence, ema, evaluating, make, warm
-from ...nets.segnet import resize
-from ...views import Batch, Intensity, Stream, ViewPlan, Views, beta_box, weak
-from ..base import Card, Clock, Losses, Method, PseudoLabels
-from ..consistency.augseg import confidence_of_images, inject, known
+from ...nets import NeuralProcessHead, Sampled, copy_of, divergence, evaluating
+from ...views import Batch, Views
+from ..base import Card, Clock, Losses
+from ..consistency.augseg import AugSeg
 from ..parts.banks import Queues
 from ..parts.contrast import members, rows, shrink
-from ..parts.losses import Criterion, ce, criterion, pixel_ce
+from ..parts.losses import Criterion, ce, pixel_ce
 
 DIFFERS = [
     "its code has a second host, U2PL; this set-up is that on AugSeg, of the same paper",
@@ -40,7 +38,7 @@ class Memories(nn.Module):
         return tuple(q.snapshot().sum(1) / q.count.clamp(min=1)[:, None] for q in (self.latent, self.fixed))
 
 
-class NPSemiSeg(Method):
+class NPSemiSeg(AugSeg):
     """When neural processes meet semi-supervised semantic segmentation (Wang et al., ICML 2023).
 
     Idea: a pseudo-label should come with how far the network can answer otherwise. So the classifier becomes a
@@ -128,8 +126,8 @@ class NPSemiSeg(Method):
         fresh: int = 256,
         supervised: str | Criterion = ce,
     ) -> None:
-        super().__init__()
-        self.student, self.classes = make(net, task), task.num_classes
+        super().__init__(task, net, tau, decay, weight, supervised=supervised)
+        self.classes = task.num_classes
         decoder = self.student.decoder
         head = NeuralProcessHead(decoder.fused_channels, self.classes, dim, decoder.embedding_channels)
         for name in decoder.classifies:
@@ -141,35 +139,21 @@ class NPSemiSeg(Method):
         self.register_buffer(
             "centres", torch.zeros(2, self.classes, dim)
         )  # of the memories, as the last step left them
-        self.tau, self.decay, self.weight, self.kl, self.samples = tau, decay, weight, kl, samples
-        self.supervised = criterion(supervised)
-        view, boxes = weak(pad="mean"), (beta_box(8, 2), beta_box(4, 4))
-        self.views = ViewPlan(
-            x=Stream("labelled", view), u=Stream("unlabelled", view, strong=(Intensity(),), masks=boxes)
-        )
+        self.kl, self.samples = kl, samples
 
     def teach(self, view: Views) -> Tensor:
         """The logarithm of the mean probability."""
         with evaluating(self.teacher):
             return Sampled(self.teacher, self.centres, self.noise[: self.samples])(view.weak)
 
-    def pseudo_labels(self, logits: Tensor, view: Views, clock: Clock) -> PseudoLabels:
-        confidence, label = logits.softmax(1).max(1)
-        return PseudoLabels(label, confidence, (confidence >= self.tau).float(), view.valid)
-
     def losses(self, batch: Batch, clock: Clock) -> Losses:
         x, u = batch.x, batch.u
-        t_u = self.teach(u)
-        target = self.pseudo_labels(t_u, replace(u, valid=torch.ones_like(u.valid)), clock)  # padding counts
-        wanted = torch.rand(len(u), device=t_u.device) > confidence_of_images(t_u)
-        order = torch.randperm(len(u), device=t_u.device)
-        mixed, target = inject(u.strong[0], target, x.weak, known(x.label), wanted, order, *u.masks)
-
+        mixed, target = self.mixed(x, u, clock)
         map = self.student.fuse(self.student.encode(torch.cat([x.weak, mixed]))).map
         self.remember(map, torch.cat([x.label, target.label.where(target.valid > 0, VOID)]), len(x))
         noise = torch.randn(self.samples, len(map), self.noise.shape[1], device=map.device)
         z, latent, fixed = self.student.heads["process"](map, *self.memories(), noise)
-        mean = resize(z.mean(0), x.label.shape[-2:], self.student.decoder.align_corners)
+        mean = self.student.enlarge(z.mean(0), x.label.shape[-2:])
         z_x, z_u = mean.split([len(x), len(u)])
         losses = Losses(x=self.supervised(z_x, x.label), u=(pixel_ce(z_u, target, over="all"), self.weight))
         losses.add("kl", divergence(latent, fixed).mean(), self.kl)
@@ -184,9 +168,8 @@ class NPSemiSeg(Method):
             queues.write(rows(u[part]), members(y[part].flatten(), self.classes))
 
     def after_step(self, clock: Clock) -> None:
-        ema(self.teacher, self.student, warm(self.decay, clock.step) if clock.epoch else 0.0, buffers="average")
+        super().after_step(clock)
         self.centres.copy_(torch.stack(self.memories()))
 
     def predictors(self) -> dict[str, nn.Module]:
-        nets = {"teacher": self.teacher, "student": self.student}
-        return {name: Sampled(net, self.centres, self.noise) for name, net in nets.items()}
+        return {name: Sampled(net, self.centres, self.noise) for name, net in super().predictors().items()}

@@ -7,18 +7,20 @@ from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from ...data.task import VOID
-from ...nets import copy_of, ema, evaluating, make, warm
+from ...nets import copy_of, ema, make, warm
 from ...nets.psp import without_psp
-from ...views import Batch, Stream, ViewPlan, Views, half_box, paste, weak
-from ..base import Card, Clock, Losses, Method, PseudoLabels, zero_of
+from ...views import Batch, Stream, ViewPlan, half_box, paste, weak
+from ..base import Card, Clock, Losses, zero_of
 from ..lengths import Length
 from ..parts.banks import Queues
 from ..parts.contrast import members
-from ..parts.losses import Criterion, ce, criterion, pixel_ce
+from ..parts.draws import by_coin
+from ..parts.losses import Criterion, ce, criterion, labelled_terms, pixel_ce
 from ..parts.prototypes import PrototypeSets
+from ..parts.teachers import AveragedTeacher
 from .u2pl import PAPER_NET
 
 Places = tuple[Tensor, Tensor]  # rows and columns of pixels, (n,) long each
@@ -59,7 +61,7 @@ def read(map: Tensor, places: Places, size: tuple[int, int], align_corners: bool
     return found[:, :, 0].mT.flatten(0, 1)
 
 
-class PCR(Method):
+class PCR(AveragedTeacher):
     """Semi-supervised semantic segmentation with prototype-based consistency regularization (Xu et al., NeurIPS 2022).
 
     Idea: labels spread from labelled to unlabelled pixels only if a class's features lie close together, and a linear
@@ -162,14 +164,6 @@ class PCR(Method):
         view = weak(pad="mean", centred=True, halves=True)
         self.views = ViewPlan(x=Stream("labelled", view), u=Stream("unlabelled", view, masks=(half_box(),)))
 
-    def teach(self, view: Views) -> Tensor:
-        with evaluating(self.teacher):
-            return self.teacher(view.weak)
-
-    def pseudo_labels(self, logits: Tensor, view: Views, clock: Clock) -> PseudoLabels:
-        confidence, label = logits.softmax(1).max(1)
-        return PseudoLabels(label, confidence, (confidence >= self.tau).float(), view.valid)
-
     def losses(self, batch: Batch, clock: Clock) -> Losses:
         x, u = batch.x, batch.u
         since, n, size = clock.since(self.warmup), len(x), x.label.shape[-2:]
@@ -180,7 +174,7 @@ class PCR(Method):
             self.seeds.write(h.detach(), members(seen, len(self.prototypes.mean)))
             return losses.add("x_proto", zero_of(h)).add("u", zero_of(h)).add("u_proto", zero_of(h))
 
-        box = u.masks[0] & (torch.rand((), device=u.weak.device) < 0.5)
+        box = by_coin(u.masks[0])
         mixed, t_m, valid = (paste(box, t.roll(-1, 0), t) for t in (u.weak, self.teach(u), u.valid))
         target = self.pseudo_labels(t_m, replace(u, valid=valid), clock)
         losses, z, h = self.through(torch.cat([x.weak, mixed]), x.label, places)
@@ -196,14 +190,11 @@ class PCR(Method):
 
     def through(self, image: Tensor, label: Tensor, places: Places) -> tuple[Losses, Tensor, Tensor]:
         """One forward of the student, of images of which the first have labels: their terms, all logits, and h at G."""
-        size, first = label.shape[-2:], slice(len(label))
+        size = label.shape[-2:]
         features = self.student.encode(image)
         map = self.student.fuse(features).map
         z = self.student.classify(map, size).logits
-        losses = Losses(x=self.supervised(z[first], label))
-        if self.student.aux is not None:
-            hint = self.student.auxiliary(features, size)  # of the whole batch: its BN sees it, too
-            losses.add("aux", self.supervised(hint[first], label), self.aux)
+        losses = labelled_terms(self.supervised, z[: len(label)], label, self.student, features, self.aux)
         return losses, z, read(map, places, size, self.student.decoder.align_corners)
 
     def near(self, h: Tensor, known: Tensor) -> Tensor:
@@ -225,6 +216,3 @@ class PCR(Method):
             held = torch.stack([self.seeds.take(k, every) for k in range(len(self.prototypes.mean))])
             self.prototypes.seed(held, self.seeds.count)
         ema(self.teacher, self.student, warm(self.decay, max(0, clock.since(self.warmup))))
-
-    def predictors(self) -> dict[str, nn.Module]:
-        return {"teacher": self.teacher, "student": self.student}

@@ -6,19 +6,19 @@ from dataclasses import replace
 from typing import Any, ClassVar, NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ...data.task import VOID
-from ...nets import ProjectionHead, SegNet, copy_of, ema, evaluating, make, warm
+from ...nets import ProjectionHead, SegNet, copy_of, ema, make, warm
 from ...nets.psp import without_psp
-from ...nets.segnet import resize
 from ...views import Batch, Stream, ViewPlan, Views, draw_zoom, paste, recolour, warp, weak
-from ..base import Card, Clock, Losses, Method, PseudoLabels
+from ..base import Card, Clock, Losses, PseudoLabels
 from ..consistency.classmix import COLOURS
 from ..parts.contrast import Draws, OtherClasses, class_contrast, likeness, members, rows, shrink
 from ..parts.losses import Criterion, ce, criterion, image_share, pixel_ce
 from ..parts.masks import draw_class_mask
 from ..parts.prototypes import centres
+from ..parts.teachers import AveragedTeacher
 
 PAPER_NET = "resnet101(decoder_convs=1)"
 FIT = {"steps": 40_000, "lr": 2.5e-3, "head": 1.0, "weight_decay": 5e-4, "nesterov": True}
@@ -36,7 +36,7 @@ class Forward(NamedTuple):
     z: Tensor  # (B, D, h, w), the representation
 
 
-class ReCo(Method):
+class ReCo(AveragedTeacher):
     """Bootstrapping semantic segmentation with regional contrast (Liu et al., ICLR 2022).
 
     Idea: of a thousand pixels of a class most are easy, and most classes are never confused with it. So anchors of a
@@ -137,10 +137,6 @@ class ReCo(Method):
         self.amounts, self.temperature = (queries, negatives), temperature
         self.views = ViewPlan(x=Stream("labelled", strong=(COLOURS,)), u=Stream("unlabelled", weak(scale=(1.0, 1.0))))
 
-    def teach(self, view: Views) -> Tensor:
-        with evaluating(self.teacher):
-            return self.teacher(view.weak)
-
     def pseudo_labels(self, logits: Tensor, view: Views, clock: Clock) -> PseudoLabels:
         confidence, label = logits.softmax(1).max(1)
         share = image_share((confidence >= self.tau) * view.valid, view.valid)
@@ -159,7 +155,7 @@ class ReCo(Method):
         mixed = recolour(w, COLOURS)
 
         own_x, own_u = self.through(self.student, x.strong[0]), self.through(self.student, mixed)
-        z_x, z_u = (self.enlarge(own.logits, x.label) for own in (own_x, own_u))
+        z_x, z_u = (self.student.enlarge(own.logits, x.label.shape[-2:]) for own in (own_x, own_u))
         l_c = self.contrast([own_x, own_u], x.label, target)
         losses = Losses(x=self.supervised(z_x, x.label), u=pixel_ce(z_u, target, over="valid"))
         losses.add("contrast", l_c, self.weight_of_contrast(clock))
@@ -168,9 +164,6 @@ class ReCo(Method):
     def through(self, net: SegNet, image: Tensor) -> Forward:
         map = net.fuse(net.encode(image)).map
         return Forward(net.classify(map).logits, net.heads["projection"](map))
-
-    def enlarge(self, logits: Tensor, like: Tensor) -> Tensor:
-        return resize(logits, like.shape[-2:], self.student.decoder.align_corners)
 
     def weight_of_contrast(self, clock: Clock) -> float:
         return self.weight
@@ -188,6 +181,3 @@ class ReCo(Method):
 
     def after_step(self, clock: Clock) -> None:
         ema(self.teacher, self.student, warm(self.decay, clock.step), buffers="none")
-
-    def predictors(self) -> dict[str, nn.Module]:
-        return {"teacher": self.teacher, "student": self.student}

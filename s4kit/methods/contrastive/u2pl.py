@@ -7,21 +7,22 @@ from dataclasses import replace
 from typing import Any, ClassVar, NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ...data.task import VOID
 from ...errors import caution
 from ...nets import Features, ProjectionHead, SegNet, copy_of, ema, evaluating, make, warm
 from ...nets.psp import without_psp
-from ...nets.segnet import resize
 from ...views import Batch, Stream, ViewPlan, Views, half_box, paste, weak
-from ..base import Card, Clock, Losses, Method, PseudoLabels, zero_of
+from ..base import Card, Clock, Losses, PseudoLabels, zero_of
 from ..parts.banks import Queues
 from ..parts.contrast import Draws, class_contrast, members, ranks, rows, shrink
-from ..parts.losses import Criterion, ce, criterion, entropy, pixel_ce
+from ..parts.draws import by_coin
+from ..parts.losses import Criterion, ce, criterion, entropy, labelled_terms, upweighted_ce
 from ..parts.prototypes import centres
 from ..parts.quantile import percentiles
 from ..parts.schedules import linear
+from ..parts.teachers import JudgedTeacher
 
 PAPER_NET = (
     "resnet101c(output_stride=8, multi_grid=(4, 8, 16), aspp_rates=(12, 24, 36), aspp_kernel=3, low_channels=256, "
@@ -60,7 +61,7 @@ def unlikely(belongs: Tensor, place: Tensor, sure: Tensor, labelled: Tensor, low
     return sure & torch.where(labelled, wrong, unliked)
 
 
-class U2PL(Method):
+class U2PL(JudgedTeacher):
     """Semi-supervised semantic segmentation using unreliable pseudo-labels (Wang et al., CVPR 2022).
 
     Idea: a pixel on which the teacher wavers between two classes is no label, but surely it is none of the others; so
@@ -188,10 +189,8 @@ class U2PL(Method):
         view = weak(pad="mean", centred=True, halves=True)
         self.views = ViewPlan(x=Stream("labelled", view), u=Stream("unlabelled", view, masks=(half_box(),)))
 
-    def teach(self, view: Views) -> tuple[Tensor, Tensor]:
-        with evaluating(self.teacher):
-            logits = self.teacher(view.weak)
-        return logits, entropy(logits)
+    def judge(self, logits: Tensor) -> Tensor:
+        return entropy(logits)
 
     def pseudo_labels(self, evidence: tuple[Tensor, Tensor], view: Views, clock: Clock) -> PseudoLabels:
         """Evidence: the logits that say the label, and the entropy that judges it; in training of two forwards."""
@@ -199,9 +198,6 @@ class U2PL(Method):
         confidence, label = logits.softmax(1).max(1)
         (tau,) = percentiles(h, [linear(self.drop, 100, clock.progress)], view.valid > 0)
         return PseudoLabels(label, confidence, (h < tau).float(), view.valid)
-
-    def probabilities(self, evidence: tuple[Tensor, Tensor]) -> Tensor:
-        return evidence[0].softmax(1)
 
     def losses(self, batch: Batch, clock: Clock) -> Losses:
         x, u = batch.x, batch.u
@@ -214,18 +210,18 @@ class U2PL(Method):
 
         with evaluating(self.teacher):
             logits = self.teacher(u.weak)
-        box = u.masks[0] & (torch.rand((), device=u.weak.device) < 0.5)
+        box = by_coin(u.masks[0])
         mixed, logits = (paste(box, t.roll(-1, 0), t) for t in (u.weak, logits))
         both, n = torch.cat([x.weak, mixed]), len(x)
         own = self.through(self.student, both)
         with torch.no_grad():
             other = self.through(self.teacher, both)
-        h = entropy(self.enlarge(other.logits[n:], u.label))
+        h = entropy(self.student.enlarge(other.logits[n:], u.label.shape[-2:]))
         u = replace(u, valid=torch.ones_like(u.valid))  # padding takes part, as released
         target = self.pseudo_labels((logits, h), u, clock)
 
-        z_u = self.enlarge(own.logits[n:], u.label)
-        l_u, l_c = self.unsupervised(z_u, target), zero_of(own.z)
+        z_u = self.student.enlarge(own.logits[n:], u.label.shape[-2:])
+        l_u, l_c = upweighted_ce(z_u, target), zero_of(own.z)
         if self.weight:
             low, high = self.reliability(x.label, h, u.valid > 0, clock, own.z.shape[-2:])
             label = shrink(torch.cat([x.label, target.label]), own.z.shape[-2:])
@@ -238,22 +234,9 @@ class U2PL(Method):
         map = net.fuse(features).map
         return Forward(net.classify(map).logits, net.heads["projection"](map) if self.weight else map, features)
 
-    def enlarge(self, logits: Tensor, like: Tensor) -> Tensor:
-        return resize(logits, like.shape[-2:], self.student.decoder.align_corners)
-
     def supervise(self, own: Forward, label: Tensor) -> Losses:
-        """Terms of the labelled images, which come first in the batch."""
-        first = slice(len(label))
-        losses = Losses(x=self.supervised(self.enlarge(own.logits[first], label), label))
-        if self.student.aux is not None:
-            hint = self.student.auxiliary(own.features, label.shape[-2:])  # of the whole batch: its BN sees it, too
-            losses.add("aux", self.supervised(hint[first], label), self.aux)
-        return losses
-
-    def unsupervised(self, logits: Tensor, target: PseudoLabels) -> Tensor:
-        """L_u: BHW/n times the mean over the n kept pixels."""
-        n = (target.weight * target.valid).sum().clamp(min=1)
-        return target.weight.numel() / n * pixel_ce(logits, target, over="kept")
+        z_x = self.student.enlarge(own.logits[: len(label)], label.shape[-2:])
+        return labelled_terms(self.supervised, z_x, label, self.student, own.features, self.aux)
 
     def reliability(
         self, label: Tensor, h: Tensor, valid: Tensor, clock: Clock, size: Sequence[int]
@@ -280,6 +263,3 @@ class U2PL(Method):
 
     def after_step(self, clock: Clock) -> None:
         ema(self.teacher, self.student, warm(self.decay, max(0, clock.since(self.warmup))), buffers="none")
-
-    def predictors(self) -> dict[str, nn.Module]:
-        return {"teacher": self.teacher, "student": self.student}

@@ -22,7 +22,8 @@ from torch import Tensor
 
 from ...data.task import VOID
 from ...errors import S4Error
-from ..base import PseudoLabels
+from ...nets import Features, SegNet
+from ..base import Losses, PseudoLabels
 from .precision import float32
 
 Criterion = Callable[[Tensor, Tensor], Tensor]
@@ -69,6 +70,28 @@ def pixel_ce(logits: Tensor, target: Tensor | PseudoLabels, *, over: str) -> Ten
         return pixel_mean(ce_map(logits, target.label), target.weight, target.valid, over=over)
     known = (target != VOID).to(torch.float32)
     return pixel_mean(ce_map(logits, target), known, known, over=over)
+
+
+def upweighted_ce(logits: Tensor, target: PseudoLabels) -> Tensor:
+    """BHW/n times the mean cross entropy over the n pixels that are kept (U2PL's release)."""
+    n = (target.weight * target.valid).sum().clamp(min=1)
+    return target.weight.numel() / n * pixel_ce(logits, target, over="kept")
+
+
+def labelled_terms(
+    rule: Criterion, logits: Tensor, label: Tensor, net: SegNet, features: Features, weight: float
+) -> Losses:
+    """Terms of the labelled images, which come first in the batch: of the classifier, and of the auxiliary head.
+
+    Args:
+        logits: (B, K, H, W) of the labelled images. label: (B, H, W). features: of the whole batch.
+        weight: of the auxiliary head's term, where the network has one.
+    """
+    losses = Losses(x=rule(logits, label))
+    if net.aux is not None:
+        hint = net.auxiliary(features, label.shape[-2:])  # of the whole batch: its BN sees it, too
+        losses.add("x_aux", rule(hint[: len(label)], label), weight)
+    return losses
 
 
 @float32

@@ -9,11 +9,13 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from ...nets import SegNet, copy_of, ema, evaluating, make, warm
+from ...nets import SegNet, copy_of, ema, make, warm
 from ...views import Batch, Stream, ViewPlan, Views, half_box, paste, weak
-from ..base import Card, Clock, Losses, Method, PseudoLabels, Update
-from ..parts.losses import Criterion, ce, criterion, entropy, pixel_ce
+from ..base import Card, Clock, Losses, PseudoLabels, Update
+from ..parts.draws import by_coin
+from ..parts.losses import Criterion, ce, criterion, entropy, upweighted_ce
 from ..parts.quantile import percentiles
+from ..parts.teachers import JudgedTeacher
 
 PSP = "resnet101c(output_stride=8, multi_grid=(4, 8, 16), decoder='psp', align_corners=False)"  # of the example
 NET = "resnet101c(output_stride=8, multi_grid=(4, 8, 16), aspp_rates=(12, 24, 36), dropout=0.1, aux=True)"
@@ -23,7 +25,7 @@ DIFFERS = [
 ]
 
 
-class FST(Method):
+class FST(JudgedTeacher):
     """Learning from future (Du et al., NeurIPS 2022, arXiv 2209.06993).
 
     Idea: a mean teacher averages students of the past. Let the student take a few steps ahead, give these to the
@@ -153,10 +155,8 @@ class FST(Method):
 
     # ---- one evaluation ----
 
-    def teach(self, view: Views) -> tuple[Tensor, Tensor]:
-        with evaluating(self.teacher):
-            logits = self.teacher(view.weak)
-        return logits, entropy(logits)
+    def judge(self, logits: Tensor) -> Tensor:
+        return entropy(logits)
 
     def pseudo_labels(self, evidence: tuple[Tensor, Tensor], view: Views, clock: Clock) -> PseudoLabels:
         """Evidence: the logits that say the label, and the entropy that judges it; in training of two forwards."""
@@ -165,15 +165,12 @@ class FST(Method):
         (tau,) = percentiles(h, [self.drop], view.valid > 0)
         return PseudoLabels(label, confidence, (h < tau).float(), view.valid)
 
-    def probabilities(self, evidence: tuple[Tensor, Tensor]) -> Tensor:
-        return evidence[0].softmax(1)
-
     def losses(self, batch: Batch, clock: Clock) -> Losses:
         x, u = batch.x, batch.u
         logits, _ = self.teach(u)
         mixed = u.weak
         if self.mixing:
-            box = u.masks[0] & (torch.rand((), device=u.weak.device) < self.mixing)
+            box = by_coin(u.masks[0], self.mixing)
             mixed, logits = (paste(box, t.roll(-1, 0), t) for t in (u.weak, logits))
         both, n = torch.cat([x.weak, mixed]), len(x)
         z, hint = self.through(self.student, both)
@@ -181,9 +178,7 @@ class FST(Method):
             judged, _ = self.through(self.teacher, both)
         everything = replace(u, valid=torch.ones_like(u.valid))
         target = self.pseudo_labels((logits, entropy(judged[n:])), everything, clock)
-        kept = (target.weight * target.valid).sum().clamp(min=1)
-        l_u = target.weight.numel() / kept * pixel_ce(z[n:], target, over="kept")
-        losses = Losses(x=self.supervised(z[:n], x.label), u=l_u)
+        losses = Losses(x=self.supervised(z[:n], x.label), u=upweighted_ce(z[n:], target))
         if hint is not None:
             losses.add("x_aux", self.supervised(hint[:n], x.label), self.aux)
         return losses.see(weak=u.weak, mixed=mixed, target=target, student=z[n:])
@@ -192,9 +187,6 @@ class FST(Method):
         """Logits at the image's size, and those of the auxiliary head where there is one."""
         features, size = net.encode(image), image.shape[-2:]
         return net.decode(features, size).logits, None if net.aux is None else net.auxiliary(features, size)
-
-    def predictors(self) -> dict[str, nn.Module]:
-        return {"teacher": self.teacher, "student": self.student}
 
 
 @torch.no_grad()
