@@ -65,18 +65,25 @@ def record(
         _alike(found)
     out = Path(out) / open_run(next(iter(found.values()))).config["task"]["name"] / (NAMED if named else "")
     for name, folder in found.items():
-        shutil.rmtree(out / name, ignore_errors=True)
-        config = open_run(folder).config
+        place, config = out / kept_as(name), open_run(folder).config
+        shutil.rmtree(place, ignore_errors=True)
         seen = config["fit"]["seed"] in snapshots and not (config["method"] in BARE or name.startswith(BARE))
-        _keep(folder, out / name, seen, paths=not named)
-    files = [file for name in found for file in (out / name).rglob("*") if file.is_file()]
+        _keep(folder, place, seen, paths=not named)
+    files = [file for name in found for file in (out / kept_as(name)).rglob("*") if file.is_file()]
     return {"out": str(out), "runs": list(found), "bytes": sum(file.stat().st_size for file in files)}
+
+
+def kept_as(name: str) -> str:
+    """The folder's name of a recording: "cps, plain" is in `cps_plain`, as shells and archives stumble over blanks."""
+    return re.sub(r"[^\w.=+-]+", "_", name)
 
 
 def of(data: str, name: str, seed: int) -> Path | None:
     """The folder of the recording that a lesson would call `name`; None where there is none."""
     known = SHIPPED / data / f"{name.replace(ALL_LABELS, ALL)}-seed{seed}"
-    return next((place for place in (known, SHIPPED / data / NAMED / name) if (place / "config.json").is_file()), None)
+    return next(
+        (place for place in (known, SHIPPED / data / NAMED / kept_as(name)) if (place / "config.json").is_file()), None
+    )
 
 
 def play(name: str, folder: Path) -> Any:

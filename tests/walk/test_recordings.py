@@ -80,6 +80,7 @@ def test_references_and_curves_take_recordings_instead_of_training(lesson, kept,
 def test_an_experiment_is_opened_by_the_arguments_that_would_train_it(lesson, tmp_path, monkeypatch, capsys):
     assert main(["record", str(lesson.folder), "--out", str(tmp_path / "kept"), "--named", "an experiment"]) == 0
     assert not list(tmp_path.rglob("*_path.npz")) and not list(tmp_path.rglob("*.pt"))
+    assert [folder.name for folder in (tmp_path / "kept/scenes/named").iterdir()] == ["an_experiment"]
     monkeypatch.setattr(recordings, "SHIPPED", tmp_path / "kept")
     monkeypatch.setenv("S4KIT_RUNS", str(tmp_path))
     fresh = s4.lesson("test", "scenes", quiet=True)
@@ -97,6 +98,11 @@ def test_an_experiment_is_opened_by_the_arguments_that_would_train_it(lesson, tm
     assert fresh.open("cutmix", "an experiment", fit=FIT, tau=0.5).path == run.path, "the run here is another one"
     assert fresh.open("cutmix", "an experiment", fit=FIT, tau=0.6).path == other.path
     assert "already trained here" in capsys.readouterr().out
+
+
+def test_no_shipped_name_needs_quotes():
+    plain = re.compile(r"[\w.=+-]+")
+    assert NAMED and all(plain.fullmatch(part.name) for part in recordings.SHIPPED.rglob("*"))
 
 
 class Ended:
