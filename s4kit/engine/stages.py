@@ -13,7 +13,7 @@ from ..data.seeding import mix_seed
 from ..methods.base import Clock
 from . import checkpoint, distributed, optimise, threads, trace
 from .device import autocast
-from .sweep import Sweep, settled
+from .sweep import Sweep
 
 
 def prepare(training: Any, index: int) -> None:
@@ -45,9 +45,10 @@ def prepare(training: Any, index: int) -> None:
         )
         with torch.no_grad(), autocast(training.device, training.precision):
             stage.prepare(sweep)
+        sweep.settle()
     if stage.restart:
         _restart(method, stage.restart, checkpoint.load(record.folder / "initial.pt")["method"])
-    settled()
+    distributed.meet()
 
 
 def _restart(method: nn.Module, nets: tuple[nn.Module, ...], initial: dict[str, torch.Tensor]) -> None:

@@ -16,17 +16,16 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset
 
 from ..data.task import VOID, Task
 from ..errors import S4Error
 from ..methods.base import PseudoLabels
 from ..nets import evaluating
 from ..views import Views
-from ..views.plan import Still
-from . import guards, images, probe, watched
-from .device import autocast, pick_precision, pick_workers
+from . import images, probe, watched
+from .device import autocast, pick_precision
 from .maps import picked, pictures
+from .reading import in_order
 from .run import Run
 from .scores import count
 from .survey_file import Pages, Survey
@@ -70,7 +69,8 @@ def sweep(
     bar = _bar(len(items), done) if show else None
     try:
         flushed = time.monotonic()
-        for k, still in zip(range(done, len(items)), _decoded(watch, done, looking.device, workers)):
+        places = range(done, len(items))
+        for k, still in zip(places, in_order(watch.still, places, looking.device, workers)):
             views, truth = watch.views([k], looking.device, [still])
             look = watch.stream.look.bind(views.weak, THUMBNAIL)
             row, label = looking.row(views, truth, other)
@@ -203,29 +203,6 @@ def _about(
 
 def _step(looking: Looking) -> int:
     return round(looking.clock.overall * looking.run.settings.steps)
-
-
-class _Stills(Dataset):
-    """Images by place, for decode workers."""
-
-    def __init__(self, watch: probe.Probe) -> None:
-        self.watch = watch
-
-    def __getitem__(self, k: int) -> Still:
-        return self.watch.still(k)
-
-
-def _decoded(watch: probe.Probe, first: int, device: torch.device, workers: int | str) -> DataLoader:
-    """The items from a place on, decoded ahead, a few in memory at a time."""
-    places, amount = range(first, len(watch)), pick_workers(workers, device)
-    return DataLoader(
-        _Stills(watch), batch_size=None, sampler=places, num_workers=amount, collate_fn=_as_it_is,
-        worker_init_fn=guards.deaf,
-    )  # fmt: skip
-
-
-def _as_it_is(still: Still) -> Still:
-    return still
 
 
 def _jpeg(image: Tensor) -> bytes:

@@ -6,41 +6,30 @@ import os
 import random
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset
 
 from ..data.kept import Kept
 from ..data.seeding import mix_seed
 from ..data.task import Evaluation, Task
 from ..errors import S4Error
 from ..nets import evaluating
-from ..views import AnyStream, HostStep, Views
-from . import distributed, guards
+from ..views import AnyStream, Views
+from . import distributed
 from .checkpoint import writing
-from .device import pick_workers
 from .evaluate import evaluate
+from .reading import in_order
 from .scores import AnyScores
 from .windows import predict
-
-AHEAD = 4  # images that each decode worker holds ready
 
 
 class Stopped(Exception):
     """Ctrl-C has come in the middle of a pass."""
-
-
-class Whole(Dataset):
-    """Whole items by row, for a DataLoader; see `AnyStream.whole`."""
-
-    def __init__(self, task: Task, stream: AnyStream) -> None:
-        self.task, self.stream = task, stream
-
-    def __getitem__(self, row: int) -> HostStep:
-        return HostStep(item=self.stream.whole(self.task, row))
 
 
 def passing(
@@ -53,18 +42,8 @@ def passing(
     Args:
         stream: how they are read; the kept maps that it names and what it reveals come with them.
     """
-    count = pick_workers(workers, device)
-    drawn = DataLoader(
-        Whole(task, stream),
-        batch_size=None,
-        sampler=list(rows),
-        num_workers=count,
-        prefetch_factor=AHEAD if count else None,
-        pin_memory=device.type == "cuda",
-        worker_init_fn=guards.deaf,
-    )
-    for row, step in zip(rows, drawn):
-        view = stream.render(step["item"], device)
+    for row, item in zip(rows, in_order(partial(stream.whole, task), list(rows), device, workers)):
+        view = stream.render(item, device)
         yield row, view.map(lambda t: t.contiguous(memory_format=torch.channels_last) if t.dim() == 4 else t)
 
 
@@ -96,6 +75,7 @@ class Sweep:
         self.task, self.stream, self._kept, self._seed = task, stream, kept, seed
         self._device, self._precision, self._workers = device, precision, workers
         self._tell, self._asked, self._reveals = tell, asked, reveals
+        self._written: set[Path] = set()
 
     def over(
         self,
@@ -145,6 +125,15 @@ class Sweep:
         """Keep a map (H, W) of an image, of integers from 0 to 255 (255 = nothing), for the streams that name it."""
         with writing(self._kept.path(name, row)):
             self._kept.write(name, row, values.to(torch.uint8).cpu().numpy())
+        self._written.add(self._kept.path(name, row))
+
+    def settle(self) -> None:
+        """Wait until what this process has kept is on the disk: a checkpoint that stands for it may then be written."""
+        folders = {folder for file in self._written for folder in list(file.parents)[:3]}  # name, stage and root
+        if os.name == "posix":  # elsewhere a folder has nothing to wait for, and a file must be open for writing
+            for path in (*self._written, *folders):
+                with writing(path):
+                    _sync(path)
 
     def gather(self, mine: dict[int, Any]) -> dict[int, Any]:
         """Small results by row, of all processes, in the order of the rows; a meeting of all of them."""
@@ -163,8 +152,9 @@ class Sweep:
         return np.random.default_rng(mix_seed(self._seed, "sweep", self._kept.stage, row))
 
 
-def settled() -> None:
-    """Wait until what was kept is on the disk: the checkpoint that stands for it may then be written."""
-    if hasattr(os, "sync"):
-        os.sync()
-    distributed.meet()
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

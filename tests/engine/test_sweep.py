@@ -283,6 +283,18 @@ def test_whole_images_come_with_any_number_of_workers(task):
     assert bool((alone[1][1].label == VOID).all())
 
 
+def test_what_is_kept_is_on_the_disk_and_nothing_else_is_waited_for(task, tmp_path, monkeypatch):
+    synced = []
+    monkeypatch.setattr(os, "fsync", lambda handle: synced.append(os.fstat(handle).st_ino))
+    kept = Kept(str(tmp_path / "store"), 0)
+    sweep = Sweep(task, Stream("all"), kept, 0, CPU, "fp32")
+    for row in (3, 5, 3):
+        sweep.keep("own", row, torch.zeros(4, 4))
+    sweep.settle()
+    files = [tmp_path / "store", *(tmp_path / "store").rglob("*")]
+    assert len(synced) == 5 and set(synced) == {path.stat().st_ino for path in files}
+
+
 def test_optimisers_go_on_where_a_stage_says_so(task, tmp_path):
     momenta = []
 
