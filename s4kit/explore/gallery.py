@@ -16,7 +16,7 @@ from typing import Any
 from .. import methods
 from ..data.task import VOID
 from ..errors import S4Error
-from ..nets import Boxed, FrequencyDecoder, MaskHead, NeuralProcessHead, SegNet, Tagger, evaluating
+from ..nets import Boxed, FrequencyDecoder, MaskHead, NeuralProcessHead, SegNet, evaluating
 from ..report import text
 from ..report.setup import BASELINES
 from ..report.tables import Table
@@ -26,7 +26,7 @@ from .gallery_page import Gallery
 MEASURED = Path(__file__).parents[1] / "report" / "measured"
 SEED, IMAGES = 0, 3  # of the batch
 BRIEF = 100  # steps: enough for a network to be sure of something
-OWN = (Boxed, FrequencyDecoder, MaskHead, NeuralProcessHead, Tagger)  # what answers beside the usual decoder
+OWN = (Boxed, FrequencyDecoder, MaskHead, NeuralProcessHead)  # what answers beside the usual decoder
 
 # ---- the pictures ----
 
@@ -78,8 +78,8 @@ def ideas(lesson: Any, runs: Sequence[Any], names: Sequence[str] | None = None) 
 
     Args:
         lesson: of `s4.lesson`.
-        runs: see `borrow`; a method with decoders of its own, or whose labels are worth nothing with borrowed networks,
-            is trained briefly instead.
+        runs: see `borrow`; a method with decoders of its own, one whose prediction has a last word, see
+            `Method.predictors`, and one whose labels are worth nothing with borrowed networks are trained briefly.
         names: of the methods; None = all of the kit.
     """
     from .plots.ideas import NOTHING
@@ -89,6 +89,7 @@ def ideas(lesson: Any, runs: Sequence[Any], names: Sequence[str] | None = None) 
     for name in names or sorted(methods.files()):
         method = lesson.method(name)
         own = any(isinstance(module, OWN) for module in method.modules())
+        own = own or any(hasattr(net, "finish") for net in method.predictors().values())
         rows = [] if own else steps(borrow(method, runs), lesson.task, _keep)
         if not rows or any(cell.title == NOTHING for row in rows for cell in row.cells):
             rows = steps(*_brief(lesson, name).load("last", lesson.task, "cpu"))

@@ -15,7 +15,7 @@ from ...data.task import VOID, Task
 from ...report.pictures import colour
 from ...report.plots import Picture
 
-TILE, GAP, TOP, SIDE = 1.12, 0.07, 0.24, 0.98  # inches: a tile, between tiles, above them, left of them for names
+TILE, GAP, TOP, SIDE = 1.12, 0.07, 0.24, 1.06  # inches: a tile, between tiles, above them, left of them for names
 GREY = np.uint8((214, 216, 222))  # not trained on
 PASTED = "#ff2d95"
 PLOT = "weight"  # kind of the cell that is a plot
