@@ -30,6 +30,14 @@ def toy_arrays(n: int, size: int = 40, classes: int = 4, seed: int = 0) -> tuple
     return images, labels
 
 
+class ToyClips(MemorySource):
+    """Images that go as clips of four frames, though nothing goes on from one to the next."""
+
+    def clip(self, row: int) -> range:
+        first = row // 4 * 4
+        return range(first, min(first + 4, len(self)))
+
+
 class ToyKept:
     """Maps that a stage might have kept: the truth, a few columns of which have been taken for another class."""
 
@@ -54,9 +62,9 @@ def toy_task(
     classes: int = 4,
     seed: int = 0,
 ) -> Task:
-    """A `Task` of squares; labelled and unlabelled images are apart."""
+    """A `Task` of squares; labelled and unlabelled images are apart. Any method can learn from it, of clips as well."""
     n = n_labelled + n_unlabelled
-    train = MemorySource(*toy_arrays(n, size, classes, seed), classes, [f"train_{i}" for i in range(n)])
+    train = ToyClips(*toy_arrays(n, size, classes, seed), classes, [f"train_{i}" for i in range(n)])
     val = MemorySource(*toy_arrays(n_val, size, classes, seed + 1), classes, [f"val_{i}" for i in range(n_val)])
     return Task(
         "toy",

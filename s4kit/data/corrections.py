@@ -17,6 +17,7 @@ from urllib.parse import quote
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from ..errors import S4Error
 from .decode import decode_map, id_table, map_ids
@@ -136,6 +137,12 @@ class Corrected(Source):
 
     def view(self, row: int) -> Sample:
         return self.read(row) if row in self.files else self.source.view(row)
+
+    def clip(self, row: int) -> Sequence[int]:
+        return self.source.clip(row)
+
+    def flow(self, a: int, b: int) -> tuple[Tensor, Tensor]:
+        return self.source.flow(a, b)
 
     def label(self, row: int) -> np.ndarray | None:
         """(H, W) uint8 classes; None without a label."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from torch import Tensor
+
 from ..errors import S4Error
 from .task import Sample, Source
 
@@ -24,6 +26,7 @@ class Gathered(Source):
         for source in reversed(self.sources):
             places |= {name: (source, row) for row, name in enumerate(source.ids)}
         self.places = [places.get(name) for name in self.ids]
+        self.rows = {name: row for row, name in enumerate(self.ids)}
         self.missing = [name for name, place in zip(self.ids, self.places) if place is None]
 
     def _at(self, row: int) -> tuple[Source, int]:
@@ -35,6 +38,16 @@ class Gathered(Source):
     def read(self, row: int, label: bool = True) -> Sample:
         source, place = self._at(row)
         return source.read(place, label)
+
+    def clip(self, row: int) -> list[int]:
+        """Those frames of the clip that are in the list."""
+        source, place = self._at(row)
+        found = (self.rows.get(source.ids[frame]) for frame in source.clip(place))
+        return [frame for frame in found if frame is not None]
+
+    def flow(self, a: int, b: int) -> tuple[Tensor, Tensor]:
+        (source, first), (other, then) = self._at(a), self._at(b)
+        return source.flow(first, then) if source is other else super().flow(a, b)
 
     def shape(self, row: int) -> tuple[int, int]:
         source, place = self._at(row)

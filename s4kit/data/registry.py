@@ -10,6 +10,7 @@ from .ade20k import get_ade20k, open_ade20k
 from .camvid import get_camvid, open_camvid
 from .catalog import DataSet
 from .cityscapes import MANUAL, get_cityscapes, open_cityscapes
+from .clips import open_clips
 from .coco import get_coco, open_coco
 from .download import Progress
 from .folder import open_folder
@@ -25,6 +26,13 @@ DATASETS: dict[str, DataSet] = {
             open_scenes,
             7,
             "512 train, 128 val, 96 x 96",
+        ),
+        DataSet(
+            "clips",
+            "embedded video: the scenes under a moving camera, the motion known",
+            open_clips,
+            7,
+            "64 clips train, 24 val, 5 frames of 96 x 96",
         ),
         DataSet(
             "camvid",

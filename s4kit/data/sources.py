@@ -231,6 +231,12 @@ class Cached(Source):
     def view(self, row: int) -> Sample:
         return self.source.view(row)
 
+    def clip(self, row: int) -> Sequence[int]:
+        return self.source.clip(row)
+
+    def flow(self, a: int, b: int) -> tuple[Tensor, Tensor]:
+        return self.source.flow(a, b)
+
     def __getstate__(self) -> dict:
         return {**self.__dict__, "_memory": None, "_ready": False, "limit": self.limit // 4}
 

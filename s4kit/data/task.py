@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -53,6 +54,19 @@ class Source(ABC):
     def view(self, row: int) -> Sample:
         """Image `row` with its label for people to look at: as it is read, larger where a source has more to show."""
         return self.read(row)
+
+    def clip(self, row: int) -> Sequence[int]:
+        """The rows of the clip that image `row` is a frame of, in their order; an image of no clip is alone in its."""
+        return (row,)
+
+    def flow(self, a: int, b: int) -> tuple[Tensor, Tensor]:
+        """(H, W, 2) float32, the way in pixels (x, y) from a pixel of frame `a` to where its surface is in frame `b` of
+        the same clip; and (H, W) bool, whether it is seen there.
+
+        Raises:
+            S4Error: the motion is not known, or the frames are not of one clip.
+        """
+        raise S4Error(f"How {self.ids[a]} moves to {self.ids[b]} is not known; of the embedded `clips` it is.")
 
 
 @dataclass(frozen=True)

@@ -83,6 +83,7 @@ STEADY = "efficientnet_lite0(freeze_bn=True, norm='group')"
 LIGHT_FIT = {"optimiser": "adamw", "lr": 6e-4, "head": 5.0, "weight_decay": 1e-3, "warmup": 50}
 KIT: dict[str, Recipe] = {
     "scenes": {"task": {}, "method": {"net": STEADY}, "fit": {**LIGHT_FIT, "steps": 600, "batch": 4}},
+    "clips": {"task": {}, "method": {"net": STEADY}, "fit": {**LIGHT_FIT, "steps": 600, "batch": 4}},
     "camvid": {
         # Six images, every class in two of them at least: with 23 as many steps leave nothing to be gained.
         "task": {"size": 0.5, "crop": 112, "labelled": 6, "cover": 2},

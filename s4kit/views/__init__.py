@@ -3,7 +3,7 @@
 from .boxes import any_area_box, beta_box, cut_out, half_area_box, half_box, rasterise, three_boxes, unimatch_box
 from .chain import Chain
 from .distortion import Distortion
-from .geometry import Geometry, overlapping, weak
+from .geometry import Geometry, SameBox, overlapping, weak
 from .images import Stream
 from .intensity import Intensity
 from .mixing import paste
@@ -21,6 +21,7 @@ __all__ = [
     "Geometry",
     "HostStep",
     "Intensity",
+    "SameBox",
     "Steps",
     "Stream",
     "Strong",

@@ -130,6 +130,14 @@ class Overlapping(Geometry):
         return place + self.stride if place < 0 else place
 
 
+@dataclass(frozen=True)
+class SameBox(Geometry):
+    """The crop of another stream, with a flip of its own: the same part of another frame."""
+
+    def beside(self, rng: np.random.Generator, first: Window, crop: int) -> Window:
+        return first._replace(flip=bool(rng.random() < self.flip))
+
+
 def overlapping(**options) -> Overlapping:
     """The geometry of a stream that is `of` another one. See `Overlapping`."""
     return Overlapping(**options)

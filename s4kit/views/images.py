@@ -55,7 +55,8 @@ class Stream:
         masks: box draws, one mask each; drawn here, pasted by the method.
         batch: images per labelled image (1.0: as many as labelled ones).
         of: name of a stream of the same source and batch: this one has the same images, equally resized, in crops of
-            its own that overlap with those; `weak` is then `overlapping(...)`.
+            its own that overlap with those; `weak` is then `overlapping(...)`, or `SameBox()`.
+        other: with `of`, not the same images but of each another frame of its clip, drawn anew.
         maps: names of maps that a stage has kept of the whole images (`Stage.prepare`); they go through the geometry of
             the weak view as labels do.
         reveal: "tags" or "boxes": the only door to what the masks of unlabelled images say. A run whose method opens it
@@ -70,11 +71,17 @@ class Stream:
     of: str | None = None
     maps: tuple[str, ...] = ()
     reveal: str | None = None
+    other: bool = False
     look: ClassVar[Look] = IMAGES
 
     def check(self, task: Task, name: str) -> None:
         if self.reveal not in (None, *KINDS):
             raise S4Error(f"The stream {name!r} has reveal={self.reveal!r}: one of {', '.join(KINDS)}, or None.")
+        if self.other and (alone := [row for row in task.rows(self.source) if len(task.train.clip(row)) < 2]):
+            raise S4Error(
+                f"The stream {name!r} draws two frames of a clip, and {task.train.ids[alone[0]]} of {task.name} has no "
+                'other one: it needs clips, such as load("clips").'
+            )
 
     def draw(self, task: Task, name: str, plan: ViewPlan, seed: int, stage: int, positions: range) -> HostViews:
         """Decode and crop the images at the given positions.
@@ -90,6 +97,8 @@ class Stream:
         revealed: list[np.ndarray] = []
         for position in positions:
             row = pick(task, self, name, seed, stage, position)
+            if self.other:
+                row = _other_frame(task.train.clip(row), row, generator(seed, "frame", name, stage, position))
             sample = task.train.read(row, label=row in known or self.reveal is not None)
             label = sample.label.numpy() if sample.label is not None and row in known else None
             pixels = sample.image.permute(1, 2, 0).numpy()
@@ -220,6 +229,12 @@ def _revealed(what: str, sample: Sample, task: Task, window: Window, crop: int) 
     if sample.label is None:
         raise S4Error(f"Image {sample.id} has no label file: its {what} are not known. Leave it out of the lists.")
     return said_of(sample.label.numpy(), what, task.num_classes, window, crop)
+
+
+def _other_frame(clip: Sequence[int], row: int, rng: np.random.Generator) -> int:
+    """Any frame of a clip but `row`; where there is none, that one."""
+    frames = [frame for frame in clip if frame != row] or [row]
+    return int(frames[rng.integers(len(frames))])
 
 
 def _shown(source: Source, row: int) -> Sample:
