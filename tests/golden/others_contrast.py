@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from other_recordings import Draw, variant
+from other_recordings import Draw, exact, gradients, resized, variant
 from torch import Tensor
 
 CLASSES, QUERIES, NEGATIVES, HARD = 5, 4, 3, 0.6
@@ -126,6 +126,42 @@ def prcl_contrast_loss(d: Draw) -> dict[str, Any]:
     found = contrasted(given, z, centre, likelihood, 2.0)
     grads = dict(zip(("out_grad_mu", "out_grad_var"), torch.autograd.grad(found["out_loss"], (mean, variance))))
     return given | found | grads | {"in_mu": mean, "in_var": variance, "hyper": hyper(2.0)}
+
+
+@variant("prcl_mls")
+def prcl_mls(d: Draw) -> dict[str, Any]:
+    given = {"mu0": d.normal(3, 1, 6), "var0": 0.05 + d.uniform(3, 1, 6)}
+    given |= {"mu1": d.normal(1, 5, 6), "var1": 0.05 + d.uniform(1, 5, 6)}
+    cotangent = d.normal(3, 5)
+
+    def scores(m0: Tensor, v0: Tensor, m1: Tensor, v1: Tensor) -> Tensor:
+        pairs = [(torch.cat([m0[i, 0], v0[i, 0]]), torch.cat([m1[0, j], v1[0, j]])) for i, j in np.ndindex(3, 5)]
+        return torch.stack([likelihood(*pair) for pair in pairs]).view(3, 5)
+
+    _, *found = gradients(lambda *leaves: (scores(*leaves) * exact(cotangent)[0]).sum(), *given.values())
+    return {
+        **{f"in_{key}": value for key, value in given.items()}, "in_cotangent": cotangent,
+        "out_score": scores(*exact(*given.values())), **{f"out_grad_{key}": g for key, g in zip(given, found)},
+    }  # fmt: skip
+
+
+@variant("css_space_labels")
+def css_space_labels(d: Draw) -> dict[str, Any]:
+    """Prototype 3 is not there yet: nothing is like it. Maps and images are not square."""
+    rep, prototypes, logits = d.normal(3, 5, 4, 6), d.normal(4, 5), d.logits(3, 4, 4, 6)
+    prototypes[3] = 0
+    z, p = exact(rep, prototypes)
+    alike = torch.zeros(3, 4, 4, 6).double()
+    for b, k, i, j in np.ndindex(3, 3, 4, 6):
+        alike[b, k, i, j] = cosine(z[b, :, i, j], p[k]) / 0.3
+    by_space, by_head = (resized(t, (9, 16)).softmax(1).max(1) for t in (alike, exact(logits)[0]))
+    same = by_space.indices == by_head.indices
+    return {
+        "in_rep": rep, "in_prototypes": prototypes, "in_logits": logits, "in_size": np.array([9, 16]),
+        "out_label_rep": by_space.indices, "out_conf_rep": by_space.values, "out_label_cls": by_head.indices,
+        "out_conf_cls": by_head.values, "out_label_mix": torch.where(same, by_head.indices, 255),
+        "out_prob_all": alike.softmax(1), "hyper": {"temp": 0.3},
+    }  # fmt: skip
 
 
 @variant("css_contrast_loss")

@@ -56,3 +56,29 @@ def dgcl_contrast_loss(d: Draw) -> dict[str, Any]:
         "in_proj_memory": stored["proj"], "in_density_memory": remembered, "out_loss": loss, "out_grad_rep": grad,
         "hyper": {"temperature": 0.3, "k_den_cal": [2, 5], "k_high": 3, "k_low": 6, "ignore": VOID},
     }  # fmt: skip
+
+
+@variant("dgcl_memory_update")
+def dgcl_memory_update(d: Draw) -> dict[str, Any]:
+    """Class 0 is full, class 1 has just as many rows as are too few, class 2 none, class 3 no pixel; one list of
+    densities more has a surplus 0."""
+    before, least, capacity, scales = [20, 9, 0, 6, 10], 9, 20, (2, 5)
+    feat, rep, label = d.normal(2, 3, 5, 6), d.normal(2, 2, 5, 6), d.rng.choice([0, 1, 2, 4, VOID], size=(2, 5, 6))
+    flat, y = np.moveaxis(feat, 1, 3).reshape(-1, 3), label.ravel()
+    found: dict[str, Any] = {}
+    number, entries = [], []
+    for c, n in enumerate(before):
+        stored, dense = d.normal(n, 3), np.append(d.uniform(n), [0.0] if c in (2, 3) else [])
+        new = flat[y == c]
+        own = densities(new, stored, scales) if n > least else np.zeros(len(new))
+        rows, values = np.concatenate([new, stored])[:capacity], np.concatenate([own, dense])[:capacity]
+        found |= {f"in_feat_memory{c}": stored, f"in_density{c}": dense.astype(np.float32)}
+        found |= {f"out_feat_head{c}": rows[:15], f"out_density{c}": values}
+        number.append(len(rows))
+        entries.append(len(values))
+    return found | {
+        "in_feat": feat, "in_rep": rep, "in_label": label, "in_rows": np.array(before), "out_rows": np.array(number),
+        "out_density_rows": np.array(entries),
+        "hyper": {"memory_per_class": capacity, "k": list(scales), "density_min_rows": least, "max_new": 50,
+                  "ignore": VOID},
+    }  # fmt: skip

@@ -79,3 +79,34 @@ def contrast_loss(d: Draw) -> dict[str, Any]:
         "out_selector_grad_norm": np.array([0.0, float(norm), 0.0]), "out_memory_selector_grad_norm": np.zeros(3),
         "hyper": {"num_classes": 3},
     }  # fmt: skip
+
+
+@variant("semiseg_contrastive_memory_update")
+def memory_update(d: Draw) -> dict[str, Any]:
+    """Nine rows of a class at a time, of which a memory has room for two; class 3 has rows now and then, class 4 fewer
+    than nine at the end alone."""
+    images, labelled, room, per_image = 3, 9, 18, int(5 / 3 * round(18 / 9))
+    shapes = {"0.weight": (4, 4), "0.bias": (4,), "1.weight": (4,), "1.bias": (4,), "3.weight": (1, 4), "3.bias": (1,)}
+    nets = [{k: d.normal(*shape) for k, shape in shapes.items()} for _ in range(5)]
+    memory: list[list[np.ndarray]] = [[] for _ in range(5)]
+    found: dict[str, Any] = {}
+    for step in range(4):
+        counts = [12, 11, 20, 10 if step % 2 else 0, 4 if step == 3 else 0]
+        y = d.rng.permutation(np.repeat(np.arange(5), counts))
+        f = d.normal(len(y), 4)
+        for c, w in enumerate(nets):
+            scored = []
+            for row in f[y == c].astype(np.float64):
+                h = (w["0.weight"] @ row + w["0.bias"]) / np.sqrt(1 + 1e-5) * w["1.weight"] + w["1.bias"]
+                scored.append((w["3.weight"][0] @ np.where(h > 0, h, 0.2 * h), row))
+            if len(scored) > images * per_image:
+                scored = sorted(scored, key=lambda pair: pair[0])[: images * per_image]
+            memory[c] = [row for _, row in scored] + memory[c]
+            del memory[c][room:]
+            found[f"out_memory{step}_{c}"] = np.array(memory[c]).reshape(-1, 4)
+        found |= {f"in_features{step}": f, f"in_labels{step}": y}
+    return found | {
+        **{f"in_sel_{c}.{k}": v for c, w in enumerate(nets) for k, v in w.items()}, "in_batch_size": np.array(images),
+        "in_num_labeled": np.array(labelled), "out_per_class_per_image": np.array(per_image),
+        "hyper": {"memory_per_class": room, "dataset": "pascal", "num_classes": 5},
+    }  # fmt: skip

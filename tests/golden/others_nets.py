@@ -173,3 +173,35 @@ def cct_step(d: Draw) -> dict[str, Any]:
             "num_classes": classes, "cin": cin, "ignore_index": VOID,
         },
     }  # fmt: skip
+
+
+@variant("prcl_probability_head")
+def prcl_probability_head(d: Draw) -> dict[str, Any]:
+    """Norms that forget faster and have a larger eps."""
+    x, first, second, (gamma, beta) = d.normal(3, 7, 4, 3), d.normal(5, 7), d.normal(5, 5), (0.7, 0.3)
+    scale, shift, eps, momentum = 1 + d.uniform(5), d.normal(5), 0.01, 0.3
+
+    def layer(h: np.ndarray, w: np.ndarray) -> np.ndarray:
+        """Channels last; rows of unit length."""
+        return h @ (w / np.sqrt((w.astype(np.float64) ** 2).sum(1, keepdims=True))).T
+
+    def answer(stats: list[tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarray, list[np.ndarray]]:
+        """The variances, and what the two norms saw; by the batch's own statistics where none are given."""
+        h, seen = np.moveaxis(x, 1, 3).astype(np.float64), []
+        for k, w in enumerate((first, second)):
+            h = layer(h, w)
+            seen.append(h)
+            mean, var = stats[k] if stats else (h.mean((0, 1, 2)), h.var((0, 1, 2)))
+            h = (h - mean) / np.sqrt(var + eps)
+            h = np.maximum(h * scale + shift, 0) if k == 0 else gamma * h + beta
+        return np.moveaxis(1 / (1 + 1 / (np.exp(h) + 1e-6)), 3, 1), seen
+
+    train, seen = answer([])
+    stats = [(momentum * h.mean((0, 1, 2)), 1 - momentum + momentum * h.var((0, 1, 2), ddof=1)) for h in seen]
+    return {
+        "in_x": x, "in_fc1": first, "in_fc2": second, "in_bn1_weight": scale, "in_bn1_bias": shift,
+        "in_gamma": np.float32([gamma]), "in_beta": np.float32([beta]), "out_var_train": train,
+        "out_var_eval": answer(stats)[0],
+        **{f"out_running_{name}{k + 1}": s for k, pair in enumerate(stats) for name, s in zip(("mean", "var"), pair)},
+        "hyper": {"bn_eps": eps, "bn_momentum": momentum},
+    }  # fmt: skip

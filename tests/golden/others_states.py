@@ -62,6 +62,15 @@ def psmt_ema(d: Draw) -> dict[str, Any]:
     }  # fmt: skip
 
 
+@variant("reco_ema")
+def reco_ema(d: Draw) -> dict[str, Any]:
+    """The cap is met at the sixth step."""
+    states = d.normal(14)
+    decays = [min(1 - 1 / (k + 1), 0.8) for k in range(14)]
+    teacher = averages(np.ones(1), states[:, None], decays)[:, 0]
+    return {"in_alpha": np.float32(0.8), "in_student": states, "out_teacher": teacher}
+
+
 @variant("pixelssl_baselines_mt_ema")
 def pixelssl_ema(d: Draw) -> dict[str, Any]:
     start, states, buffer = d.normal(9), d.normal(8, 9), d.normal(3)
@@ -128,6 +137,13 @@ def psmt_rampup(d: Draw) -> dict[str, Any]:
     hyper = {"final_w": 0.6, "iters_per_epoch": 11, "ramp_up_epochs": 7}
     weight = np.array([0.6 * (1 - 0.5 * (cos(pi * i) + 1)) for i in t])
     return {"in_epoch": epoch, "in_iter": step, "out_weight": weight, "hyper": hyper}
+
+
+@variant("prcl_rampdown")
+def prcl_rampdown(d: Draw) -> dict[str, Any]:
+    usual = {"in_begin": 0, "in_max_value": 1, "in_min_value": 0, "in_mult": -5}
+    weight = [exp(-5 * e**2 / 37**2) if e < 37 else 0.0 for e in range(45)]
+    return {**usual, "in_max_epoch": np.array(37), "out_value": np.array(weight)}
 
 
 @variant("cps_lr_schedule")
