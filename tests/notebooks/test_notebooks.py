@@ -118,7 +118,9 @@ def test_a_lesson_has_all_its_parts(file, notebook):
     assert prose.count("<details>") >= 3, "three questions with hidden answers"
     assert re.search(r"predict", prose, re.I), "something to predict before running"
     assert re.search(r"goes wrong", prose, re.I), "a box for when it goes wrong"
-    assert any(f"lesson.{trains}(" in code for trains in ("train", "open", "runs", "compare"))
+    assert any(
+        f"{trains}(" in code for trains in ("lesson.train", "lesson.open", "lesson.runs", "lesson.compare", "s4.fit")
+    )
     assert "lesson.explore(" in code or "s4.explore(" in code
     assert "s4.plots." in code
     assert "interact(" in code, "a knob to turn"

@@ -12,7 +12,7 @@ from ..exercise import Case, Exercise, Mistake
 from ._inputs import labels, shares
 
 
-def _pull(scores: Tensor, temperature: float) -> Tensor:
+def _push(scores: Tensor, temperature: float) -> Tensor:
     return (scores / temperature).softmax(1)[:, 1:] / temperature
 
 
@@ -20,12 +20,12 @@ def _scores(rng: Generator, anchors: int = 3, negatives: int = 5, temperature: f
     return {"scores": 2 * shares(rng, anchors, 1 + negatives) - 1, "temperature": temperature}
 
 
-PULL = Exercise(
-    key="contrastive.pull",
+PUSH = Exercise(
+    key="contrastive.push",
     asks="How strongly InfoNCE pushes each negative away: the derivative of each anchor's -log(e^(s+/T) / sum of all "
     "e^(s/T)) by the score s- of each negative, (Q, M); column 0 of the scores (Q, 1 + M) is the positive.",
-    prototype="pull(scores, temperature)",
-    reference=_pull,
+    prototype="push(scores, temperature)",
+    reference=_push,
     cases=lambda rng: [
         Case("the temperature is 0.5", _scores(rng)),
         Case("the temperature is 0.1", _scores(rng, temperature=0.1)),
@@ -51,7 +51,7 @@ PULL = Exercise(
         Mistake(
             "sign",
             "The loss grows with the score of a negative.",
-            lambda scores, temperature: -_pull(scores, temperature),
+            lambda scores, temperature: -_push(scores, temperature),
         ),
     ),
 )
@@ -64,6 +64,12 @@ def _anchors(label: Tensor, probability: Tensor, hard: float) -> Tensor:
 def _pixels(rng: Generator, void: float = 0.0, hard: float = 0.6, classes: int = 4) -> dict[str, Any]:
     probability = (3 * torch.randn(30, classes, generator=rng)).softmax(1)
     return {"label": labels(rng, 1, classes, 30, void)[0, 0], "probability": probability, "hard": hard}
+
+
+def _tied(rng: Generator) -> dict[str, Any]:
+    """The first pixel gives its class exactly `hard`."""
+    given = _pixels(rng)
+    return {**given, "hard": given["probability"][0, given["label"][0]].item()}
 
 
 def _only_first(rng: Generator) -> dict[str, Any]:
@@ -80,6 +86,7 @@ ANCHORS = Exercise(
     cases=lambda rng: [
         Case("every pixel has a label", _pixels(rng)),
         Case("some pixels have no label", _pixels(rng, void=0.4)),
+        Case("a pixel gives its class exactly `hard`", _tied(rng), edge=True),
         Case("only one class is there", _only_first(rng), edge=True),
         Case("hard is 1", _pixels(rng, void=0.2, hard=1.0), edge=True),
     ],
@@ -94,6 +101,11 @@ ANCHORS = Exercise(
             "What counts is the probability of the pixel's own class, not the largest one: a pixel that is surely "
             "taken for another class is a hard one.",
             lambda label, probability, hard: _belongs(label, probability) & (probability.max(1).values < hard),
+        ),
+        Mistake(
+            "at the threshold",
+            "A probability of exactly `hard` is not below it.",
+            lambda label, probability, hard: _belongs(label, probability) & (probability <= hard).T,
         ),
         Mistake(
             "all of the class",
@@ -219,4 +231,4 @@ PRODUCT = Exercise(
     ),
 )
 
-EXERCISES = [PULL, ANCHORS, SHARE, PRODUCT]
+EXERCISES = [PUSH, ANCHORS, SHARE, PRODUCT]
