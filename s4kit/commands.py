@@ -73,7 +73,7 @@ def train(a: argparse.Namespace) -> dict[str, Any]:
 
 
 def compare(a: argparse.Namespace) -> dict[str, Any]:
-    from .explore.page import beside
+    from .explore.write import beside
     from .report.compare import compare
 
     seeds = _numbers("--seeds", a.seeds)
@@ -208,8 +208,8 @@ def verify(a: argparse.Namespace) -> dict[str, Any]:
 
 
 def explore(a: argparse.Namespace) -> dict[str, Any]:
-    from .explore.page import write
     from .explore.serve import serve
+    from .explore.write import write
 
     added = {"added": _add(a.runs, a.add)} if a.add else {}
     if not (a.html or a.png):

@@ -8,10 +8,9 @@ import unicodedata
 from collections.abc import Sequence
 from html import escape
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from .grade import Graded, Mark
+from .marks import Graded, Mark
 
 STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 52em; margin: 2em auto; padding: 0 1em; color: #1d1d1f; }

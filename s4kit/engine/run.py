@@ -191,14 +191,19 @@ class Run:
         precision = pick_precision(self.config["fit"]["precision"], next(method.parameters()).device)
         return {n: evaluate(net, task, how, precision=precision) for n, net in method.predictors().items()}
 
-    def sweep(self, which: str = "last", **options: Any) -> Survey:
+    def sweep(self, which: str = "last", against: str | Path | None = None, **options: Any) -> Survey:
         """One row per unlabelled and validation image: coverage, entropy, disagreement, IoU, ...; see `survey.sweep`.
 
         A sweep that was interrupted goes on; one that is done is read again.
+
+        Args:
+            against: the other checkpoint of this run, or another run's folder (its last one), to say where they differ.
         """
         from .survey import sweep
 
-        return sweep(self, which, **options)
+        here = against in ("last", "best")
+        other = None if against is None else (self, str(against)) if here else (Run(against), "last")
+        return sweep(self, which, other, **options)
 
     def snapshots(self) -> Snapshots:
         """What the method believed of the probe images over the training, read one image at a time.

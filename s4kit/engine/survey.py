@@ -10,7 +10,7 @@ import time
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -26,7 +26,6 @@ from . import images, probe, watched
 from .device import autocast, pick_precision
 from .maps import picked, pictures
 from .reading import in_order
-from .run import Run
 from .scores import count
 from .survey_file import Pages, Survey
 from .windows import whole
@@ -35,10 +34,22 @@ THUMBNAIL = 96  # longest side, in pixels
 FLUSH = 5.0  # seconds between two writings: what a kill may cost
 
 
+class Opened(Protocol):
+    """What is asked of a `Run`."""
+
+    path: Path
+    config: dict[str, Any]
+    settings: Any
+
+    def task(self) -> Task: ...
+
+    def restored(self, which: str, task: Task | None, device: str) -> tuple[Any, Task, Any]: ...
+
+
 def sweep(
-    run: Run | str | Path,
+    run: Opened,
     which: str = "last",
-    against: str | Path | None = None,
+    against: tuple[Opened, str] | None = None,
     task: Any = None,
     device: str = "auto",
     workers: int | str = "auto",
@@ -48,7 +59,7 @@ def sweep(
 
     Args:
         which: checkpoint, "last" or "best".
-        against: the other checkpoint of the run, or another run's folder (its last one), to say where they differ.
+        against: another run, or the same, and its checkpoint, to say where they differ.
         task: default the run's own. workers: decode processes. show: a progress bar.
 
     Returns:
@@ -57,11 +68,10 @@ def sweep(
     Raises:
         S4Error: no such checkpoint, images that are gone, or other classes in `against`.
     """
-    run = run if isinstance(run, Run) else Run(run)
     task = task or run.task()
     images.need(run.path, task, ("unlabelled", "val"), "be swept", "sweep a run of the images that are there")
     looking = Looking(run, which, task, device)
-    other = None if against is None else _other(run, against, task, device)
+    other = None if against is None else _other(run, *against, task, device)
     items = _items(task)
     pages = Pages(run.path / "sweep" / which, _about(run, which, looking, other, items))
     done = pages.begin()
@@ -88,7 +98,7 @@ def sweep(
     return Survey(pages.folder)
 
 
-def surveys(run: Run) -> dict[str, Survey]:
+def surveys(run: Opened) -> dict[str, Survey]:
     """What there is of a run, by checkpoint; what is damaged is left out."""
     found = {}
     for which in ("last", "best"):
@@ -100,7 +110,7 @@ def surveys(run: Run) -> dict[str, Survey]:
 class Looking:
     """A method with the weights of a checkpoint, looking at one image at a time."""
 
-    def __init__(self, run: Run, which: str, task: Task, device: str) -> None:
+    def __init__(self, run: Opened, which: str, task: Task, device: str) -> None:
         self.run, self.which = run, which
         self.method, self.task, self.clock = run.restored(which, task, device)
         self.device = next(self.method.parameters()).device
@@ -176,16 +186,15 @@ def _items(task: Task) -> list[watched.Item]:
     return found + [watched.Item("val", row, name, "val") for row, name in enumerate(task.val.ids)]
 
 
-def _other(run: Run, against: str | Path, task: Task, device: str) -> Looking:
-    other = Looking(run, str(against), task, device) if against in ("last", "best") else None
-    other = other or Looking(Run(against), "last", task, device)
+def _other(run: Opened, against: Opened, which: str, task: Task, device: str) -> Looking:
+    other = Looking(against, which, task, device)
     if other.run.config["task"] and other.classes != task.classes:
-        raise S4Error(f"{against} has other classes than {run.path}: they cannot be compared.")
+        raise S4Error(f"{against.path} has other classes than {run.path}: they cannot be compared.")
     return other
 
 
 def _about(
-    run: Run, which: str, looking: Looking, other: Looking | None, items: Sequence[watched.Item]
+    run: Opened, which: str, looking: Looking, other: Looking | None, items: Sequence[watched.Item]
 ) -> dict[str, Any]:
     """What makes a survey this one; another step, another list of images, and it begins anew."""
     names = "\n".join(f"{item.kind} {item.id}" for item in items)

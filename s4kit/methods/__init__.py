@@ -7,13 +7,12 @@
 from __future__ import annotations
 
 import importlib
-from functools import lru_cache
-from pathlib import Path
 from typing import Any
 
 from ..errors import S4Error, closest
 from .base import Card, Clock, Losses, Method, Optim, PseudoLabels, Stage
 from .own import OWN, fingerprint, register
+from .shipped import files
 
 __all__ = [
     "Card",
@@ -33,18 +32,6 @@ __all__ = [
     "register",
     "table",
 ]
-
-_ROOT = Path(__file__).parent
-
-
-@lru_cache(maxsize=1)
-def files() -> dict[str, str]:
-    """Modules of the kit's methods by name."""
-    found = {}
-    for path in sorted(_ROOT.glob("*/*.py")):
-        if path.parent.name != "parts" and not path.stem.startswith("_") and path.stem != "recipes":
-            found[path.stem] = f"{__name__}.{path.parent.name}.{path.stem}"
-    return found
 
 
 def names() -> list[str]:

@@ -17,6 +17,7 @@ from ..nets import set_training
 from ..views import Batch, Stream, ViewPlan, Views
 from .lengths import Length, steps_of
 from .parts.schedules import poly
+from .recipes import recipe_for
 
 
 @dataclass(frozen=True)
@@ -229,8 +230,6 @@ class Method(nn.Module):
     @classmethod
     def recipe(cls, dataset: str, split: str | None = None) -> dict[str, Any]:
         """The paper's set-up for a data set, and for a published list of labelled images, see `recipe_for`."""
-        from .recipes import recipe_for
-
         return recipe_for(cls, dataset, split)
 
     def losses(self, batch: Batch, clock: Clock) -> Losses:

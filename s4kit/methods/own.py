@@ -11,6 +11,7 @@ from typing import Any
 
 from ..errors import S4Error
 from .base import Card, Method
+from .shipped import files
 
 OWN: dict[str, type[Method]] = {}
 
@@ -27,8 +28,6 @@ def register(name: str) -> Callable[[type[Method]], type[Method]]:
     Raises:
         S4Error: the kit has a file of that name, or it is no name, or what is registered is no `Method`.
     """
-    from . import files
-
     if not name.isidentifier():
         raise S4Error(f"{name!r} cannot name a method: use letters, digits and underscores, such as 'my_method'.")
     if name in files():

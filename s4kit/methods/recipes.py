@@ -29,15 +29,21 @@ A divided loss has 1/W of the gradient, which means, see `_undivided`:
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple, Protocol
 
 from ..data import published
 from ..errors import S4Error, closest
 
-if TYPE_CHECKING:
-    from .base import Method
-
 Recipe = dict[str, Any]
+
+
+class Carded(Protocol):
+    """What a recipe asks of a method's class: its own figures, and who published it."""
+
+    card: Any
+    recipes: ClassVar[dict[str, Recipe]]
+
+
 PARTS = ("task", "method", "fit")
 
 # What every paper here does unless its entry says otherwise; momentum is 0.9.
@@ -117,7 +123,7 @@ def read_split(dataset: str, split: Any) -> Place:
     return Place(found.family, found.fraction.replace("/", "_"), found.count)
 
 
-def recipe_for(method: type[Method], dataset: str, split: str | None = None) -> Recipe:
+def recipe_for(method: type[Carded], dataset: str, split: str | None = None) -> Recipe:
     """The set-up of a method for a data set, and for a published list where the paper varies it with the list.
 
     Args:
@@ -214,7 +220,7 @@ def _last(layers: list[Recipe], key: str, default: Any) -> Any:
     return next((layer[key] for layer in reversed(layers) if key in layer), default)
 
 
-def _source(method: type[Method], dataset: str, complete: bool) -> str:
+def _source(method: type[Carded], dataset: str, complete: bool) -> str:
     if dataset in KIT:
         return "the kit's own figures for its small data sets"
     if not complete and dataset == "ade20k":

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ import numpy as np
 
 from ..data.task import VOID, Sample, Source, Task
 from ..errors import S4Error
+from .looked import Looked, Part
 
 LOOKED = {"labelled": 64, "val": 32}  # maps that are counted
 HEADERS = 1000  # images whose size and EXIF tag are read
@@ -22,51 +22,8 @@ MOSTLY = 0.5  # share of void that is remarked
 ORIENTATION = 0x0112
 
 
-@dataclass
-class Part:
-    """What was counted of a list.
-
-    Attributes:
-        total: images in the list; seen: those that were read.
-        pixels: (256,) of each class, and of void at 255.
-        images: (256,) images that show it.
-        broken: what could not be read.
-    """
-
-    total: int
-    seen: int = 0
-    pixels: np.ndarray = field(default_factory=lambda: np.zeros(256, np.int64))
-    images: np.ndarray = field(default_factory=lambda: np.zeros(256, np.int64))
-    broken: list[str] = field(default_factory=list)
-
-    @property
-    def void(self) -> float:
-        """Share of void, in [0, 1]."""
-        return float(self.pixels[VOID] / max(1, self.pixels.sum()))
-
-    @property
-    def shares(self) -> np.ndarray:
-        """(255,) share of each class among the pixels with a class."""
-        known = self.pixels[:VOID]
-        return known / max(1, known.sum())
-
-
-@dataclass
-class Look:
-    """A task, looked at.
-
-    Attributes:
-        parts: labelled and val. samples: (list, image) shown, those that show most classes between them.
-        sizes: (height, width) of the images whose headers were read; turned: ids of photos that an EXIF tag turns.
-        remarks: what is worth a second thought, in words.
-    """
-
-    task: Task
-    parts: dict[str, Part]
-    samples: list[tuple[str, Sample]]
-    sizes: list[tuple[int, int]]
-    turned: list[str]
-    remarks: list[str]
+class Look(Looked):
+    """A task, looked at; a notebook shows the figure."""
 
     def page(self) -> str:
         """The whole as one HTML page, pictures inside."""

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from PIL import Image
 
 from ..data.task import VOID, Sample
+from .looked import Looked
 from .pictures import legend
 from .plots import figure as empty
 from .plots import ink
-
-if TYPE_CHECKING:
-    from .look import Look
 
 COLUMNS = 4
 SIDE = 420  # of a picture, in pixels
@@ -46,7 +44,7 @@ def shown(sample: Sample, palette: Any, side: int = SIDE) -> tuple[np.ndarray, n
     return pixels, overlaid(pixels, np.asarray(label.resize(size, Image.Resampling.NEAREST)), palette)
 
 
-def figure(look: Look, dark: bool = False) -> Any:
+def figure(look: Looked, dark: bool = False) -> Any:
     """Pairs of image and label, and a bar for each class; the legend says what the colours are."""
     task = look.task
     rows = -(-len(look.samples) // COLUMNS)

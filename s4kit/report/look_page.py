@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import io
 from html import escape
-from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image
@@ -13,9 +12,7 @@ from PIL import Image
 from ..data.task import Sample
 from . import html
 from .look_figure import shown
-
-if TYPE_CHECKING:
-    from .look import Look, Part
+from .looked import Looked, Part
 
 STYLE = """<style>
 .tiles { display:flex; flex-wrap:wrap; gap:.7rem; margin:1.1rem 0 }
@@ -49,7 +46,7 @@ svg .crop { stroke:var(--bad); stroke-dasharray:5 4; fill:none } svg circle { fi
 </style>"""
 
 
-def page(look: Look) -> str:
+def page(look: Looked) -> str:
     """The page."""
     task = look.task
     counts = [(len(task.labelled), "labelled"), (len(task.unlabelled), "unlabelled"), (len(task.val), "to score (val)")]
@@ -67,13 +64,13 @@ def _tile(value: object, words: str) -> str:
     return f"<div class=tile><b>{value}</b><span>{escape(words)}</span></div>"
 
 
-def _remarks(look: Look) -> str:
+def _remarks(look: Looked) -> str:
     if not look.remarks:
         return "<div class='remarks fine'><p>Nothing to remark.</p></div>"
     return "<div class=remarks>" + "".join(f"<p>{escape(words)}</p>" for words in look.remarks) + "</div>"
 
 
-def _card(look: Look, name: str, sample: Sample) -> str:
+def _card(look: Looked, name: str, sample: Sample) -> str:
     """A photo beside its label, and below it what it shows."""
     label = sample.label.numpy()
     image, over = shown(sample, look.task.palette)
@@ -99,7 +96,7 @@ def _rgb(colour: tuple[int, int, int]) -> str:
     return f"rgb({','.join(map(str, colour))})"
 
 
-def _classes(look: Look) -> str:
+def _classes(look: Looked) -> str:
     """A row for each class, void last: colour, bars, shares, and how many images show it."""
     parts = look.parts
     most = max(float(part.shares.max()) for part in parts.values()) or 1.0
@@ -136,7 +133,7 @@ def _percent(share: float) -> str:
     return f"{100 * share:.1f}" if share >= 0.001 or not share else f"{100 * share:.3f}"
 
 
-def _sizes(look: Look) -> str:
+def _sizes(look: Looked) -> str:
     """Width against height of each image, and the training crop among them."""
     sizes = np.array(look.sizes or [sample.label.shape for _, sample in look.samples])
     low, high = sizes[sizes.prod(1).argmin()], sizes[sizes.prod(1).argmax()]

@@ -5,15 +5,14 @@ from __future__ import annotations
 import json
 import math
 import os
-from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import S4Error
 from . import reproduce_text as words
-from .rates import rates
-from .reported import Reported, reported
+from .reported import reported
 from .reproduce_train import outcome, train
+from .reproduction import Reproduction
 from .text import finite
 
 if TYPE_CHECKING:
@@ -23,58 +22,6 @@ RESULT = "reproduce.json"
 MOST_EVALUATIONS = 80  # on the way, one an epoch in most papers
 FIXED_EVALUATIONS = 40  # of a training whose length is a number of steps
 TRIAL_EVALUATIONS = 4
-
-
-@dataclass
-class Reproduction:
-    """What is reproduced, before anything of it is trained.
-
-    Attributes:
-        method, data: names. split: the list's full name ("voc/classic/183").
-        recipe: see `methods.recipe`, with what the user changed, and: "published_crop"; "stands_in", whether the shared
-            figures stand in for the paper's.
-        counts: images: labelled, unlabelled, val.
-        steps: optimiser steps. passes: how the paper counts them. evaluations: how often val is scored on the way.
-        rows: reported numbers, the nearest first.
-        changed: what the user changed, in words; the numbers are then not comparable.
-        chosen: another network or crop of the user's for which there are reported numbers, in words.
-        notes: what must be said of the list.
-    """
-
-    method: str
-    data: str
-    split: str
-    recipe: dict[str, Any]
-    counts: dict[str, int]
-    steps: int
-    passes: str
-    evaluations: int
-    rows: list[Reported]
-    changed: list[str] = field(default_factory=list)
-    chosen: list[str] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
-
-    @property
-    def protocol(self) -> Any:
-        """The paper's way to score; a window has the size of the paper's crop."""
-        from ..engine.protocols import protocol
-
-        found = protocol(self.recipe["evaluation"])
-        if found.evaluation.mode != "sliding":
-            return found
-        return replace(found, evaluation=replace(found.evaluation, window=self.recipe["published_crop"]))
-
-    def to_dict(self) -> dict[str, Any]:
-        """For `--json`."""
-        fields = ("method", "data", "split", "counts", "steps", "passes", "evaluations", "changed", "chosen", "notes")
-        found = {name: getattr(self, name) for name in fields}
-        found["rates"] = rates(self.recipe)
-        found["setup"] = self.recipe | {"network": words.network_facts(self.recipe["method"]["net"])}
-        found["protocol"] = str(self.protocol)
-        found["reported"] = [
-            {**r.row, "exact": r.exact, "differs": list(r.other), "not_stated": list(r.unsaid)} for r in self.rows
-        ]
-        return found
 
 
 def prepare(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Sequence
 from statistics import median
 from textwrap import wrap
@@ -12,10 +11,10 @@ from . import text
 from .literature import entries
 from .rates import per_process, reason
 from .reported import Reported, network
+from .reproduction import Reproduction, network_facts
 
 if TYPE_CHECKING:
     from .planned import Planned
-    from .reproduce import Reproduction
 
 WIDTH = 92
 LABEL = 14  # columns of the names on the left
@@ -53,24 +52,6 @@ def head(asked: Reproduction) -> str:
 
 
 # ---- the set-up ----
-
-
-def network_facts(net: str) -> dict[str, Any]:
-    """Everything that a network spec leaves to defaults, said: backbone, output stride, ASPP rates, and so on."""
-    from ..nets import TRANSFORMERS, DeepLabV3Plus, parse
-    from ..nets.backbones import kind_of
-
-    name, given = parse(net)
-    kind = kind_of(name)
-    if kind.head in TRANSFORMERS:
-        return {"backbone": name, "decoder": kind.head, **given}
-    facts = {"backbone": name, "decoder": "deeplabv3plus", "output_stride": 16, "multi_grid": None, "freeze_bn": False}
-    signature = inspect.signature(DeepLabV3Plus).parameters
-    decoder = {k: p.default for k, p in signature.items() if p.default is not p.empty and k != "norm"}
-    if given.get("decoder") == "psp":
-        decoder = {"align_corners": True}
-    facts |= decoder | {"aux": False} | kind.decoder | given
-    return {k: list(v) if isinstance(v, tuple) else v for k, v in facts.items()}
 
 
 def _network(net: str) -> str:

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 from ..errors import S4Error
 from . import reproduce_text as words
 from . import setup
+from .reproduction import Reproduction
 
 if TYPE_CHECKING:
     from .planned import Planned
-    from .reproduce import Reproduction
 
 
 def micro_batches(batch: int, accumulate: int, world: int = 1) -> tuple[int, int]:

@@ -255,7 +255,7 @@ class Lesson:
         """
         from .side_by_side import compare
 
-        return compare(self, methods, seeds, options)
+        return compare(self.folder / "compare", self.data, self.settings, self.asked, methods, seeds, options)
 
     # ---- after training ----
 

@@ -10,16 +10,25 @@ from typing import Any
 
 from ..errors import S4Error
 from .folders import put_aside
-from .lesson import Lesson
 from .places import shown
+from .profiles import Profile
 
 
-def compare(lesson: Lesson, methods: Sequence[str], seeds: Sequence[int], options: dict[str, Any]) -> dict[str, Any]:
-    """`report.compare` under the lesson's profile: one protocol, a table, curves, pictures and a page.
+def compare(
+    out: Path,
+    data: str,
+    settings: Profile,
+    asked: dict[str, Any],
+    methods: Sequence[str],
+    seeds: Sequence[int],
+    options: dict[str, Any],
+) -> dict[str, Any]:
+    """`report.compare` under a lesson's profile: one protocol, a table, curves, pictures and a page.
 
     Runs with the same set-up are kept. One of a registered class that has changed since is put aside and trained anew.
 
     Args:
+        out: the folder. data: its name. settings: of the lesson's profile. asked: over its arguments of `load`.
         methods: names. seeds: of the training. options: for every method that has them.
 
     Returns:
@@ -31,15 +40,12 @@ def compare(lesson: Lesson, methods: Sequence[str], seeds: Sequence[int], option
     from ..engine import open_run
     from ..report.compare import compare as compared
 
-    out, settings = lesson.folder / "compare", lesson.settings
     folders = {name: [out / "runs" / f"{name}-seed{seed}" for seed in seeds] for name in methods}
     for name, of in folders.items():
         _renew(name, of)
-    task = settings.task | lesson.asked
+    task = settings.task | asked
     with redirect_stderr(sys.stdout):  # what the kit says aside belongs to the cell's text
-        found = compared(
-            methods, lesson.data, out, seeds, task, settings.options | options, settings.fit, baselines=False
-        )
+        found = compared(methods, data, out, seeds, task, settings.options | options, settings.fit, baselines=False)
     if found["interrupted"]:
         raise S4Error("The comparison was stopped; run the cell again, it goes on where it was.")
     if found["failed"]:

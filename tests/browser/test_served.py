@@ -187,7 +187,7 @@ def test_the_grid_sorts_filters_and_scrolls_through_thousands(opened):
 
 def test_images_of_the_grid_are_tagged_watched_and_opened(opened):
     page, folder = opened
-    found = survey.sweep(folder, device="cpu", show=False)
+    found = s4.open_run(folder).sweep(device="cpu", show=False)
     get(page, "view-all").click()
     val = found.ids.index(found.ids[-1])
     get(page, f"cell-{val}").click()

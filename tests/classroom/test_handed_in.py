@@ -13,9 +13,10 @@ from handed import answer, code, source_notebook
 
 from s4kit.classroom import build, sheet
 from s4kit.classroom.feedback import _page_name
-from s4kit.classroom.grade import Graded, Mark, counting
+from s4kit.classroom.grade import counting
 from s4kit.classroom.intake import handed_in
 from s4kit.classroom.magics import cut, plain
+from s4kit.classroom.marks import Graded, Mark
 from s4kit.classroom.restore import restored
 from s4kit.classroom.shell import run
 from s4kit.errors import S4Error

@@ -38,7 +38,7 @@ def runs(task, tmp_path_factory):
 
 
 def swept(run, task, **options):
-    return survey.sweep(run, task=task, device="cpu", show=False, **options)
+    return run.sweep(task=task, device="cpu", show=False, **options)
 
 
 def by_numpy(run, task, item, which="last"):

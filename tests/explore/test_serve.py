@@ -121,7 +121,7 @@ def test_a_run_without_a_snapshot_is_waited_for_while_it_trains(start, copy):
 
 
 def test_the_whole_set_is_served_with_its_thumbnails_and_tags(start, copy):
-    survey.sweep(copy, device="cpu", show=False)
+    s4.open_run(copy).sweep(device="cpu", show=False)
     found = survey.Survey(copy / "sweep" / "last")
     client = start(copy)
     (about,) = json.loads(client.get("news?seen="))["surveys"]
