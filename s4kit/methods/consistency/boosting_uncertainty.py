@@ -6,18 +6,18 @@ from dataclasses import replace
 from typing import Any, ClassVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from ...nets import SegNet, draw_statistics, evaluating, make
-from ...views import Batch, Stream, ViewPlan, Views, paste, three_boxes, weak
-from ..base import Card, Clock, Losses, Method, Optim, PseudoLabels
-from ..cotraining.cps import NAMES, PAPER_NET, SCALES
-from ..parts.losses import Criterion, ce, criterion, entropy, pixel_ce, pixel_mean
+from ...nets import SegNet, draw_statistics
+from ...views import Batch, paste
+from ..base import Card, Clock, Losses, PseudoLabels
+from ..cotraining.cps import CPS, NAMES, PAPER_NET, SCALES
+from ..parts.losses import Criterion, ce, entropy, pixel_ce, pixel_mean
 
 HOST = "its host is CPS with CutMix here; neither code nor set-up of the paper is known"
 
 
-class BoostingUncertainty(Method):
+class BoostingUncertainty(CPS):
     """Semi-supervised semantic segmentation via boosting uncertainty on unlabeled data (Zhang et al., 2023, arXiv
     2311.18758).
 
@@ -100,35 +100,13 @@ class BoostingUncertainty(Method):
         weight: float = 1.0,
         supervised: str | Criterion = ce,
     ) -> None:
-        super().__init__()
-        self.net1, self.net2 = make(net, task), make(net, task)
-        self.strength, self.chance, self.beta, self.tau, self.weight = strength, chance, beta, tau, weight
-        self.supervised = criterion(supervised)
-        view = weak(pad="mean", centred=True)
-        self.views = ViewPlan(
-            x=Stream("labelled", view),
-            u=Stream("unlabelled", view, masks=(three_boxes(),)),
-            v=Stream("unlabelled", view),
-        )
+        super().__init__(task, net, cutmix=True, weight=weight, supervised=supervised)
+        self.strength, self.chance, self.beta, self.tau = strength, chance, beta, tau
 
     def boosted(self, net: SegNet, image: Tensor) -> Tensor:
         """Logits at image size of a forward with uncertain features."""
         features = net.encode(image, after=lambda level: draw_statistics(level, self.strength, self.chance))
         return net.decode(features, image.shape[-2:]).logits
-
-    def teach(self, view: Views) -> tuple[Tensor, Tensor]:
-        with evaluating(self.net1, self.net2):
-            return self.net1(view.weak), self.net2(view.weak)
-
-    def pseudo_labels(self, evidence: tuple[Tensor, Tensor], view: Views, clock: Clock) -> dict[str, PseudoLabels]:
-        found = []
-        for logits in evidence:
-            confidence, label = logits.softmax(1).max(1)
-            found.append(PseudoLabels(label, confidence, torch.ones_like(confidence), view.valid))
-        return dict(zip(NAMES, found))
-
-    def probabilities(self, evidence: tuple[Tensor, Tensor]) -> dict[str, Tensor]:
-        return {name: logits.softmax(1) for name, logits in zip(NAMES, evidence)}
 
     def losses(self, batch: Batch, clock: Clock) -> Losses:
         x, u, v, m = batch.x, batch.u, batch.v, batch.u.masks[0]
@@ -151,9 +129,3 @@ class BoostingUncertainty(Method):
         """H_k: mean entropy in nats of the pixels whose label is not confident."""
         unsure = (target.confidence < self.tau).float()
         return pixel_mean(entropy(logits), unsure, target.valid, over="kept")
-
-    def optimisers(self, recipe: Optim) -> dict[str, Optim]:
-        return {"net1": replace(recipe, nets=[self.net1]), "net2": replace(recipe, nets=[self.net2])}
-
-    def predictors(self) -> dict[str, nn.Module]:
-        return {"net 1": self.net1, "net 2": self.net2}

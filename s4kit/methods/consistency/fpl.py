@@ -6,20 +6,19 @@ from dataclasses import replace
 from typing import Any, ClassVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ...errors import S4Error, caution, closest
-from ...nets import evaluating, make
-from ...views import Batch, Stream, ViewPlan, Views, paste, three_boxes, weak
-from ..base import Card, Clock, Losses, Method, Optim, PseudoLabels
-from ..cotraining.cps import NAMES, SCALES
+from ...views import Batch, Views, paste
+from ..base import Card, Clock, Losses, PseudoLabels
+from ..cotraining.cps import CPS, NAMES, SCALES
 from ..parts.fuzzy import CLARITY, amount, clarity, set_loss, with_value_of
-from ..parts.losses import Criterion, ce, criterion, pixel_ce, pixel_mean
+from ..parts.losses import Criterion, ce, pixel_ce, pixel_mean
 
 PAPER_NET = "resnet101c(multi_grid=(2, 4, 8), aspp='cps')"
 
 
-class FPL(Method):
+class FPL(CPS):
     """Fuzzy positive learning for semi-supervised semantic segmentation (Qiao et al., CVPR 2023, arXiv 2210.08519).
 
     Idea: where a teacher wavers between classes, any one label is wrong too often; so all likely classes are positive
@@ -98,26 +97,14 @@ class FPL(Method):
         weight: float = 1.0,
         supervised: str | Criterion = ce,
     ) -> None:
-        super().__init__()
+        super().__init__(task, net, cutmix=True, weight=weight, supervised=supervised)
         if clear not in CLARITY:
             raise S4Error(f"There is no weight {clear!r}. {closest(clear, list(CLARITY))}")
         if most >= task.num_classes > 1:
             few = task.num_classes - 1
             what = "which is plain cross entropy" if few == 1 else "for one class at least is none"
             caution(f"fpl: most={most} of {task.num_classes} classes: at most {few} can be positive, {what}.")
-        self.net1, self.net2 = make(net, task), make(net, task)
-        self.threshold, self.most, self.clear, self.weight = threshold, most, clear, weight
-        self.supervised = criterion(supervised)
-        view = weak(pad="mean", centred=True)
-        self.views = ViewPlan(
-            x=Stream("labelled", view),
-            u=Stream("unlabelled", view, masks=(three_boxes(),)),
-            v=Stream("unlabelled", view),
-        )
-
-    def teach(self, view: Views) -> tuple[Tensor, Tensor]:
-        with evaluating(self.net1, self.net2):
-            return self.net1(view.weak), self.net2(view.weak)
+        self.threshold, self.most, self.clear = threshold, most, clear
 
     def pseudo_labels(self, evidence: tuple[Tensor, Tensor], view: Views, clock: Clock) -> dict[str, PseudoLabels]:
         """The likeliest class stands for the set, whose probabilities are in `soft`; the weight is w."""
@@ -128,9 +115,6 @@ class FPL(Method):
             w = clarity(p, amount(p, self.threshold, self.most), self.clear)
             found.append(PseudoLabels(label, confidence, w, view.valid, soft=p))
         return dict(zip(NAMES, found))
-
-    def probabilities(self, evidence: tuple[Tensor, Tensor]) -> dict[str, Tensor]:
-        return {name: logits.softmax(1) for name, logits in zip(NAMES, evidence)}
 
     def losses(self, batch: Batch, clock: Clock) -> Losses:
         x, u, v, m = batch.x, batch.u, batch.v, batch.u.masks[0]
@@ -153,9 +137,3 @@ class FPL(Method):
     def fuzzy(self, logits: Tensor, target: PseudoLabels) -> Tensor:
         """l, (B, H, W)."""
         return set_loss(logits, target.soft, amount(target.soft, self.threshold, self.most))
-
-    def optimisers(self, recipe: Optim) -> dict[str, Optim]:
-        return {"net1": replace(recipe, nets=[self.net1]), "net2": replace(recipe, nets=[self.net2])}
-
-    def predictors(self) -> dict[str, nn.Module]:
-        return {"net 1": self.net1, "net 2": self.net2}

@@ -8,12 +8,11 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from ...nets import evaluating, make
-from ...views import Batch, Stream, ViewPlan, Views, paste, three_boxes, weak
-from ..base import Card, Clock, Losses, Method, Optim, PseudoLabels
-from ..parts.losses import Criterion, ce, criterion, pixel_ce
+from ...views import Batch, Views, paste
+from ..base import Card, Clock, Losses, PseudoLabels
+from ..parts.losses import Criterion, ce, pixel_ce
 from ..parts.precision import float32
-from .cps import PAPER_NET, SCALES, START
+from .cps import CPS, PAPER_NET, SCALES, START
 
 NAMES = ("conservative", "progressive")
 CITY = (0.8373, 0.918, 0.866, 1.0345, 1.0166, 0.9969, 0.9754, 1.0489, 0.8786, 1.0023, 0.9539, 0.9843, 1.1116, 0.9037,
@@ -39,7 +38,7 @@ def disagreement(label_1: Tensor, label_2: Tensor, classes: int) -> Tensor:
     return w / (w.sum() + 1e-6)
 
 
-class CPCL(Method):
+class CPCL(CPS):
     """Conservative-progressive collaborative learning (Fan et al., IEEE TIP 2023, arXiv 2211.16701).
 
     Idea: two networks that teach each other should not both believe everything. The conservative one is trained where
@@ -106,19 +105,8 @@ class CPCL(Method):
         weight: float = 1.0,
         supervised: str | Criterion = ce,
     ) -> None:
-        super().__init__()
-        self.net1, self.net2 = make(net, task), make(net, task)
-        self.classes, self.weight, self.supervised = task.num_classes, weight, criterion(supervised)
-        view = weak(pad="mean", centred=True)
-        self.views = ViewPlan(
-            x=Stream("labelled", view),
-            u=Stream("unlabelled", view, masks=(three_boxes(),)),
-            v=Stream("unlabelled", view),
-        )
-
-    def teach(self, view: Views) -> tuple[Tensor, Tensor]:
-        with evaluating(self.net1, self.net2):
-            return self.net1(view.weak), self.net2(view.weak)
+        super().__init__(task, net, cutmix=True, weight=weight, supervised=supervised)
+        self.classes = task.num_classes
 
     def pseudo_labels(self, evidence: tuple[Tensor, Tensor], view: Views, clock: Clock) -> dict[str, PseudoLabels]:
         (c_1, p_1), (c_2, p_2) = (logits.softmax(1).max(1) for logits in evidence)
@@ -154,9 +142,6 @@ class CPCL(Method):
         for name, student in zip(NAMES, (s_1, s_2)):
             losses.see(name, target=target[name], student=student)
         return losses
-
-    def optimisers(self, recipe: Optim) -> dict[str, Optim]:
-        return {"net1": replace(recipe, nets=[self.net1]), "net2": replace(recipe, nets=[self.net2])}
 
     def predictors(self) -> dict[str, nn.Module]:
         return {"conservative": self.net1, "progressive": self.net2}

@@ -7,8 +7,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ...data.task import VOID
+from ...nets import SegNet, evaluating
 from ...views import Views
-from ..base import PseudoLabels
+from ..base import Clock, Method, PseudoLabels
 
 KEPT, NOW = "kept labels", "network now"  # what a stage trains on; what the next one's labels would be
 
@@ -27,3 +28,28 @@ def believed(label: Tensor, view: Views) -> PseudoLabels:
 def hard(label: Tensor, classes: int) -> Tensor:
     """(B, C, H, W) float32: all probability on the label; on the first class where it is 255."""
     return F.one_hot(label.where(label != VOID, 0), classes).movedim(-1, 1).float()
+
+
+class Rounds(Method):
+    """Base of methods whose network labels whole images between the stages, of which the next one learns.
+
+    Attributes:
+        student: the network. classes: C.
+    """
+
+    student: SegNet
+    classes: int
+
+    def teach(self, view: Views) -> tuple[Tensor, Tensor]:
+        """Logits of the network as it is now, and the labels that were kept, 255 where there are none."""
+        with evaluating(self.student):
+            return self.student(view.weak), kept_of(view)
+
+    def pseudo_labels(self, evidence: tuple[Tensor, Tensor], view: Views, clock: Clock) -> dict[str, PseudoLabels]:
+        """What the network says now, of which the next stage's labels are made, and what this stage trains on."""
+        confidence, label = evidence[0].softmax(1).max(1)
+        now = PseudoLabels(label, confidence, torch.ones_like(confidence), view.valid)
+        return {NOW: now, KEPT: believed(evidence[1], view)}
+
+    def probabilities(self, evidence: tuple[Tensor, Tensor]) -> dict[str, Tensor]:
+        return {NOW: evidence[0].softmax(1), KEPT: hard(evidence[1], self.classes)}

@@ -8,13 +8,13 @@ import torch
 from torch import Tensor
 
 from ...data.task import VOID, Evaluation
-from ...nets import evaluating, make
+from ...nets import make
 from ...views import Batch, Stream, Strong, ViewPlan, Views, weak
-from ..base import Card, Clock, Losses, Method, PseudoLabels, Stage
+from ..base import Card, Clock, Losses, PseudoLabels, Stage
 from ..lengths import Length
 from ..parts.losses import Criterion, ce, criterion, pixel_ce
 from ..parts.quotas import BINS, above, confident, quotas, tally, thinned, thresholds
-from ..parts.rounds import KEPT, NOW, believed, hard, kept_of
+from ..parts.rounds import KEPT, NOW, Rounds, believed
 
 BLUR = Strong(jitter=0.0, grey=0.0, blur=0.5, sigma=(1.1, 1.1))  # OpenCV's of 5 x 5 pixels
 NET = "resnet50c(output_stride=8, aspp_rates=(12, 24, 36), dropout=0.1, aux=True)"
@@ -27,7 +27,7 @@ DIFFERS = [
 ]
 
 
-class DARS(Method):
+class DARS(Rounds):
     """Re-distributing biased pseudo-labels: a baseline (He et al., ICCV 2021, arXiv 2107.11279).
 
     Idea: one threshold for all keeps what a network is sure of: the frequent, easy classes. DARS turns it round: each
@@ -159,19 +159,12 @@ class DARS(Method):
 
     # ---- training ----
 
-    def teach(self, view: Views) -> tuple[Tensor, Tensor]:
-        with evaluating(self.student):
-            return self.student(view.weak), kept_of(view)
-
     def pseudo_labels(self, evidence: tuple[Tensor, Tensor], view: Views, clock: Clock) -> dict[str, PseudoLabels]:
         """What the network would keep now by the thresholds of the round, before chance; and what was kept."""
         label, confidence = confident(evidence[0])
         sure = above(label, confidence, self.threshold).float()
         now = PseudoLabels(label, confidence.float(), sure, view.valid)
         return {NOW: now, KEPT: believed(evidence[1], view)}
-
-    def probabilities(self, evidence: tuple[Tensor, Tensor]) -> dict[str, Tensor]:
-        return {NOW: evidence[0].softmax(1), KEPT: hard(evidence[1], self.classes)}
 
     def both_heads(self, image: Tensor) -> list[Tensor]:
         """Logits of the network, and of its auxiliary head where it has one."""

@@ -5,21 +5,18 @@ from __future__ import annotations
 import random
 from typing import Any
 
-import torch
-from torch import Tensor
-
 from ...errors import S4Error
-from ...nets import evaluating, make
-from ...views import Batch, Stream, ViewPlan, Views
-from ..base import Card, Clock, Losses, Method, PseudoLabels, Stage
+from ...nets import make
+from ...views import Batch, Stream, ViewPlan
+from ..base import Card, Clock, Losses, Stage
 from ..lengths import Length
 from ..parts.losses import Criterion, ce, criterion, pixel_ce
-from ..parts.rounds import KEPT, NOW, believed, hard, kept_of
+from ..parts.rounds import KEPT, Rounds, believed
 
 NAMES = {"h": "human labels", "p": "own labels", "m": "both"}
 
 
-class GISTRIST(Method):
+class GISTRIST(Rounds):
     """The GIST and RIST of iterative self-training (Teh et al., CRV 2022, arXiv 2103.17105). A reconstruction.
 
     Idea: repeated self-training on a fixed mixture of human and own labels (FIST) becomes worse from round to round,
@@ -101,19 +98,6 @@ class GISTRIST(Method):
         """The network as it is labels all unlabelled images."""
         for row, view in sweep.over("unlabelled"):
             sweep.keep("label", row, sweep.scores(self.student, view).argmax(1)[0])
-
-    def teach(self, view: Views) -> tuple[Tensor, Tensor]:
-        with evaluating(self.student):
-            return self.student(view.weak), kept_of(view)
-
-    def pseudo_labels(self, evidence: tuple[Tensor, Tensor], view: Views, clock: Clock) -> dict[str, PseudoLabels]:
-        """What the network says now, and the labels of the last round on own labels."""
-        confidence, label = evidence[0].softmax(1).max(1)
-        now = PseudoLabels(label, confidence, torch.ones_like(confidence), view.valid)
-        return {NOW: now, KEPT: believed(evidence[1], view)}
-
-    def probabilities(self, evidence: tuple[Tensor, Tensor]) -> dict[str, Tensor]:
-        return {NOW: evidence[0].softmax(1), KEPT: hard(evidence[1], self.classes)}
 
     def of_humans(self, batch: Batch, clock: Clock) -> Losses:
         """a = 1."""

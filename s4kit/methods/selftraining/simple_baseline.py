@@ -9,16 +9,16 @@ import torch
 from torch import Tensor
 
 from ...data.task import VOID, Evaluation
-from ...nets import evaluating, first_domain, make, second_from_first, split_after, with_two_domains
+from ...nets import first_domain, make, second_from_first, split_after, with_two_domains
 from ...views import STRONG, Batch, Stream, ViewPlan, Views
-from ..base import Card, Clock, Losses, Method, PseudoLabels, Stage
+from ..base import Card, Clock, Losses, PseudoLabels, Stage
 from ..lengths import Length
 from ..parts.corrected import corrected_map, trust
 from ..parts.losses import Criterion, ce, criterion
-from ..parts.rounds import KEPT, NOW, believed, hard, kept_of
+from ..parts.rounds import KEPT, NOW, Rounds, believed, kept_of
 
 
-class SimpleBaseline(Method):
+class SimpleBaseline(Rounds):
     """A simple baseline with strong data augmentation (Yuan et al., ICCV 2021, arXiv 2104.07256).
 
     Idea: retraining on one's own labels needs strong augmentation, but that shifts what batch norm remembers, and the
@@ -117,10 +117,6 @@ class SimpleBaseline(Method):
             second_from_first(self.student)
             self.fresh.fill_(False)
 
-    def teach(self, view: Views) -> tuple[Tensor, Tensor]:
-        with evaluating(self.student):
-            return self.student(view.weak), kept_of(view)
-
     def pseudo_labels(self, evidence: tuple[Tensor, Tensor], view: Views, clock: Clock) -> dict[str, PseudoLabels]:
         """What the network says now, and what was kept, of images without a human label."""
         confidence, label = evidence[0].softmax(1).max(1)
@@ -131,9 +127,6 @@ class SimpleBaseline(Method):
         """Kept labels of the images that nobody has labelled."""
         kept = believed(label, view)
         return replace(kept, weight=kept.weight * ~view.labelled[:, None, None])
-
-    def probabilities(self, evidence: tuple[Tensor, Tensor]) -> dict[str, Tensor]:
-        return {NOW: evidence[0].softmax(1), KEPT: hard(evidence[1], self.classes)}
 
     def labels_alone(self, batch: Batch, clock: Clock) -> Losses:
         return Losses(x=self.supervised(self.student(batch.x.weak), batch.x.label))

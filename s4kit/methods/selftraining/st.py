@@ -9,13 +9,13 @@ import torch
 from torch import Tensor, nn
 
 from ...data.task import Evaluation
-from ...nets import copy_of, ema, evaluating, make
-from ...views import STRONG, Batch, Stream, ViewPlan, Views, paste, unimatch_box
-from ..base import Card, Clock, Losses, Method, PseudoLabels, Stage
+from ...nets import copy_of, ema, make
+from ...views import STRONG, Batch, Stream, ViewPlan, paste, unimatch_box
+from ..base import Card, Clock, Losses, Stage
 from ..lengths import Length
 from ..parts.losses import ce, union_ce
 from ..parts.reliability import stability
-from ..parts.rounds import KEPT, NOW, believed, hard, kept_of
+from ..parts.rounds import KEPT, Rounds, believed
 
 NET = "resnet50(output_stride=8, aspp_rates=(12, 24, 36), dropout=(0.5, 0, 0.1))"
 DIFFERS = [
@@ -29,7 +29,7 @@ LENGTH = (
 )
 
 
-class ST(Method):
+class ST(Rounds):
     """Make self-training work better for semi-supervised segmentation (Yang et al., CVPR 2022, arXiv 2106.05095).
 
     Idea: a network labels the unlabelled images once, offline, and a new one learns from these labels; that becomes
@@ -166,20 +166,6 @@ class ST(Method):
 
     def labels_alone(self, batch: Batch, clock: Clock) -> Losses:
         return Losses(x=ce(self.student(batch.x.weak), batch.x.label))
-
-    def teach(self, view: Views) -> tuple[Tensor, Tensor]:
-        """Logits of the network as it is now, and the labels that were kept, 255 where there are none."""
-        with evaluating(self.student):
-            return self.student(view.weak), kept_of(view)
-
-    def pseudo_labels(self, evidence: tuple[Tensor, Tensor], view: Views, clock: Clock) -> dict[str, PseudoLabels]:
-        """What the network says now, of which the next stage's labels are made, and what this stage trains on."""
-        confidence, label = evidence[0].softmax(1).max(1)
-        now = PseudoLabels(label, confidence, torch.ones_like(confidence), view.valid)
-        return {NOW: now, KEPT: believed(evidence[1], view)}
-
-    def probabilities(self, evidence: tuple[Tensor, Tensor]) -> dict[str, Tensor]:
-        return {NOW: evidence[0].softmax(1), KEPT: hard(evidence[1], self.classes)}
 
     def losses(self, batch: Batch, clock: Clock) -> Losses:
         x, u, box = batch.x, batch.u, batch.u.masks[0]
