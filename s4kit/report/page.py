@@ -33,14 +33,16 @@ def _curves(light: Path, dark: Path, work: Sequence[tuple[Any, int, Path]]) -> N
 
     scores: dict[str, list[list[tuple[int, float]]]] = {}
     kept: dict[str, list[tuple[int, float]]] = {}
+    rounds: dict[str, list[dict[str, Any]]] = {}
     for plan, _, folder in work:
         run = open_run(folder)
+        rounds.setdefault(plan.name, run.rounds)
         scores.setdefault(plan.name, []).append([(row["step"], row["miou"]) for row in run.headline])
         if plan.name not in kept and (shares := kept_shares(run.metrics())):
             kept[plan.name] = shares
     split = open_run(work[0][2]).split
     for path in (light, dark):
-        plots.save(plots.curves(scores, kept, path is dark, split), path)
+        plots.save(plots.curves(scores, kept, path is dark, split, rounds), path)
 
 
 def kept_shares(rows: Sequence[dict[str, Any]], points: int = 60) -> list[tuple[int, float]]:

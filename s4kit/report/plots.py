@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ FIXED = {"unimatch": 0, "fixmatch": 1, "cutmix": 2, "cps": 3, "u2pl": 4, "mean_t
 GREYS = REFERENCES
 MANY = 2 * len(COLOURS)  # methods that looks can tell apart; more get a panel each
 DARK, LIGHT = "#16181d", "#ffffff"
+Rounds = Mapping[str, Sequence[Mapping[str, Any]]]
 
 
 def ink(dark: bool) -> str:
@@ -82,6 +83,7 @@ def curves(
     kept: dict[str, list[tuple[int, float]]],
     dark: bool = False,
     split: str = "",
+    rounds: Rounds | None = None,
 ) -> Picture:
     """Validation mIoU over steps with a band of one standard deviation over seeds; beside it, the kept share.
 
@@ -91,9 +93,10 @@ def curves(
         scores: by method, for each seed [(step, mIoU in [0, 1]), ...].
         kept: by method, [(step, share of pseudo-labels that is trained on), ...]; left out where empty.
         split: name of the published split, above the panels.
+        rounds: by method, the stages of its training, see `mark_rounds`.
     """
     if len(set(scores) - set(GREYS)) > MANY:
-        return panels(scores, dark, split=split)
+        return panels(scores, dark, split=split, rounds=rounds)
     parts = 2 if kept else 1
     fig = figure((7.5 if parts == 1 else 11.5, 4.4), dark)
     axes = fig.subplots(1, parts, squeeze=False, width_ratios=[1.7, 1][:parts])[0]
@@ -114,6 +117,7 @@ def curves(
     if kept:
         axes[1].set(title="unlabelled pixels trained on, %", ylim=(0, 102))
     for axis in axes:
+        mark_rounds(axis, rounds or {}, list(scores), dark)
         dress(axis, dark)
         axis.set_xlabel("step")
     order = [name for _, name in sorted(ends, reverse=True)]
@@ -125,12 +129,17 @@ def curves(
 
 
 def panels(
-    scores: dict[str, list[list[tuple[int, float]]]], dark: bool = False, columns: int = 6, split: str = ""
+    scores: dict[str, list[list[tuple[int, float]]]],
+    dark: bool = False,
+    columns: int = 6,
+    split: str = "",
+    rounds: Rounds | None = None,
 ) -> Picture:
     """One small panel per method, the best at the end first: its curve over those of all others, which are grey.
 
     Args:
         scores: see `curves`; the baselines and `all labels` have no panel, they are dashed in every one.
+        rounds: see `curves`; their names have no room here.
     """
     bands = {name: found for name, runs in scores.items() if len((found := band(runs))[0])}
     own = sorted((name for name in bands if name not in GREYS), key=lambda name: -bands[name][1][-1])
@@ -146,6 +155,7 @@ def panels(
         line = {"color": "#56B4E9" if dark else COLOURS[0]}
         axis.plot(steps + 1, 100 * mean, lw=2, **line)
         axis.fill_between(steps + 1, 100 * (mean - sd), 100 * (mean + sd), alpha=0.2, lw=0, **line)
+        mark_rounds(axis, {name: (rounds or {}).get(name, ())}, list(scores), dark, names=False)
         axis.set_title(f"{name}  {100 * mean[-1]:.1f}", fontsize=9)
         dress(axis, dark)
         axis.tick_params(labelsize=8)
@@ -155,6 +165,31 @@ def panels(
     title = "; ".join(["validation mIoU, %, over steps, with the last value, best first; grey: the others", *dashed])
     fig.suptitle(f"{split}: {title}" if split else title, fontsize=10, color=ink(dark))
     return fig
+
+
+def mark_rounds(axis: Any, rounds: Rounds, among: Sequence[str], dark: bool = False, names: bool = True) -> None:
+    """A thin upright line where each round of a training begins, with its name, in the colour of the method.
+
+    Of variants that have the same rounds one is marked.
+
+    Args:
+        rounds: by method, its stages as in `Run.rounds`, of which "name" and "first" (step, from 0) are read; a
+            training in one piece has none. among: all methods of the picture, see `style`.
+    """
+    several = {name: stages for name, stages in rounds.items() if stages}
+    seen: set[tuple[int, str]] = set()
+    for k, (method, stages) in enumerate(several.items()):
+        colour = style(method, among, dark)["color"]
+        for stage in stages:
+            if (at := (stage["first"], stage["name"])) in seen:
+                continue
+            seen.add(at)
+            if at[0]:
+                axis.axvline(at[0] + 1, color=colour, lw=0.8, alpha=0.7, zorder=1)
+            if names:  # of a further method lower down, where the names of the first do not reach
+                height = 0.985 - 0.33 * (k % 3)
+                how = {"rotation": 90, "va": "top", "fontsize": 7.5, "transform": axis.get_xaxis_transform()}
+                axis.text(at[0] + 1, height, f" {at[1]}", color=colour, **how).set_parse_math(False)
 
 
 def dress(axis: Any, dark: bool = False) -> None:

@@ -128,6 +128,7 @@ class Recorded:
     """A run with these rows of pseudo.csv."""
 
     split = ""
+    rounds = ()
 
     def __init__(self, *rows: dict) -> None:
         self.rows = rows

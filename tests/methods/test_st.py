@@ -6,7 +6,7 @@ import pytest
 import torch
 from toy import toy_task
 
-from s4kit import fit, methods
+from s4kit import fit, methods, plots
 from s4kit.data.kept import Kept
 from s4kit.data.task import VOID
 from s4kit.methods import Clock
@@ -79,6 +79,9 @@ def test_rounds(selective, tmp_path) -> None:
     rows = [row for row in run.pseudo() if row["name"] == KEPT]
     assert rows[0]["coverage"] == 0 < rows[-1]["coverage"] and {r["name"] for r in run.pseudo()} == {KEPT, NOW}
     assert len(run.evaluations()) == len(names)
+    for picture in (plots.curves(run), plots.losses(run), plots.quality(run)):
+        for axis in (axis for axis in picture.axes if axis.get_visible()):
+            assert [text.get_text().strip() for text in axis.texts] == names
 
 
 def test_the_copies_are_of_a_third_and_two_thirds(build) -> None:

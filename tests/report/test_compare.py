@@ -325,6 +325,23 @@ def test_many_methods_have_a_panel_each_and_more_lines():
     assert len({round(axis.get_subplotspec().rowspan.start) for axis in axes}) == 3
 
 
+def test_rounds_are_marked_where_they_begin_once_each():
+    points = [[(4, 0.2), (9, 0.3)]]
+    two = [{"name": "labels", "first": 0}, {"name": "a_$^", "first": 5}]
+    rounds = {"st": two, "st, recorded": two, "fixmatch": []}
+    names = dict.fromkeys((*rounds, "dars"), points)
+    axis = plots.curves(names, {}, rounds=rounds | {"dars": [{"name": "labels", "first": 0}]}).axes[0]
+    upright = [line for line in axis.lines if line.get_linewidth() < 1]
+    assert [list(line.get_xdata()) for line in upright] == [[6, 6]]
+    assert [(t.get_position()[0], t.get_text()) for t in axis.texts] == [(1, " labels"), (6, " a_$^")]
+    assert {t.get_color() for t in axis.texts} == {plots.style("st", list(names))["color"]}
+    axis.figure._repr_png_()  # a name is no formula
+    many = {f"method {i}": points for i in range(20)}
+    shown = [axis for axis in plots.curves(many, {}, rounds={"method 3": two}).axes if axis.get_visible()]
+    marked = [axis.get_title() for axis in shown if any(set(line.get_xdata()) == {6} for line in axis.lines)]
+    assert marked == ["method 3  30.0"]
+
+
 def test_what_the_shared_network_does_not_fit_is_named():
     task = toy_task()
     aux = Plan("fixmatch", {}, {"net": "tiny(aux=True)"})

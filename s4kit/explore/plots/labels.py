@@ -12,8 +12,8 @@ from torch import Tensor
 from ...data.task import VOID
 from ...errors import S4Error
 from ...methods import PseudoLabels
-from ...report.plots import Picture, dress, figure, style
-from .training import named, split_of
+from ...report.plots import Picture, dress, figure, mark_rounds, style
+from .training import named, rounds_of, split_of
 
 
 def quality(runs: Any) -> Picture:
@@ -44,6 +44,7 @@ def quality(runs: Any) -> Picture:
                 look = style(name, list(found)) | ({"linestyle": (0, (4, 1.5))} if k else {})
                 if line:
                     axis.plot(*zip(*line), lw=2, ms=4, label=label, **look)
+        mark_rounds(axis, rounds_of(by_name), list(found))
         axis.set(title=f"{title}, %", xlabel="step")
         axis.margins(y=0.12)
         dress(axis)

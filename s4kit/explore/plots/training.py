@@ -9,7 +9,7 @@ from ...engine.progress import NOT_TERMS, running_means
 from ...errors import S4Error
 from ...report import plots as shared
 from ...report.page import kept_shares
-from ...report.plots import Picture, dress, figure, style
+from ...report.plots import Picture, dress, figure, mark_rounds, style
 
 FEW = 12  # points: so many are drawn as dots, too
 
@@ -46,8 +46,15 @@ def split_of(found: Mapping[str, Sequence[Any]]) -> str:
     return " and ".join(dict.fromkeys(run.split for of in found.values() for run in of if run.split))
 
 
+def rounds_of(found: Mapping[str, Sequence[Any]]) -> dict[str, list[dict[str, Any]]]:
+    """The rounds of the first run of each name, for `mark_rounds`."""
+    return {name: of[0].rounds for name, of in found.items()}
+
+
 def curves(runs: Any, kept: bool = True) -> Picture:
     """Validation mIoU over the training, with a band of one standard deviation over seeds; the kept share beside it.
+
+    Thin lines with a name stand where the rounds of a training in several stages begin.
 
     Args:
         runs: a `Run`; a list of them, those of one method being its seeds; or {name: run or list of runs}.
@@ -56,7 +63,8 @@ def curves(runs: Any, kept: bool = True) -> Picture:
     found = named(runs)
     scores = {name: [[(row["step"], row["miou"]) for row in run.headline] for run in of] for name, of in found.items()}
     shares = {name: kept_shares(of[0].metrics()) for name, of in found.items()} if kept else {}
-    return shared.curves(scores, {name: rows for name, rows in shares.items() if rows}, split=split_of(found))
+    shares = {name: rows for name, rows in shares.items() if rows}
+    return shared.curves(scores, shares, split=split_of(found), rounds=rounds_of(found))
 
 
 def losses(runs: Any, terms: Sequence[str] | None = None) -> Picture:
@@ -83,6 +91,7 @@ def losses(runs: Any, terms: Sequence[str] | None = None) -> Picture:
             if points:
                 look = style(name, list(found)) | {"marker": ""}
                 axis.plot(*zip(*running_means(points, max(1, len(points) // 25))), lw=1.8, label=name, **look)
+        mark_rounds(axis, rounds_of(by_name), list(found))
         axis.set_title(f"loss term {term}", fontsize=10)
         axis.set_xlabel("step")
         axis.set_ylim(bottom=0)
