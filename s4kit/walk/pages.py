@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 # Notebooks without a number, after those that have one; of a family of methods below a folder
-PAGES = ("families/cotraining", "families/contrastive", "gallery", "own_data")
+PAGES = ("families/cotraining", "families/contrastive", "families/self_training", "gallery", "own_data")
 # What browsers leave out of MathML 3, said by style sheet; and TeX that the translation does not know
 STYLES = {"bold": "font-weight:bold", "monospace": "font-family:monospace"}
 TEX = {r"\arg": r"\mathrm{arg}\,"}

@@ -70,7 +70,10 @@ def test_a_lab_in_a_folder(course, pip, tmp_path, capsys):
     assert needed[-4].endswith("s4kit-0.1.0-py3-none-any.whl[notebooks]") and "--no-deps" not in needed
     names = {str(p.relative_to(out)) for p in out.rglob("*") if p.is_file()}
     assert {"install.sh", "install.bat", "start.sh", "start.bat", "README.md"} <= names
-    lessons = {"notebooks/02_cutmix.ipynb", "notebooks/families/cotraining.ipynb"}
+    lessons = {
+        "notebooks/02_cutmix.ipynb",
+        *(f"notebooks/families/{name}.ipynb" for name in ("cotraining", "self_training")),
+    }
     assert {*lessons, "notebooks/assignments/3_cutmix.ipynb"} <= names
     assert f"cache/scenes-v{bundle.VERSION}-0-4-8.npy" in names and "cache/scenes-v1-0-4-8.npy" not in names
     assert "--no-index --find-links wheels" in (out / "install.sh").read_text()

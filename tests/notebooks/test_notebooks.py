@@ -15,7 +15,7 @@ from s4kit.walk import execute, pages, setup_cell
 
 FOLDER = Path(__file__).parents[2] / "notebooks"
 NOTEBOOKS = sorted(FOLDER.glob("[0-9][0-9]_*.ipynb"))
-TITLES = ("Family: co-training", "Family: contrast", "Gallery", "Own data")
+TITLES = ("Family: co-training", "Family: contrast", "Family: self-training", "Gallery", "Own data")
 PAGES = {FOLDER / f"{name}.ipynb": title for name, title in zip(pages.PAGES, TITLES, strict=True)}
 GALLERY = FOLDER / "gallery.ipynb"  # which is no lesson
 PATHS = re.compile(r"(?<![\w.$])/(home|root|tmp|work|Users|usr|opt|content|var|mnt)/")
