@@ -170,26 +170,29 @@ def panels(
 def mark_rounds(axis: Any, rounds: Rounds, among: Sequence[str], dark: bool = False, names: bool = True) -> None:
     """A thin upright line where each round of a training begins, with its name, in the colour of the method.
 
-    Of variants that have the same rounds one is marked.
+    Of variants that have the same rounds one is marked; what ended before the curves begin is left out. To be called
+    behind them.
 
     Args:
-        rounds: by method, its stages as in `Run.rounds`, of which "name" and "first" (step, from 0) are read; a
-            training in one piece has none. among: all methods of the picture, see `style`.
+        rounds: by method, its stages as in `Run.rounds`: "name", "first" (step, from 0), "steps"; a training in one
+            piece has none. among: all methods of the picture, see `style`.
     """
+    left = axis.get_xlim()[0]
     several = {name: stages for name, stages in rounds.items() if stages}
     seen: set[tuple[int, str]] = set()
     for k, (method, stages) in enumerate(several.items()):
         colour = style(method, among, dark)["color"]
         for stage in stages:
-            if (at := (stage["first"], stage["name"])) in seen:
+            first, name = at = (stage["first"], stage["name"])
+            if at in seen or first + stage["steps"] < left:
                 continue
             seen.add(at)
-            if at[0]:
-                axis.axvline(at[0] + 1, color=colour, lw=0.8, alpha=0.7, zorder=1)
+            if first:
+                axis.axvline(first + 1, color=colour, lw=0.8, alpha=0.7, zorder=1)
             if names:  # of a further method lower down, where the names of the first do not reach
                 height = 0.985 - 0.33 * (k % 3)
                 how = {"rotation": 90, "va": "top", "fontsize": 7.5, "transform": axis.get_xaxis_transform()}
-                axis.text(at[0] + 1, height, f" {at[1]}", color=colour, **how).set_parse_math(False)
+                axis.text(max(first + 1, left), height, f" {name}", color=colour, **how).set_parse_math(False)
 
 
 def dress(axis: Any, dark: bool = False) -> None:

@@ -327,13 +327,16 @@ def test_many_methods_have_a_panel_each_and_more_lines():
 
 def test_rounds_are_marked_where_they_begin_once_each():
     points = [[(4, 0.2), (9, 0.3)]]
-    two = [{"name": "labels", "first": 0}, {"name": "a_$^", "first": 5}]
+    two = [{"name": "labels", "first": 0, "steps": 5}, {"name": "a_$^", "first": 5, "steps": 5}]
     rounds = {"st": two, "st, recorded": two, "fixmatch": []}
     names = dict.fromkeys((*rounds, "dars"), points)
-    axis = plots.curves(names, {}, rounds=rounds | {"dars": [{"name": "labels", "first": 0}]}).axes[0]
+    axis, shares = plots.curves(names, {"st": [(6, 0.1), (9, 0.2)]}, rounds=rounds | {"dars": two[:1]}).axes
     upright = [line for line in axis.lines if line.get_linewidth() < 1]
     assert [list(line.get_xdata()) for line in upright] == [[6, 6]]
-    assert [(t.get_position()[0], t.get_text()) for t in axis.texts] == [(1, " labels"), (6, " a_$^")]
+    assert [t.get_text() for t in axis.texts] == [" labels", " a_$^"], "once, though three have them"
+    low, high = axis.get_xlim()
+    assert all(low <= t.get_position()[0] <= high for t in axis.texts), "the first evaluation is behind the first step"
+    assert [t.get_text() for t in shares.texts] == [" a_$^"], "nothing was kept in the first round"
     assert {t.get_color() for t in axis.texts} == {plots.style("st", list(names))["color"]}
     axis.figure._repr_png_()  # a name is no formula
     many = {f"method {i}": points for i in range(20)}

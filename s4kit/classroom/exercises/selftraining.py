@@ -44,7 +44,7 @@ CONFIRMED = Exercise(
         ),
         Mistake(
             "still wrong",
-            "Pixels are counted on which the network makes another mistake, its own, and did not believe the label.",
+            "Pixels are counted on which the network is wrong in another way than the label: there it did not believe it.",
             lambda now, label, truth: (
                 ((now != truth) & (label != truth) & (truth != VOID)).sum()
                 / ((label != truth) & (truth != VOID)).sum().clamp(min=1)
