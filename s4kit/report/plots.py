@@ -192,13 +192,8 @@ def mark_rounds(axis: Any, rounds: Rounds, among: Sequence[str], dark: bool = Fa
             if names:  # of a further method lower down, where the names of the first do not reach
                 height = 0.985 - 0.33 * (k % 3)
                 how = {"rotation": 90, "va": "top", "fontsize": 7.5, "transform": axis.get_xaxis_transform()}
-                how["bbox"] = {
-                    "fc": DARK if dark else LIGHT,
-                    "ec": "none",
-                    "alpha": 0.75,
-                    "pad": 0.4,
-                }  # over the curves
-                axis.text(max(first + 1, left), height, f" {name}", color=colour, **how).set_parse_math(False)
+                ground = {"fc": DARK if dark else LIGHT, "ec": "none", "alpha": 0.75, "pad": 0.4}
+                axis.text(max(first + 1, left), height, f" {name}", color=colour, bbox=ground, **how).set_parse_math(False)
 
 
 def dress(axis: Any, dark: bool = False) -> None:

@@ -44,7 +44,7 @@ CONFIRMED = Exercise(
         ),
         Mistake(
             "still wrong",
-            "Pixels are counted on which the network is wrong in another way than the label; it did not believe it there.",
+            "Pixels are counted on which the network is wrong in another way than the label, which it did not believe.",
             lambda now, label, truth: (
                 ((now != truth) & (label != truth) & (truth != VOID)).sum()
                 / ((label != truth) & (truth != VOID)).sum().clamp(min=1)
