@@ -193,7 +193,8 @@ def mark_rounds(axis: Any, rounds: Rounds, among: Sequence[str], dark: bool = Fa
                 height = 0.985 - 0.33 * (k % 3)
                 how = {"rotation": 90, "va": "top", "fontsize": 7.5, "transform": axis.get_xaxis_transform()}
                 ground = {"fc": DARK if dark else LIGHT, "ec": "none", "alpha": 0.75, "pad": 0.4}
-                axis.text(max(first + 1, left), height, f" {name}", color=colour, bbox=ground, **how).set_parse_math(False)
+                words = axis.text(max(first + 1, left), height, f" {name}", color=colour, bbox=ground, **how)
+                words.set_parse_math(False)
 
 
 def dress(axis: Any, dark: bool = False) -> None:
