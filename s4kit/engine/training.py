@@ -61,6 +61,7 @@ class Training:
         self.done, self.score, self.best = 0, None, -1.0
         self.optimisers: dict[str, torch.optim.Optimizer] = {}
         self.turns = {first for stage, first, _ in self.stages if stage.prepare or stage.restart}  # see `stages`
+        self.ends = {first for _, first, _ in self.stages if self.turns}  # of the rounds: each is scored where it ends
         self.stop = self.stopped = 0  # why this process is to end, see `guards`; why all have agreed to
         folder = distributed.same(folder_of(out, method, task, chosen, resume))
         self.record = Recorder(folder, method, task, chosen, distributed.rank() == 0, show)
@@ -180,8 +181,7 @@ class Training:
         """One training step: each `update` is one backward over the micro-batches and one step of the optimisers."""
         self.method.train()
         measured: list[dict[str, Tensor]] = [{} for _ in batches]
-        rate = optimise.set_rates(self.optimisers, self.specs, clock)
-        calls = 0
+        rate, calls = optimise.set_rates(self.optimisers, self.specs, clock), 0
 
         def update(losses: Any, only: str | None = None) -> None:
             nonlocal calls
@@ -234,7 +234,7 @@ class Training:
 
     def _between_steps(self, clock: Clock) -> None:
         self.done += 1
-        final = self.done == self.chosen.steps or self.done in self.turns
+        final = self.done == self.chosen.steps or self.done in self.ends
         if final or len(self.record.pending) >= FLUSH:
             self._flush()
         if final or self.done % (self.chosen.evaluate_every or max(1, self.chosen.steps // 10)) == 0:

@@ -62,12 +62,12 @@ class Pack:
 
         {"version", "classes", "palette", "height", "width", "images": [{"id", "known": has a truth, "kind": its list}],
         "left_out": ids of the other watched images,
-        "tracks": [{"title", "run", "method", "name", "steps", "evidence", "lost", "path": number of examples,
-        "path_names": the path of each, "path_ids": its image, "" where that is not known, "quality": [[{"coverage",
-        "precision", "accuracy", "bias"} per image] per step]}]}: quality is that of the method's own rule, see
-        `policies.numbers`; accuracy is that of all pixels, bias the number of confirmed mistakes; None where there is
-        nothing to judge; and "partial": by image (as text) that was not looked at every time, the step that is shown
-        at each step.
+        "tracks": [{"title", "run", "method", "name", "steps", "rounds": [{"name", "first": its step}] of a training in
+        several stages, "evidence", "lost", "path": number of examples, "path_names": the path of each, "path_ids": its
+        image, "" where that is not known, "quality": [[{"coverage", "precision", "accuracy", "bias"} per image] per
+        step]}]}: quality is that of the method's own rule, see `policies.numbers`; accuracy is that of all pixels, bias
+        the number of confirmed mistakes; None where there is nothing to judge; and "partial": by image (as text) that
+        was not looked at every time, the step that is shown at each step.
         """
         first = self.first
         known = [bool((self.first.image(k)["truth"] != policies.VOID).any()) for k in self.images]
@@ -208,6 +208,7 @@ class Pack:
             "method": str(track.run.config["method"]),
             "name": track.name,
             "steps": list(track.steps),
+            "rounds": [{"name": stage["name"], "first": stage["first"]} for stage in track.run.rounds],
             "evidence": track.snapshots.evidence,
             "lost": track.snapshots.lost,
             "quality": [list(step) for step in zip(*per_image)],

@@ -28,7 +28,7 @@ def collect(work: Sequence[tuple[Plan, int, Path]]) -> dict[str, Any]:
         row["peak_memory"] = max((run["peak_memory"] or 0 for run in own), default=0) or None
         row["weak_labels"] = own[0]["weak_labels"]
         row["rounds"] = [
-            {"name": stages[0]["name"], "miou": _mean([stage["miou"] for stage in stages])[0]}
+            {"name": (one := stages[0])["name"], "steps": one["steps"], "miou": _mean([s["miou"] for s in stages])[0]}
             for stages in zip(*(run["rounds"] for run in own))
         ]
         row["iou_last"] = _class_means([folder for plan, _, folder in work if plan.name == name])
@@ -148,9 +148,20 @@ def named(row: Mapping[str, Any]) -> str:
     return f"{row['method']} (weak labels: {row['weak_labels']})" if row.get("weak_labels") else row["method"]
 
 
+def said_of_rounds(method: str, rounds: Sequence[Mapping[str, Any]]) -> str:
+    """What a training of several stages cost in all, and how good it was at the end of each.
+
+    Args:
+        rounds: its stages as in `Run.rounds`: "name", "steps", "miou".
+    """
+    stages = ", ".join(f"{of['name']} {text.percent(of['miou'])} ({of['steps']})" for of in rounds)
+    total = sum(of["steps"] for of in rounds)
+    return f"{method}: mIoU at the end of each stage (its steps): {stages}. The time is that of all {total} steps."
+
+
 def beside(runs: Mapping[str, Any]) -> Table:
     """Runs side by side: validation mIoU in percent, the distance to both baselines, and the share of the gap to
-    `all labels` that is closed, as far as these are among them."""
+    `all labels` that is closed, as far as these are among them; below it what those with rounds cost in all."""
     scores = {name: run.last.get("miou") for name, run in runs.items()}
     base = {name: scores[name] for name in BASELINES if name in scores}
     room = head_room([{"method": name, "miou_last": last} for name, last in scores.items()])
@@ -164,7 +175,8 @@ def beside(runs: Mapping[str, Any]) -> Table:
         name = named({"method": name, "weak_labels": run.weak_labels})
         rows.append((name, text.percent(last), text.percent(run.best.get("miou")), *over, seconds))
     said = "last = end of training; best = best evaluation, chosen on val, so optimistic."
-    return Table(head, rows, " ".join([said, *no_room(room)]))
+    several = [said_of_rounds(name, run.rounds) for name, run in runs.items() if run.rounds]
+    return Table(head, rows, " ".join([said, *several, *no_room(room)]))
 
 
 def notes(result: dict[str, Any]) -> list[str]:
@@ -178,12 +190,6 @@ def notes(result: dict[str, Any]) -> list[str]:
         *(f"{f['method']}, seed {f['seed']}: the training FAILED: {f['error']}" for f in result.get("failed", ())),
         *(f"{x['method']} is left out: {x['reason']}" for x in result.get("left_out", ())),
         *result.get("remarks", ()),
-        *(
-            f"{m['method']}: mIoU at the end of each stage: "
-            + ", ".join(f"{stage['name']} {text.percent(stage['miou'])}" for stage in m["rounds"])
-            + "; the time is that of all."
-            for m in result["methods"]
-            if sum(stage["miou"] is not None for stage in m.get("rounds", ())) > 1
-        ),
+        *(said_of_rounds(m["method"], m["rounds"]) for m in result["methods"] if m.get("rounds")),
         *(f"{card['name']}: {card['note']}." for card in cards() if card["note"] and card["name"] in compared),
     ]

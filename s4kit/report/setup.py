@@ -171,7 +171,8 @@ def spent(folder: str | Path) -> float:
     """Seconds that a run has taken so far.
 
     Sessions that ended in order, Ctrl-C included, count in full, from the reading of the data on. Of one that was
-    killed or failed, the steps in metrics.csv count with the mean step time of timing.csv; its evaluations do not.
+    killed or failed, the steps in metrics.csv count with the mean step time of timing.csv; its evaluations and passes
+    over whole images do not.
     """
     from ..engine import open_run
 
@@ -262,7 +263,7 @@ def say(found: dict[str, Any]) -> None:
     told = f", with weak labels ({found['weak_labels']} of the unlabelled images)" if found["weak_labels"] else ""
     print(f"{found['method']} on {found['data']} ({found['protocol']}){told}")
     if found["rounds"]:
-        print("rounds: " + ", ".join(f"{r['name']} {percent(r['miou'])}" for r in found["rounds"]))
+        print("rounds: " + ", ".join(f"{r['name']} {percent(r['miou'])} ({r['steps']} steps)" for r in found["rounds"]))
     print(f"val mIoU {percent(found['miou_last'])} at the end ({best}); {duration(found['seconds'])}")
     print(f"run: {found['run']}   next: s4kit eval {found['run']}, s4kit diagnose {found['run']}")
 

@@ -73,6 +73,13 @@ def test_syntax_of_every_module(node: str) -> None:
         subprocess.run([node, "--check", str(BROWSER / name)], check=True)
 
 
+def test_a_step_is_told_with_the_round_that_it_belongs_to(node: str) -> None:
+    rounds = [{"name": "labels alone", "first": 0}, {"name": "round 1", "first": 6}]
+    code = "const { stepWords } = await load('arithmetic.js'); return given.map((asked) => stepWords(...asked));"
+    asked = [({"rounds": rounds}, 5), ({"rounds": rounds}, 6), ({"rounds": []}, 6), ({}, 7)]
+    assert answer(node, code, asked) == ["step 5 · labels alone", "step 6 · round 1", "step 6", "step 7"]
+
+
 def test_the_joiner_refuses_what_one_scope_cannot_hold(tmp_path: Path) -> None:
     def files(**texts: str) -> Path:
         folder = tmp_path / str(len(list(tmp_path.iterdir())))

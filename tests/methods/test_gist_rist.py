@@ -43,6 +43,8 @@ def test_labels_are_made_anew_before_each_round_that_reads_them(tmp_path) -> Non
     settings = dict(batch=2, lr=1e-2, optimiser="sgd", probes=1, progress=False, device="cpu", evaluate_every=99)
     run = fit(method, task, steps=8, out=tmp_path / "run", **settings)
     assert sorted(f.parent.parent.name for f in (run.path / "store").rglob("0000008.png")) == ["1", "3"]
+    assert [stage["name"][:7] for stage in run.rounds] == ["human l", "round 1", "round 2", "round 3"]
+    assert None not in [stage["miou"] for stage in run.rounds], "scored at the end of each, also where nothing is made"
     rows = run.metrics()
     assert [row["u"] is None for row in rows] == [True, True, False, False, True, True, False, False]
     assert [row["x"] is None for row in rows] == [False, False, True, True, False, False, True, True]

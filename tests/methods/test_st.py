@@ -9,10 +9,12 @@ from toy import toy_task
 from s4kit import fit, methods, plots
 from s4kit.data.kept import Kept
 from s4kit.data.task import VOID
+from s4kit.explore.pack import Pack
 from s4kit.methods import Clock
 from s4kit.methods.parts.losses import ce, union_ce
 from s4kit.methods.parts.reliability import class_iou, stability
 from s4kit.methods.parts.rounds import KEPT, NOW, believed
+from s4kit.report import figures
 
 SMALL = dict(batch=2, lr=1e-2, optimiser="sgd", probes=2, progress=False, device="cpu", evaluate_every=99)
 
@@ -79,6 +81,12 @@ def test_rounds(selective, tmp_path) -> None:
     rows = [row for row in run.pseudo() if row["name"] == KEPT]
     assert rows[0]["coverage"] == 0 < rows[-1]["coverage"] and {r["name"] for r in run.pseudo()} == {KEPT, NOW}
     assert len(run.evaluations()) == len(names)
+    tracks = {track["name"]: track for track in Pack([run]).meta["tracks"]}
+    begins = [{"name": stage["name"], "first": stage["first"]} for stage in run.rounds]
+    assert set(tracks) == {KEPT, NOW} and all(track["rounds"] == begins for track in tracks.values())
+    told = figures.beside({"st": run}).note
+    assert "The time is that of all 12 steps." in told
+    assert all(f"{stage['name']} {100 * stage['miou']:.1f} ({stage['steps']})" in told for stage in run.rounds)
     for picture in (plots.curves(run, kept=False), plots.losses(run, ["x"]), plots.quality(run)):
         assert [text.get_text().strip() for text in picture.axes[0].texts] == names
 

@@ -15,6 +15,12 @@ export const POLICIES = [
 export const clamp = (value, low, high) => Math.min(high, Math.max(low, value));
 export const ratio = (part, of) => (of > 0 ? part / of : null);
 
+/** A step in words: with the round that it belongs to, in a training of several. */
+export function stepWords({ rounds = [] }, step) {
+  const round = rounds.findLast(({ first }) => first <= step);
+  return `step ${step}${round ? ` · ${round.name}` : ""}`;
+}
+
 export function nearest(values, wanted) {
   let best = 0;
   values.forEach((value, i) => {

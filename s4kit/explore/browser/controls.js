@@ -1,6 +1,6 @@
 // The bars above the pictures: what is shown, the threshold, the classes; and words about the state.
 
-import { POLICIES, range } from "./arithmetic.js";
+import { POLICIES, range, stepWords } from "./arithmetic.js";
 import { rgb } from "./colours.js";
 import { h } from "./dom.js";
 import { figuresOf } from "./legends.js";
@@ -182,8 +182,9 @@ export class Controls {
     this.scrub.max = app.first.steps.length - 1;
     this.scrub.value = state.snapshot;
     this.scrub.disabled = this.player.disabled = Boolean(full) || app.first.steps.length < 2;
-    this.scrub.setAttribute("aria-valuetext", `step ${app.step}`);
-    this.stepText.textContent = full ? "last weights" : `step ${app.step}`;
+    const step = stepWords(app.first, app.step);
+    this.scrub.setAttribute("aria-valuetext", step);
+    this.stepText.textContent = full ? "last weights" : step;
     this.fuller.setAttribute("aria-pressed", Boolean(full));
     [...this.chips.children].forEach((chip, t) => chip.setAttribute("aria-pressed", state.tracks.includes(t)));
     this.tau.value = app.level;

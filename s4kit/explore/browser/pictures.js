@@ -1,6 +1,6 @@
 // The pictures of the shown image: what all tracks share, and a row of each track.
 
-import { ratio } from "./arithmetic.js";
+import { ratio, stepWords } from "./arithmetic.js";
 import { CIVIDIS, KEPT, pack32, paintLevels, REJECTED, stripes, UNKNOWN, VIRIDIS } from "./colours.js";
 import { disagreement, UNJUDGED } from "./comparisons.js";
 import { h } from "./dom.js";
@@ -119,7 +119,7 @@ export class Pictures {
       panels.kept.paint(scene, (out) => this.paintKept(out, row), row.chosen);
       if (scene.knownCount) panels.errors.paint(scene, (out) => this.paintErrors(out, row), row.chosen);
       else this.noTruth(panels.errors);
-      const words = [h("b", {}, row.track.title), h("span", {}, `step ${row.step}`)];
+      const words = [h("b", {}, row.track.title), h("span", {}, stepWords(row.track, row.step))];
       if (rows.length > 1) head.replaceChildren(...words, ...figuresOf(row.numbers, `-${row.t}`));
     });
   }

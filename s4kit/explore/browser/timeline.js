@@ -1,4 +1,4 @@
-// What stands over the scrubber: the loss terms of the first track, and what diagnose found, where it can be seen.
+// What stands over the scrubber: the loss terms of the first track, where its rounds begin, and what diagnose found.
 
 import { nearest } from "./arithmetic.js";
 import { line } from "./charts.js";
@@ -14,7 +14,9 @@ export class Timeline {
     this.picture = s("svg", { viewBox: `0 0 1000 ${HEIGHT}`, preserveAspectRatio: "none", role: "img" });
     this.marks = h("div", { cls: "s4x-verdicts", role: "group", "aria-label": "what diagnose found" });
     this.terms = h("small", { cls: "s4x-terms", test: "terms" });
-    this.host = h("div", { cls: "s4x-time" }, h("div", { cls: "s4x-over" }, this.picture, this.marks), scrub, this.terms);
+    this.rounds = h("div", { cls: "s4x-rounds", role: "list", "aria-label": "rounds" });
+    const over = h("div", { cls: "s4x-over" }, this.picture, this.rounds, this.marks);
+    this.host = h("div", { cls: "s4x-time" }, over, scrub, this.terms);
     this.words = h("div", { cls: "s4x-verdict", test: "verdict", role: "status" });
     this.words.hidden = true;
   }
@@ -39,6 +41,7 @@ export class Timeline {
     this.curves = [];
     this.picture.replaceChildren();
     this.marks.replaceChildren();
+    this.drawRounds();
     if (!pack) return;
     const names = Object.keys(pack).filter((name) => name.startsWith("loss/"));
     const at = [...(pack.step?.data ?? [])];
@@ -55,6 +58,21 @@ export class Timeline {
     const groups = new Map();
     pack.header.findings.forEach((found) => groups.set(found.at, [...(groups.get(found.at) ?? []), found]));
     for (const [q, found] of groups) this.marks.append(this.mark(q, found));
+  }
+
+  /** Each round of a training in several, by name, from its first step to that of the next one. */
+  drawRounds() {
+    const { steps, rounds = [] } = this.app.first;
+    const at = [...rounds.map(({ first }) => place(steps, first)), 1];
+    this.rounds.replaceChildren(
+      ...rounds.map(({ name, first }, k) => {
+        const words = `round ${k + 1}, ${name}: from step ${first}`;
+        const mark = h("span", { role: "listitem", title: words, "aria-label": words, test: `round-${k}` }, name);
+        mark.style.setProperty("--at", at[k]);
+        mark.style.setProperty("--to", at[k + 1]);
+        return mark;
+      }),
+    );
   }
 
   /** A mark opens its first finding; once more, the next one. */
