@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -28,6 +29,11 @@ MANUAL = (
     "  4. s4kit data get cityscapes --root {root} unpacks train and val of both there (the kit itself knows no "
     "checksum of them), then s4kit data check cityscapes --root {root}"
 )
+SEQUENCES = (
+    "ROOT/leftImg8bit_sequence/train/CITY/*_leftImg8bit.png, 30 frames for each labelled one: csDownload -d ROOT "
+    "leftImg8bit_sequence_trainvaltest.zip (324 GB; the account is that of the images), then unpack it there"
+)
+BEFORE, BEHIND = 19, 10  # frames of a clip before and behind the labelled one
 LOOKED_AT = 6  # maps that tell label ids from train ids
 _TRAIN_IDS, _LABEL_IDS = "_gtFine_labelTrainIds.png", "_gtFine_labelIds.png"
 
@@ -39,6 +45,18 @@ class CityscapesSource(FileSource):
         return id_table(len(CLASSES)) if path.endswith(_TRAIN_IDS) else label_id_table()
 
 
+class CityscapesClips(CityscapesSource):
+    """The frames of the sequences; `clips` are the rows of each clip, in their order."""
+
+    def __init__(self, *arguments: Any, clips: Sequence[Sequence[int]], **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.clips = [tuple(clip) for clip in clips]
+        self.clip_of = {row: k for k, clip in enumerate(self.clips) for row in clip}
+
+    def clip(self, row: int) -> tuple[int, ...]:
+        return self.clips[self.clip_of[row]]
+
+
 def label_id_table() -> np.ndarray:
     """(256,) from Cityscapes' label id (0..33, and -1 stored as 255) to train id; void where it is not scored."""
     ids = dict.fromkeys(range(34), VOID)
@@ -46,17 +64,24 @@ def label_id_table() -> np.ndarray:
     return id_table(ids)
 
 
-def open_cityscapes(root: str | os.PathLike, size: float | int | None = None, cache: bool | None = None) -> Catalog:
+def open_cityscapes(
+    root: str | os.PathLike, size: float | int | None = None, cache: bool | None = None, sequences: bool = False
+) -> Catalog:
     """Cityscapes below `root`; ids are "city/city_000000_000019".
 
     Where both `labelTrainIds` and `labelIds` maps are present, the first are used. Training images without either are
     used unlabelled only.
 
+    Args:
+        root, size, cache: see `load`.
+        sequences: train on the frames of the sequences, clips of 30 of which the 20th may be labelled.
+
     Raises:
         S4Error: a folder is missing or empty, or a validation image has no label.
     """
     folder = Path(root)
-    train, val = _source(folder, "train", size), _source(folder, "val", size)
+    train = _sequences(folder, size) if sequences else _source(folder, "train", size)
+    val = _source(folder, "val", size)
     unmasked = [name for name, label in zip(val.ids, val.labels) if label is None]
     if unmasked:
         raise S4Error(f"Cityscapes: {len(unmasked)} val images have no label in gtFine/val (first: {unmasked[0]}).")
@@ -90,6 +115,36 @@ def _source(folder: Path, split: str, size: float | int | None) -> CityscapesSou
         raise S4Error(f"Cityscapes: {pictures} holds no *_leftImg8bit.png. Expected: {EXPECTED}.")
     _need_label_ids(folder, [name for name in labels if name and name.endswith(_LABEL_IDS)])
     return CityscapesSource(ids, images, labels, str(folder), len(CLASSES), size, exif="ignore")
+
+
+def _sequences(folder: Path, size: float | int | None) -> CityscapesClips:
+    """The training frames that lie in a clip about a labelled frame."""
+    pictures = need_folder(folder / "leftImg8bit_sequence" / "train", "Cityscapes sequences", SEQUENCES)
+    maps = need_folder(folder / "gtFine" / "train", "Cityscapes", EXPECTED)
+    ids, images, labels, clips = [], [], [], []
+    for city in sorted(entry.name for entry in os.scandir(maps) if entry.is_dir()):
+        files = set(os.listdir(pictures / city)) if (pictures / city).is_dir() else set()
+        annotated = _annotated(maps / city)
+        for frame, label in annotated.items():
+            sequence, number = frame.rsplit("_", 1)
+            around = range(int(number) - BEFORE, int(number) + BEHIND + 1)
+            there = [f for k in around if f"{(f := f'{sequence}_{k:06d}')}_leftImg8bit.png" in files]
+            if frame not in there:
+                raise S4Error(f"Cityscapes sequences: {pictures / city} has no frame {frame}, which gtFine labels.")
+            clips.append(range(len(ids), len(ids) + len(there)))
+            ids += [f"{city}/{name}" for name in there]
+            images += [f"leftImg8bit_sequence/train/{city}/{name}_leftImg8bit.png" for name in there]
+            labels += [f"gtFine/train/{city}/{label}" if name == frame else None for name in there]
+    if not ids:
+        raise S4Error(f"Cityscapes sequences: {maps} holds no label map. Expected: {EXPECTED}.")
+    _need_label_ids(folder, [name for name in labels if name and name.endswith(_LABEL_IDS)])
+    return CityscapesClips(ids, images, labels, str(folder), len(CLASSES), size, exif="ignore", clips=clips)
+
+
+def _annotated(maps: Path) -> dict[str, str]:
+    """The file of each labelled frame of a city, train ids before label ids."""
+    files = sorted(os.listdir(maps))
+    return {f.removesuffix(kind): f for kind in (_LABEL_IDS, _TRAIN_IDS) for f in files if f.endswith(kind)}
 
 
 def _need_label_ids(folder: Path, labels: list[str]) -> None:

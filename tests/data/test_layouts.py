@@ -95,6 +95,38 @@ def test_cityscapes_prefers_train_ids(cityscapes_root):
     assert (task.train.read(3).label.numpy() == np.array(Image.open(frame))).all()
 
 
+def sequences_of(root, first=0, last=29):
+    """The clip about each labelled training frame, of other pictures than the frame itself."""
+    for label in sorted((root / "gtFine/train").glob("*/*_labelIds.png")):
+        frame = label.name.removesuffix("000019_gtFine_labelIds.png")
+        for k in range(first, last + 1):
+            picture(root / f"leftImg8bit_sequence/train/{label.parent.name}/{frame}{k:06d}_leftImg8bit.png", 16, 32, k)
+
+
+def test_cityscapes_sequences(cityscapes_root):
+    sequences_of(cityscapes_root)
+    task = data.load("cityscapes", root=cityscapes_root, sequences=True, labelled=2, cache=False)
+    assert len(task.train) == 5 * 30 and len(task.val) == 2 and len(task.labelled) == 2
+    assert all(task.train.ids[row].endswith("_000019") for row in task.labelled) and len(task.unlabelled) == 148
+    row = task.train.ids.index("ulm/ulm_000001_000004")
+    clip = [task.train.ids[k] for k in task.train.clip(row)]
+    assert clip == [f"ulm/ulm_000001_{k:06d}" for k in range(30)]
+    assert task.train.read(row).label is None and task.train.read(task.labelled[0]).label is not None
+    again = data.load(**json.loads(json.dumps(task.config)))
+    assert again.labelled == task.labelled and again.train.clip(row) == task.train.clip(row)
+
+
+def test_cityscapes_sequences_errors(cityscapes_root):
+    with pytest.raises(S4Error, match=r"sequences.*csDownload.*324 GB"):
+        data.load("cityscapes", root=cityscapes_root, sequences=True)
+    sequences_of(cityscapes_root, 15, 22)
+    task = data.load("cityscapes", root=cityscapes_root, sequences=True, labelled=1)
+    assert len(task.train.clip(0)) == 8, "a clip that was thinned out"
+    (cityscapes_root / "leftImg8bit_sequence/train/ulm/ulm_000000_000019_leftImg8bit.png").unlink()
+    with pytest.raises(S4Error, match="has no frame ulm_000000_000019, which gtFine labels"):
+        data.load("cityscapes", root=cityscapes_root, sequences=True)
+
+
 def test_cityscapes_errors(cityscapes_root):
     (cityscapes_root / "gtFine/val/frankfurt/frankfurt_000001_000019_gtFine_labelIds.png").unlink()
     with pytest.raises(S4Error, match="1 val images have no label"):

@@ -4,6 +4,7 @@ Colours: classes have those of the task; methods have the same colour in every p
 with stripes. Confidence is shown from dark to light in "cividis", readable without colour vision.
 """
 
+from .clips import by_distance, clip
 from .features import embeddings, project
 from .ideas import idea
 from .images import blend, boxes, grid, overlay, pseudo, views
@@ -18,9 +19,11 @@ __all__ = [
     "bars",
     "blend",
     "boxes",
+    "by_distance",
     "class_frequency",
     "class_share",
     "classes_over_time",
+    "clip",
     "confusion",
     "curves",
     "embeddings",

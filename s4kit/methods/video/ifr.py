@@ -110,7 +110,7 @@ class IFR(Method):
     )
     recipes: ClassVar = {
         "cityscapes": {
-            "task": {"size": 0.5, "crop": 360, "scale": (1.0, 1.0), "overlap": True},
+            "task": {"sequences": True, "size": 0.5, "crop": 360, "scale": (1.0, 1.0), "overlap": True},
             "method": {"net": "resnet101c(output_stride=8, dropout=0.1)"},
             "fit": {"steps": 40_000, "batch": 4, "lr": 1e-3, "head": 10.0},
             "processes": 2,
@@ -120,8 +120,6 @@ class IFR(Method):
                 "75 % of it",
                 "head: PSPNet there, DeepLabV3+ here",
                 "schedule: poly 0.9 down to 1e-4 there, to 0 here",
-                "its images are clips of 30 frames with one label each, of which all but that one need the archive "
-                "leftImg8bit_sequence (324 GB)",
             ],
         },
     }
