@@ -50,6 +50,7 @@ OUTLINES: dict[str, Outline] = {
     "ade20k": Outline(palettes.ADE20K_CLASSES, palettes.distinct(150), 512, 683, 20_210, 2000, 513),
     "camvid": Outline(tuple(palettes.CAMVID), tuple(palettes.CAMVID.values()), 360, 480, 367, 101, 320, suffix="png"),
     "scenes": Outline(tuple(palettes.SCENES), tuple(palettes.SCENES.values()), 96, 96, 512, 128, 80, suffix="png"),
+    "clips": Outline(tuple(palettes.SCENES), tuple(palettes.SCENES.values()), 96, 96, 320, 120, 80, suffix="png"),
 }
 
 
@@ -96,7 +97,7 @@ def outline(
     """A stand-in `Task` with a data set's classes, image size and counts, and made-up images.
 
     Args:
-        name: "voc", "cityscapes", "coco", "ade20k", "camvid" or "scenes".
+        name: "voc", "cityscapes", "coco", "ade20k", "camvid", "scenes" or "clips".
         labelled: number of labelled images; by default 1/16 of all. The rest is unlabelled.
         train: number of training images where the protocol has fewer than the data set.
         crop, size, scale, short: as of `load`.

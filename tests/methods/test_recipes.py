@@ -30,7 +30,7 @@ def test_a_recipe_can_be_used(name, dataset):
     assert set(recipe) == {"task", "method", "fit", "evaluation", "selection", "source", "differs", "published"}
     json.dumps(recipe)  # runs are reopened from such text
     for part, known in (
-        ("task", inspect.signature(data.load).parameters),
+        ("task", {*inspect.signature(data.load).parameters, *inspect.signature(data.dataset(dataset).open).parameters}),
         ("method", inspect.signature(methods.get(name).__init__).parameters),
         ("fit", {*inspect.signature(engine.fit).parameters, *(f.name for f in dataclasses.fields(engine.Settings))}),
     ):
