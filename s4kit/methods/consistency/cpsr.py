@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, ClassVar, NamedTuple
 
 import torch
@@ -12,7 +13,7 @@ from ...views import Views
 from ..base import Card, Clock, Losses, PseudoLabels
 from ..parts.losses import Criterion, ce
 from ..parts.precision import float32
-from .unimatch import Taught, UniMatch
+from .unimatch import UniMatch
 
 
 class Reshaped(NamedTuple):
@@ -159,9 +160,9 @@ class CPSR(UniMatch):
         confidence, label = p.max(1)
         return PseudoLabels(label, confidence, (confidence >= self.tau).float(), view.valid, soft=p)
 
-    def terms(self, x: Views, z_x: Tensor, first: Taught, second: Taught, dropped: Taught) -> Losses:
-        losses = super().terms(x, z_x, first, second, dropped)
-        for k, (_, target, logits) in zip("12", (first, second)):
-            new = reshape(logits, target.soft, target.valid, self.sure, self.intended)
+    def further(self, losses: Losses, logits: Sequence[Tensor], target: Sequence[PseudoLabels]) -> Losses:
+        """CKR and TPS of both strong views."""
+        for k, z, t in zip("12", logits, target):
+            new = reshape(z, t.soft, t.valid, self.sure, self.intended)
             losses.add(f"ckr{k}", new.ckr.mean(), self.ckr / 2).add(f"tps{k}", new.tps.mean(), self.tps / 2)
         return losses

@@ -8,13 +8,13 @@ import torch
 from torch import Tensor, nn
 
 from ...data.task import VOID
-from ...nets import copy_of, ema, warm
-from ...views import Batch, Views
+from ...nets import Features, copy_of, ema, feature_dropout, warm
+from ...views import Batch, Views, paste
 from ..base import Card, Clock, Losses, PseudoLabels
-from ..parts.losses import Criterion, ce
+from ..parts.losses import Criterion, ce, pixel_ce
 from ..parts.precision import float32
 from ..parts.processes import over_processes
-from .unimatch import Taught, UniMatch
+from .unimatch import UniMatch
 
 FEWEST = 10  # pixels of a group from which its mean and variance are believed
 
@@ -119,14 +119,22 @@ class DAW(UniMatch):
     def losses(self, batch: Batch, clock: Clock) -> Losses:
         x, u, v = batch.x, batch.u, batch.v
         z_v = self.teach(v)
-        z_x, z_w, z_fp = self.plain_and_dropped(x, u)
+        e = self.student.encode(torch.cat([x.weak, u.weak])).ends
+        both = self.student.decode(Features.cat([e, feature_dropout(e, self.drop)]), u.weak.shape[-2:])
+        z_x, z_w, _, z_fp = (part.logits for part in both.split(len(x), len(u), len(x), len(u)))
         self.compare_confidence(z_x, x.label, torch.cat([z_w, z_v]), torch.cat([u.valid, v.valid]))
         self.move_threshold(z_x, x.label)
 
         partner, own = self.pseudo_labels(z_v, v, clock), self.pseudo_labels(z_w.detach(), u, clock)
-        mixed, target = self.boxed(u, v, own, partner)
-        strong = [Taught(*given) for given in zip(mixed, target, (part.logits for part in self.student.joint(*mixed)))]
-        return self.terms(x, z_x, *strong, Taught(u.weak, own, z_fp))
+        mixed = [paste(m, s_v, s_u) for m, s_v, s_u in zip(u.masks, v.strong, u.strong)]
+        target = [paste(m, partner, own) for m in u.masks]
+        z_1, z_2 = (part.logits for part in self.student.joint(*mixed))
+        l_1, l_2 = (pixel_ce(z, t, over="valid") for z, t in zip((z_1, z_2), target))
+        l_fp = pixel_ce(z_fp, own, over="valid")
+        losses = Losses(x=(self.supervised(z_x, x.label), 0.5), s1=(l_1, 0.125), s2=(l_2, 0.125), fp=(l_fp, 0.25))
+        losses.see(weak=u.weak, mixed=mixed[0], target=target[0], student=z_1)
+        losses.see("second view", mixed=mixed[1], target=target[1], student=z_2)
+        return losses.see("dropped features", mixed=u.weak, target=own, student=z_fp)
 
     @torch.no_grad()
     def compare_confidence(self, z_x: Tensor, label: Tensor, z_u: Tensor, valid_u: Tensor) -> None:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ...errors import S4Error
-from ...nets import copy_of, evaluating
+from ...nets import Features, copy_of, evaluating, feature_dropout
 from ...views import Batch, Views, paste
 from ..base import Card, Clock, Losses, PseudoLabels, Update
 from ..parts.losses import Criterion, ce, pixel_ce
@@ -170,12 +170,15 @@ class PrevMatch(UniMatch):
     def losses(self, batch: Batch, clock: Clock) -> Losses:
         x, u, v = batch.x, batch.u, batch.v
         z_v = super().teach(v)
-        z_x, z_w, z_fp = self.plain_and_dropped(x, u)
+        e = self.student.encode(torch.cat([x.weak, u.weak])).ends
+        both = self.student.decode(Features.cat([e, feature_dropout(e, self.drop)]), u.weak.shape[-2:])
+        z_x, z_w, _, z_fp = (part.logits for part in both.split(len(x), len(u), len(x), len(u)))
         e_u, e_v = self.ensemble(torch.cat([u.weak, v.weak]), self.draw(), torch.cat([z_w, z_v])).chunk(2)
         own, old = self.pseudo_labels((z_w.detach(), e_u), u, clock).values()
         partner, old_partner = self.pseudo_labels((z_v, e_v), v, clock).values()
 
-        mixed, target = self.boxed(u, v, own, partner)
+        mixed = [paste(m, s_v, s_u) for m, s_v, s_u in zip(u.masks, v.strong, u.strong)]
+        target = [paste(m, partner, own) for m in u.masks]
         guide = [self.weigh(paste(m, old_partner, old)) for m in u.masks]
         z_1, z_2 = (part.logits for part in self.student.joint(*mixed))
         r = triangle(clock.progress) if self.stored else 0.0

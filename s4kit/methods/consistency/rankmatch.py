@@ -11,10 +11,10 @@ from torch import Tensor
 from ...nets import Features, evaluating, feature_dropout
 from ...views import Batch, paste
 from ..base import Card, Clock, Losses
-from ..parts.losses import Criterion, ce
+from ..parts.losses import Criterion, ce, pixel_ce
 from ..parts.precision import float32
 from ..parts.ranking import agents, likings, ranking_kl
-from .unimatch import Taught, UniMatch
+from .unimatch import UniMatch
 
 
 class RankMatch(UniMatch):
@@ -108,12 +108,18 @@ class RankMatch(UniMatch):
         z_x, z_w, _, z_fp = z.split([n, len(u), n, len(u)])
         f_w = f[n : n + len(u)].detach()
         own = self.pseudo_labels(z_w.detach(), u, clock)
-        mixed, target = self.boxed(u, v, own, partner)
+        mixed = [paste(m, s_v, s_u) for m, s_v, s_u in zip(u.masks, v.strong, u.strong)]
+        target = [paste(m, partner, own) for m in u.masks]
         z, f = self.through(self.student.encode(torch.cat(mixed)), u.weak.shape[-2:])
-        strong = [Taught(*given) for given in zip(mixed, target, z.chunk(2))]
-        losses = self.terms(x, z_x, *strong, Taught(u.weak, own, z_fp))
-        c_1, c_2 = (self.rank_term(self.pasted(m, f_v, f_w), s) for m, s in zip(u.masks, f.chunk(2)))
-        return losses.add("c1", c_1, self.weight / 2).add("c2", c_2, self.weight / 2)
+        (z_1, z_2), f_s = z.chunk(2), f.chunk(2)
+        l_1, l_2 = (pixel_ce(z, t, over="valid") for z, t in zip((z_1, z_2), target))
+        l_fp = pixel_ce(z_fp, own, over="valid")
+        c_1, c_2 = (self.rank_term(self.pasted(m, f_v, f_w), s) for m, s in zip(u.masks, f_s))
+        losses = Losses(x=(self.supervised(z_x, x.label), 0.5), s1=(l_1, 0.125), s2=(l_2, 0.125), fp=(l_fp, 0.25))
+        losses.add("c1", c_1, self.weight / 2).add("c2", c_2, self.weight / 2)
+        losses.see(weak=u.weak, mixed=mixed[0], target=target[0], student=z_1)
+        losses.see("second view", mixed=mixed[1], target=target[1], student=z_2)
+        return losses.see("dropped features", mixed=u.weak, target=own, student=z_fp)
 
     def through(self, features: Features, size: torch.Size) -> tuple[Tensor, Tensor]:
         """Logits at image size, and F: the ASPP's map (B, D, h, w)."""

@@ -2,26 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, NamedTuple
+from collections.abc import Sequence
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
 from ...nets import Features, feature_dropout
-from ...views import STRONG, Batch, Stream, ViewPlan, Views, paste, unimatch_box
+from ...views import STRONG, Batch, Stream, ViewPlan, paste, unimatch_box
 from ..base import Card, Clock, Losses, PseudoLabels
 from ..parts.losses import Criterion, ce, pixel_ce
 from .fixmatch import FixMatch
-
-PATHS = ("", "second view", "dropped features")
-
-
-class Taught(NamedTuple):
-    """What a stream of unlabelled images is: the student's view (B, 3, H, W), its labels, its logits (B, K, H, W)."""
-
-    image: Tensor
-    target: PseudoLabels
-    logits: Tensor
 
 
 class UniMatch(FixMatch):
@@ -110,30 +101,21 @@ class UniMatch(FixMatch):
     def losses(self, batch: Batch, clock: Clock) -> Losses:
         x, u, v = batch.x, batch.u, batch.v
         partner = self.pseudo_labels(self.teach(v), v, clock)
-        z_x, z_w, z_fp = self.plain_and_dropped(x, u)
-        own = self.pseudo_labels(z_w.detach(), u, clock)
-        mixed, target = self.boxed(u, v, own, partner)
-        strong = [Taught(*given) for given in zip(mixed, target, (part.logits for part in self.student.joint(*mixed)))]
-        return self.terms(x, z_x, *strong, Taught(u.weak, own, z_fp))
-
-    def plain_and_dropped(self, x: Views, u: Views) -> tuple[Tensor, Tensor, Tensor]:
-        """z_x, z_w and z_fp, of one forward."""
         e = self.student.encode(torch.cat([x.weak, u.weak])).ends
         both = self.student.decode(Features.cat([e, feature_dropout(e, self.drop)]), u.weak.shape[-2:])
         z_x, z_w, _, z_fp = (part.logits for part in both.split(len(x), len(u), len(x), len(u)))
-        return z_x, z_w, z_fp
-
-    def boxed(self, u: Views, v: Views, own: PseudoLabels, partner: PseudoLabels) -> tuple[list[Tensor], list]:
-        """Both strong views of u with the boxes of v, and their labels."""
+        own = self.pseudo_labels(z_w.detach(), u, clock)
         mixed = [paste(m, s_v, s_u) for m, s_v, s_u in zip(u.masks, v.strong, u.strong)]
         target = [paste(m, partner, own) for m in u.masks]
-        return mixed, target
-
-    def terms(self, x: Views, z_x: Tensor, first: Taught, second: Taught, dropped: Taught) -> Losses:
-        """L, of all logits and what they are taught."""
-        l_1, l_2, l_fp = (pixel_ce(of.logits, of.target, over="valid") for of in (first, second, dropped))
+        z_1, z_2 = (part.logits for part in self.student.joint(*mixed))
+        l_1, l_2 = (pixel_ce(z, t, over="valid") for z, t in zip((z_1, z_2), target))
+        l_fp = pixel_ce(z_fp, own, over="valid")
         losses = Losses(x=(self.supervised(z_x, x.label), 0.5), s1=(l_1, 0.125), s2=(l_2, 0.125), fp=(l_fp, 0.25))
-        losses.see(weak=dropped.image)
-        for path, (image, target, logits) in zip(PATHS, (first, second, dropped)):
-            losses.see(path, mixed=image, target=target, student=logits)
+        losses.see(weak=u.weak, mixed=mixed[0], target=target[0], student=z_1)
+        losses.see("second view", mixed=mixed[1], target=target[1], student=z_2)
+        losses.see("dropped features", mixed=u.weak, target=own, student=z_fp)
+        return self.further(losses, (z_1, z_2), target)
+
+    def further(self, losses: Losses, logits: Sequence[Tensor], target: Sequence[PseudoLabels]) -> Losses:
+        """What heirs add, of both strong views."""
         return losses
