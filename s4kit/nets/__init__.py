@@ -31,7 +31,7 @@ from .masks import Masked, MaskHead, Regions, regions_of
 from .modes import bn_untouched, by_batch, evaluating, frozen, full_depth, live_norms, place, set_training, sync_bn
 from .perturb import complementary_dropout, draw_statistics, feature_dropout
 from .process import NeuralProcessHead, Sampled, divergence
-from .psp import PSPShuffle, psp
+from .psp import PSPNet, PSPShuffle, psp, pspnet
 from .segformer import SegFormerDecoder, segformer
 from .segnet import Decoded, Features, Fused, SegNet
 from .sgc import AttentionCam, grad_cam
@@ -58,6 +58,7 @@ TRANSFORMERS = {  # decoders that go with encoders of their own: how they are jo
 CONVOLUTIONAL = {  # decoders of all other encoders, their options
     "deeplabv3plus": DECODER_OPTIONS,
     "psp": {*signature(PSPShuffle).parameters} - {"high", "classes", "doublings"},
+    "pspnet": {*signature(PSPNet).parameters} - {"high", "classes"},
     "frequency": TRANSFORMERS["frequency"][1],
 }
 
@@ -87,7 +88,7 @@ def make(
             "none" or a file, `freeze_bn`, `bn_momentum`, `multi_grid` (ResNets), `stem_width` (deep stems), `levels`
             (mobile ones), see `backbones.build`. Of both: `norm`. Of the decoder: see `DeepLabV3Plus`, and `aux`.
             Light backbones come with a light decoder by default. `decoder="psp"` is CCT's instead: see `PSPShuffle`;
-            `decoder="frequency"` is TriKD's: see `frequency.FrequencyDecoder`.
+            "pspnet" is PSPNet's own: see `PSPNet`; "frequency" is TriKD's: see `frequency.FrequencyDecoder`.
             DINOv2, MiT, TinyViT and DeiT encoders have `weights` (MiT also `drop_path`, the rate of stochastic depth)
             and the options of their decoders: see `dpt.DPT`, `segformer.SegFormerDecoder` and the last mentioned.
 
@@ -106,13 +107,15 @@ def make(
     if kind.head in TRANSFORMERS or decoder in TRANSFORMERS.keys() - CONVOLUTIONAL.keys():
         return _transformer(name, decoder, classes, in_channels, given)
     if decoder not in CONVOLUTIONAL:
-        raise S4Error(f"decoder={decoder!r}: choose deeplabv3plus or psp, or frequency.")
+        raise S4Error(f"decoder={decoder!r}: choose deeplabv3plus, psp, pspnet or frequency.")
     _known_options(name, given, kind.options | CONVOLUTIONAL[decoder])
     norm = given.pop("norm", "batch")
     for_backbone = {k: given.pop(k) for k in kind.options & given.keys()}
     backbone = build(name, in_channels, norm=norm, **for_backbone)
     if decoder == "psp":
         return psp(backbone, classes, for_backbone.get("output_stride", 16), norm=norm, **given)
+    if decoder == "pspnet":
+        return pspnet(backbone, classes, norm=norm, **given)
     if decoder == "frequency":
         width = kind.decoder.get("decoder_channels", 256)
         return frequency(backbone, classes, norm=norm, **{"decoder_channels": width, **given})

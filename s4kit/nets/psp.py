@@ -1,4 +1,4 @@
-"""The decoder of Cross-Consistency Training: pyramid pooling, then pixel shuffles instead of interpolation."""
+"""Decoders of pyramid pooling: that of PSPNet, and that of Cross-Consistency Training with its pixel shuffles."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..errors import S4Error
-from .layers import conv_block, fresh, make_norm
+from .layers import conv_block, fresh, make_dropout, make_norm
 from .segnet import Features, Fused, SegNet, resize
 
 
@@ -45,6 +45,49 @@ class PyramidPooling(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         spread = [resize(branch(x), x.shape[-2:], self.align) for branch in self.branches]
         return self.project(torch.cat([x, *spread], 1))
+
+
+class PSPNet(nn.Module):
+    """The decoder of PSPNet, without low-level features: `fuse` pools the coarsest map, a 1x1 convolution classifies it.
+
+    Args:
+        high: channels of `features.high`.
+        classes: number of classes K.
+        channels: of each pooled grid and of the map that joins them.
+        dropout: rate at which channels are dropped before the classifier; the embedding does not see it.
+        align_corners: of every bilinear resize.
+        norm: "batch" or "group".
+    """
+
+    classifies = ("classifier",)
+
+    def __init__(
+        self,
+        high: int,
+        classes: int,
+        channels: int = 512,
+        dropout: float = 0.1,
+        align_corners: bool = False,
+        norm: str = "batch",
+    ) -> None:
+        super().__init__()
+        self.align_corners = align_corners
+        self.fused_channels = self.embedding_channels = channels
+        self.pool = PyramidPooling(high, channels, norm=norm, align=align_corners, width=channels)
+        last = nn.Conv2d(channels, classes, 1)
+        self.classifier = nn.Sequential(make_dropout("channel", dropout), last) if dropout else last
+
+    def fuse(self, features: Features) -> Fused:
+        context = self.pool(features.high)
+        return Fused(context, context)
+
+    def classify(self, map: Tensor) -> tuple[Tensor, Tensor]:
+        """Pooled map to (logits at the output stride, the map)."""
+        return self.classifier(map), map
+
+    def branch(self) -> nn.Module:
+        """Another classifier of the same shape with weights of its own: fused map to logits."""
+        return fresh(self.classifier)
 
 
 class ShuffleConv(nn.Conv2d):
@@ -123,6 +166,11 @@ class PSPShuffle(nn.Module):
     def branch(self) -> nn.Module:
         """Another classifier of the same shape with weights of its own: fused map to logits."""
         return fresh(self.classifier)
+
+
+def pspnet(backbone: nn.Module, classes: int, norm: str = "batch", **options) -> SegNet:
+    """A `SegNet` of a backbone and a `PSPNet` decoder."""
+    return SegNet(backbone, PSPNet(backbone.channels[-1], classes, norm=norm, **options), classes)
 
 
 def psp(backbone: nn.Module, classes: int, stride: int, norm: str = "batch", **options) -> SegNet:

@@ -165,7 +165,7 @@ def described(net: str) -> dict[str, Any]:
     kind = nets.backbones.kind_of(name)
     signature = inspect.signature(DeepLabV3Plus).parameters
     decoder = {k: p.default for k, p in signature.items() if p.default is not p.empty}
-    psp = given.get("decoder") == "psp"
+    psp = given.get("decoder") in ("psp", "pspnet")
     found = decoder | kind.decoder | {"output_stride": 16, "multi_grid": None, "freeze_bn": False, "aux": False} | given
     found["backbone"] = name.rstrip("c") if name.startswith("resnet") else name
     found["stem"] = "deep" if name.endswith("c") else "plain"

@@ -54,7 +54,7 @@ def test_names_and_errors():
         nets.make("efficientnet_lite0", 3, multi_grid=(1, 2, 4))
     with pytest.raises(S4Error, match="choose 16 or 8"):
         nets.make("tiny", 3, output_stride=32)
-    with pytest.raises(S4Error, match="deeplabv3plus or psp"):
+    with pytest.raises(S4Error, match="deeplabv3plus, psp, pspnet"):
         nets.make("tiny", 3, decoder="unet")
     with pytest.raises(S4Error, match="no option 'aspp'"):
         nets.make("tiny", 3, decoder="psp", aspp="cps")
@@ -311,6 +311,22 @@ def test_corners_of_the_pyramid():
     assert [net.decoder.align_corners for net in nets_of] == [True, False]
     one, two = (net.decoder.pool(x) for net in nets_of)
     assert not torch.equal(one, two)
+
+
+def test_pyramid_pooling_net_of_mmsegmentation():
+    """PSPHead: four grids of as many channels as the map that joins them, dropout and a 1x1 classifier, no more."""
+    spec = "resnet18(weights='none', output_stride=8, decoder='pspnet', channels=16, dropout=0.5)"
+    net = nets.make(spec, 3).eval()
+    x = torch.rand(2, 3, 48, 64, generator=torch.Generator().manual_seed(0))
+    decoded = net.decode(net.encode(x))
+    assert decoded.logits.shape == (2, 3, 6, 8) and decoded.embedding.shape == (2, 16, 6, 8)
+    assert net(x).shape == (2, 3, 48, 64) and not net.decoder.align_corners
+    pooled = [branch[1].weight.shape for branch in net.decoder.pool.branches]
+    assert pooled == [(16, 512, 1, 1)] * 4 and net.decoder.pool.project[0].weight.shape == (16, 512 + 64, 3, 3)
+    torch.testing.assert_close(net.decoder.classifier(decoded.embedding), decoded.logits)
+    net.train()
+    assert not torch.equal(net.decoder.classifier(decoded.embedding), net.decoder.classifier(decoded.embedding))
+    assert isinstance(nets.make(spec.replace("0.5", "0.0"), 3).decoder.classifier, nn.Conv2d)
 
 
 def test_import_is_light():

@@ -206,6 +206,11 @@ def psp(high: int, classes: int, doublings: int) -> list[tuple[int, ...]]:
     return shapes + doublings * conv(4 * classes, classes, 1, norm=False, bias=True)
 
 
+def pspnet(high: int, classes: int) -> list[tuple[int, ...]]:
+    """mmsegmentation's PSPHead: four pooled branches and a 3x3 convolution, all of 512, and the classifier."""
+    return 4 * conv(512, high, 1) + conv(512, high + 4 * 512, 3) + conv(classes, 512, 1, norm=False, bias=True)
+
+
 def published_shapes(spec: str, classes: int) -> list[tuple[int, ...]]:
     """Written from the figures alone: what the weights of such a network have to be."""
     name, given = nets.parse(spec)
@@ -214,6 +219,8 @@ def published_shapes(spec: str, classes: int) -> list[tuple[int, ...]]:
     shapes = resnet(depth, given.get("stem_width", 64) if name.endswith("c") else None)
     if given.get("decoder") == "psp":
         return shapes + psp(high, classes, {8: 3, 16: 4}[given.get("output_stride", 16)])
+    if given.get("decoder") == "pspnet":
+        return shapes + pspnet(high, classes)
     return shapes + deeplab(high // 8, high, classes, **given)
 
 
