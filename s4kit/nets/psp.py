@@ -48,7 +48,7 @@ class PyramidPooling(nn.Module):
 
 
 class PSPNet(nn.Module):
-    """The decoder of PSPNet, without low-level features: `fuse` pools the coarsest map, a 1x1 convolution classifies it.
+    """The decoder of PSPNet, without low-level features: `fuse` pools the coarsest map, `classify` is 1x1.
 
     Args:
         high: channels of `features.high`.
