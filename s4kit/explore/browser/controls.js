@@ -185,6 +185,8 @@ export class Controls {
     const step = stepWords(app.first, app.step);
     this.scrub.setAttribute("aria-valuetext", step);
     this.stepText.textContent = full ? "last weights" : step;
+    const longest = Math.max(...app.first.steps.map((one) => stepWords(app.first, one).length));
+    this.stepText.style.setProperty("min-width", `${longest}ch`); // the scrubber keeps its width
     this.fuller.setAttribute("aria-pressed", Boolean(full));
     [...this.chips.children].forEach((chip, t) => chip.setAttribute("aria-pressed", state.tracks.includes(t)));
     this.tau.value = app.level;
