@@ -20,6 +20,7 @@ NET = "tiny(norm='group')"  # batch statistics differ by construction, group nor
 SETTINGS = dict(
     steps=5, batch=2, lr=1e-2, optimiser="sgd", evaluate_every=5, checkpoint_every=5, probes=2, progress=False
 )
+TINY = torch.finfo(torch.float32).tiny  # halves of gradients below it are rounded
 VAL = (3, 1)  # validation images: not the same number for both ranks, and none for one of them
 # Banks: both ranks write before either reads, so the paths differ by little, not by nothing.
 BANKS = {
@@ -127,7 +128,7 @@ def test_two_ranks_equal_one_that_accumulates_two(name, both):
         assert apart <= 0.02**2 * moved, f"{name}: {(apart / moved) ** 0.5:.1%} of the way apart"
     else:
         for key in parameters:
-            assert torch.equal(two[key], one[key]), f"{name}: {key} differs"
+            assert (two[key] - one[key]).abs().max() <= TINY, f"{name}: {key} differs"
     rows = [s4.open_run(both / side / name).evaluations() for side in ("one", "two")]
     assert len(rows[0]) == len(rows[1]) > 0
     one, two = (s4.open_run(both / side / name).snapshots() for side in ("one", "two"))
