@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from .. import methods
 from ..data.task import VOID
 from ..errors import S4Error
-from ..nets import Boxed, FrequencyDecoder, MaskHead, NeuralProcessHead, SegNet, evaluating
+from ..nets import Boxed, FrequencyDecoder, MaskHead, NeuralProcessHead, SegNet, Tagger, evaluating
 from ..report import text
 from ..report.setup import BASELINES
 from ..report.tables import Table
@@ -37,10 +38,11 @@ def networks(lesson: Any) -> list[Any]:
     return [done.get(name) or _brief(lesson, name) for name in BASELINES]
 
 
-def _brief(lesson: Any, name: str) -> Any:
-    """A short run of a method."""
+def _brief(lesson: Any, name: str, runs: Sequence[Any] = ()) -> Any:
+    """A short run of a method, which begins with what it can borrow from others."""
     steps = min(BRIEF, lesson.steps)
-    return lesson.train(name, f"brief {name}", fit={"steps": steps, "evaluate_every": steps, "probes": 0})
+    fit = {"steps": steps, "evaluate_every": steps, "probes": 0}
+    return lesson.train(name, f"brief {name}", fit=fit, start=partial(borrow, runs=runs) if runs else None)
 
 
 def borrow(method: Any, runs: Sequence[Any]) -> Any:
@@ -55,9 +57,11 @@ def borrow(method: Any, runs: Sequence[Any]) -> Any:
     weights = [run.load("last")[0].student.state_dict() for run in runs]
     students = 0
     for name, net in method.named_modules():
-        if isinstance(net, SegNet):
+        if isinstance(net, (SegNet, Tagger)):
             given = weights[0 if name.startswith("teacher") else students % len(weights)]
             own = net.state_dict()
+            if isinstance(getattr(net, "decoder", None), Boxed):
+                given = {k.replace("decoder.", "decoder.decoder.", 1): v for k, v in given.items()}
             net.load_state_dict({k: v for k, v in given.items() if k in own and v.shape == own[k].shape}, strict=False)
             students += not name.startswith("teacher")
     return method
@@ -92,7 +96,7 @@ def ideas(lesson: Any, runs: Sequence[Any], names: Sequence[str] | None = None) 
         own = own or any(hasattr(net, "finish") for net in method.predictors().values())
         rows = [] if own else steps(borrow(method, runs), lesson.task, _keep)
         if not rows or any(cell.title == NOTHING for row in rows for cell in row.cells):
-            rows = steps(*_brief(lesson, name).load("last", lesson.task, "cpu"))
+            rows = steps(*_brief(lesson, name, runs).load("last", lesson.task, "cpu"))
         found[name] = draw(rows)
     return found
 

@@ -139,11 +139,13 @@ def train(
     resume: bool = False,
     progress: bool = True,
     evaluation: Evaluation | None = None,
+    start: Callable[[Any], Any] | None = None,
 ) -> Any:
     """Run a plan; writes the wall time (see `spent`) and the peak memory beside the run's files. Returns the `Run`.
 
     Args:
         evaluation: how val is scored on the way; default as the data set is.
+        start: what is done with the fresh method, such as giving it weights; its run does not store this.
     """
     from ..data import load
     from ..engine import fit, images, open_run
@@ -161,6 +163,8 @@ def train(
         task = task.with_(evaluation=evaluation)
     seed_everything(plan.fit.get("seed", 0))
     method = create(plan.method, task, **plan.options)
+    if start:
+        start(method)
     run = fit(method, task, out=out, resume=resume, progress=progress, **plan.fit)
     seconds, peak = before + time.perf_counter() - began, peak_memory()
     note(run.path, seconds=seconds, timed_steps=_recorded(run), **({"peak_memory": peak} if peak else {}))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import redirect_stderr
 from pathlib import Path
 from typing import Any
@@ -135,18 +135,19 @@ class Lesson:
         seed: int = 0,
         task: dict[str, Any] | None = None,
         fit: dict[str, Any] | None = None,
+        start: Callable[[Any], Any] | None = None,
         **options: Any,
     ) -> Any:
         """Train a method with live curves; a finished run of the same set-up is opened instead.
 
-        An unfinished one is continued. Where a run of this name has another set-up, it is put aside and a new one is
-        trained.
+        An unfinished one is continued. One of this name with another set-up is put aside, and a new one is trained.
 
         Args:
             method: its name; one of your own is known after `s4.methods.register`.
             name: of the run in this lesson and in all pictures; by default the method's, with what is given here.
             task: over the profile's arguments of `load`, such as {"labelled": 4}.
             fit: over the profile's arguments of `fit`, such as {"steps": 100}.
+            start: what is done with the fresh method, see `setup.train`; name its run, which does not store it.
             options: of the method.
 
         Returns:
@@ -158,7 +159,7 @@ class Lesson:
             goes_on = (folder / "config.json").is_file() and self._goes_on(folder, plan, seed)
             if goes_on is None:
                 return open_finished(folder)
-            return setup.train(plan, folder, resume=goes_on)
+            return setup.train(plan, folder, resume=goes_on, start=start)
 
     def open(
         self,

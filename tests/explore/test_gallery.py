@@ -120,6 +120,8 @@ def test_networks_are_borrowed(tmp_path, monkeypatch, capsys):
     assert set(pictures) == {"fixmatch"} and pictures["fixmatch"].axes
     assert s4.gallery.ideas(lesson, runs, ["mllc"])["mllc"].axes
     assert "brief mllc" in lesson.runs(), "its graphs cannot be borrowed"
+    method = s4.gallery.borrow(lesson.method("self_correcting"), runs)
+    assert torch.equal(method.ancillary.decoder.decoder.aspp.pool[1].weight, second["decoder.aspp.pool.1.weight"])
     monkeypatch.setattr(lesson, "runs", lambda: dict.fromkeys(("supervised", "supervised_strong"), "there"))
     assert s4.gallery.networks(lesson) == ["there", "there"]
 

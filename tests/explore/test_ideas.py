@@ -87,6 +87,17 @@ def test_what_is_not_trained_on_is_grey_and_the_rest_has_the_colours_of_its_clas
     assert ((plotted[:, 0] >= np.float32(tau)) == (plotted[:, 1] == 1)).all()
 
 
+def test_boxes_that_a_method_is_told_are_framed(lesson):
+    method, batch = lesson.batch("self_correcting", n=2)
+    (image,) = [
+        cell for row in ideas.rows(method, batch, lesson.task, 1) for cell in row.cells if "gives" in cell.title
+    ]
+    inside = torch.zeros(image.outline.shape, dtype=torch.bool)
+    for kind, top, left, bottom, right in batch.u.boxes[1].tolist():
+        inside[top:bottom, left:right] |= 0 < kind < 255
+    assert np.array_equal(image.outline, inside) and inside.any() and not inside.all()
+
+
 def test_dropped_features_are_found_and_are_whole_channels(lesson):
     method, batch = lesson.batch("unimatch", n=2)
     _, watched = ideas.step(method, batch)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ import torch
 from torch import Tensor
 
 from ...data.task import Task
-from ...nets import evaluating
+from ...nets import box_map, evaluating
 from ...report.pictures import colour
 from ...report.plots import Picture
 from . import tiles
@@ -64,7 +65,9 @@ def rows(method: Any, batch: Any, task: Task, example: int | None = None, losses
     first = next(iter(shown.values()))
     k = _telling(first, watched) if example is None else example
     plain = [view for stream in batch.values() for view in (stream.weak, *stream.strong)]
-    scene = _Scene(k, watched, plain, task, any("features" in name for name in shown))
+    scene = _Scene(
+        k, watched, plain, task, any("features" in name for name in shown), _boxes(method, batch, task.num_classes)
+    )
     found = [row for name, path in list(shown.items())[:4] for row in scene.path(name, path)]
     found[0].cells.extend(_beside(first, k, watched))
     return found
@@ -160,11 +163,23 @@ def _finished(method: Any, batch: Any, task: Task) -> list[Row]:
     return [Row(name, [Cell(title, pixels) for title, pixels in shown])]
 
 
+def _boxes(method: Any, batch: Any, classes: int) -> dict[int, Tensor]:
+    """(B, H, W) bool, inside of the boxes that the method is told, by the `data_ptr` of the images."""
+    found, background = {}, getattr(method, "background", False)
+    for stream in batch.values():
+        if stream.boxes is not None:
+            maps = box_map(stream.boxes, classes, stream.weak.shape[-2:], background)
+            found[stream.weak.data_ptr()] = maps[:, int(background) :].amax(1) > 0
+    return found
+
+
 class _Scene:
     """What the rows of one picture have in common."""
 
-    def __init__(self, k: int, watched: Watched, plain: Sequence[Tensor], task: Task, named: bool) -> None:
-        self.k, self.watched, self.plain, self.task = k, watched, plain, task
+    def __init__(
+        self, k: int, watched: Watched, plain: Sequence[Tensor], task: Task, named: bool, boxes: dict[int, Tensor]
+    ) -> None:
+        self.k, self.watched, self.plain, self.task, self.boxes = k, watched, plain, task, boxes
         self.named = named  # a path of its own is about features
         self.told: list[np.ndarray] = []  # images whose features were shown
 
@@ -173,6 +188,8 @@ class _Scene:
         weak, mixed, k = path["weak"], path["mixed"], self.k
         pasting = _pasting(mixed, k, self.watched, self.plain)
         cells = self.before(weak[k] if weak is not None else mixed[k], mixed[k], pasting, "target" in path)
+        if weak is not None and weak.data_ptr() in self.boxes:
+            cells[0] = replace(cells[0], outline=self.boxes[weak.data_ptr()][k].cpu().numpy())
         damages = self.damages(name, mixed[k])
         if len(damages) == 1:
             cells += _features(damages[0])
