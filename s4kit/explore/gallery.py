@@ -17,7 +17,7 @@ from typing import Any
 from .. import methods
 from ..data.task import VOID
 from ..errors import S4Error
-from ..nets import Boxed, FrequencyDecoder, MaskHead, NeuralProcessHead, SegNet, Tagger, evaluating
+from ..nets import Boxed, FrequencyDecoder, MaskHead, NeuralProcessHead, SegNet, evaluating
 from ..report import text
 from ..report.setup import BASELINES
 from ..report.tables import Table
@@ -57,10 +57,10 @@ def borrow(method: Any, runs: Sequence[Any]) -> Any:
     weights = [run.load("last")[0].student.state_dict() for run in runs]
     students = 0
     for name, net in method.named_modules():
-        if isinstance(net, (SegNet, Tagger)):
+        if isinstance(net, SegNet):
             given = weights[0 if name.startswith("teacher") else students % len(weights)]
             own = net.state_dict()
-            if isinstance(getattr(net, "decoder", None), Boxed):
+            if isinstance(net.decoder, Boxed):
                 given = {k.replace("decoder.", "decoder.decoder.", 1): v for k, v in given.items()}
             net.load_state_dict({k: v for k, v in given.items() if k in own and v.shape == own[k].shape}, strict=False)
             students += not name.startswith("teacher")
@@ -93,10 +93,11 @@ def ideas(lesson: Any, runs: Sequence[Any], names: Sequence[str] | None = None) 
     for name in names or sorted(methods.files()):
         method = lesson.method(name)
         own = any(isinstance(module, OWN) for module in method.modules())
-        own = own or any(hasattr(net, "finish") for net in method.predictors().values())
-        rows = [] if own else steps(borrow(method, runs), lesson.task, _keep)
+        mends = any(hasattr(net, "finish") for net in method.predictors().values())
+        rows = [] if own or mends else steps(borrow(method, runs), lesson.task, _keep)
         if not rows or any(cell.title == NOTHING for row in rows for cell in row.cells):
-            rows = steps(*_brief(lesson, name, runs).load("last", lesson.task, "cpu"))
+            begin = () if mends else runs  # a network that knows little has errors to mend
+            rows = steps(*_brief(lesson, name, begin).load("last", lesson.task, "cpu"))
         found[name] = draw(rows)
     return found
 
