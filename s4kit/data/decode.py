@@ -16,7 +16,8 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from ..errors import S4Error
-from .stored import Stored, header_size, opened, samples
+from .jpeg import decode_jpeg
+from .stored import Stored, header_size, opened, samples, told
 from .task import VOID
 
 __all__ = ["decode_image", "decode_label", "decode_map", "header_size", "id_table", "map_ids"]
@@ -42,7 +43,13 @@ def decode_image(path: str, turn: bool = True, bits: int | None = None) -> np.nd
         S4Error: the file is missing, too large, no image, corrupted or truncated, holds several pictures, floats, or
             values beyond `bits`.
     """
-    with opened(path) as (image, stored):
+    with opened(path, load=False) as (image, stored):
+        if (stored.format, image.mode, stored.orientation) == ("JPEG", "RGB", 1):
+            pixels = decode_jpeg(path)
+            if pixels is not None:
+                return pixels
+        with told(path):
+            image.load()
         if stored.pages > 1:
             raise S4Error(f"{path} holds {stored.pages} pictures (pages or frames): save the one that is meant.")
         if stored.orientation != 1:
@@ -180,6 +187,11 @@ def map_ids(stored: np.ndarray, table: np.ndarray, path: str) -> np.ndarray:
     Raises:
         S4Error: an id has no class; says which, where (row, column) and what is allowed.
     """
+    if stored.dtype == np.uint8:  # bytes are looked up sooner than indices
+        content, allowed = stored.tobytes(), np.flatnonzero(table >= 0).astype(np.uint8).tobytes()
+        if not content.translate(None, allowed):
+            classes = bytearray(content.translate(table.astype(np.uint8).tobytes()))
+            return np.frombuffer(classes, np.uint8).reshape(stored.shape)
     low, high = int(stored.min()), int(stored.max())
     inside = low >= 0 and high <= 255
     classes = table.astype(np.uint8).take(stored, mode="clip")

@@ -194,7 +194,7 @@ def _planes(image: np.ndarray | Tensor, name: str) -> Tensor:
         raise S4Error(
             f"Image {name} is {planes.dtype} of shape {tuple(planes.shape)}; give uint8 RGB, (H, W, 3) or (3, H, W)."
         )
-    return planes.contiguous()
+    return planes.permute(1, 2, 0).contiguous().permute(2, 0, 1)  # a pixel's colours together, as the crop wants them
 
 
 def _map(label: np.ndarray | Tensor, image: Tensor, table: np.ndarray, name: str) -> Tensor:
@@ -269,22 +269,23 @@ class Cached(Source):
             sample = self.source.read(row, label)
             self._store(row, sample, label)
             return sample
-        height, width = self._shapes[row]
-        planes = self._slot(row).reshape(4, height, width)
-        target = torch.from_numpy(planes[3].copy()) if label and has_label == 1 else None
-        return Sample(torch.from_numpy(planes[:3].copy()), target, self.ids[row])
+        image, stored = self._slot(row)
+        target = torch.from_numpy(stored.copy()) if label and has_label == 1 else None
+        return Sample(torch.from_numpy(image.copy()).permute(2, 0, 1), target, self.ids[row])
 
-    def _slot(self, row: int) -> np.ndarray:
-        return self._memory[self._starts[row] : self._starts[row + 1]]
+    def _slot(self, row: int) -> tuple[np.ndarray, np.ndarray]:
+        """The memory of an image (H, W, 3) and of its label (H, W)."""
+        memory, (height, width) = self._memory[self._starts[row] : self._starts[row + 1]], self._shapes[row]
+        return memory[: -height * width].reshape(height, width, 3), memory[-height * width :].reshape(height, width)
 
     def _store(self, row: int, sample: Sample, label: bool) -> None:
         if tuple(sample.image.shape[1:]) != self._shapes[row]:
             return
-        planes = self._slot(row).reshape(4, *self._shapes[row])
-        planes[:3] = sample.image.numpy()
+        image, target = self._slot(row)
+        image[:] = sample.image.permute(1, 2, 0).numpy()
         self._flags[row, 0] = 1  # after the pixels: another worker may be looking
         if label and sample.label is not None:
-            planes[3] = sample.label.numpy()
+            target[:] = sample.label.numpy()
         if label:
             self._flags[row, 1] = 1 if sample.label is not None else 2
 

@@ -56,12 +56,21 @@ def opened(path: str, load: bool = True) -> Iterator[tuple[Image.Image, Stored]]
     Raises:
         S4Error: the file is missing, too large for one read, or is no whole image.
     """
-    try:
+    with told(path):
         _lift_limit()
         image = Image.open(path)
         found = _stored(image)
         if load:
             image.load()
+    with image:
+        yield image, found
+
+
+@contextmanager
+def told(path: str) -> Iterator[None]:
+    """What Pillow raises inside, on opening or decoding, as an S4Error that names the file and the mend."""
+    try:
+        yield
     except FileNotFoundError:
         raise S4Error(f"{path} is missing. Restore it, or take its id out of the list.") from None
     except Image.DecompressionBombError:
@@ -74,8 +83,6 @@ def opened(path: str, load: bool = True) -> Iterator[tuple[Image.Image, Stored]]
             f"{path} cannot be read: it is empty, corrupted, truncated or not an image ({why}). "
             "Fetch it again, or take its id out of the list."
         ) from None
-    with image:
-        yield image, found
 
 
 def _lift_limit() -> None:

@@ -8,6 +8,7 @@ import torch
 from PIL import Image
 
 import s4kit.data as data
+from s4kit.data import jpeg
 from s4kit.data.colour_maps import convert_labels
 from s4kit.data.decode import decode_image, decode_label, id_table, map_ids
 from s4kit.data.sources import Cached, FileSource, MemorySource, parse_size, resized
@@ -43,6 +44,31 @@ def test_exif_orientation_is_applied(tmp_path):
     assert source.shape(0) == (20, 10)
     with pytest.raises(S4Error, match="EXIF"):
         source.read(0)
+
+
+@pytest.mark.parametrize("how", [{}, {"progressive": True}, {"subsampling": 0}, {"restart_marker_blocks": 2}])
+@pytest.mark.parametrize("size", [(1, 1), (37, 51), (64, 48)])
+def test_jpegs_have_the_pixels_of_pillow(tmp_path, how, size):
+    noise = np.random.default_rng(0).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)
+    Image.fromarray(noise).save(tmp_path / "a.jpg", **how)
+    decoder = pytest.importorskip("torchvision.io").decode_jpeg
+    expected = np.array(Image.open(tmp_path / "a.jpg"))
+    assert np.array_equal(decode_image(str(tmp_path / "a.jpg")), expected)
+    if jpeg._agreeing() is decoder:  # else Pillow has decoded it
+        assert np.array_equal(jpeg.decode_jpeg(str(tmp_path / "a.jpg")), expected)
+
+
+def test_a_decoder_that_differs_is_not_used(tmp_path, monkeypatch):
+    Image.fromarray(np.full((8, 8, 3), 90, np.uint8)).save(tmp_path / "a.jpg")
+    io = pytest.importorskip("torchvision.io")
+    monkeypatch.setattr(io, "decode_jpeg", lambda content: torch.zeros(3, 8, 8, dtype=torch.uint8))
+    jpeg._agreeing.cache_clear()
+    try:
+        assert jpeg.decode_jpeg(str(tmp_path / "a.jpg")) is None
+        assert decode_image(str(tmp_path / "a.jpg")).min() > 80
+    finally:
+        monkeypatch.undo()
+        jpeg._agreeing.cache_clear()
 
 
 def test_palette_labels_are_indices(tmp_path):
