@@ -104,11 +104,19 @@ def sliding(
         parts = [image[place] for place in places]
         for place, scores in zip(places, forward(net, torch.cat(parts), how).split(len(image))):
             if total is None:
-                total = scores.new_zeros(len(image), scores.shape[1], *image.shape[-2:])
+                total = _zeros(scores, image.shape[-2:])
             total[place] += scores
             times[place] += 1
     total = total.div_(times) if how.overlap == "mean" else total
     return total[..., top : top + height, left : left + width]
+
+
+def _zeros(scores: Tensor, size: Sequence[int]) -> Tensor:
+    """Like scores (B, C, h, w), in their memory layout, of another size."""
+    together = scores.is_contiguous(memory_format=torch.channels_last)
+    layout = torch.channels_last if together else torch.contiguous_format
+    whole = (*scores.shape[:2], *size)
+    return torch.empty(whole, dtype=scores.dtype, device=scores.device, memory_format=layout).zero_()
 
 
 def _alike(corners: Sequence[tuple[int, int]], size: Sequence[int], window: int, at_once: int) -> list[list[tuple]]:
