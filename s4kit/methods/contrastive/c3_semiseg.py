@@ -17,6 +17,7 @@ from ..parts.contrast import nth, rows, shrink
 from ..parts.losses import Criterion, ce, criterion, pixel_mean
 from ..parts.precision import float32
 from ..parts.processes import over_processes
+from ..parts.roles import pictured, slots, tell
 from ..parts.schedules import sigmoid_ramp
 from ..parts.sparsity import spread
 
@@ -183,6 +184,7 @@ class C3SemiSeg(Method):
         x, u = batch.x, batch.u
         if clock.since(self.start) < 0:
             z, e = self.through(self.student, x.weak)
+            pictured(e.shape[-2:], x.weak)
             l_c = self.cross(e, e, x.label, z) if clock.since(self.begin) >= 0 else zero_of(e)
             losses = Losses(x=self.supervised(self.student.enlarge(z, x.label.shape[-2:]), x.label), u=zero_of(z))
             return losses.add("contrast", l_c, self.rise(clock))
@@ -204,6 +206,7 @@ class C3SemiSeg(Method):
         l_u = pixel_mean(soft_ce(z_u, target.soft), target.weight, target.valid, over="kept")
         kept = target.label.where(target.weight * target.valid > 0, VOID)
         key = torch.cat([e[:n].detach(), key_u])
+        pictured(e.shape[-2:], both)
         l_c = self.cross(e, key, torch.cat([x.label, kept]), z)
         ramp = sigmoid_ramp(clock.since(self.start) / clock.steps, self.ramp)
         losses = Losses(x=self.supervised(z_x, x.label), u=(l_u, self.weight * ramp))
@@ -251,7 +254,9 @@ class C3SemiSeg(Method):
             index = self.draw_groups(y.flatten(1), wrong.flatten(1))
         real = (index >= 0).flatten()
         flat = index.clamp(min=0).flatten()
-        return slot_contrast(rows(e)[flat], rows(key)[flat], y.flatten()[flat], real, self.temperature)
+        anchor, near, of = rows(e)[flat], rows(key)[flat], y.flatten()[flat]
+        tell(lambda: slots(anchor, near, of.where(real, VOID), self.classes, flat))
+        return slot_contrast(anchor, near, of, real, self.temperature)
 
     @torch.no_grad()
     def draw_groups(self, label: Tensor, wrong: Tensor) -> Tensor:

@@ -18,6 +18,7 @@ from ..lengths import Length
 from ..parts.contrast import Draws, OtherClasses, class_contrast, likeness, members, rows, shrink
 from ..parts.losses import Criterion, ce, image_share, pixel_ce
 from ..parts.prototypes import Prototypes, cosine_map
+from ..parts.roles import pictured
 from ..parts.schedules import rampdown
 from .reco import Forward, ReCo
 
@@ -200,6 +201,7 @@ class CSS(ReCo):
         own_x, own_u = self.through(self.student, x.strong[0]), self.through(self.student, mixed)
         z_x, z_u = (self.student.enlarge(own.logits, x.label.shape[-2:]) for own in (own_x, own_u))
         l_u = pixel_ce(z_u, replace(for_head, valid=labelled), over="valid")
+        pictured(own_x.z.shape[-2:], x.strong[0], mixed)
         l_c = self.contrast([own_x, own_u], x.label, replace(for_contrast, valid=labelled))
         losses = Losses(x=self.supervised(z_x, x.label), u=l_u)
         losses.add("contrast", l_c, self.weight * rampdown(clock.step, clock.steps_of(self.fade)))

@@ -19,8 +19,9 @@ from ..parts.contrast import members, rows, shrink
 from ..parts.draws import by_coin
 from ..parts.losses import Criterion, ce, criterion, entropy, labelled_terms, upweighted_ce
 from ..parts.quantile import percentiles
+from ..parts.roles import Group, apart, pictured, prototypes, tell
 from ..parts.schedules import linear
-from ..parts.sparsity import density, masked_contrast, spread
+from ..parts.sparsity import Chosen, density, masked_contrast, spread
 from ..parts.teachers import AveragedTeacher
 
 PAPER_NET = "resnet101c(multi_grid=(2, 4, 8), aspp_kernel=3, dropout=0.1)"
@@ -185,6 +186,7 @@ class DGCL(AveragedTeacher):
         l_u = upweighted_ce(z_u, target)
 
         label = torch.cat([shrink(x.label, t.shape[-2:]), self.sure(t[n:], u.valid, clock)]).flatten()
+        pictured(t.shape[-2:], both)
         l_c = self.sparse(*(rows(map[: len(both)]) for map in (own.f, own.z)), label)
         losses = self.supervise(own, x.label).add("u", l_u, self.weight).add("contrast", l_c, self.contrast)
         return losses.see(weak=u.weak, mixed=mixed, target=target, student=z_u)
@@ -210,7 +212,7 @@ class DGCL(AveragedTeacher):
         pixels = spread(belongs, self.most)
         others = spread((label != VOID) & ~belongs, self.negatives)
         low, high = min(self.low, self.most), min(self.high, self.most)
-        dense, anchors, real, centres = [], [], [], []
+        dense, anchors, real, centres, near = [], [], [], [], []
         every, constant = torch.arange(self.memory.largest, device=z.device), z.detach()
         with torch.no_grad():
             for k, (index, here) in enumerate(zip(*pixels)):
@@ -223,15 +225,39 @@ class DGCL(AveragedTeacher):
                 dense.append(torch.where(self.memory.count[k] > self.least, d, 0.0))
                 anchors.append(index[least])
                 real.append(here[least])
+                near.append((index[densest], here[densest], stored[remembered]))
                 centres.append(several.sum(0) / (here[densest].sum() + len(remembered)))
         real, present, full = torch.stack(real), pixels.real.any(1), (self.memory.count == self.memory.capacity).all()
         present = present & (torch.arange(self.classes, device=z.device) >= self.first)
+        used = (present & full)[:, None]
         anchor = z.index_select(0, torch.cat(anchors)).unflatten(0, (self.classes, -1))
         negative = constant[others.index]
         terms = masked_contrast(anchor, real, torch.stack(centres), negative, others.real, self.temperature)
+        tell(lambda: self.roles(constant, label, torch.stack(anchors), real, near, torch.stack(centres), others, used))
         self.remember(f, constant, pixels.index, pixels.real, torch.stack(dense))
         loss = torch.where(present, terms, 0.0).sum() / present.sum().clamp(min=1)
         return torch.where(full, loss, 0.0)
+
+    @staticmethod
+    def roles(
+        z: Tensor,
+        label: Tensor,
+        anchors: Tensor,
+        real: Tensor,
+        near: list[tuple[Tensor, ...]],
+        centres: Tensor,
+        others: Chosen,
+        used: Tensor,
+    ) -> dict[str, Group]:
+        """Who takes part in L_c: of the dense features those of the batch are pixels, those of the memory none."""
+        densest, here, stored = (torch.stack(parts) for parts in zip(*near))
+        positive = apart(z[densest], here & used, densest), apart(stored, used.expand(stored.shape[:2]))
+        return {
+            "anchor": apart(z[anchors], real & used, anchors),
+            "positive": Group(*map(torch.cat, zip(*positive))),
+            "negative": apart(z[others.index], others.real & used, others.index, label[others.index]),
+            "prototype": prototypes(centres * used),
+        }
 
     def remember(self, f: Tensor, z: Tensor, index: Tensor, real: Tensor, dense: Tensor) -> None:
         """Of the chosen pixels (K, n) up to `fresh` of each class go into the memory, evenly spread."""

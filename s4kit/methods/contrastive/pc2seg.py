@@ -12,9 +12,10 @@ from ...nets import evaluating, make
 from ...nets.segnet import resize
 from ...views import STRONG, Batch, Stream, ViewPlan, Views
 from ..base import Card, Clock, Losses, Method, PseudoLabels
-from ..parts.contrast import NONE, rows, shrink
+from ..parts.contrast import NONE, members, rows, shrink
 from ..parts.losses import Criterion, ce, criterion, pixel_mean
 from ..parts.precision import float32
+from ..parts.roles import Group, among, pictured, tell
 from ..parts.schedules import sigmoid_ramp
 
 
@@ -142,6 +143,7 @@ class PC2Seg(Method):
         target = self.pseudo_labels(z_w.detach(), u, clock)
         apart = (z_s.float().softmax(1) - target.soft).square().sum(1)
         l_cons = pixel_mean(apart, target.weight, target.valid, over="valid")
+        pictured(g_s.shape[-2:], u.strong[0])
         l_con = self.contrast(g_s, g_w.detach(), target.soft, u.valid)
         ramp = sigmoid_ramp(clock.progress, self.ramp)
         losses = Losses(x=self.supervised(z_x, x.label), u=(l_cons, ramp * self.cons))
@@ -171,7 +173,18 @@ class PC2Seg(Method):
         f, w = rows(own), rows(weak)
         each = pixel_contrast(f[anchor], w[anchor], w[index], real, self.temperature)
         used = (known[anchor] & real.any(1)).float()
+        tell(lambda: self.roles(f, w, p, anchor, index, real & (used > 0)[:, None]))
         return (each * used).sum() / used.sum().clamp(min=1)
+
+    @staticmethod
+    def roles(f: Tensor, w: Tensor, p: Tensor, anchor: Tensor, index: Tensor, real: Tensor) -> dict[str, Group]:
+        """Who takes part in L_con, by the class that the weak view says: the positive is the pixel in that view."""
+        label, far = p.argmax(1), torch.zeros_like(p.T, dtype=torch.bool)
+        far[label[anchor][:, None].expand_as(index)[real], index[real]] = True
+        drawn = torch.zeros_like(label, dtype=torch.bool)
+        drawn[anchor[real.any(1)]] = True
+        own = members(label, len(far)) & drawn
+        return {"anchor": among(f, own), "positive": among(w, own), "negative": among(w, far, own=label)}
 
     def predictors(self) -> dict[str, nn.Module]:
         return {"student": self.student}

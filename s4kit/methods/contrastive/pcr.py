@@ -20,6 +20,7 @@ from ..parts.contrast import members
 from ..parts.draws import by_coin
 from ..parts.losses import Criterion, ce, criterion, labelled_terms, pixel_ce
 from ..parts.prototypes import PrototypeSets
+from ..parts.roles import Group, among, pictured, prototypes, tell
 from ..parts.teachers import AveragedTeacher
 from .u2pl import PAPER_NET
 
@@ -182,6 +183,8 @@ class PCR(AveragedTeacher):
             self.seeds.write(h[: len(seen)].detach(), members(seen, len(self.prototypes.mean)))
 
         kept = target.label.where(target.weight * target.valid > 0, VOID)[:, *places].flatten()
+        pictured(size, x.weak, mixed)
+        tell(lambda: self.roles(h, torch.cat([seen, kept]), places, size))
         s_x, s_u = self.near(h, torch.cat([seen, kept])).split([len(seen), len(kept)])
         losses.add("x_proto", ce(s_x, seen), self.proto)
         losses.add("u", pixel_ce(z[n:], target, over="kept"), self.weight)
@@ -205,6 +208,13 @@ class PCR(AveragedTeacher):
         score, match = self.prototypes.nearest(h)
         self.prototypes.average(h.detach(), known, match, self.momentum)
         return score / self.temperature
+
+    def roles(self, h: Tensor, known: Tensor, places: Places, size: tuple[int, int]) -> dict[str, Group]:
+        """Who takes part in the prototype terms: pixels of G; those of their class and of others are the prototypes."""
+        cells, classes = places[0] * size[1] + places[1], len(self.prototypes.mean)
+        image = torch.arange(len(known) // len(cells), device=cells.device)[:, None] * (size[0] * size[1])
+        anchor = among(h, members(known, classes), (image + cells).flatten())
+        return {"anchor": anchor, "prototype": prototypes(self.prototypes.mean)}
 
     def beginning(self, clock: Clock) -> int:
         """The step after which the prototypes begin."""

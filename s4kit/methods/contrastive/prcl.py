@@ -12,7 +12,7 @@ from ...data.task import VOID
 from ...nets import SegNet, VarianceHead
 from ..base import Card, Clock, Optim, PseudoLabels
 from ..parts.contrast import Draws, OtherClasses, class_contrast, likeness, members, rows, shrink
-from ..parts.gaussians import likelihoods, product
+from ..parts.gaussians import likelihoods, means, product
 from ..parts.losses import Criterion, ce
 from ..parts.schedules import rampdown
 from .reco import PAPER_NET, Forward, ReCo
@@ -139,7 +139,7 @@ class PRCL(ReCo):
         centre = product(z.detach(), belongs)
         others = OtherClasses(z, belongs, likeness(centre, self.temperature, likelihoods))
         candidates, amounts = belongs & (p.detach().t() < self.hard), (*self.amounts, self.temperature, draws)
-        return class_contrast(z, candidates, centre, others, belongs.any(1), *amounts, likelihoods)
+        return class_contrast(z, candidates, centre, others, belongs.any(1), *amounts, likelihoods, means)
 
     def optimisers(self, recipe: Optim) -> dict[str, Optim]:
         head = replace(recipe, nets=[self.probability], lr=self.pace * recipe.lr)

@@ -10,10 +10,11 @@ from torch import Tensor, nn
 from ...data.task import VOID
 from ..base import Card, PseudoLabels
 from ..parts.contrast import Draws, Negatives, OtherClasses, class_contrast, likeness, members, rows, shrink
-from ..parts.gaussians import likelihoods, product
+from ..parts.gaussians import likelihoods, means, product
 from ..parts.losses import Criterion, ce
 from ..parts.precision import float32
 from ..parts.processes import over_processes
+from ..parts.roles import NOWHERE
 from .prcl import PRCL
 from .reco import Forward
 
@@ -69,10 +70,7 @@ class Virtual:
         mean, variance = (t[:, None].expand(-1, number, -1) for t in gaussians.chunk(2, -1))
         drawn = torch.cat([mean + (narrow * variance).sqrt() * torch.randn_like(mean), narrow * variance], 2)
         self.rows = torch.cat([others.features.float(), drawn.flatten(0, 1)])
-        place = torch.searchsorted(
-            others.count.cumsum(0), torch.arange(len(others.order), device=drawn.device), right=True
-        )
-        self.label = torch.empty_like(place).scatter(0, others.order, place)  # of pixels; K = of no class
+        self.label = others.label()
 
     @property
     def ready(self) -> Tensor:
@@ -87,6 +85,11 @@ class Virtual:
 
     def take(self, which: int, index: Tensor) -> Tensor:
         return self.rows.index_select(0, index)
+
+    def whence(self, index: Tensor) -> tuple[Tensor, Tensor]:
+        pixels = len(self.label)
+        of = torch.where(index < pixels, self.label[index.clamp(max=pixels - 1)], (index - pixels) // self.number)
+        return index.where(index < pixels, NOWHERE), of
 
 
 class PRCLGlobal(PRCL):
@@ -168,4 +171,4 @@ class PRCLGlobal(PRCL):
         if self.virtual and draws is None:
             others = Virtual(others, centre, self.virtual, self.amounts[1], self.narrow)
         candidates, amounts = belongs & (p.detach().t() < self.hard), (*self.amounts, self.temperature, draws)
-        return class_contrast(z, candidates, centre, others, belongs.any(1), *amounts, likelihoods)
+        return class_contrast(z, candidates, centre, others, belongs.any(1), *amounts, likelihoods, means)

@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ...data.task import VOID
 from ...nets import Masked, MaskHead, Regions, copy_of, ema, evaluating, make, regions_of, warm
 from ...nets.segnet import resize
 from ...views import STRONG, Batch, Stream, ViewPlan, Views
@@ -17,6 +18,7 @@ from ..lengths import Length
 from ..parts.contrast import members, shrink
 from ..parts.precision import float32
 from ..parts.regions import class_loss, costs, dice, mask_loss, masked_nce, match
+from ..parts.roles import Group, pictured, slots, tell
 
 PAPER_HEAD = {"queries": 100, "dim": 256, "layers": 6}
 MASKFORMER = {"optimiser": "adamw", "lr": 1e-5, "head": 10.0, "weight_decay": 1e-4, "clip": 0.01}
@@ -170,6 +172,7 @@ class RC2L(Method):
         with evaluating(self.teacher):
             goal = self.regions(regions_of(self.teacher, u.weak))
         found = regions_of(self.student, u.strong[0])
+        pictured(found.masks.shape[-2:], u.strong[0])
         *terms, each = self.agree(found, goal)
         for name, term, weight in zip(names, terms, self.weights):
             losses.add(name, term, weight)
@@ -209,9 +212,17 @@ class RC2L(Method):
         r, wanted, there = pooled(found.map, p).flatten(0, 1), goal.classes.flatten(), goal.there.flatten()
         alike = r @ goal.features.flatten(0, 1).mT / self.temperature
         features = masked_nce(alike, wanted[:, None] != wanted, there)
+        tell(lambda: self.roles(r, goal, p))
         classes = class_loss(found.classes, goal.classes, s, goal.there, goal.there.any(1))
         semantic, each = self.together(found, goal)
         return masks, features, classes, semantic, each
+
+    def roles(self, r: Tensor, goal: Targets, p: Tensor) -> dict[str, Group]:
+        """Who takes part in the second term: regions, each marked where the student's mask is surest inside."""
+        batch, _, cells = p.shape
+        pixel = ((p * goal.masks).argmax(2) + cells * torch.arange(batch, device=p.device)[:, None]).flatten()
+        label = goal.classes.where(goal.there, VOID).flatten()
+        return slots(r, goal.features.flatten(0, 1), label, self.classes, pixel)
 
     def together(self, found: Regions, goal: Targets) -> tuple[Tensor, Tensor]:
         """The fourth term, and what every pixel adds to it."""

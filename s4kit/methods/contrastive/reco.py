@@ -18,6 +18,7 @@ from ..parts.contrast import Draws, OtherClasses, class_contrast, likeness, memb
 from ..parts.losses import Criterion, ce, criterion, image_share, pixel_ce
 from ..parts.masks import draw_class_mask
 from ..parts.prototypes import centres
+from ..parts.roles import pictured
 from ..parts.teachers import AveragedTeacher
 
 PAPER_NET = "resnet101(decoder_convs=1)"
@@ -156,6 +157,7 @@ class ReCo(AveragedTeacher):
 
         own_x, own_u = self.through(self.student, x.strong[0]), self.through(self.student, mixed)
         z_x, z_u = (self.student.enlarge(own.logits, x.label.shape[-2:]) for own in (own_x, own_u))
+        pictured(own_x.z.shape[-2:], x.strong[0], mixed)
         l_c = self.contrast([own_x, own_u], x.label, target)
         losses = Losses(x=self.supervised(z_x, x.label), u=pixel_ce(z_u, target, over="valid"))
         losses.add("contrast", l_c, self.weight_of_contrast(clock))

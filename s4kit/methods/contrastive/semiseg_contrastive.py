@@ -20,6 +20,7 @@ from ..parts.contrast import members, rows, shrink
 from ..parts.frequencies import ClassTable
 from ..parts.losses import Criterion, ce, ce_map, criterion, entropy, pixel_ce, pixel_mean
 from ..parts.masks import draw_class_mask
+from ..parts.roles import apart, pictured, tell
 from ..parts.schedules import sigmoid_ramp
 from ..parts.selectors import Selectors, memory_distance, shares
 from ..parts.sparsity import spread
@@ -178,7 +179,8 @@ class SemiSegContrastive(Method):
         target = [pl for _, pl in seen]
         both = target[0].zip_with(lambda a, b: torch.cat([a, b]), target[1])
         z_x, e_x = self.through(self.student, image)
-        z_u, e_u = self.through(self.student, torch.cat([v for v, _ in seen]))
+        views = torch.cat([v for v, _ in seen])
+        z_u, e_u = self.through(self.student, views)
 
         l_h = pixel_mean(entropy(z_u), torch.ones_like(both.valid), both.valid, over="valid") / math.log(self.classes)
         ramp = sigmoid_ramp(clock.progress, self.ramp)
@@ -186,7 +188,8 @@ class SemiSegContrastive(Method):
         if clock.since(self.ramp / 2) >= 0:
             self.remember(image, label)
         known = both.label.where(both.valid > 0, VOID)
-        for name, e, y in (("x_contrast", e_x, label), ("u_contrast", e_u, known)):
+        for name, e, y, shown in (("x_contrast", e_x, label, image), ("u_contrast", e_u, known, views)):
+            pictured(e.shape[-2:], shown, name=name)
             l_c = self.pull(e, y) if on else zero_of(e, *self.student.heads.parameters())
             losses.add(name, l_c, self.contrast)
         losses.see(weak=u.weak)
@@ -226,7 +229,9 @@ class SemiSegContrastive(Method):
         heads = self.student.heads
         index, real = spread(members(shrink(label, e.shape[-2:]).flatten(), self.classes), self.most)
         features = rows(heads["predict"](heads["project"](e)))[index]
-        return self.distance(features, real, self.memory.snapshot(), self.held())
+        memory, held = self.memory.snapshot(), self.held()
+        tell(lambda: {"anchor": apart(features, real, index), "positive": apart(memory, held)})
+        return self.distance(features, real, memory, held)
 
     def held(self) -> Tensor:
         """(C, rows) bool: which places of the memory hold a row."""

@@ -21,6 +21,7 @@ from ..parts.draws import by_coin
 from ..parts.losses import Criterion, ce, criterion, entropy, labelled_terms, upweighted_ce
 from ..parts.prototypes import centres
 from ..parts.quantile import percentiles
+from ..parts.roles import pictured
 from ..parts.schedules import linear
 from ..parts.teachers import JudgedTeacher
 
@@ -225,6 +226,7 @@ class U2PL(JudgedTeacher):
         if self.weight:
             low, high = self.reliability(x.label, h, u.valid > 0, clock, own.z.shape[-2:])
             label = shrink(torch.cat([x.label, target.label]), own.z.shape[-2:])
+            pictured(own.z.shape[-2:], both)
             l_c = self.contrast(own, other, label, low, high, n)
         losses = self.supervise(own, x.label).add("u", l_u).add("contrast", l_c, self.weight)
         return losses.see(weak=u.weak, mixed=mixed, target=target, student=z_u)

@@ -18,6 +18,7 @@ from ..parts.banks import Queues, surest
 from ..parts.contrast import bank_contrast, members, rows, shrink
 from ..parts.losses import Criterion, ce, criterion, pixel_ce
 from ..parts.masks import draw_class_mask
+from ..parts.roles import pictured
 
 NAMES = ("teacher 2 teaches 1", "teacher 1 teaches 2")
 NET = (
@@ -199,7 +200,7 @@ class CTT(Method):
         if self.contrast:
             banks = [bank.snapshot() for bank in (self.bank1, self.bank2)]
             for k in range(2):
-                high, low = self.contrasts(k, x.label, of_x, of_u, strong[k][1], banks)
+                high, low = self.contrasts(k, x, of_x, of_u, strong[k], banks)
                 losses.add(f"high{k + 1}", high, self.contrast).add(f"low{k + 1}", low, self.contrast)
             self.remember(x)
         return losses
@@ -211,17 +212,25 @@ class CTT(Method):
         return recolour(image, COLOURS, together=True) if self.colour else image, self.judged(t, valid)
 
     def contrasts(
-        self, k: int, label: Tensor, of_x: list[Decoded], of_u: list[Decoded], target: PseudoLabels, banks: list[Tensor]
+        self,
+        k: int,
+        x: Views,
+        of_x: list[Decoded],
+        of_u: list[Decoded],
+        strong: tuple[Tensor, PseudoLabels],
+        banks: list[Tensor],
     ) -> tuple[Tensor, Tensor]:
-        """high_k and low_k; `label` of the labelled images, `target` what network k learns on the others."""
+        """high_k and low_k of the labelled images x and of `strong`, what network k sees besides and learns there."""
+        mixed, target = strong
         own, other = of_u[k], of_u[1 - k]
         size, ready = own.embedding.shape[-2:], self.bank1.full & self.bank2.full
         confidence, valid = shrink(target.confidence, size), shrink(target.valid, size) > 0
-        of_label, of_target = shrink(label, size), shrink(target.label, size)
+        of_label, of_target = shrink(x.label, size), shrink(target.label, size)
         sure = confidence >= self.sure
         used = torch.cat([torch.ones_like(of_label, dtype=torch.bool), sure & valid])
         z = torch.cat([of_x[k].embedding, own.embedding])
         labels = torch.cat([of_label, of_target])
+        pictured(size, x.weak, mixed, name=f"high{k + 1}")
         high = bank_contrast(rows(z), labels.flatten(), used.flatten(), banks[k], ready, 0.1)
 
         p, guess = other.logits.detach().softmax(1).max(1)
@@ -229,6 +238,7 @@ class CTT(Method):
         unsure = (~sure & valid & surer).flatten()
         peer = rows(other.embedding.detach())
         both = torch.cat(banks, 1)
+        pictured(size, mixed, name=f"low{k + 1}")
         return high, bank_contrast(rows(own.embedding), guess.flatten(), unsure, both, ready, 0.5, peer)
 
     @torch.no_grad()

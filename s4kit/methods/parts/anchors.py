@@ -8,6 +8,7 @@ from torch import Tensor
 
 from .contrast import members
 from .precision import float32
+from .roles import among, apart, prototypes, tell
 
 
 def simplex(classes: int, dim: int) -> Tensor:
@@ -73,11 +74,14 @@ def anchored(
         memory: (C, M, D), of which the first `count` (C,) rows are in use.
     """
     classes, f = len(anchors), F.normalize(features, dim=1)
-    belongs = members(label, classes).to(f.dtype)
+    mine = members(label, classes)
+    belongs = mine.to(f.dtype)
     number = belongs.sum(1)
     nll = -(f @ anchors.mT / temperature).log_softmax(1).gather(1, label.clamp(max=classes - 1)[:, None])[:, 0]
     to_anchor = (belongs @ nll) / number.clamp(min=1)
-    used = (torch.arange(memory.shape[1], device=f.device) < count[:, None]).to(f.dtype)
+    held = torch.arange(memory.shape[1], device=f.device) < count[:, None]
+    tell(lambda: {"anchor": among(features, mine), "positive": apart(memory, held), "prototype": prototypes(anchors)})
+    used = held.to(f.dtype)
     rows = (F.normalize(memory.float(), dim=2) * used[..., None]).sum(1) / count.clamp(min=1)[:, None]
     to_memory = 1 - ((belongs @ f) / number.clamp(min=1)[:, None] * rows).sum(1)
     return ((number > 1) * (to_anchor + (count > 1) * to_memory)).sum() / classes

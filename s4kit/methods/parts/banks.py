@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from .contrast import draw, nth
 from .precision import float32
 from .processes import gathered
+from .roles import NOWHERE, unknown
 
 
 class Queues(nn.Module):
@@ -83,6 +84,10 @@ class Queues(nn.Module):
         """
         ring = (self.head[which] - self.count[which] + index) % self.capacity[which]
         return self.rows.index_select(0, self.start[which] + ring).float()
+
+    def whence(self, index: Tensor) -> tuple[Tensor, Tensor]:
+        """What a row was, see `contrast.Negatives`: it has outlived its image, and its class was not kept."""
+        return torch.full_like(index, NOWHERE), unknown(index)
 
     def _choose(self, features: Tensor, offered: Tensor) -> tuple[Tensor, Tensor]:
         """Of what is offered, the rows to write: (K, W, D), the chosen ones last, and their number (K,), at most W."""

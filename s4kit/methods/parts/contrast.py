@@ -22,6 +22,7 @@ from torch import Tensor
 
 from .derived import derived
 from .precision import float32
+from .roles import NOWHERE, Group, among, apart, prototypes, some, tell
 
 AT_ONCE = 4096  # pixels whose likeness to a whole bank is held at a time
 NONE = -1e4  # a logit of nothing with a gradient of zero, where that of -inf would be none
@@ -48,6 +49,10 @@ class Negatives(Protocol):
 
     def take(self, which: int, index: Tensor) -> Tensor:
         """(n, D) float32, no gradient; any finite rows for a class that is not ready."""
+
+    def whence(self, index: Tensor) -> tuple[Tensor, Tensor]:
+        """For those who look, what was drawn: (n,) the pixel of the batch, -1 = none's, and (n,) its class, 255 = not
+        known."""
 
 
 def rows(map: Tensor) -> Tensor:
@@ -121,6 +126,7 @@ def class_contrast(
     temperature: float,
     draws: Draws | None = None,
     score: Score = cosines,
+    shown: Callable[[Tensor], Tensor] = Tensor.detach,
 ) -> Tensor:
     """Sum over classes of `info_nce`, divided by the number of classes present.
 
@@ -131,23 +137,44 @@ def class_contrast(
         features: (N, D) of the student. candidates: (K, N) bool, its anchors. centre: (K, D), no gradient.
         others: where the negatives of each class come from.
         present: (K,) bool. queries, negatives: Q and M. draws: instead of own ones.
+        shown: what `score` compares the directions of, in rows (n, D); all of them by default. For `roles` alone.
     """
     found = candidates.sum(1)
     drawn = draw(found, queries) if draws is None else draws.anchors
     use = present & (found > 0) & others.ready
-    anchors = features.index_select(0, nth(candidates, drawn).flatten()).unflatten(0, (len(found), -1))
+    chosen, classes = nth(candidates, drawn), present.sum()
+    on = use & (classes > 1)
+    tell(lambda: _centred(shown(features), chosen, shown(centre), on))
+    anchors = features.index_select(0, chosen.flatten()).unflatten(0, (len(found), -1))
 
     total = features.new_zeros(())
     for k, anchor in enumerate(anchors):
         index = others.draw(k, queries * negatives) if draws is None else draws.negatives[k]
+        tell(lambda k=k, index=index: _pushing(shown, others, k, index, on))
 
         def term(anchor: Tensor, k: int = k, index: Tensor = index) -> Tensor:
             negative = others.take(k, index).unflatten(0, (queries, negatives))
             return info_nce(anchor, centre[k], negative, temperature, score)
 
         total = total + torch.where(use[k], derived(term, anchor), 0.0)
-    classes = present.sum()
     return torch.where(classes > 1, total / classes.clamp(min=1), 0.0)
+
+
+def _centred(features: Tensor, anchors: Tensor, centre: Tensor, use: Tensor) -> dict[str, Group]:
+    """The pixels among the anchors (K, Q) of the classes in use, each once, and the centres."""
+    drawn = torch.zeros(len(use), len(features), dtype=torch.bool, device=use.device).scatter_(1, anchors, True)
+    return {"anchor": among(features, drawn & use[:, None]), "prototype": prototypes(centre)}
+
+
+def _pushing(
+    shown: Callable[[Tensor], Tensor], others: Negatives, which: int, index: Tensor, use: Tensor
+) -> dict[str, Group]:
+    """Some of the negatives of a class in use, each once."""
+    if not use[which]:
+        return {}
+    index = some(index.unique(), len(use))
+    vector = shown(others.take(which, index))
+    return {"negative": Group(vector, torch.full_like(index, which), *others.whence(index))}
 
 
 @float32
@@ -188,8 +215,22 @@ def bank_contrast(
     cuts = [slice(i, i + AT_ONCE) for i in range(0, len(features), AT_ONCE)]
     each = torch.cat([derived(lambda part, at=at: term(part, at), features[at]) for at in cuts])
     count = belongs.sum(1)
+    tell(lambda: _bank_roles(features, belongs, bank, ready, positive))
     means = belongs.to(each.dtype) @ each / count.clamp(min=1)
     return means.sum() / (count > 0).sum().clamp(min=1)
+
+
+def _bank_roles(
+    features: Tensor, belongs: Tensor, bank: Tensor, ready: Tensor, positive: Tensor | None
+) -> dict[str, Group]:
+    """Who takes part in `bank_contrast`."""
+    classes, held = bank.shape[:2]
+    met = belongs.any(1, keepdim=True)
+    of = torch.arange(classes, device=bank.device).repeat_interleave(held)
+    far = met & (of != torch.arange(classes, device=bank.device)[:, None]) & ready[of]
+    near = apart(bank, met.expand(-1, held)) if positive is None else among(positive, belongs)
+    negative = among(bank.flatten(0, 1), far, torch.full_like(of, NOWHERE), of)
+    return {"anchor": among(features, belongs), "positive": near, "negative": negative}
 
 
 class OtherClasses:
@@ -230,6 +271,15 @@ class OtherClasses:
 
     def take(self, which: int, index: Tensor) -> Tensor:
         return self.features.index_select(0, index).float()
+
+    def label(self) -> Tensor:
+        """(N,) the class of each pixel; K where it is of none."""
+        rank = torch.arange(len(self.order), device=self.order.device)
+        place = torch.searchsorted(self.count.cumsum(0), rank, right=True)
+        return torch.empty_like(place).scatter(0, self.order, place)
+
+    def whence(self, index: Tensor) -> tuple[Tensor, Tensor]:
+        return index, self.label()[index]
 
 
 def likeness(prototypes: Tensor, temperature: float, score: Score = cosines) -> Tensor:

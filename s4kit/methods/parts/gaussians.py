@@ -8,6 +8,7 @@ from torch import Tensor
 
 from .precision import float32
 from .processes import over_processes
+from .roles import among, tell
 
 
 @float32
@@ -34,6 +35,11 @@ def likelihoods(anchor: Tensor, positive: Tensor, negative: Tensor) -> Tensor:
     return torch.cat([to_positive[:, None], to_negative], 1)
 
 
+def means(features: Tensor) -> Tensor:
+    """(..., D) of (..., 2 D)."""
+    return features.chunk(2, -1)[0]
+
+
 @float32
 @torch.no_grad()
 def product(features: Tensor, mask: Tensor) -> Tensor:
@@ -46,6 +52,7 @@ def product(features: Tensor, mask: Tensor) -> Tensor:
         features: (N, 2 D). mask: (K, N) bool.
     """
     mean, variance = features.chunk(2, -1)
+    tell(lambda: {"positive": among(mean, mask)})
     precision = over_processes(mask.to(mean.dtype) @ variance.reciprocal())
     weighted = over_processes(mask.to(mean.dtype) @ (mean / variance))
     precision = torch.where(precision > 0, precision, 1.0)

@@ -11,11 +11,13 @@ from ...data.task import VOID
 from .contrast import members, rows
 from .precision import float32
 from .processes import over_processes
+from .roles import among, tell
 
 
 @float32
 def centres(features: Tensor, mask: Tensor) -> Tensor:
     """(K, D) means of (N, D) features over the rows of a (K, N) mask; 0 for an empty row."""
+    tell(lambda: {"positive": among(features, mask)})
     return mask.to(features.dtype) @ features / mask.sum(1, keepdim=True).clamp(min=1)
 
 
@@ -101,6 +103,7 @@ class Prototypes(nn.Module):
         Args:
             features: (N, D). mask: (C, N) bool.
         """
+        tell(lambda: {"positive": among(features, mask)})
         total, number = over_processes(mask.to(features.dtype) @ features), over_processes(mask.sum(1))
         self._move(total, number, torch.full_like(self.moves, momentum))
 

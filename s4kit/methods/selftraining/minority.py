@@ -20,6 +20,7 @@ from ..parts.contrast import members, rows
 from ..parts.losses import Criterion, ce, criterion, pixel_ce
 from ..parts.precision import float32
 from ..parts.processes import over_processes
+from ..parts.roles import pictured
 
 GENERAL, PROFESSIONAL = "2 teaches the general one", "1 teaches the professional one"
 FACTORS = (0.5, 0.75, 1.0, 1.5, 1.75, 2.0)
@@ -209,8 +210,10 @@ class Minority(Method):
         projected = [self.net1.heads["projection"](part.embedding) for part in (x_1, z_1)]
         on_x, on_u = zero_of(*projected), zero_of(*projected)
         if clock.since(self.late) >= 0:
-            labels = (x.label, targets[GENERAL].label)
-            on_x, on_u = (self.drawn(f, on_cells(label, f)) for f, label in zip(projected, labels))
+            pictured(projected[0].shape[-2:], x.weak, name="contrast_x")
+            on_x = self.drawn(projected[0], on_cells(x.label, projected[0]))
+            pictured(projected[1].shape[-2:], seen, name="contrast_u")
+            on_u = self.drawn(projected[1], on_cells(targets[GENERAL].label, projected[1]))
         losses.add("contrast_x", on_x, self.contrast).add("contrast_u", on_u, self.contrast)
         losses.see(weak=u.weak, mixed=seen).see(GENERAL, target=targets[GENERAL], student=z_1.logits)
         return losses.see(PROFESSIONAL, target=targets[PROFESSIONAL], student=z_2.logits)
