@@ -18,7 +18,8 @@ from ..data.task import Task
 from ..errors import S4Error
 from ..methods import fingerprint
 from ..methods.base import Clock, Losses, Method, PseudoLabels, Stage
-from . import checkpoint, images, probe, records, trace, watched, writer
+from ..methods.parts.roles import Cast
+from . import checkpoint, images, probe, records, roles, trace, watched, writer
 from .progress import Progress
 from .run import STORE, peak_memory
 from .scores import AnyScores, tally_of
@@ -227,6 +228,11 @@ class Recorder:
         """Record what a training step makes of a fixed batch, and of which images that is made, see `trace`."""
         if self.leader and (paths := trace.examples(seen, self.chosen.probe_size, self.stream.look)):
             self.writer.path(step, paths, ids(seen))
+
+    def roles(self, casts: list[Cast], step: int) -> None:
+        """Record who takes part in the contrasts of that step."""
+        if self.leader and (found := roles.arranged(casts, self.chosen.probe_size)):
+            self.writer.roles(step, found)
 
     def save(self, name: str, state: dict[str, Any]) -> None:
         if self.leader:

@@ -1,11 +1,12 @@
 """Snapshots: what a method believes of the watched images over the training, on disk; the lazy reader.
 
 `RUN/probes/` holds `index.json` (classes, ids, sizes), `images.npz` (the pictures and their hidden truth), and for each
-evaluated step `{step:07d}.npz` (the rule on an eval forward) and `{step:07d}_path.npz` (as trained, see `trace`). The
-arrays are uint8 maps of one image each, so that a reader opens one image at a time. All have one size: what is smaller
-is padded right and below. Bytes are kept low without loss: an array that equals another is left out, and smooth ones
-are stored as differences of neighbouring pixels. An image that was added later has the steps of the stored checkpoints
-alone. `writer` writes them.
+evaluated step `{step:07d}.npz` (the rule on an eval forward), `{step:07d}_path.npz` (as trained, see `trace`) and where
+the method contrasts features, `{step:07d}_roles.npz` (who takes part in that, see `roles`: points and pictures). The
+other arrays are uint8 maps of one image each, so that a reader opens one image at a time. All have one size: what is
+smaller is padded right and below. Bytes are kept low without loss: an array that equals another is left out, and smooth
+ones are stored as differences of neighbouring pixels. An image that was added later has the steps of the stored
+checkpoints alone. `writer` writes them.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ import numpy as np
 
 from ..data.task import VOID
 from ..errors import S4Error
+from ..methods.parts.roles import ROLES
 from .maps import SMOOTH, TOP, Arrays, sums
 
 VERSION = 1
@@ -33,6 +35,9 @@ EVIDENCE = "rule on an eval forward"
 FIELDS = ("label", "weight", "confidence", "top", "prob", "entropy")
 EQUAL = {"label": "top", "confidence": "prob"}  # left out where it is the first plane of the other
 LAYOUT = {"top": ((TOP,), ()), "prob": ((TOP,), ()), **dict.fromkeys(("image", "weak", "mixed"), ((), (3,)))}
+POINTS = dict.fromkeys(("role", "label", "own", "image", "cosine"), (None,))
+POINTS |= {"place": (None, 2), "pixel": (None, 2), "share": (1,)}  # of those who take part in a contrast
+MANY = 65_536  # of these, at most
 KINDS = ("unlabelled", "labelled", "val", "unused")
 
 
@@ -139,6 +144,31 @@ class Snapshots:
             found |= self._read(self._file(earlier, "_path"), f"{name}/{k}", self.path_size, *wanted)
         return found | {"loss": found["loss"].astype(np.float32)}
 
+    @cached_property
+    def role_steps(self) -> dict[str, list[int]]:
+        """The recorded steps of each contrast."""
+        return self._steps("_roles")
+
+    def roles(self, step: int, name: str) -> tuple[Arrays, np.ndarray]:
+        """Who takes part in a contrast, and its pictures, as `roles.arranged` gives them."""
+        file = self._file(step, "_roles")
+        with opened(file) as arrays:
+            points = {field: _array(arrays, f"{name}/points/{field}", shape) for field, shape in POINTS.items()}
+        counts = {len(points[field]) for field, shape in POINTS.items() if shape[0] is None}
+        known = points["own"][points["own"] != VOID]
+        if (
+            len(counts) > 1
+            or max(*points["label"], *known, 0) >= len(self.classes)
+            or max(points["role"]) >= len(ROLES)
+        ):
+            raise S4Error(f"{file} is damaged: the parts of {name!r} make no sense; train the run again.")
+        images, k = [], 0
+        steps = [s for s in self.role_steps[name] if s <= step][::-1]
+        while file := next((self._file(s, "_roles") for s in steps if (name, str(k)) in self._held[s, "_roles"]), None):
+            images.append(self._read(file, f"{name}/{k}", self.path_size, "image")["image"])
+            k += 1
+        return points, np.stack(images)
+
     def _check(self, file: Path, found: Arrays, labels: str, *others: str) -> None:
         """Raises S4Error where an array is missing or a label is none of the classes (255 is unknown in the truth)."""
         for name in (labels, *others):
@@ -165,7 +195,7 @@ class Snapshots:
         """By step and kind of file, what it has: (pseudo-label or path, image), in order."""
         found = {}
         for file in sorted(self.folder.glob("*.npz")):
-            if match := re.fullmatch(r"(\d+)(_path)?", file.stem):
+            if match := re.fullmatch(r"(\d+)(_path|_roles)?", file.stem):
                 with opened(file) as arrays:
                     held = dict.fromkeys(tuple(member.rsplit("/", 2)[:2]) for member in arrays.files)
                 found[int(match[1]), match[2] or ""] = {key: None for key in held if len(key) == 2}
@@ -179,13 +209,15 @@ class Snapshots:
         return {field: sums(maps) if field in SMOOTH else maps for field, maps in found.items()}
 
 
-def _array(arrays: Any, key: str, wanted: tuple[int, ...]) -> np.ndarray:
-    """One array; what its header says is checked first, so that a file from elsewhere cannot fill the memory."""
+def _array(arrays: Any, key: str, wanted: tuple[int | None, ...]) -> np.ndarray:
+    """One array; what its header says is checked first, so that a file from elsewhere cannot fill the memory. A side of
+    None may have up to `MANY`."""
     with arrays.zip.open(f"{key}.npy") as file:
         if np.lib.format.read_magic(file) != (1, 0):
             raise ValueError(f"{key} is of another format")
         shape, by_columns, dtype = np.lib.format.read_array_header_1_0(file)
-        if shape != wanted or dtype not in (np.uint8, np.float16):
+        fits = len(shape) == len(wanted) and all(n == w or (w is None and n <= MANY) for n, w in zip(shape, wanted))
+        if not fits or dtype not in (np.uint8, np.float16):
             raise ValueError(f"{key} is {dtype} {shape}")
         data = file.read(math.prod(shape) * dtype.itemsize)
     flat = np.frombuffer(data, dtype)

@@ -13,6 +13,7 @@ from torch import Tensor
 from ..data.task import Task
 from ..methods.base import Clock, Losses, Method, PseudoLabels, Stage
 from ..methods.parts.losses import ce_map
+from ..methods.parts.roles import Cast, listening
 from ..views import Batch, Steps, ViewPlan, render
 from ..views.looks import IMAGES, Look
 from .device import autocast
@@ -39,11 +40,16 @@ def undone(method: Method) -> Iterator[None]:
 
 
 class Tracer:
-    """Runs a method's losses on one fixed batch: the first images of the first step, at most four of each stream."""
+    """Runs a method's losses on one fixed batch: the first images of the first step, at most four of each stream.
+
+    Attributes:
+        casts: who took part in the contrasts of the last run, where the method has any, see `methods.parts.roles`.
+    """
 
     def __init__(self, task: Task, chosen: Settings, device: torch.device, precision: str) -> None:
         self.task, self.chosen, self.device, self.precision = task, chosen, device, precision
         self.batches: dict[int, Batch] = {}
+        self.casts: list[Cast] = []
 
     def enter(self, task: Task) -> None:
         """A stage begins, with these kept maps."""
@@ -57,7 +63,7 @@ class Tracer:
         if clock.stage not in self.batches:
             self.batches = {clock.stage: self._draw(plan, clock.stage)}
         method.train()
-        with undone(method), autocast(self.device, self.precision):
+        with undone(method), autocast(self.device, self.precision), listening() as self.casts:
             torch.manual_seed(0)
             random.seed(0)
             return (stage.losses or method.losses)(self.batches[clock.stage], clock)

@@ -261,6 +261,7 @@ class Training:
             stage = self.stages[clock.stage][0]
             seen = self.trace(self.method, stage, self.views(stage), clock).seen
             self.record.path(seen, self.trace.ids, step)
+            self.record.roles(self.trace.casts, step)
         if self.score > self.best:
             self.best = self.score
             self.record.save("best", {"method": self.method.state_dict(), "step": self.done, "score": self.score})

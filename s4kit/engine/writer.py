@@ -25,7 +25,7 @@ class Writer:
 
     def __init__(self, folder: Path, classes: tuple[str, ...], palette: tuple, side: int) -> None:
         self.folder, self.classes, self.palette, self.side = folder, classes, palette, side
-        self.shown: dict[str, bytes] = {}  # pictures of the last path file: those that did not change are left out
+        self.shown: dict[str, bytes] = {}  # pictures of the last files: those that did not change are left out
 
     @property
     def there(self) -> Snapshots | None:
@@ -98,14 +98,23 @@ class Writer:
         arrays: Arrays = {}
         for name, examples in paths.items():
             for k, fields in enumerate(examples):
-                for field, values in fields.items():
-                    key = f"{name}/{k}/{field}"
-                    if values.ndim == 3:
-                        if self.shown.get(key) == (picture := values.tobytes()):
-                            continue
-                        self.shown[key] = picture
-                    arrays[key] = values
-        _write(self.folder / f"{step:07d}_path.npz", arrays)
+                arrays |= {f"{name}/{k}/{field}": values for field, values in fields.items()}
+        _write(self.folder / f"{step:07d}_path.npz", self._new(arrays, "path"))
+
+    def roles(self, step: int, casts: dict[str, tuple[Arrays, np.ndarray]]) -> None:
+        """Write who takes part in a step's contrasts, see `roles.arranged`."""
+        arrays: Arrays = {}
+        for name, (points, images) in casts.items():
+            arrays |= {f"{name}/points/{field}": values for field, values in points.items()}
+            arrays |= {f"{name}/{k}/image": image for k, image in enumerate(images)}
+        _write(self.folder / f"{step:07d}_roles.npz", self._new(arrays, "roles"))
+
+    def _new(self, arrays: Arrays, kind: str) -> Arrays:
+        """Without the pictures that the last file of this kind had as well."""
+        pictures = {f"{kind}/{key}": values.tobytes() for key, values in arrays.items() if values.ndim == 3}
+        again = {key for key, picture in pictures.items() if self.shown.get(key) == picture}
+        self.shown |= pictures
+        return {key: values for key, values in arrays.items() if f"{kind}/{key}" not in again}
 
     def _placed(self, small: Iterable[Arrays], first: int = 0) -> Arrays:
         return {
@@ -125,7 +134,7 @@ class Writer:
 def cut(folder: Path, step: int) -> None:
     """Remove the snapshots from `step` on: they were written after the checkpoint that is resumed."""
     for file in folder.glob("*.npz"):
-        if (match := re.fullmatch(r"(\d+)(_path)?", file.stem)) and int(match[1]) >= step:
+        if (match := re.fullmatch(r"(\d+)(_path|_roles)?", file.stem)) and int(match[1]) >= step:
             file.unlink()
 
 

@@ -186,7 +186,7 @@ def _keep(folder: Path, out: Path, snapshots: bool, paths: bool) -> None:
         if rows := read(folder / name):
             (out / name).write_text(_table(rows), encoding="utf-8")
     if snapshots and (folder / "probes").is_dir():
-        without = None if paths else shutil.ignore_patterns("*_path.npz")
+        without = None if paths else shutil.ignore_patterns("*_path.npz", "*_roles.npz")
         shutil.copytree(folder / "probes", out / "probes", ignore=without)
 
 

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from ...data.task import Task
+from ...engine.roles import principal
 from ...errors import S4Error
 from ...report.plots import Picture, dress, figure
 
@@ -39,10 +40,7 @@ def project(vectors: Tensor, how: str = "auto", seed: int = 0) -> tuple[np.ndarr
 
         return UMAP(n_components=2, random_state=seed).fit_transform(values.numpy()), "UMAP"
     if how == "pca" or not there:
-        centred = values - values.mean(0)
-        _, _, axes = torch.linalg.svd(centred, full_matrices=False)
-        axes = axes[:2] * torch.sign(axes[:2].sum(1, keepdim=True) + 1e-12)  # the sign is free: fix it
-        return (centred @ axes.T).numpy(), "PCA"
+        return principal(values)[0].numpy(), "PCA"
     from sklearn.manifold import TSNE
 
     perplexity = min(30.0, (len(values) - 1) / 3)
