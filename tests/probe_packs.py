@@ -59,6 +59,7 @@ class Made:
             }
             found[f"cells/{t}"] = encode(counts, **about)
             found[f"story/{t}"] = encode(LOSSES, findings=FINDINGS)
+            found[f"roles/{t}/0"] = encode(self.roles(t), name="contrast", share=[None, 0.5, 0.5, 0.6, 0.7])
             for k, way in enumerate(self.paths[t]):
                 top = float(way["loss"].max())
                 level = np.rint(way["loss"] * (255 / top)).astype(np.uint8)
@@ -88,6 +89,22 @@ class Made:
                 np.add.at(total[s], (label, level), 1)
                 np.add.at(right[s], (label[label == truth], level[label == truth]), 1)
         return {"total": total, "right": right, "truth_count": truth_count}
+
+    def roles(self, t: int) -> dict[str, ndarray]:
+        """A contrast, from the second snapshot on the same: of classes 1 and 2 three anchors, three positives, four
+        negatives, the last one of which is a memory's, and a prototype, in two pictures."""
+        random, kinds = np.random.default_rng(t), [0] * 3 + [1] * 3 + [2] * 4 + [3]
+        n, times = 2 * len(kinds), len(STEPS) - 1
+        one = {"role": np.array(kinds * 2, np.uint8), "label": np.repeat([1, 2], n // 2).astype(np.uint8)}
+        one["own"] = np.where(one["role"] == 2, 3 - one["label"], one["label"]).astype(np.uint8)
+        one["image"] = np.array([0, 1, 0, 0, 1, 0, 1, 0, 1, 255, 255] * 2, np.uint8)
+        for name in ("place", "pixel"):  # on a grid of their own, so that nobody hides another
+            spots = random.permutation(36)[:n]
+            one[name] = np.stack([spots % 6 / 6 + 1 / 12, spots // 6 / 6 + 1 / 12], 1).astype(np.float32)
+        one["cosine"] = random.uniform(-1, 1, n).astype(np.float32)
+        arrays = {name: np.concatenate([values] * times) for name, values in one.items()}
+        images = np.stack([scene["image"] for scene in self.scenes[:2]])[None]
+        return arrays | {"start": np.array([0, 0, *range(n, n * times + 1, n)], np.uint32), "images": images}
 
     def numbers(self, policy: str, level: int, t: int, k: int, s: int) -> dict[str, Any]:
         """What numpy says of a policy on one image and snapshot."""
@@ -202,6 +219,7 @@ def _about(made: Made, t: int) -> dict[str, Any]:
         "evidence": "rule on an eval forward",
         "lost": "probabilities are rounded to levels of 1/255; of 6 classes the 3 most likely are kept",
         "path": len(made.paths[t]),
+        "roles": ["contrast"],
         "path_names": ["pseudo"] * len(made.paths[t]),
         "path_ids": [image["id"] for image in made.meta["images"][: len(made.paths[t])]],
         "quality": quality,

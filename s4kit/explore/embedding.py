@@ -12,7 +12,6 @@ from ..errors import S4Error
 from .plots.features import project
 
 POINTS = 1500
-ROLES = ("pixel",)  # what a point is; a method's step has anchors, positives, negatives and prototypes besides
 
 
 @torch.no_grad()
@@ -23,8 +22,8 @@ def points(view: Any, track: int, how: str = "pca", most: int = POINTS) -> dict[
         view: a `View`. track: its index. how: see `plots.features.project`. most: points over all images.
 
     Returns:
-        {"x", "y" in [0, 1], "image", "pixel" (of the stored map, row by row), "label", "truth" at the last snapshot,
-        "role": lists of equal length, the last one of indices into "roles"; "how": the projection's name}.
+        {"x", "y" in [0, 1], "image", "pixel" (of the stored map, row by row), "label", "truth" at the last snapshot:
+        lists of equal length; "how": the projection's name}.
 
     Raises:
         S4Error: the checkpoint or the data is not there, or the network shows no embedding.
@@ -47,7 +46,7 @@ def points(view: Any, track: int, how: str = "pca", most: int = POINTS) -> dict[
     flat = (flat - flat.min(0)) / np.maximum(flat.max(0) - flat.min(0), 1e-9)
     columns = dict(zip(("image", "pixel", "label", "truth"), map(list, zip(*found))))
     lies = {"x": flat[:, 0].round(4).tolist(), "y": flat[:, 1].round(4).tolist()}
-    return lies | columns | {"role": [0] * len(found), "roles": list(ROLES), "how": name}
+    return lies | columns | {"how": name}
 
 
 def _drawn(

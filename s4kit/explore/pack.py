@@ -14,7 +14,7 @@ import numpy as np
 
 from ..engine import Run, open_run
 from ..errors import S4Error
-from . import cells, policies, story
+from . import cells, contrasts, policies, story
 from .cells import Cells
 from .codec import encode
 from .tracks import same_pixels, titles_of, tracks_of
@@ -64,10 +64,10 @@ class Pack:
         "left_out": ids of the other watched images,
         "tracks": [{"title", "run", "method", "name", "steps", "rounds": [{"name", "first": its step}] of a training in
         several stages, "evidence", "lost", "path": number of examples, "path_names": the path of each, "path_ids": its
-        image, "" where that is not known, "quality": [[{"coverage", "precision", "accuracy", "bias"} per image] per
-        step]}]}: quality is that of the method's own rule, see `policies.numbers`; accuracy is that of all pixels, bias
-        the number of confirmed mistakes; None where there is nothing to judge; and "partial": by image (as text) that
-        was not looked at every time, the step that is shown at each step.
+        image, "" where that is not known, "roles": names of its contrasts, "quality": [[{"coverage", "precision",
+        "accuracy", "bias"} per image] per step]}]}: quality is that of the method's own rule, see `policies.numbers`;
+        accuracy is that of all pixels, bias the number of confirmed mistakes; None where there is nothing to judge; and
+        "partial": by image (as text) that was not looked at every time, the step that is shown at each step.
         """
         first = self.first
         known = [bool((self.first.image(k)["truth"] != policies.VOID).any()) for k in self.images]
@@ -91,6 +91,10 @@ class Pack:
         "path/{t}/{k}": label (255 = none), weight, loss (T, h, w), present (T,); weak, mixed (T, h, w, 3), or (1, h, w,
             3) where they are the same at all steps; in the header loss_max, the loss of level 255, and name, the path.
             A step that is not present shows the pictures of another one and no loss.
+        "roles/{t}/{c}": those who take part in a contrast, of all steps, from start[s] to start[s + 1]; start (T + 1,);
+            role, label, own, image (n,), see `engine.roles`; place (n, 2) in [0, 1]; pixel (n, 2), row and column in
+            [0, 1]; cosine (n,); images (T, B, h, w, 3), or (1, ...) where they are the same at all steps; in the header
+            name, share of the variance at each step (None where there is no contrast) and roles.
         "summary/{t}": over the images of `judged`, pixels with known truth by label and level of prob: total, right (T,
             C, 256); truth_count (C,); in the header images, how many have a truth, and whether these are all.
         "cells/{t}": over all images and steps, pixels by image, truth and label: place, every, kept (n,), see `Cells`;
@@ -103,7 +107,8 @@ class Pack:
         kind, *numbers = str(key).split("/")
         try:
             makers = {"image": self._image, "track": self._track, "path": self._path, "summary": self._summary}
-            return (makers | {"cells": self._cells, "story": self._story})[kind](*(_index(n) for n in numbers))
+            makers |= {"cells": self._cells, "story": self._story, "roles": self._roles}
+            return makers[kind](*(_index(n) for n in numbers))
         except S4Error:
             raise
         except (KeyError, IndexError, ValueError, TypeError) as error:
@@ -150,6 +155,11 @@ class Pack:
         for name, pictures in (("weak", weak), ("mixed", mixed)):
             arrays[name] = pictures[:1] if (pictures == pictures[0]).all() else pictures
         return encode(arrays | {"present": present.astype(np.uint8)}, loss_max=top, name=path)
+
+    def _roles(self, t: int, c: int) -> bytes:
+        track = self.tracks[t]
+        arrays, header = contrasts.over_time(track, track.contrasts[c])
+        return encode(arrays, **header)
 
     def _summary(self, t: int) -> bytes:
         classes, steps, judged = len(self.first.classes), len(self.tracks[t].steps), self.judged(t)
@@ -215,6 +225,7 @@ class Pack:
             "partial": self._partial(t),
             "path": len(track.examples),
             "path_names": [path for path, _ in track.examples],
+            "roles": list(track.contrasts),
             "path_ids": [_at(track.snapshots.path_ids.get(path, []), k) for path, k in track.examples],
         }
 

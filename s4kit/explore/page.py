@@ -16,6 +16,7 @@ BUDGET = 8_000_000 - 400_000  # bytes; frame, script, description and summaries 
 BESIDE = 2_000_000  # of a page that lies beside a report, where there are many
 FEW = 3  # images that are worth leaving out every second snapshot for; and snapshots that are not given up for images
 PATHS = 0.3  # share of it, at most, for the images' ways through training
+ROLES = 0.15  # and for those who take part in contrasts
 
 
 @dataclass
@@ -69,7 +70,8 @@ def save(
         ways, counts = _paths(data, PATHS * budget)
         keys = [f"{kind}/{t}" for kind in ("cells", "story") for t in range(len(data.tracks))]
         tables = {key: data.pack(key) for key in keys}  # of all images, held or not
-        room = budget - html.size(ways | tables)
+        parts, held = _roles(data, ROLES * budget)
+        room = budget - html.size(ways | tables | parts)
         chosen, why = (_checked(view, images), "as asked") if images is not None else _fitting(data, view, state, room)
         if len(chosen) >= min(FEW, len(view.meta["images"])) or (chosen and len(chosen_steps) <= FEW) or images:
             break
@@ -81,11 +83,12 @@ def save(
         packs |= {f"track/{t}/{new}": data.pack(f"track/{t}/{old}") for new, old in enumerate(chosen)}
         packs[f"summary/{t}"] = data.pack(f"summary/{t}")  # over all of the run's
     meta = small.meta
-    for track, count in zip(meta["tracks"], counts):
+    for track, count, many in zip(meta["tracks"], counts, held):
         track["path"] = count
+        track["roles"] = track["roles"][:many]
         for name in ("path_names", "path_ids"):
             track[name] = track[name][:count]
-    html.save_html(path, meta, packs | ways | tables, _moved(view, state, chosen, meta))
+    html.save_html(path, meta, packs | ways | tables | parts, _moved(view, state, chosen, meta))
     kept = _all_steps(small)
     size = path.stat().st_size
     return Saved(path, size, [int(k) for k in chosen], len(view.meta["images"]), kept, sum(counts), why)
@@ -139,6 +142,21 @@ def _paths(data: Pack, room: float) -> tuple[dict[str, bytes], list[int]]:
                 continue
             key = f"path/{t}/{k}"
             found = {key: data.pack(key)}
+            room -= html.size(found)
+            if room < 0:
+                return packs, counts
+            packs |= found
+            counts[t] += 1
+    return packs, counts
+
+
+def _roles(data: Pack, room: float) -> tuple[dict[str, bytes], list[int]]:
+    """The contrasts that fit, in their order; and how many of each track."""
+    packs: dict[str, bytes] = {}
+    counts = [0] * len(data.tracks)
+    for t, track in enumerate(data.tracks):
+        for c in range(len(track.contrasts)):
+            found = {f"roles/{t}/{c}": data.pack(f"roles/{t}/{c}")}
             room -= html.size(found)
             if room < 0:
                 return packs, counts

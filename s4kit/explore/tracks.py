@@ -21,6 +21,12 @@ class Track:
     steps: tuple[int, ...]
     examples: tuple[tuple[str, int], ...]  # (path, image of it)
 
+    @property
+    def contrasts(self) -> tuple[str, ...]:
+        """Those of which it was recorded, at any of the steps, who takes part."""
+        recorded = self.snapshots.role_steps.items()
+        return tuple(name for name, steps in recorded if set(steps) & set(self.steps))
+
 
 def titles_of(runs: Sequence[Run]) -> list[str]:
     """Method, seed and published split; with the folder where that does not tell the runs apart."""

@@ -233,7 +233,11 @@ class Method(nn.Module):
         return recipe_for(cls, dataset, split)
 
     def losses(self, batch: Batch, clock: Clock) -> Losses:
-        """The paper's equations in the paper's order; may write buffers, never parameters; no backward in here."""
+        """The paper's equations in the paper's order; may write buffers, never parameters; no backward in here.
+
+        What the explorer is to see of it is handed out by `Losses.see` and, of a contrast between features, by
+        `parts.roles`.
+        """
         raise TypeError(f"{type(self).__name__} defines no `losses`.")
 
     def teach(self, view: Views) -> Any:

@@ -375,6 +375,48 @@ def test_path_as_trained(page: Page, made: probe_packs.Made) -> None:
     page.until("document.querySelector('[data-testid=path-1]').getAttribute('aria-pressed') === 'true'")
 
 
+def test_those_who_take_part_in_a_contrast(page: Page, made: probe_packs.Made) -> None:
+    parts, room = made.roles(0), 560 - 32
+    one = {name: values[:22] for name, values in parts.items() if name not in ("start", "images")}
+    page.get("tab-roles").click()
+    page.until("document.querySelector('[data-testid=roles-plane]')?.dataset.marks === '22'")
+    assert "step 199: the two axes hold 70 % of the variance" in page.text("roles-about")
+    assert "2 of them out of a memory" in page.text("roles-words")
+    plane, first = page.get("roles-plane"), int(np.argmax(one["role"] == 2))
+
+    def hover(element: Any, u: float, v: float) -> None:
+        element.scroll_into_view_if_needed()
+        box = element.bounding_box()
+        element.hover(position={"x": u * box["width"], "y": v * box["height"]})
+
+    def hover_mark(k: int) -> None:
+        x, y = one["place"][k]
+        hover(plane, (16 + x * room) / 560, (16 + (1 - y) * room) / 560)
+
+    hover_mark(first)  # of a mark its pixel
+    assert page.text("roles-words").startswith("Negative (box) against disc, a pixel of image 2; its cosine with")
+    assert plane.get_attribute("data-read") == page.get("roles-image-1").get_attribute("data-read") == str(first)
+    assert page.get("roles-image-0").get_attribute("data-read") == ""
+    hover_mark(9)
+    assert "out of a memory, of no picture here" in page.text("roles-words")
+    anchor = 13  # the third of class 2, in the first picture; of a pixel its mark
+    v, u = one["pixel"][anchor]
+    hover(page.get("roles-image-0"), u, v)
+    assert plane.get_attribute("data-read") == str(anchor)
+    assert page.text("roles-words").startswith("Anchor of box, a pixel of image 1")
+    page.get("roles-class-2").click()
+    page.until("document.querySelector('[data-testid=roles-plane]').dataset.marks === '12'")  # and a prototype
+    assert page.text("part-anchor") == "anchor 3" and page.text("part-negative") == "negative 4"
+    page.get("part-negative").click()
+    page.until("document.querySelector('[data-testid=roles-plane]').dataset.marks === '8'")
+    plane.focus()
+    page.page.keyboard.press("ArrowRight")
+    assert plane.get_attribute("data-read") != "" and page.trait("selection") == {}
+    page.get("roles-class-all").click()
+    page.move("scrub", 0)  # no contrast yet: the nearest step is shown
+    page.until("document.querySelector('[data-testid=roles-about]').textContent.includes('step 19:')")
+
+
 def test_curve_over_all_probe_images(page: Page, made: probe_packs.Made) -> None:
     page.move("tau", 220)
     summary = made.summary(0)

@@ -10,6 +10,7 @@ import { Marks } from "./marks.js";
 import { Path } from "./path.js";
 import { Ranking } from "./ranking.js";
 import { Reliability } from "./reliability.js";
+import { Roles } from "./roles.js";
 import { WhatIf } from "./whatif.js";
 
-export const SECTIONS = [WhatIf, Reliability, Bias, Change, Path, Confusion, Ranking, Classes, Correct, Marks, Embedding];
+export const SECTIONS = [WhatIf, Reliability, Bias, Change, Path, Roles, Confusion, Ranking, Classes, Correct, Marks, Embedding];
