@@ -387,7 +387,7 @@ def test_those_who_take_part_in_a_contrast(page: Page, made: probe_packs.Made) -
     def hover(element: Any, u: float, v: float) -> None:
         element.scroll_into_view_if_needed()
         box = element.bounding_box()
-        element.hover(position={"x": u * box["width"], "y": v * box["height"]})
+        element.hover(position={"x": float(u * box["width"]), "y": float(v * box["height"])})
 
     def hover_mark(k: int) -> None:
         x, y = one["place"][k]

@@ -23,7 +23,7 @@ export class CastView {
     this.plane = h("canvas", { cls: "s4x-scatter", width, height, tabindex: 0, test: `roles-plane${suffix}`, role: "img", "aria-label": "those who take part, in feature space; the arrow keys go from mark to mark" });
     this.pictures = this.picturesOf(at, suffix);
     const figures = this.pictures.map(({ canvas }, b) => h("figure", {}, canvas, h("figcaption", {}, `image ${b + 1}`)));
-    const columns = Math.ceil(Math.sqrt(figures.length));
+    const columns = figures.length > 4 ? 4 : 2;
     this.host = h("div", {}, this.words, h("div", { cls: "s4x-cast" }, this.plane, h("div", { cls: "s4x-scenes", css: { "--columns": columns } }, ...figures)));
     this.listen(this.plane, (u, v) => this.nearest((m) => Math.hypot(this.place(m)[0] - u * PLANE, this.place(m)[1] - v * PLANE), NEAR_MARK));
     this.plane.addEventListener("keydown", (event) => this.key(event));
@@ -155,7 +155,7 @@ export class CastView {
     context.drawImage(below, 0, 0, width, height);
     context.fillStyle = "rgba(0, 0, 0, 0.35)";
     context.fillRect(0, 0, width, height);
-    for (const m of marks) drawMark(context, m.part, m.u * width, m.v * height, { fill: this.colour(m, "#000"), rim: "#fff", scale: 1.5 });
+    for (const m of marks) drawMark(context, m.part, m.u * width, m.v * height, { fill: this.colour(m, "#000"), rim: "#fff", scale: 1.7 });
     if (read) drawRing(context, read.u * width, read.v * height, "#fff", "#000", 18);
     canvas.dataset.read = read ? this.marks.indexOf(read) : "";
   }
