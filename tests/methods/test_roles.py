@@ -13,10 +13,15 @@ from s4kit.methods.contrastive.pc2seg import PC2Seg
 from s4kit.methods.parts.banks import Queues
 from s4kit.methods.parts.contrast import Draws, OtherClasses, bank_contrast, class_contrast, members
 from s4kit.methods.parts.prototypes import centres
-from s4kit.methods.parts.roles import among, apart, listening, pictured, slots, some, tell
+from s4kit.methods.parts.roles import Cast, Group, among, apart, listening, pictured, slots, some, tell
 
 IMAGES = torch.zeros(2, 3, 12, 12)
 LABEL = torch.tensor([0, 0, 1, 1, 1, 2, 255, 0, 0, 0, 1, 1, 255, 1, 255, 0, 2, 0])  # two images of 3 x 3 cells
+
+
+def joined(cast: Cast) -> dict[str, Group]:
+    """All that play a part."""
+    return {role: Group(*map(torch.cat, zip(*groups))) for role, groups in cast.groups.items()}
 
 
 def test_nobody_listens_in_a_step_and_nothing_is_told_without_images():
@@ -46,8 +51,7 @@ def test_a_contrast_tells_of_the_anchors_negatives_and_prototypes_that_it_used()
         loss = class_contrast(z, candidates, centre, others, belongs.any(1), 3, 1, 0.5, draws)
     (cast,) = heard
     assert cast.name == "by hand" and cast.size == (3, 3) and cast.images.shape == IMAGES.shape
-    assert {role: len(groups) for role, groups in cast.groups.items()} == dict.fromkeys(cast.groups, 1)
-    found = {role: group for role, (group,) in cast.groups.items()}
+    found = joined(cast)
     drawn = {(0, 0), (0, 8), (1, 13), (1, 3), (1, 2)}  # ranks 0 and 3 of class 0, 5, 1 and 0 of class 1, each once
     assert set(zip(found["anchor"].label.tolist(), found["anchor"].pixel.tolist())) == drawn
     (grad,) = torch.autograd.grad(loss, z)
@@ -68,7 +72,7 @@ def test_rows_of_a_memory_are_of_no_pixel():
     with listening() as heard:
         pictured((2, 3), IMAGES[:1])
         class_contrast(z, candidates, torch.randn(2, 5), queues, torch.ones(2, dtype=torch.bool), 8, 8, 0.5)
-    (negative,) = heard[0].groups["negative"]
+    negative = joined(heard[0])["negative"]
     assert (negative.pixel == -1).all() and (negative.own == 255).all()
     for k in range(2):
         held = queues.take(k, torch.arange(4))
@@ -82,7 +86,7 @@ def test_a_bank_has_positives_of_the_class_and_negatives_of_the_others():
     with listening() as heard:
         pictured((1, 5), IMAGES[:1])
         bank_contrast(torch.randn(5, 5), label, torch.tensor([1, 1, 1, 0, 1]).bool(), bank, ready, 0.1)
-    found = {role: group for role, (group,) in heard[0].groups.items()}
+    found = joined(heard[0])
     assert found["anchor"].pixel.tolist() == [0, 1] and found["anchor"].label.tolist() == [0, 1]
     assert torch.equal(found["positive"].vector, bank[:2].flatten(0, 1)) and (found["positive"].pixel == -1).all()
     assert found["negative"].label.tolist() == [0] * 4 + [1] * 4 and found["negative"].own.tolist() == [1] * 4 + [0] * 4
@@ -112,7 +116,7 @@ def test_pc2seg_tells_the_pairs_that_count():
     with listening() as heard:
         pictured((4, 4), IMAGES)
         method.contrast(own, weak, torch.rand(2, 4, 12, 12).softmax(1), torch.ones(2, 12, 12))
-    found = {role: group for role, (group,) in heard[0].groups.items()}
+    found = joined(heard[0])
     assert len(found["anchor"].pixel) == 6 and torch.equal(found["anchor"].pixel, found["positive"].pixel)
     flat = weak.permute(0, 2, 3, 1).flatten(0, 2)
     assert torch.equal(found["positive"].vector, flat[found["positive"].pixel])
