@@ -13,7 +13,7 @@ from typing import Any
 from torch import nn
 
 from ..errors import S4Error, closest
-from .layers import conv_block
+from .layers import conv_block, slim
 from .segformer import mit
 from .stages import Backbone, cycled
 from .tinyvit import tiny_vit
@@ -125,7 +125,7 @@ def _mobile(
             raise S4Error(f"{name}(levels={levels}): choose 3 (cut after the stride-16 stages, light) or 4 (all).")
         net = _timm(name, in_channels, output_stride, features_only=True, **timm_options)
         load_weights(net, name, weights)
-        blocks = list(net.blocks)
+        blocks = list(slim(net).blocks)
         stem = [net.conv_stem, net.bn1, *([net.act1] if hasattr(net, "act1") else [])]
         starts = (0, *cuts[:-1])
         stages = [nn.Sequential(*blocks[a:b]) for a, b in zip(starts, cuts)]

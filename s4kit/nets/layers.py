@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+from typing import Any
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -21,6 +23,41 @@ class PooledBatchNorm(nn.BatchNorm2d):
         if self.training and x.numel() == x.shape[1]:
             return F.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, False, 0.0, self.eps)
         return super().forward(x)
+
+
+class ReLU6(nn.Module):
+    """min(max(x, 0), 6) in place, with the same gradient, but told by what comes out, which the next layer keeps anyway.
+
+    PyTorch's own keeps a copy of what came in besides: in EfficientNets and MobileNets a third of all activations.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        if torch.compiler.is_compiling() or not x.requires_grad:
+            return F.relu6(x, inplace=not x.requires_grad)
+        return _ReLU6.apply(x)
+
+
+class _ReLU6(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        ctx.mark_dirty(x)
+        F.relu6(x, inplace=True)
+        ctx.save_for_backward(x)
+        return x
+
+    @staticmethod
+    def backward(ctx: Any, upstream: Tensor) -> Tensor:
+        (y,) = ctx.saved_tensors
+        return torch.ops.aten.hardtanh_backward(upstream, y, 0.0, 6.0)
+
+
+def slim(net: nn.Module) -> nn.Module:
+    """Puts this `ReLU6` in the place of every one of PyTorch's; returns the network."""
+    for part in net.modules():
+        for name, child in part.named_children():
+            if isinstance(child, nn.ReLU6):
+                setattr(part, name, ReLU6())
+    return net
 
 
 def make_norm(norm: str, channels: int, pooled: bool = False) -> nn.Module:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import torch
@@ -55,7 +56,9 @@ class Features(NamedTuple):
 
     def split(self, *sizes: int) -> list[Features]:
         """The batch cut into parts of the given sizes."""
-        return [self.rows(part) for part in _slices(sizes)]
+        extra = {k: v.split(sizes) for k, v in self.extra.items()}
+        levels = zip(*(x.split(sizes) for x in self.levels))
+        return [Features(level, {k: v[i] for k, v in extra.items()}) for i, level in enumerate(levels)]
 
     @staticmethod
     def cat(parts: Sequence[Features]) -> Features:
@@ -72,26 +75,38 @@ class Fused(NamedTuple):
     context: Tensor
 
 
-class Decoded(NamedTuple):
+class Decoded:
     """A decoder's answer.
 
+    Logits are enlarged when they are first asked for: what is cut off before and wanted by nobody costs nothing, and
+    the gradients of parts go back to the small maps one by one.
+
+    Args:
+        scores: (B, K, h, w), what `enlarge` makes the logits of; they themselves where it is None.
+
     Attributes:
-        logits: (B, K, h, w) float32, at the size asked for (stride 4 when none was).
         embedding: (B, D, H/4, W/4), the map before the last 1x1 convolution (256 channels in DeepLabV3+).
         fused: (B, F, H/4, W/4), the map before the classifier's convolutions.
     """
 
-    logits: Tensor
-    embedding: Tensor
-    fused: Tensor
+    def __init__(
+        self, scores: Tensor, embedding: Tensor, fused: Tensor, enlarge: Callable[[Tensor], Tensor] | None = None
+    ) -> None:
+        self.scores, self.embedding, self.fused, self.enlarge = scores, embedding, fused, enlarge
+
+    @cached_property
+    def logits(self) -> Tensor:
+        """(B, K, h, w) float32, at the size asked for (stride 4 when none was)."""
+        return self.enlarge(self.scores) if self.enlarge else self.scores
 
     def rows(self, index: Any) -> Decoded:
         """The images `index` of every field."""
-        return Decoded(*(t[index] for t in self))
+        return Decoded(self.scores[index], self.embedding[index], self.fused[index], self.enlarge)
 
     def split(self, *sizes: int) -> list[Decoded]:
         """The batch cut into parts of the given sizes."""
-        return [self.rows(part) for part in _slices(sizes)]
+        parts = zip(*(map.split(sizes) for map in (self.scores, self.embedding, self.fused)))
+        return [Decoded(*part, self.enlarge) for part in parts]
 
 
 class SegNet(nn.Module):
@@ -148,7 +163,7 @@ class SegNet(nn.Module):
     def classify(self, map: Tensor, size: Sequence[int] | None = None) -> Decoded:
         """Logits of a fused map, in float32, upsampled to `size` (H, W) if given."""
         logits, embedding = self.decoder.classify(map)
-        return Decoded(self.enlarge(logits, size), embedding, map)
+        return Decoded(logits, embedding, map, lambda scores: self.enlarge(scores, size))
 
     def decode(self, features: Features, size: Sequence[int] | None = None) -> Decoded:
         """`classify(fuse(features).map, size)`."""
@@ -184,15 +199,13 @@ class SegNet(nn.Module):
         return set_training(self, mode)
 
     def enlarge(self, logits: Tensor, size: Sequence[int] | None) -> Tensor:
-        logits = logits.float()  # before the interpolation: under autocast softmax and thresholds need the bits
+        """(B, K, h, w) logits in float32, upsampled to `size` (H, W) if given."""
+        # Before the interpolation float32, since under autocast softmax and thresholds need the bits; and in memory
+        # class by class, since every softmax over the classes of a large map would first make itself such a copy.
+        logits = logits.float().contiguous()
         return logits if size is None else resize(logits, size, self.decoder.align_corners)
 
 
 def resize(x: Tensor, size: Sequence[int], align_corners: bool) -> Tensor:
     """Bilinear resize of (B, C, h, w) to `size` (H, W)."""
     return F.interpolate(x, size=tuple(size), mode="bilinear", align_corners=align_corners)
-
-
-def _slices(sizes: Sequence[int]) -> list[slice]:
-    stops = [sum(sizes[: i + 1]) for i in range(len(sizes))]
-    return [slice(stop - n, stop) for stop, n in zip(stops, sizes)]

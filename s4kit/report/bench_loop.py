@@ -1,6 +1,7 @@
 """The yardstick of the step benchmark: UniMatch as one flat loop, with the same network and the same forward passes.
 
-Written the plain way: contiguous NCHW tensors, masks expanded to the images, in-place pasting, one loss at a time.
+Written the plain way: contiguous NCHW tensors, PyTorch's own activations, masks expanded to the images, in-place
+pasting, one loss at a time.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..nets import Features, SegNet
+from ..nets.layers import ReLU6
 from ..views import Batch
 
 
@@ -20,6 +22,10 @@ def plain_unimatch(
 ) -> Callable[[Batch], None]:
     """A function that makes one training step on a batch with the streams x, u and v."""
     keep = nn.Dropout2d(drop)
+    for part in net.modules():
+        for name, child in part.named_children():
+            if isinstance(child, ReLU6):
+                setattr(part, name, nn.ReLU6(inplace=True))
 
     def step(batch: Batch) -> None:
         x, u, v = batch.x, batch.u, batch.v
@@ -34,8 +40,8 @@ def plain_unimatch(
             where = mask.unsqueeze(1).expand(image.shape)
             image[where] = other[where]
 
-        low, high = (net.encode(torch.cat([x.weak, u.weak])).levels[i] for i in (0, -1))
-        size, n = x.weak.shape[-2:], len(x)
+        features = net.encode(torch.cat([x.weak, u.weak]))
+        low, high, size, n = features.low, features.high, x.weak.shape[-2:], len(x)
         both = Features((torch.cat([low, keep(low)]), torch.cat([high, keep(high)])))
         logits, dropped = net.decode(both, size).logits.chunk(2)
         logits_x, logits_u = logits[:n], logits[n:]

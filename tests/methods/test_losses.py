@@ -11,7 +11,7 @@ import torch
 from s4kit.errors import S4Error
 from s4kit.methods import PseudoLabels
 from s4kit.methods.parts.distances import DISTANCES, distance
-from s4kit.methods.parts.losses import OVER, ce, criterion, entropy, ohem, pixel_ce, pixel_mean
+from s4kit.methods.parts.losses import OVER, ce, ce_map, criterion, entropy, ohem, pixel_ce, pixel_mean
 from s4kit.report.verify import fake
 
 
@@ -69,6 +69,22 @@ def test_ce_is_the_mean_over_pixels_that_are_not_void():
         assert torch.allclose(pixel_ce(logits, label, over=over), expected)
     known = (label != 255).double().mean()
     assert torch.allclose(pixel_ce(logits, label, over="all"), expected * known)
+
+
+@pytest.mark.parametrize("shape", [(2, 5, 4, 6), (40, 5)])
+def test_cross_entropy_keeps_only_the_logits_and_has_pytorchs_gradient(shape):
+    torch.manual_seed(0)
+    logits = (4 * torch.randn(shape)).requires_grad_()
+    label = torch.randint(0, 5, (shape[0], *shape[2:]))
+    label.flatten()[::7] = 255
+    upstream = torch.randn(label.shape)
+    kept = []
+    with torch.autograd.graph.saved_tensors_hooks(lambda t: kept.append(t.data_ptr()) or t, lambda t: t):
+        found = ce_map(logits, label)
+    assert kept == [logits.data_ptr(), label.data_ptr()]
+    expected = torch.nn.functional.cross_entropy(logits, label, ignore_index=255, reduction="none")
+    assert torch.equal(found, expected)
+    torch.testing.assert_close(*(torch.autograd.grad(y, logits, upstream)[0] for y in (found, expected)))
 
 
 def test_ce_of_void_alone_is_zero_with_a_gradient():

@@ -6,6 +6,7 @@ from torch import nn
 
 from s4kit import nets
 from s4kit.errors import S4Error
+from s4kit.nets.layers import ReLU6
 
 SPECS = [
     "tiny",
@@ -208,3 +209,26 @@ def test_everything_stays_on_the_device_and_reads_nothing(spec):
             net(x[:1])
         nets.ema(teacher, net, 0.9)
     assert z.logits.shape == (2, 5, 48, 64)
+
+
+def test_relu6_is_pytorchs_and_keeps_nothing_but_its_answer():
+    x = torch.tensor([-1.0, -0.0, 0.0, 1e-8, 3.0, 6.0, 6.0000005, 9.0, torch.inf])
+    ours, theirs = (x.clone().requires_grad_() for _ in range(2))
+    kept = []
+    with torch.autograd.graph.saved_tensors_hooks(lambda t: kept.append(t.data_ptr()) or t, lambda t: t):
+        y = ReLU6()(before := ours + 0)
+    expected = nn.ReLU6()(theirs)
+    upstream = torch.randn(len(x))
+    assert torch.equal(y, expected) and kept == [y.data_ptr()] == [before.data_ptr()], "in place"
+    assert torch.equal(*(torch.autograd.grad(out, leaf, upstream)[0] for out, leaf in ((y, ours), (expected, theirs))))
+    assert ReLU6()(x) is x and x.max() == 6
+
+
+def test_logits_that_nobody_asks_for_are_not_enlarged(tiny):
+    image, asked = torch.rand(3, 3, 33, 33), []
+    whole = tiny.decode(tiny.encode(image), (33, 33))
+    enlarge, whole.enlarge = whole.enlarge, lambda scores: asked.append(len(scores)) or enlarge(scores)
+    first, _ = whole.split(1, 2)
+    torch.testing.assert_close(first.logits, whole.logits[:1])
+    assert first.logits is first.logits and asked == [1, 3]
+    assert whole.logits.is_contiguous() and whole.logits.shape[-2:] == (33, 33)

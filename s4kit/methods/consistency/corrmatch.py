@@ -141,7 +141,8 @@ class CorrMatch(Method):
             partner = self.judge(self.student(v.weak), v)
         e = self.student.encode(torch.cat([x.weak, u.weak])).ends
         both = self.student.decode(Features.cat([e, feature_dropout(e, self.drop)]), size)
-        z_x, z_w, _, z_fp = (part.logits for part in both.split(len(x), len(u), len(x), len(u)))
+        of_x, of_w, _, of_fp = both.split(len(x), len(u), len(x), len(u))
+        z_x, z_w, z_fp = of_x.logits, of_w.logits, of_fp.logits
         similar = self.similar(e.high)
         c_x, c_w = self.pass_on(torch.cat([z_x, z_w]), similar, e.high).split([len(x), len(u)])
 

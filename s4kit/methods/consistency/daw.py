@@ -121,7 +121,8 @@ class DAW(UniMatch):
         z_v = self.teach(v)
         e = self.student.encode(torch.cat([x.weak, u.weak])).ends
         both = self.student.decode(Features.cat([e, feature_dropout(e, self.drop)]), u.weak.shape[-2:])
-        z_x, z_w, _, z_fp = (part.logits for part in both.split(len(x), len(u), len(x), len(u)))
+        of_x, of_w, _, of_fp = both.split(len(x), len(u), len(x), len(u))
+        z_x, z_w, z_fp = of_x.logits, of_w.logits, of_fp.logits
         self.compare_confidence(z_x, x.label, torch.cat([z_w, z_v]), torch.cat([u.valid, v.valid]))
         self.move_threshold(z_x, x.label)
 

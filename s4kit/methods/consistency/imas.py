@@ -210,7 +210,7 @@ class IMAS(Method):
 
         e = self.student.encode(torch.cat([x.weak, u.weak, cut, strong]))
         both = self.student.decode(e, size).split(len(x), len(u), len(u), len(u))
-        z_x, _, z_c, z_s = (part.logits for part in both)
+        z_x, z_c, z_s = (both[k].logits for k in (0, 2, 3))
         l_s, l_c = pixel_ce(z_s, target, over="all"), pixel_ce(z_c, of_cut, over="all")
         share = 1 / (1 + on.float())
         losses = Losses(

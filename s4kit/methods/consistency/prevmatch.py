@@ -172,7 +172,8 @@ class PrevMatch(UniMatch):
         z_v = super().teach(v)
         e = self.student.encode(torch.cat([x.weak, u.weak])).ends
         both = self.student.decode(Features.cat([e, feature_dropout(e, self.drop)]), u.weak.shape[-2:])
-        z_x, z_w, _, z_fp = (part.logits for part in both.split(len(x), len(u), len(x), len(u)))
+        of_x, of_w, _, of_fp = both.split(len(x), len(u), len(x), len(u))
+        z_x, z_w, z_fp = of_x.logits, of_w.logits, of_fp.logits
         e_u, e_v = self.ensemble(torch.cat([u.weak, v.weak]), self.draw(), torch.cat([z_w, z_v])).chunk(2)
         own, old = self.pseudo_labels((z_w.detach(), e_u), u, clock).values()
         partner, old_partner = self.pseudo_labels((z_v, e_v), v, clock).values()

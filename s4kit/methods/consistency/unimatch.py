@@ -103,7 +103,8 @@ class UniMatch(FixMatch):
         partner = self.pseudo_labels(self.teach(v), v, clock)
         e = self.student.encode(torch.cat([x.weak, u.weak])).ends
         both = self.student.decode(Features.cat([e, feature_dropout(e, self.drop)]), u.weak.shape[-2:])
-        z_x, z_w, _, z_fp = (part.logits for part in both.split(len(x), len(u), len(x), len(u)))
+        of_x, of_w, _, of_fp = both.split(len(x), len(u), len(x), len(u))
+        z_x, z_w, z_fp = of_x.logits, of_w.logits, of_fp.logits
         own = self.pseudo_labels(z_w.detach(), u, clock)
         mixed = [paste(m, s_v, s_u) for m, s_v, s_u in zip(u.masks, v.strong, u.strong)]
         target = [paste(m, partner, own) for m in u.masks]

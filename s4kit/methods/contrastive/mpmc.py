@@ -145,10 +145,11 @@ class MPMC(UniMatch):
         e = self.student.encode(torch.cat([x.weak, u.weak]))
         dropped = feature_dropout(e, self.drop)
         both = self.student.decode(Features.cat([e, dropped]), u.weak.shape[-2:])
-        z_x, z_w, _, z_fp = (part.logits for part in both.split(len(x), len(u), len(x), len(u)))
+        of_x, of_w, _, of_fp = both.split(len(x), len(u), len(x), len(u))
+        z_x, z_w, z_fp = of_x.logits, of_w.logits, of_fp.logits
         mixed = [paste(m, s_v, s_u) for m, s_v, s_u in zip(u.masks, v.strong, u.strong)]
         e_m = self.student.encode(torch.cat(mixed))
-        z_1, z_2 = self.student.decode(e_m, u.weak.shape[-2:]).logits.split(len(u))
+        z_1, z_2 = (part.logits for part in self.student.decode(e_m, u.weak.shape[-2:]).split(len(u), len(u)))
 
         weak = [replace(u, weak=paste(m, v.weak, u.weak), valid=paste(m, v.valid, u.valid)) for m in u.masks]
         says = [paste(m, z_v, z_w.detach()) for m in u.masks]

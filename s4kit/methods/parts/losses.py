@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -55,7 +56,24 @@ def pixel_mean(values: Tensor, weight: Tensor, valid: Tensor, *, over: str) -> T
 @float32
 def ce_map(logits: Tensor, label: Tensor) -> Tensor:
     """(B, H, W) cross entropy of (B, C, H, W) logits and a (B, H, W) long label; 0 where the label is 255."""
-    return F.cross_entropy(logits, label, ignore_index=VOID, reduction="none")
+    return _CrossEntropy.apply(logits, label)
+
+
+class _CrossEntropy(torch.autograd.Function):
+    """Keeps the logits, which exist anyway, for the backward pass, not their logarithmic softmax beside them."""
+
+    @staticmethod
+    def forward(ctx: Any, logits: Tensor, label: Tensor) -> Tensor:
+        ctx.save_for_backward(logits, label)
+        return F.cross_entropy(logits, label, ignore_index=VOID, reduction="none")
+
+    @staticmethod
+    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor, None]:
+        logits, label = ctx.saved_tensors
+        known = label != VOID
+        gradient, at = logits.softmax(1), torch.where(known, label, 0)[:, None]
+        gradient.scatter_(1, at, gradient.gather(1, at) - 1)
+        return gradient.mul_((upstream * known)[:, None]), None
 
 
 def pixel_ce(logits: Tensor, target: Tensor | PseudoLabels, *, over: str) -> Tensor:
@@ -110,8 +128,7 @@ def union_ce(z_x: Tensor, label: Tensor, z_u: Tensor, target: PseudoLabels) -> t
 @float32
 def ce(logits: Tensor, label: Tensor) -> Tensor:
     """The supervised term: mean cross entropy over the non-void pixels of the batch; 0 when all are void."""
-    total = F.cross_entropy(logits, label, ignore_index=VOID, reduction="sum")
-    return total / (label != VOID).sum().clamp(min=1)
+    return ce_map(logits, label).sum() / (label != VOID).sum().clamp(min=1)
 
 
 def ohem(
