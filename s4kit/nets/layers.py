@@ -26,7 +26,7 @@ class PooledBatchNorm(nn.BatchNorm2d):
 
 
 class ReLU6(nn.Module):
-    """min(max(x, 0), 6) in place, with the same gradient, but told by what comes out, which the next layer keeps anyway.
+    """min(max(x, 0), 6) in place; the gradient is the same, told by what comes out, which the next layer keeps anyway.
 
     PyTorch's own keeps a copy of what came in besides: in EfficientNets and MobileNets a third of all activations.
     """
