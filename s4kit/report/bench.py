@@ -266,7 +266,8 @@ def show(result: dict[str, Any]) -> str:
             )
         )
         memory = [text.size(found[f"{side}_peak_memory"]) for side in ("kit", "plain")]
-        rows.append(("its memory on top", memory[0], f"{memory[1]} plain loop", f"{found['memory_ratio']:.2f}", ""))
+        ratio = f"{found['memory_ratio']:.2f}"
+        rows.append(("its memory on top", memory[0], f"{memory[1]} plain loop", ratio, "≤ 0.75"))
     if found := result.get("u2pl"):
         name = f"U2PL step, crop {found['crop']}"
         base = f"{found['without_ms']:.0f} ms without contrast"
