@@ -100,10 +100,12 @@ def finite(run: Run) -> Finding:
 def supervised(run: Run) -> Finding | None:
     """Does the supervised term fall?"""
     rows = run.metrics()
-    names = [key for key in (rows[0] if rows else {}) if key == "x" or (key.startswith("x") and key[1:].isdigit())]
-    values = [sum(row[n] for n in names) / len(names) for row in rows if all(row.get(n) is not None for n in names)]
-    values = [value for value in values if math.isfinite(value)]
-    if not names or len(values) < 10:
+    terms = list(rows[0]) if rows else []
+    names = [key for key in terms if key == "x" or (key.startswith("x") and key[1:].isdigit())]
+    names = names or [key for key in terms if key.startswith("x_")]  # networks that have names, not numbers
+    told = [[row[n] for n in names] for row in rows if names and all(row.get(n) is not None for n in names)]
+    values = [value for value in map(mean, told) if math.isfinite(value)]
+    if len(values) < 10:
         return Finding("supervised loss", UNKNOWN, "fewer than 10 steps recorded")
     part = max(3, len(values) // 10)
     first, last = mean(values[:part]), mean(values[-part:])

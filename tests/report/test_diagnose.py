@@ -221,6 +221,14 @@ def snapshots(run, weight):
     writer.step(99, [Looked([0], {"pseudo": labels}, {"pseudo": p}, label)])
 
 
+def test_supervised_terms_that_bear_their_networks_names(make):
+    named = lambda rows: [{("x_small" if k == "x" else k): v for k, v in r.items()} | {"x_vit": 4.0} for r in rows]  # noqa: E731
+    found, _ = make(metrics=named)
+    assert found["supervised loss"]["figures"].startswith("2.9") and found["supervised loss"]["level"] == "warning"
+    found, _ = make(metrics=lambda rows: [{k: v for k, v in r.items() if k != "x"} for r in rows])
+    assert found["supervised loss"]["level"] == "unknown"
+
+
 def test_an_end_in_nan_is_not_answered_with_resume_alone(make):
     assert "s4kit train --resume" in make(metrics=lambda rows: rows[:50])[0]["complete"]["advice"]
     found, _ = make(metrics=lambda rows: [*rows[:50], rows[50] | {"x": "nan", "loss": "nan"}])
