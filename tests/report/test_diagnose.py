@@ -215,10 +215,10 @@ def snapshots(run, weight):
     share = torch.zeros(1, 4, 4).index_fill_(1, torch.tensor([0, 1]), weight)
     p = torch.full((1, 2, 4, 4), 0.5)
     writer = Writer(run / "probes", ("a", "b"), ((0, 0, 0), (1, 1, 1)), 4)
-    scene = Scene(np.zeros((4, 4, 3), np.uint8), np.zeros((4, 4), np.uint8), (0, 0, 4, 4))
+    scene = Scene(np.zeros((4, 4, 3), np.uint8), np.zeros((4, 4), np.uint8), np.ones((4, 4), np.uint8))
     writer.images([scene], ["one"], ["unlabelled"], path=4)
     labels = PseudoLabels(label, p[:, 0], share, torch.ones(1, 4, 4))
-    writer.step(99, [Looked([0], {"pseudo": labels}, {"pseudo": p}, label)])
+    writer.step(99, [Looked([0], {"pseudo": labels}, {"pseudo": p}, label, torch.zeros(1, 3, 4, 4))])
 
 
 def test_supervised_terms_that_bear_their_networks_names(make):
