@@ -72,6 +72,7 @@ def rehearse(training: Any, index: int) -> None:
     stage, _, steps = training.stages[index]
     method, device = training.method, training.device
     _, batches = next(training.batches(index, 0, 1))
+    method.zero_grad(set_to_none=True)  # a loop of one's own may have left some, in another layout
     method.train()
 
     def run(clock: Clock) -> None:
