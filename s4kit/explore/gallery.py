@@ -3,7 +3,7 @@
 ideas = s4.gallery.ideas(lesson, runs)      # a picture of each method from a real step of it
 s4.gallery.page(ideas)                      # the table; .save_html(path) writes it as a page of its own
 s4.gallery.tree()                           # who extends whom
-s4.gallery.measured("price")                # what a step costs; "family_camvid": what the methods reach
+s4.gallery.measured("price")                # what a step costs; "family_cotraining": what the methods reach
 """
 
 from __future__ import annotations
@@ -42,7 +42,8 @@ def _brief(lesson: Any, name: str, runs: Sequence[Any] = ()) -> Any:
     """A short run of a method, which begins with what it can borrow from others."""
     steps = min(BRIEF, lesson.steps)
     fit = {"steps": steps, "evaluate_every": steps, "probes": 0}
-    return lesson.train(name, f"brief {name}", fit=fit, start=partial(borrow, runs=runs) if runs else None)
+    start = partial(borrow, runs=runs) if runs else None
+    return lesson.train(name, f"brief {name}", fit=fit, start=start, progress=False)
 
 
 def borrow(method: Any, runs: Sequence[Any]) -> Any:
@@ -137,7 +138,8 @@ def measured(name: str) -> Table:
     """A table of the kit's own measurements, or how to make it where it was not made yet.
 
     Args:
-        name: "family_camvid", the consistency family on CamVid; or "price", time and memory of a step.
+        name: "family_camvid", the consistency family on CamVid; "family_cotraining", co-training on the lesson's
+            pictures; or "price", time and memory of a step.
 
     Raises:
         S4Error: there is no such table.
@@ -174,6 +176,22 @@ def _family(found: dict[str, Any]) -> tuple[tuple[str, ...], list[tuple]]:
     return ("method", "mIoU last", "mIoU best", "vs supervised", "note"), rows
 
 
+def _lesson(found: dict[str, Any]) -> tuple[tuple[str, ...], list[tuple]]:
+    """Mean and deviation of the mIoU over seeds, in percent; against both baselines; the file has shares in [0, 1]."""
+    rows = [
+        (
+            row["method"],
+            text.spread(row["miou"], row["sd"]),
+            text.difference(row["over_supervised"]),
+            text.difference(row["over_strong"]),
+            text.closed(row["closed"]),
+            row.get("note", ""),
+        )
+        for row in found["rows"]
+    ]
+    return ("method", "mIoU last", "vs supervised", "vs supervised_strong", "gap closed", "note"), rows
+
+
 def _price(found: dict[str, Any]) -> tuple[tuple[str, ...], list[tuple]]:
     rows = [(row["method"], f"{row['time']:.2f}", f"{row['memory']:.2f}") for row in found["rows"]]
     of = found["reference"]
@@ -182,6 +200,7 @@ def _price(found: dict[str, Any]) -> tuple[tuple[str, ...], list[tuple]]:
 
 _SHOWN = {
     "family_camvid": ("s4kit compare --family consistency --data camvid", _family),
+    "family_cotraining": ("s4kit compare --family cotraining --data scenes --seeds 0,1", _lesson),
     "price": ("s4kit bench price", _price),
 }
 

@@ -136,6 +136,7 @@ class Lesson:
         task: dict[str, Any] | None = None,
         fit: dict[str, Any] | None = None,
         start: Callable[[Any], Any] | None = None,
+        progress: bool = True,
         **options: Any,
     ) -> Any:
         """Train a method with live curves; a finished run of the same set-up is opened instead.
@@ -148,6 +149,7 @@ class Lesson:
             task: over the profile's arguments of `load`, such as {"labelled": 4}.
             fit: over the profile's arguments of `fit`, such as {"steps": 100}.
             start: what is done with the fresh method, see `setup.train`; name its run, which does not store it.
+            progress: show the curves.
             options: of the method.
 
         Returns:
@@ -159,7 +161,7 @@ class Lesson:
             goes_on = (folder / "config.json").is_file() and self._goes_on(folder, plan, seed)
             if goes_on is None:
                 return open_finished(folder)
-            return setup.train(plan, folder, resume=goes_on, start=start)
+            return setup.train(plan, folder, resume=goes_on, progress=progress, start=start)
 
     def open(
         self,
