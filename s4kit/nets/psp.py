@@ -47,8 +47,28 @@ class PyramidPooling(nn.Module):
         return self.project(torch.cat([x, *spread], 1))
 
 
-class PSPNet(nn.Module):
-    """The decoder of PSPNet, without low-level features: `fuse` pools the coarsest map, `classify` is 1x1.
+class Pooling(nn.Module):
+    """A decoder without low-level features: `fuse` pools the coarsest map, `classify` is its classifier alone."""
+
+    pool: nn.Module
+    classifier: nn.Module
+    classifies = ("classifier",)
+
+    def fuse(self, features: Features) -> Fused:
+        context = self.pool(features.high)
+        return Fused(context, context)
+
+    def classify(self, map: Tensor) -> tuple[Tensor, Tensor]:
+        """Pooled map to (logits at the classifier's stride, the map)."""
+        return self.classifier(map), map
+
+    def branch(self) -> nn.Module:
+        """Another classifier of the same shape with weights of its own: fused map to logits."""
+        return fresh(self.classifier)
+
+
+class PSPNet(Pooling):
+    """The decoder of PSPNet, whose classifier is 1x1: logits at the output stride.
 
     Args:
         high: channels of `features.high`.
@@ -58,8 +78,6 @@ class PSPNet(nn.Module):
         align_corners: of every bilinear resize.
         norm: "batch" or "group".
     """
-
-    classifies = ("classifier",)
 
     def __init__(
         self,
@@ -76,18 +94,6 @@ class PSPNet(nn.Module):
         self.pool = PyramidPooling(high, channels, norm=norm, align=align_corners, width=channels)
         last = nn.Conv2d(channels, classes, 1)
         self.classifier = nn.Sequential(make_dropout("channel", dropout), last) if dropout else last
-
-    def fuse(self, features: Features) -> Fused:
-        context = self.pool(features.high)
-        return Fused(context, context)
-
-    def classify(self, map: Tensor) -> tuple[Tensor, Tensor]:
-        """Pooled map to (logits at the output stride, the map)."""
-        return self.classifier(map), map
-
-    def branch(self) -> nn.Module:
-        """Another classifier of the same shape with weights of its own: fused map to logits."""
-        return fresh(self.classifier)
 
 
 class ShuffleConv(nn.Conv2d):
@@ -126,8 +132,8 @@ class ShuffleDecoder(nn.Module):
         return x
 
 
-class PSPShuffle(nn.Module):
-    """A decoder without low-level features: `fuse` pools the coarsest map, `classify` shuffles up to stride 1.
+class PSPShuffle(Pooling):
+    """The decoder of CCT, whose classifier shuffles up to stride 1.
 
     Args:
         high: channels of `features.high`.
@@ -137,8 +143,6 @@ class PSPShuffle(nn.Module):
         align_corners: of every bilinear resize.
         norm: "batch" or "group".
     """
-
-    classifies = ("classifier",)
 
     def __init__(
         self,
@@ -154,18 +158,6 @@ class PSPShuffle(nn.Module):
         self.fused_channels = self.embedding_channels = channels
         self.pool = PyramidPooling(high, channels, norm=norm, align=align_corners)
         self.classifier = ShuffleDecoder(channels, classes, doublings)
-
-    def fuse(self, features: Features) -> Fused:
-        context = self.pool(features.high)
-        return Fused(context, context)
-
-    def classify(self, map: Tensor) -> tuple[Tensor, Tensor]:
-        """Pooled map to (logits at stride 1, the map)."""
-        return self.classifier(map), map
-
-    def branch(self) -> nn.Module:
-        """Another classifier of the same shape with weights of its own: fused map to logits."""
-        return fresh(self.classifier)
 
 
 def pspnet(backbone: nn.Module, classes: int, norm: str = "batch", **options) -> SegNet:
