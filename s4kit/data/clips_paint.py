@@ -1,20 +1,23 @@
 """How a clip is painted: the table and the objects of the scenes under a moving camera, some of the objects moving.
 
 Everything of a clip is drawn once (table, objects, their paths, light); a frame is what the camera sees of it at a
-moment. The camera moves by whole pixels of the table, so that the motion of every pixel is known exactly.
+moment. The camera moves by whole pixels of the table, so that the motion of every pixel is known exactly. Motion asks
+which object a pixel shows, not what that looks like: neither the table nor a surface is painted for it.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
 from . import scenes_paint as scene
 from .seeding import generator
 
-VERSION = 1  # of the pictures, see `scenes_paint.VERSION`
+VERSION = 2  # of the pictures, see `scenes_paint.VERSION`
 OBJECTS, STICKS = (7, 14), (6, 16)  # how many lie on the table (the end excluded); the camera sees a part of it
 RADIUS, PEG = (10, 20), (7, 9)  # of objects, in nominal pixels, see `scenes_paint`
 CAMERA, OBJECT, TURN = (0.6, 2.2), 1.8, 0.12  # speeds: nominal pixels a frame, at most, radians a frame
@@ -47,9 +50,6 @@ class Clip:
         self.margin = self.fine // 2  # of table around what a resting camera sees
         angle = g.uniform(0, 2 * np.pi)
         self.light = scene.Light(math.cos(angle), math.sin(angle), g.uniform(0.12, 0.35))
-        self.table = scene._ground(g, self.fine + 2 * self.margin, self.unit)
-        for _ in range(g.integers(*STICKS)):
-            scene._stick(g, self.table, self.unit, self.light)
         self.camera = self._path(g)
         self.things = [self._thing(g, number) for number in range(1, int(g.integers(*OBJECTS)) + 1)]
         self.kinds = np.array([0, *(thing.kind for thing in self.things)], np.uint8)
@@ -57,6 +57,16 @@ class Clip:
         self.cast = g.uniform(0.85, 1.15, 3).astype(np.float32)
         self.haze, self.grey, self.grain = g.uniform(0, 0.2), g.uniform(0.45, 0.8), g.uniform(0.005, 0.03)
         self.drift = g.uniform(-0.04, 0.04)  # of the exposure, a frame
+        self._owners: dict[int, np.ndarray] = {}
+
+    @cached_property
+    def table(self) -> np.ndarray:
+        """(F + 2 M, F + 2 M, 3) float32, what lies under the objects."""
+        g = generator("clips", "table", self.seed, self.index)
+        table = scene._ground(g, self.fine + 2 * self.margin, self.unit)
+        for _ in range(g.integers(*STICKS)):
+            scene._stick(g, table, self.unit, self.light)
+        return table
 
     def _path(self, g: np.random.Generator) -> np.ndarray:
         """(T, 2) whole fine pixels: a straight path with a slow sway, at rest in the middle of the table."""
@@ -84,33 +94,49 @@ class Clip:
         k = self._moments()[frame]
         return thing.at + thing.speed * k - self.camera[frame], thing.turn + thing.spin * k
 
-    def frame(self, frame: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Image (S, S, 3), label (S, S) with a void ring of 1 pixel around objects, and the number of the object that a
-        pixel's middle shows (S, S), 0 = the table; uint8."""
+    def frame(self, frame: int) -> tuple[np.ndarray, np.ndarray]:
+        """Image (S, S, 3) and label (S, S) with a void ring of 1 pixel around objects, uint8."""
         x, y = self.camera[frame] + self.margin
         image = self.table[y : y + self.fine, x : x + self.fine].copy()
-        owner = np.zeros((self.fine, self.fine), np.int16)
-        for thing in self.things:
-            self._draw(image, owner, thing, frame)
+        for thing, turn, (rows, columns, x, y) in self._seen(frame):
+            self._draw(image[rows, columns], thing, turn, x, y)
         rows = image[::2] + image[1::2]
         small = (rows[:, ::2] + rows[:, 1::2]) / 4
-        return self._develop(small, frame), scene._label(owner, self.kinds), owner[1::2, 1::2].astype(np.uint8)
+        return self._develop(small, frame), scene._label(self._owned(frame), self.kinds)
 
-    def _draw(self, image: np.ndarray, owner: np.ndarray, thing: Thing, frame: int) -> None:
+    def owner(self, frame: int) -> np.ndarray:
+        """(S, S) uint8, the number of the object that a pixel's middle shows, 0 = the table; remembered."""
+        if frame not in self._owners:
+            self._owners[frame] = self._owned(frame)[1::2, 1::2].astype(np.uint8)
+        return self._owners[frame]
+
+    def _owned(self, frame: int) -> np.ndarray:
+        """(F, F) int16, whose each fine pixel is."""
+        owned = np.zeros((self.fine, self.fine), np.int16)
+        for thing, turn, (rows, columns, x, y) in self._seen(frame):
+            edge = scene._shape(thing.kind, x, y, thing.r, turn, thing.squash)
+            owned[rows, columns][edge < 0] = thing.number
+        return owned
+
+    def _seen(self, frame: int) -> Iterator[tuple[Thing, float, tuple[slice, slice, np.ndarray, np.ndarray]]]:
+        """Objects that reach into the picture, the lowest first: how each is turned, and the window with its shadow."""
+        for thing in self.things:
+            (x, y), turn = self.pose(thing, frame)
+            window = scene._box(float(x), float(y), 1.45 * thing.r + 2 * self._height(thing), self.fine)
+            if window is not None:
+                yield thing, turn, window
+
+    def _height(self, thing: Thing) -> float:
+        """How far its shadow reaches, in fine pixels."""
+        return (1.0 if thing.kind == 1 else 0.55) * self.light.reach * thing.r + self.unit
+
+    def _draw(self, part: np.ndarray, thing: Thing, turn: float, x: np.ndarray, y: np.ndarray) -> None:
         """One object over what is there, its shadow first; its surface is the same in every frame."""
-        (x, y), turn = self.pose(thing, frame)
-        height = (1.0 if thing.kind == 1 else 0.55) * self.light.reach * thing.r + self.unit
-        window = scene._box(float(x), float(y), 1.45 * thing.r + 2 * height, self.fine)
-        if window is None:
-            return
-        rows, columns, x, y = window
-        part, light, form = image[rows, columns], self.light, (thing.r, turn, thing.squash)
+        light, form, height = self.light, (thing.r, turn, thing.squash), self._height(thing)
         scene._shade(part, scene._shape(thing.kind, x + light.x * height, y + light.y * height, *form), height)
         body = scene._thing(thing.kind, x, y, *form)
-        alpha = np.clip(0.5 - body.sdf, 0, 1)
         g = generator("clips", "surface", self.seed, self.index, thing.number)
-        scene._blend(part, scene._body(g, body, light, turn, self.unit), alpha)
-        owner[rows, columns][alpha > 0.5] = thing.number
+        scene._blend(part, scene._body(g, body, light, turn, self.unit), np.clip(0.5 - body.sdf, 0, 1))
 
     def _develop(self, image: np.ndarray, frame: int) -> np.ndarray:
         """Uneven light, colour cast and haze of the clip, exposure and grain of the frame; to uint8."""
@@ -126,7 +152,7 @@ class Clip:
     def flow(self, a: int, b: int) -> tuple[np.ndarray, np.ndarray]:
         """(S, S, 2) float32, the way in pixels (x, y) from a pixel of frame `a` to where its surface is in frame `b`;
         and (S, S) bool, whether it is seen there: inside the picture and not covered."""
-        owner, other = self.frame(a)[2], self.frame(b)[2]
+        owner, other = self.owner(a), self.owner(b)
         centres = 2 * np.arange(self.side, dtype=np.float64) + 1  # in fine pixels
         x, y = np.meshgrid(centres, centres)
         flow = np.empty((self.side, self.side, 2))

@@ -41,7 +41,8 @@ def test_a_clip_is_a_function_of_seed_and_index(clips):
     backwards = [again.frame(k) for k in reversed(range(FRAMES))][::-1]  # the order of reading does not matter
     for k in range(FRAMES):
         assert all(np.array_equal(a, b) for a, b in zip(clips[1].frame(k), backwards[k]))
-    image, label, owner = clips[1].frame(0)
+    image, label = clips[1].frame(0)
+    owner = clips[1].owner(0)
     assert image.shape == (SIDE, SIDE, 3) and label.shape == owner.shape == (SIDE, SIDE)
     known = label != 255
     assert np.array_equal(clips[1].kinds[owner][known], label[known])
@@ -62,7 +63,7 @@ def test_the_flow_leads_to_the_same_surface(clips):
     same = of = 0
     followed, resting, covered = [], [], []
     for clip in clips:
-        (image, label, _), (then, other, _) = clip.frame(1), clip.frame(3)
+        (image, label), (then, other) = clip.frame(1), clip.frame(3)
         flow, seen = clip.flow(1, 3)
         arrived = pulled(other, flow, "nearest")
         known = seen & (label != 255) & (arrived != 255)
@@ -116,3 +117,12 @@ def test_impossible_clips_are_refused(wrong):
         data.load("clips", **wrong)
     with pytest.raises(S4Error, match="side="):
         data.load("clips", size=0.5)
+
+
+def test_motion_is_known_without_painting():
+    clip = Clip(0, 2, SIDE, FRAMES)
+    flow, seen = clip.flow(1, 3)
+    assert "table" not in vars(clip)
+    other = Clip(0, 2, SIDE, FRAMES)
+    other.frame(3)
+    assert all(np.array_equal(a, b) for a, b in zip(other.flow(1, 3), (flow, seen)))
