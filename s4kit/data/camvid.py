@@ -1,11 +1,20 @@
-"""CamVid in the 11-class, 480 x 360 form of the SegNet tutorial: 367 train, 101 val, 233 test images."""
+"""CamVid in the 11-class, 480 x 360 form of the SegNet tutorial: 367 train, 101 val, 233 test images.
+
+They are frames of a few films, of those trained on one a second, so that each is in a clip with its neighbours.
+"""
 
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from functools import lru_cache
+from itertools import pairwise
 from pathlib import Path
+from typing import Any
+
+from torch import Tensor
 
 from ..errors import S4Error
 from .catalog import Catalog, need_folder, shared_images, stems
@@ -13,11 +22,66 @@ from .decode import IMAGE_SUFFIXES, LABEL_SUFFIXES
 from .download import Progress, fetch, manifest
 from .lists import bare, candidates, listed
 from .palettes import CAMVID
+from .raft import estimate, need_weights
 from .sources import FileSource, cached, id_table
 from .text import read_lines
 
 EXPECTED = "ROOT/train.txt, val.txt (test.txt) and the folders train, trainannot, val, valannot"
 VOID_ID = 11
+FRAME = re.compile(r"(.+)_[A-Za-z]*(\d+)")  # film and number, at 30 a second: 0006R0_f00930, Seq05VD_f02610
+SECOND = 31  # numbers: what is further apart does not follow; a step of one film is a number longer
+AROUND = 2  # frames before and behind a frame that make its clip
+FLOWS = 64  # estimated motions in memory, 1.4 MB each at full size
+
+
+class CamVidSource(FileSource):
+    """Frames of films. A clip is a frame and its neighbours, so that each frame is in the middle of its own.
+
+    Args:
+        weights: file of RAFT's weights, by which motion is estimated; None: it is not known.
+    """
+
+    def __init__(self, *arguments: Any, weights: str | None = None, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.weights, self.clips = weights, clips_of(self.ids)
+
+    def clip(self, row: int) -> tuple[int, ...]:
+        return self.clips[row]
+
+    def flow(self, a: int, b: int) -> tuple[Tensor, Tensor]:
+        if self.weights is None:
+            raise S4Error(
+                f'How {self.ids[a]} moves to {self.ids[b]} is not known: load("camvid", flow="raft_small.pth") '
+                "estimates it by RAFT, with the file of torchvision's weights."
+            )
+        if b not in self.clips[a]:
+            raise S4Error(f"{self.ids[a]} and {self.ids[b]} are of two clips: no motion leads from one to the other.")
+        paths = self.image_path(a), self.image_path(b)
+        flow, seen = _moved(self.weights, *paths, self.size)
+        return flow.clone(), seen.clone()
+
+
+def clips_of(ids: Sequence[str]) -> list[tuple[int, ...]]:
+    """The rows of the clip of each frame, in the order of the film; a name that tells no number is alone."""
+    films: dict[str, list[tuple[int, int]]] = {}
+    for row, name in enumerate(ids):
+        found = FRAME.fullmatch(name)
+        film, number = (found[1], int(found[2])) if found else (name, 0)
+        films.setdefault(film, []).append((number, row))
+    clips: list[tuple[int, ...]] = [()] * len(ids)
+    for frames in map(sorted, films.values()):
+        cuts = [0, *(k for k, (one, other) in enumerate(pairwise(frames), 1) if other[0] - one[0] > SECOND)]
+        for first, end in pairwise([*cuts, len(frames)]):
+            rows = [row for _, row in frames[first:end]]
+            for k, row in enumerate(rows):
+                clips[row] = tuple(rows[max(0, k - AROUND) : k + AROUND + 1])
+    return clips
+
+
+@lru_cache(maxsize=FLOWS)
+def _moved(weights: str, first: str, second: str, size: float | int | None) -> tuple[Tensor, Tensor]:
+    pair = FileSource([first, second], [first, second], [None, None], "", len(CAMVID), size, exif="ignore")
+    return estimate(weights, *(pair.read(row, label=False).image for row in range(2)))
 
 
 def open_camvid(
@@ -25,6 +89,7 @@ def open_camvid(
     size: float | int | None = None,
     cache: bool | None = None,
     val: str = "val",
+    flow: str | None = None,
 ) -> Catalog:
     """CamVid below `root`.
 
@@ -33,13 +98,15 @@ def open_camvid(
         size: resize at reading; 0.5 is the half resolution that small-GPU work uses.
         cache: keep decoded images in memory (323 MB at full size); by itself where it fits.
         val: the scored list: "val" or "test".
+        flow: file of torchvision's RAFT weights, for methods that follow the motion; see `raft`.
 
     Raises:
-        S4Error: a list or folder is missing.
+        S4Error: a list, a folder or the weights are missing.
     """
     folder = need_folder(Path(root), "CamVid", EXPECTED)
     folder = folder / "CamVid" if (folder / "CamVid").is_dir() else folder
-    train, scored = _source(folder, "train", size), _source(folder, val, size)
+    weights = None if flow is None else need_weights(flow)
+    train, scored = (_source(folder, part, size, weights) for part in ("train", val))
     return Catalog(
         name="camvid",
         classes=tuple(CAMVID),
@@ -52,7 +119,7 @@ def open_camvid(
     )
 
 
-def _source(folder: Path, split: str, size: float | int | None) -> FileSource:
+def _source(folder: Path, split: str, size: float | int | None, weights: str | None = None) -> CamVidSource:
     """The lists carry the absolute paths of their author: the file names are what counts."""
     lines = folder / f"{split}.txt"
     if not lines.is_file():
@@ -73,7 +140,7 @@ def _source(folder: Path, split: str, size: float | int | None) -> FileSource:
         )
     table = id_table({**{i: i for i in range(len(CAMVID))}, VOID_ID: 255})
     paths = [f"{split}/{pictures[name]}" for name in ids], [f"{split}annot/{maps[name]}" for name in ids]
-    return FileSource(ids, *paths, str(folder), table, size, exif="ignore")
+    return CamVidSource(ids, *paths, str(folder), table, size, exif="ignore", weights=weights)
 
 
 COMMIT = "bb68b64e72cb004b3ed927fee0f5624dd8097498"

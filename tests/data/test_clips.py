@@ -9,6 +9,7 @@ import torch.nn.functional as F
 
 import s4kit.data as data
 from s4kit.data.clips_paint import Clip
+from s4kit.data.corrections import Corrected
 from s4kit.data.gathered import Gathered
 from s4kit.errors import S4Error
 
@@ -101,6 +102,12 @@ def test_flow_stays_in_its_clip(task):
         task.train.flow(3, 4)
     with pytest.raises(S4Error, match="not known"):
         data.load("scenes", n_train=8, n_val=2, side=32).train.flow(0, 1)
+
+
+def test_corrected_labels_stay_in_their_clips(task):
+    corrected = Corrected(task.train, {}, task.num_classes)
+    assert corrected.clip(6) == task.train.clip(6)
+    assert torch.equal(corrected.flow(4, 7)[0], task.train.flow(4, 7)[0])
 
 
 def test_a_list_that_has_lost_frames_keeps_the_rest_of_a_clip(task):

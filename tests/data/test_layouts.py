@@ -8,9 +8,12 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torchvision.models.optical_flow import raft_small
 
 import s4kit.data as data
+from s4kit.data.camvid import clips_of
 from s4kit.data.palettes import distinct, voc_palette
+from s4kit.data.raft import agree
 from s4kit.errors import S4Error
 
 from .conftest import index_map, picture
@@ -155,6 +158,42 @@ def test_camvid_errors(camvid_root):
     (camvid_root / "train.txt").unlink()
     with pytest.raises(S4Error, match=r"train\.txt is missing"):
         data.load("camvid", root=camvid_root)
+
+
+def test_camvid_frames_are_in_clips(camvid_root):
+    names = ["0006R0_f00930", "0006R0_f00960", "0006R0_f00990", "0006R0_f01021", "0006R0_f01200", "0001TP_000960", "x"]
+    assert clips_of(names) == [(0, 1, 2), (0, 1, 2, 3), (0, 1, 2, 3), (1, 2, 3), (4,), (5,), (6,)]
+    assert clips_of([names[k] for k in (2, 0, 1)]) == [(1, 2, 0)] * 3, "in the order of the film"
+    task = data.load("camvid", root=camvid_root)
+    assert task.train.clip(0) == (0, 1, 2) and task.train.clip(9) == (7, 8, 9, 10, 11)
+    with pytest.raises(S4Error, match=r'flow="raft_small.pth"'):
+        task.train.flow(0, 1)
+
+
+def test_camvid_motion_is_estimated(camvid_root):
+    weights = camvid_root / "weights.pth"
+    with pytest.raises(S4Error, match=r"no such file of RAFT weights.*raft_small\(weights"):
+        data.load("camvid", root=camvid_root, flow=str(weights))
+    torch.manual_seed(0)
+    torch.save(raft_small(weights=None).state_dict(), weights)
+    task = data.load("camvid", root=camvid_root, flow=str(weights))
+    flow, seen = task.train.flow(3, 4)
+    assert flow.shape == (12, 16, 2) and flow.dtype == torch.float32 and flow.any() and seen.shape == (12, 16)
+    flow.zero_()
+    assert task.train.flow(3, 4)[0].any(), "what is remembered is nobody's to write to"
+    assert data.load(**json.loads(json.dumps(task.config))).train.flow(3, 4)[1].dtype == torch.bool
+    with pytest.raises(S4Error, match="of two clips"):
+        task.train.flow(3, 6)
+    torch.save({"weight": torch.zeros(2)}, camvid_root / "other.pth")
+    with pytest.raises(S4Error, match="holds no weights of torchvision's RAFT"):
+        data.load("camvid", root=camvid_root, flow=str(camvid_root / "other.pth")).train.flow(3, 4)
+
+
+def test_motion_is_believed_where_the_way_back_leads_home():
+    there, back = torch.zeros(2, 8, 8), torch.zeros(2, 8, 8)
+    there[0], back[0] = 2, -2
+    back[:, 4:] = 0  # of the lower half it leads elsewhere
+    assert agree(there, back).tolist() == [[x < 6 and y < 4 for x in range(8)] for y in range(8)]
 
 
 def test_folder(own_folder):
