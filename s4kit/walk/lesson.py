@@ -116,13 +116,20 @@ class Lesson:
         method = self.method(name, **options)
         return method, render(draw_step(self.task, method.views, n, seed, 0, 0), method.views)
 
-    def probe(self, n: int = 16) -> tuple[Any, Any]:
-        """(views, truth) of unlabelled images that runs watch, on the CPU: to judge by, never to train on."""
+    def probe(self, n: int = 16, of: str = "unlabelled") -> tuple[Any, Any]:
+        """(views, truth) of centre crops, on the CPU: of the unlabelled images that runs watch, to judge by and never
+        to train on; or of the first "labelled" ones, or of the first of "val".
+        """
         from torch import device
 
         from ..engine import probe, watched
 
-        items = watched.drawn(self.task, n)
+        task = self.task
+        if of == "unlabelled":
+            items = watched.drawn(task, n)
+        else:
+            part, rows = ("val", range(len(task.val))) if of == "val" else ("train", task.labelled)
+            items = [watched.Item(part, row, getattr(task, part).ids[row], of) for row in rows[:n]]
         return probe.Probe(self.task, items).views(range(len(items)), device("cpu"))
 
     # ---- training ----

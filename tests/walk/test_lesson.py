@@ -59,6 +59,16 @@ def test_the_images_to_judge_by_are_those_that_runs_watch(lesson):
     assert [lesson.task.train.ids[row] for row in watched.index.tolist()] == seen.ids[:2]
 
 
+def test_labelled_images_and_those_of_val_are_seen_as_the_unlabelled_ones(lesson):
+    for of, source, rows in (("labelled", lesson.task.train, lesson.task.labelled), ("val", lesson.task.val, [0, 1])):
+        views, truth = lesson.probe(2, of=of)
+        assert len(views.weak) == len(truth) == 2 and views.weak.shape[-2:] == truth.shape[-2:]
+        for row, crop in zip(rows, truth):
+            whole = source.read(row).label.long()
+            top, left = ((a - b) // 2 for a, b in zip(whole.shape, crop.shape))
+            assert torch.equal(crop, whole[top:, left:][: crop.shape[0], : crop.shape[1]])
+
+
 def test_a_run_is_trained_once_then_opened(lesson, capsys):
     run = lesson.train("cutmix", fit=FIT, tau=0.5, name="mine")
     weights = (run.path / "last.pt").stat().st_mtime_ns
