@@ -7,7 +7,7 @@ import pytest
 from s4kit.cli import main
 from s4kit.report.bench import show
 
-MAY_BE_ZERO = ("added", "share_of_step", "pixels_apart")
+MAY_BE_ZERO = ("added", "added_by_heads", "pixels_apart")
 
 
 @pytest.mark.slow
