@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
-import numpy as np
+from collections.abc import Sequence
 
+import numpy as np
+import torch
+
+from s4kit.data.clouds import Cloud, CloudSource, PartEvaluation
+from s4kit.data.seeding import generator
 from s4kit.data.sources import MemorySource
-from s4kit.data.task import Task
+from s4kit.data.task import Sample, Task
+from s4kit.errors import S4Error
 
 PALETTE = ((60, 60, 60), (230, 80, 60), (60, 170, 230), (240, 220, 70), (120, 90, 220))
 
@@ -78,3 +84,54 @@ def toy_task(
         scale=(0.8, 1.5),
         protocol="squares",
     )
+
+
+class ToyCloud(CloudSource):
+    """Points in a ball whose four parts are its quarters; the two halves are the coarse ones."""
+
+    def __init__(self, part: str, count: int, points: int, seed: int) -> None:
+        self.ids = [f"{part}_{k}" for k in range(count)]
+        self.points, self.seed = points, seed
+
+    def read(self, row: int, label: bool = True) -> Cloud:
+        rng = generator("toy", self.seed, row)
+        normals = rng.standard_normal((self.points, 3))
+        normals /= np.linalg.norm(normals, axis=1, keepdims=True)
+        places = normals * rng.random((self.points, 1)) ** 0.3
+        truth = 2 * (places[:, 1] > 0) + (places[:, 0] > 0)
+        truth[:2] = 255
+        points = torch.from_numpy(np.concatenate([places, normals], 1).astype(np.float32))
+        return Cloud(points, torch.from_numpy(truth.astype(np.uint8)) if label else None, self.ids[row])
+
+
+def toy_points(n_labelled: int = 8, n_unlabelled: int = 16, n_val: int = 6, points: int = 96) -> Task:
+    """A `Task` of points with two levels of parts."""
+    n = n_labelled + n_unlabelled
+    classes = tuple(f"class_{c}" for c in range(4))
+    lists = tuple(range(n_labelled)), tuple(range(n_labelled, n))
+    return Task(
+        "toy points", classes, PALETTE[:4], ToyCloud("train", n, points, 0), *lists, ToyCloud("val", n_val, points, 1),
+        crop=None, protocol="quarters", evaluation=PartEvaluation(),
+        levels={"coarse": ("low", "high"), "fine": classes},
+        parents={"coarse": (0, 0, 1, 1), "fine": (0, 1, 2, 3)},
+    )  # fmt: skip
+
+
+TINY = {True: "tiny", False: "voxel(width=4, grid=16, depth=2, hidden=16)"}  # networks of images, of points
+
+
+def toy_for(method: type, accepted: Sequence[Task] = ()) -> Task:
+    """The first toy task from which all of a method's streams can draw."""
+    for task in accepted or (toy_task(), toy_points()):
+        try:
+            for name, stream in method.views.items():
+                stream.check(task, name)
+            return task
+        except S4Error:
+            continue
+    raise AssertionError(f"no toy task is for {method.__name__}")
+
+
+def tiny_net(task: Task) -> str:
+    """The spec of a network for a step in milliseconds."""
+    return TINY[task.train.item is Sample]

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import S4Error
-from .task import Evaluation, Source
+from .task import Evaluation, Source, Task
 
 Palette = tuple[tuple[int, int, int], ...]
 
@@ -23,10 +23,12 @@ class Catalog:
     Attributes:
         train: all training images, those without label included.
         maskless: rows of `train` that have no label and can only be used unlabelled.
-        labelled, cover, crop, scale, evaluation: defaults of `load`.
+        labelled, cover, crop, scale, evaluation: defaults of `load`; a crop of None: items are not cropped.
         note: words for the protocol, such as which lists were read.
         config: options that `load` needs to open the same catalog again.
         notices: what is probably not meant, such as files that lie there and are not used.
+        levels, parents: see `Task`.
+        finish: the task, once its split is known, to one that has more of it.
     """
 
     name: str
@@ -34,15 +36,18 @@ class Catalog:
     palette: Palette
     train: Source
     val: Source
-    crop: int
+    crop: int | None
     scale: tuple[float, float] = (0.5, 2.0)
-    evaluation: Evaluation = field(default_factory=Evaluation)
+    evaluation: Any = field(default_factory=Evaluation)
     labelled: str | int = "1/16"
     cover: int = 0
     maskless: frozenset[int] = frozenset()
     note: str = ""
     config: dict[str, Any] = field(default_factory=dict)
     notices: tuple[str, ...] = ()
+    levels: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    parents: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    finish: Callable[[Task], Task] = lambda task: task
 
 
 @dataclass(frozen=True)

@@ -170,6 +170,8 @@ def _split(
     else:
         rows, words = _labelled_rows(catalog, labelled, seed, cover, made)
         rest, more = _unlabelled_rows(catalog, rows, unlabelled, overlap)
+    if catalog.crop is None and (crop or scale or short):
+        raise S4Error(f"{catalog.name} has no images: leave out crop, scale and short, by which images are cropped.")
     by_hand = made.words([catalog.train.ids[row] for row in rows]) if made else ""
     scale = catalog.scale if scale is None else tuple(float(s) for s in scale)
     resized = f"resized by {size}" if isinstance(size, float) else f"short side {size}"
@@ -185,11 +187,13 @@ def _split(
         labelled=tuple(rows),
         unlabelled=tuple(rest),
         val=catalog.val,
-        crop=_side(catalog.crop if crop is None else crop, "crop"),
+        crop=None if catalog.crop is None else _side(catalog.crop if crop is None else crop, "crop"),
         scale=_scale(scale),
         short=None if short is None else _side(short, "short"),
         protocol=protocol,
         evaluation=catalog.evaluation,
+        levels=catalog.levels,
+        parents=catalog.parents,
     )
     files, labels, faults = look(task.classes, task.train, task.labelled, task.val)
     task = replace(task, notices=catalog.notices + files, label_notices=labels, faults=faults)
@@ -198,12 +202,13 @@ def _split(
     for words in (*task.notices, *labels, *faults[:1]):
         caution(f"{task.name}: {words}", stacklevel=4)
     evaluation = catalog.evaluation
-    if evaluation.mode == "sliding":
+    if getattr(evaluation, "mode", None) == "sliding":
         evaluation = replace(evaluation, window=task.crop)
     if config:
         split["corrections"] = None if made is None else os.path.abspath(made.folder)
-        config = public({**config, **split, "crop": task.crop, "scale": scale, "short": task.short})
-    return replace(task, evaluation=evaluation, config=config)
+        views = {} if task.crop is None else {"crop": task.crop, "scale": scale, "short": task.short}
+        config = public({**config, **split, **views})
+    return catalog.finish(replace(task, evaluation=evaluation, config=config))
 
 
 def _absolute(labelled: Labelled | None) -> Labelled | None:

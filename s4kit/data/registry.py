@@ -15,6 +15,7 @@ from .coco import get_coco, open_coco
 from .download import Progress
 from .folder import open_folder
 from .scenes import open_scenes
+from .shapes import open_shapes
 from .voc import get_voc, open_voc
 
 DATASETS: dict[str, DataSet] = {
@@ -33,6 +34,13 @@ DATASETS: dict[str, DataSet] = {
             open_clips,
             7,
             "64 clips train, 24 val, 5 frames of 96 x 96",
+        ),
+        DataSet(
+            "shapes",
+            "embedded furniture as points: parts nested in three levels",
+            open_shapes,
+            25,
+            "128 train, 48 val, 2048 points",
         ),
         DataSet(
             "camvid",

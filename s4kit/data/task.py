@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import torch
@@ -36,9 +36,10 @@ class Sample:
 
 
 class Source(ABC):
-    """A list of images. `ids` is cheap; `read` decodes one image and checks it."""
+    """A list of images. `ids` is cheap; `read` decodes one image and checks it. What else it may list, `item` says."""
 
     ids: list[str]
+    item: ClassVar[type] = Sample  # what `read` gives; streams ask, so that a method meets the data that it is for
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -155,6 +156,8 @@ class Task:
         faults: maps that cannot be used, as far as `load` has looked; a training refuses them.
         mixed: rows behind the source "all" where a method repeats or leaves out some; () = every image once.
         kept: the maps that the run has kept of whole images so far, see `Stage.prepare`; never set by `load`.
+        levels: of parts that are nested: class names by level, from coarse to fine, the finest ones being `classes`.
+        parents: by level the class of each of `classes` there.
     """
 
     name: str
@@ -175,6 +178,8 @@ class Task:
     faults: tuple[str, ...] = ()
     mixed: tuple[int, ...] = ()
     kept: Kept | None = None
+    levels: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    parents: dict[str, tuple[int, ...]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not self.labelled:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
 
 import torch
 
@@ -41,18 +42,22 @@ def samples(source: Source, rows: Sequence[int], device: torch.device) -> Iterat
             pool.shutdown(wait=False, cancel_futures=True)
 
 
-def alike(drawn: Iterable[Sample], most: int) -> Iterator[list[Sample]]:
+def size_of(sample: Sample) -> torch.Size:
+    return sample.image.shape
+
+
+def alike(drawn: Iterable[Any], most: int, size: Callable[[Any], torch.Size] = size_of) -> Iterator[list[Any]]:
     """The samples in groups of one size, up to `most` in each; few are held back at a time.
 
     A group is handed out when it is full, or as the largest when `HELD` times `most` wait.
     """
-    waiting: dict[torch.Size, list[Sample]] = {}
+    waiting: dict[torch.Size, list[Any]] = {}
     for sample in drawn:
-        group = waiting.setdefault(sample.image.shape, [])
+        group = waiting.setdefault(size(sample), [])
         group.append(sample)
         if len(group) < most and sum(map(len, waiting.values())) < HELD * most:
             continue
-        yield waiting.pop(max(waiting, key=lambda size: len(waiting[size])))
+        yield waiting.pop(max(waiting, key=lambda one: len(waiting[one])))
     yield from waiting.values()
 
 

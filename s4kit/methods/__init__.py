@@ -69,7 +69,7 @@ def create(name: str, task: Any, **options: Any) -> Method:
     """
     import inspect
 
-    method = get(name)
+    method = get(name).of(task)
     known = list(inspect.signature(method.__init__).parameters)[2:]
     for option in options:
         if option not in known:

@@ -228,6 +228,11 @@ class Method(nn.Module):
     specs: ClassVar[tuple[str, ...]] = ("net",)  # names of the options that are network specs
 
     @classmethod
+    def of(cls, task: Any) -> type[Method]:
+        """The class that `create` builds for a task: this one, or its version for items of another kind."""
+        return cls
+
+    @classmethod
     def recipe(cls, dataset: str, split: str | None = None) -> dict[str, Any]:
         """The paper's set-up for a data set, and for a published list of labelled images, see `recipe_for`."""
         return recipe_for(cls, dataset, split)

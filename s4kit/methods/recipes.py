@@ -87,9 +87,12 @@ STANDS_IN = "its sources give no set-up for {dataset}: the field's usual figures
 STEADY = "efficientnet_lite0(freeze_bn=True, norm='group')"
 # The light network on small images: AdamW, with a short warm-up for the new layers beside pretrained ones.
 LIGHT_FIT = {"optimiser": "adamw", "lr": 6e-4, "head": 5.0, "weight_decay": 1e-3, "warmup": 50}
+# A network of points begins with random weights: a higher rate for all of it.
+POINTS_FIT = {"optimiser": "adamw", "lr": 6e-3, "head": 1.0, "weight_decay": 1e-3, "warmup": 20}
 KIT: dict[str, Recipe] = {
     "scenes": {"task": {}, "method": {"net": STEADY}, "fit": {**LIGHT_FIT, "steps": 600, "batch": 4}},
     "clips": {"task": {}, "method": {"net": STEADY}, "fit": {**LIGHT_FIT, "steps": 600, "batch": 4}},
+    "shapes": {"task": {}, "method": {}, "fit": {**POINTS_FIT, "steps": 600, "batch": 4}},
     "camvid": {
         # Six images, every class in two of them at least: with 23 as many steps leave nothing to be gained.
         "task": {"size": 0.5, "crop": 112, "labelled": 6, "cover": 2},

@@ -9,6 +9,7 @@ from .intensity import Intensity
 from .mixing import paste
 from .photometric import STRONG, Strong, recolour
 from .plan import AnyStream, Batch, ViewPlan, Views
+from .points import PointStream, Rigid
 from .sampling import HostStep, Steps, draw_step, render
 from .warp import align, draw_affine, draw_shift, draw_zoom, warp
 
@@ -21,6 +22,8 @@ __all__ = [
     "Geometry",
     "HostStep",
     "Intensity",
+    "PointStream",
+    "Rigid",
     "SameBox",
     "Steps",
     "Stream",

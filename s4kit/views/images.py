@@ -75,6 +75,11 @@ class Stream:
     look: ClassVar[Look] = IMAGES
 
     def check(self, task: Task, name: str) -> None:
+        if task.train.item is not Sample:
+            raise S4Error(
+                f"The stream {name!r} draws images, and {task.name} has none: take a method of its kind, such as "
+                "`shape3d` for points, or `supervised`, which learns from either."
+            )
         if self.reveal not in (None, *KINDS):
             raise S4Error(f"The stream {name!r} has reveal={self.reveal!r}: one of {', '.join(KINDS)}, or None.")
         if self.other and (alone := [row for row in task.rows(self.source) if len(task.train.clip(row)) < 2]):

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from toy import ToyKept, toy_task
+from toy import ToyKept, tiny_net, toy_for, toy_points, toy_task
 
 from s4kit import methods
 from s4kit.methods import Method
@@ -21,23 +21,31 @@ def task() -> Any:
     return replace(task, kept=ToyKept(task.train))
 
 
+@pytest.fixture(scope="session")
+def task_of(task: Any) -> Callable[[str], Any]:
+    """`task_of("shape3d")`: the toy task that a method learns from."""
+    tasks = task, toy_points()
+    return lambda name: toy_for(methods.get(name), tasks)
+
+
 @pytest.fixture
-def build(task: Any) -> Callable[..., Method]:
+def build(task_of: Callable[[str], Any]) -> Callable[..., Method]:
     """`build("fixmatch", tau=0.3)`: the same weights every time."""
 
     def make(name: str, **options: Any) -> Method:
         torch.manual_seed(0)
-        return methods.create(name, task, **{"net": "tiny", **options})
+        task = task_of(name)
+        return methods.create(name, task, **{"net": tiny_net(task), **options})
 
     return make
 
 
 @pytest.fixture
-def draw(task: Any) -> Callable[..., Batch]:
+def draw(task_of: Callable[[str], Any]) -> Callable[..., Batch]:
     """`draw(method, batch=2, crop=32, micro=0)`: a batch of the method's views (or those of `plan`) of the toy task."""
 
     def batch_of(method: Method, batch: int = 2, crop: int = 32, micro: int = 0, plan: Any = None) -> Batch:
-        plan = plan or method.views
-        return render(draw_step(task.with_(crop=crop), plan, batch, 0, 0, micro), plan)
+        plan, task = plan or method.views, task_of(method.name)
+        return render(draw_step(task.with_(crop=task.crop and crop), plan, batch, 0, 0, micro), plan)
 
     return batch_of

@@ -8,8 +8,10 @@ from typing import Any, Protocol
 import torch
 from torch import nn
 
+from ...data.clouds import PartEvaluation
 from ...data.task import Evaluation, Task
 from ...errors import S4Error
+from .parts import PartScores, PartTally
 from .segmentation import Confusion, Scores, count, to_image
 
 
@@ -48,7 +50,7 @@ class Tally(Protocol):
         """The scores over the items of all processes; a meeting of all of them."""
 
 
-TALLIES: dict[type, type[Tally]] = {Evaluation: Confusion}
+TALLIES: dict[type, type[Tally]] = {Evaluation: Confusion, PartEvaluation: PartTally}
 
 
 def tally_of(how: Any) -> type[Tally]:
@@ -63,4 +65,15 @@ def tally_of(how: Any) -> type[Tally]:
     return TALLIES[type(how)]
 
 
-__all__ = ["TALLIES", "AnyScores", "Confusion", "Scores", "Tally", "count", "tally_of", "to_image"]
+__all__ = [
+    "TALLIES",
+    "AnyScores",
+    "Confusion",
+    "PartScores",
+    "PartTally",
+    "Scores",
+    "Tally",
+    "count",
+    "tally_of",
+    "to_image",
+]

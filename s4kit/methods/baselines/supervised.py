@@ -7,9 +7,12 @@ from typing import Any, ClassVar
 from torch import Tensor
 
 from ...nets import evaluating, make
-from ...views import Batch, Stream, ViewPlan, Views
+from ...nets.voxel import voxel
+from ...views import Batch, PointStream, Stream, ViewPlan, Views
+from ...views.points import has_points
 from ..base import Card, Clock, Losses, Method, PseudoLabels
 from ..parts.losses import Criterion, ce, criterion
+from ..parts.nested import Nested, per_shape_ce
 
 SOURCE = "official code of UniMatch, LiheYoung/UniMatch: supervised.py, configs, README (twice the batch)"
 LENGTH = (
@@ -32,6 +35,8 @@ class Supervised(Method):
         net: network spec, see `nets.make`.
         tau: confidence from which a pixel would be kept; shown, never trained on.
         supervised: criterion of the labelled images, "ce", "ohem(...)" or a function.
+
+    Of points it is `SupervisedPoints`, below.
     """
 
     card = Card(
@@ -84,6 +89,10 @@ class Supervised(Method):
         self.student = make(net, task)
         self.tau, self.supervised = tau, criterion(supervised)
 
+    @classmethod
+    def of(cls, task: Any) -> type[Method]:
+        return SupervisedPoints if cls is Supervised and has_points(task) else cls
+
     def teach(self, view: Views) -> Tensor:
         with evaluating(self.student):
             return self.student(view.weak)
@@ -96,3 +105,28 @@ class Supervised(Method):
         x = batch.x
         z_x = self.student(x.weak)
         return Losses(x=self.supervised(z_x, x.label))
+
+
+class SupervisedPoints(Supervised):
+    """The same for points: a voxel U-Net on moved copies of the labelled items, whose parts it learns at each level.
+
+    Equation: L = sum over levels l of the mean over labelled items of the mean over their points of CE(f_l(w(x)), y_l);
+    the term of shape3d, whose other terms are what the unlabelled items add.
+
+    Args:
+        task: the data, of points. net: network spec, see `nets.voxel.voxel`.
+        tau: see `Supervised`.
+    """
+
+    views = ViewPlan(x=PointStream("labelled", copies=1))
+
+    def __init__(self, task: Any, net: str = "voxel", tau: float = 0.95) -> None:
+        Method.__init__(self)
+        self.student, self.nested, self.tau = voxel(net, task), Nested(task), tau
+
+    def losses(self, batch: Batch, clock: Clock) -> Losses:
+        x, losses = batch.x, Losses()
+        labels = self.nested.labels(x.label)
+        for level, z_x in self.student.levels(x.weak).items():
+            losses.add(f"x_{level}", per_shape_ce(z_x, labels[level], x.valid))
+        return losses
