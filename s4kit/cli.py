@@ -314,6 +314,10 @@ def _data_flags(data: Any) -> None:
         "--data-option", action="append", default=[], metavar="NAME=VALUE", help="of `load`: cover=3, overlap=True, ..."
     )
     data.add_argument("--crop", type=int, metavar="C", help="side of the training crop in pixels")
+    data.add_argument(
+        "--more", action="append", default=[], metavar="NAME=DATA",
+        help="a further labelled data set: domain=plain, domain=gta5(size=720), ...",
+    )  # fmt: skip
 
 
 def _training_flags(new: argparse.ArgumentParser) -> None:

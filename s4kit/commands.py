@@ -15,7 +15,7 @@ from typing import Any
 from .errors import S4Error
 
 _TASK = {"root": "root", "labelled": "labelled", "split_seed": "seed", "size": "size", "crop": "crop"}
-_SPLIT = ("labelled", "split", "split_seed", "size", "crop", "data_option")
+_SPLIT = ("labelled", "split", "split_seed", "size", "crop", "data_option", "more")
 _FIT = (
     "steps", "epochs", "batch", "unlabelled_batch", "accumulate", "lr", "clip", "checkpoint_every",
     "evaluate_every", "probe_whole", "precision", "device", "workers", "threads", "compile", "seed",
@@ -45,7 +45,16 @@ def _task(a: argparse.Namespace, data: str | None) -> dict[str, Any]:
 
     task = {name: getattr(a, flag) for flag, name in _TASK.items() if getattr(a, flag) is not None}
     labelled = flagged(a.split, a.labelled, data, a.split_seed)
-    return task | ({} if labelled is None else {"labelled": labelled}) | parse_options(a.data_option)
+    further = {"more": dict(_pair(words) for words in a.more)} if a.more else {}
+    return task | ({} if labelled is None else {"labelled": labelled}) | further | parse_options(a.data_option)
+
+
+def _pair(words: str) -> tuple[str, str]:
+    """ "domain=gta5(size=720)" as the name of a further list and what it is."""
+    name, equals, given = words.partition("=")
+    if not (name and equals and given):
+        raise S4Error(f"--more {words}: write NAME=DATA, such as domain=plain.")
+    return name, given
 
 
 def train(a: argparse.Namespace) -> dict[str, Any]:

@@ -10,7 +10,10 @@ from pathlib import Path
 import s4kit
 
 ROOT = Path(s4kit.__file__).parent
-ORDER = ("errors", "preemption", "data", "views", "nets", "methods", "engine", "report", "explore", "walk", "classroom")
+ORDER = (
+    "errors", "specs", "preemption", "data", "views", "nets", "methods", "engine", "report", "explore", "walk",
+    "classroom",
+)  # fmt: skip
 
 
 def modules() -> dict[str, Path]:

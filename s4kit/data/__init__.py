@@ -7,7 +7,7 @@ from .convert import Converted, convert
 from .load import load, load_arrays
 from .registry import dataset, get, names, table
 from .sources import Cached, FileSource, MemorySource
-from .task import VOID, Evaluation, Sample, Source, Task
+from .task import VOID, Evaluation, Further, Sample, Source, Task
 from .voc_merge import Merged, merge_sbd
 
 __all__ = [
@@ -16,6 +16,7 @@ __all__ = [
     "Converted",
     "Evaluation",
     "FileSource",
+    "Further",
     "MemorySource",
     "Merged",
     "Report",

@@ -27,11 +27,11 @@ class Report:
 
     Attributes:
         name: of the data set.
-        images: images read, by part: labelled, unlabelled, val.
+        images: images read, by part: labelled, unlabelled, further lists by name, val.
         broken: how many files are broken; training on them would fail.
         problems: one dict (part, id, message) for each of them, at most KEPT.
         warnings: things that are legal but rarely meant.
-        class_pixels: pixels of each class by part (labelled, val).
+        class_pixels: pixels of each class by part (labelled, further lists, val).
         void_share: share of void pixels by part.
         sizes: (height, width) of the smallest and the largest image, by area.
         overlap: labelled images that are also unlabelled.
@@ -133,6 +133,7 @@ def _parts(task: Task) -> dict[str, tuple[Source, list[int]]]:
     return {
         "labelled": (task.train, list(task.labelled)),
         "unlabelled": (task.train, [row for row in task.unlabelled if row not in labelled]),
+        **{name: (of.source, list(of.rows)) for name, of in task.more.items()},
         "val": (task.val, list(range(len(task.val)))),
     }
 
@@ -160,11 +161,11 @@ class _Tally:
 
     def __init__(self, report: Report) -> None:
         self.report = report
-        self.pixels = {part: np.zeros(VOID + 1, np.int64) for part in ("labelled", "val")}
+        self.pixels = {part: np.zeros(VOID + 1, np.int64) for part in report.images if part != "unlabelled"}
         self.first: dict[bytes, str] = {}  # digest -> the first image that has it
         self.twins: dict[str, list[str]] = {}
         self.leaked: dict[str, str] = {}  # val image -> the same image in training
-        self.blank: dict[str, list[str]] = {"labelled": [], "val": []}
+        self.blank: dict[str, list[str]] = {part: [] for part in self.pixels}
         self.small, self.bare = 0, []
         self.shapes: set[tuple[int, int]] = set()
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import inspect
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -12,17 +11,17 @@ import numpy as np
 from torch import Tensor
 
 from ..errors import S4Error, caution
-from .bits import settle_bits
-from .catalog import Catalog, DataSet, public
+from .catalog import Catalog, public
+from .chosen import labelled_rows, published_rows, unlabelled_rows
 from .class_tables import refuse_equal
-from .corrections import Corrections, corrected, is_corrections, read_corrections
-from .lists import read_list, rows_of
+from .corrections import corrected, is_corrections, read_corrections
+from .further import further, said
 from .look import look
+from .opening import open_catalog
 from .palettes import distinct
-from .published import is_name, rows_under
-from .registry import dataset
+from .published import is_name
 from .sources import MemorySource, parse_size
-from .splits import Labelled, count_of, draw, is_list
+from .splits import Labelled, is_list
 from .task import Task
 
 
@@ -40,6 +39,7 @@ def load(
     short: int | None = None,
     cache: bool | None = None,
     corrections: str | os.PathLike | None = None,
+    more: Mapping[str, Any] | None = None,
     **options: Any,
 ) -> Task:
     """A data set with a labelled / unlabelled split.
@@ -66,41 +66,21 @@ def load(
         cache: keep decoded images in memory; by default where they need less than about 1.5 GB.
         corrections: a folder of corrected labels; those of labelled images stand for the data set's own. By default
             `labelled`, where that is such a folder.
+        more: further labelled lists by name, each another data set of the same classes, for methods that learn from a
+            second domain: {"domain": "plain"}, "gta5(size=720)" with arguments of `load`, or these as a dict. All its
+            labelled images are taken unless `labelled` says otherwise.
         options: of the data set, such as `n_train` and `side` of scenes.
 
     Raises:
         S4Error: an unknown name or option, a missing folder or list, or a split that cannot be made.
     """
-    entry = dataset(name)
-    _check_options(entry, options)
-    if root is None and entry.marker:
-        root = "." if "images" in options else _found_root(entry)
     size = parse_size(size)
-    root = None if root is None else os.path.abspath(os.path.expanduser(root))
-    catalog = entry.open(root, size=size, cache=cache, **options)
-    config = {"name": name, "root": root, "size": size, "cache": cache, **options, **catalog.config}
-    bits, notice = settle_bits((catalog.train, catalog.val))
-    if bits and "bits" in inspect.signature(entry.open).parameters:
-        config["bits"] = bits  # opened again, it is read alike
-    catalog = replace(catalog, notices=catalog.notices + ((notice,) if notice else ()))
-    config = public(config)
-    return _split(catalog, labelled, unlabelled, crop, size, seed, cover, overlap, scale, short, corrections, config)
-
-
-def _check_options(entry: DataSet, options: dict[str, Any]) -> None:
-    known = [p for p in inspect.signature(entry.open).parameters if p not in ("root", "size", "cache")]
-    for option in options:
-        if option not in known:
-            raise S4Error(f"{entry.name} has no option {option!r}. It knows: {', '.join(known) or 'none of its own'}.")
-
-
-def _found_root(entry: DataSet) -> str:
-    found = entry.found()
-    if found is None:
-        how = f"Fetch it with `s4kit data get {entry.name}`" if entry.get else entry.manual
-        how += " (it needs an account; the command says what to do)" if entry.get and entry.manual else ""
-        raise S4Error(f"{entry.name} is not at {entry.default_root()}. {how}, or say where it is: root=... (--root).")
-    return str(found)
+    catalog, config = open_catalog(name, root, size, cache, options)
+    asked = {} if more is None else {of: said(given) for of, given in more.items()}
+    lists = {of: further(of, given, catalog.classes) for of, given in asked.items()}
+    config = public({**config, "more": asked or None})
+    task = _split(catalog, labelled, unlabelled, crop, size, seed, cover, overlap, scale, short, corrections, config)
+    return replace(task, more=lists)
 
 
 def load_arrays(
@@ -166,19 +146,24 @@ def _split(
     corrections = labelled if corrections is None and is_corrections(labelled) else corrections
     made = None if corrections is None else read_corrections(corrections)
     if is_name(labelled):
-        labelled, rows, rest, words, more = _published_rows(catalog, labelled, unlabelled, overlap, config.get("root"))
+        labelled, rows, rest, words, about = published_rows(catalog, labelled, unlabelled, overlap, config.get("root"))
     else:
-        rows, words = _labelled_rows(catalog, labelled, seed, cover, made)
-        rest, more = _unlabelled_rows(catalog, rows, unlabelled, overlap)
+        rows, words = labelled_rows(catalog, labelled, seed, cover, made)
+        rest, about = unlabelled_rows(catalog, rows, unlabelled, overlap)
     if catalog.crop is None and (crop or scale or short):
         raise S4Error(f"{catalog.name} has no images: leave out crop, scale and short, by which images are cropped.")
     by_hand = made.words([catalog.train.ids[row] for row in rows]) if made else ""
     scale = catalog.scale if scale is None else tuple(float(s) for s in scale)
     resized = f"resized by {size}" if isinstance(size, float) else f"short side {size}"
     at = f"{resized}, scored at that size" if size is not None else ""
-    protocol = ", ".join(filter(None, (words, by_hand, more, at, catalog.note)))
+    protocol = ", ".join(filter(None, (words, by_hand, about, at, catalog.note)))
     lists = {"labelled": _absolute(labelled), "unlabelled": _absolute(unlabelled)}
     split = {**lists, "seed": seed, "cover": cover, "overlap": overlap}
+    if not len(catalog.val):
+        raise S4Error(
+            f"{catalog.name} has no list of its own to score on: hold images out for it, held_out=500 (--data-option "
+            f"held_out=500), or learn from it beside another data set: more={{'domain': '{catalog.name}'}}."
+        )
     task = Task(
         name=catalog.name,
         classes=catalog.classes,
@@ -228,54 +213,3 @@ def _scale(scale: Sequence[float]) -> tuple[float, ...]:
             f"scale={tuple(scale)} is no range (low, high) of resize factors above 0, nor a list to choose from."
         )
     return tuple(float(factor) for factor in scale)
-
-
-def _published_rows(
-    catalog: Catalog, name: str, unlabelled: Labelled | None, overlap: bool, root: str | None
-) -> tuple[str, list[int], list[int], str, str]:
-    """The canonical name, rows of labelled and of unlabelled images, and the words that describe both."""
-    split, rows, rest, every = rows_under(name, catalog.name, catalog.train, root)
-    _need_labels(catalog, rows, split.name)
-    if unlabelled is not None:
-        rest, more = _unlabelled_rows(catalog, rows, unlabelled, overlap)
-        return split.name, rows, rest, f"{split.name} ({split.count} labelled)", more
-    if overlap:
-        return split.name, rows, every, split.protocol, f"all {len(every)} used unlabelled"
-    return split.name, rows, rest, split.protocol, ""
-
-
-def _need_labels(catalog: Catalog, rows: Sequence[int], where: str) -> None:
-    without = [row for row in rows if row in catalog.maskless]
-    if without:
-        raise S4Error(f"{where}: {catalog.train.ids[without[0]]} is listed as labelled but has no label map.")
-
-
-def _labelled_rows(
-    catalog: Catalog, labelled: Labelled, seed: int, cover: int, made: Corrections | None
-) -> tuple[list[int], str]:
-    """Rows of the labelled images and the words that describe the draw."""
-    if is_list(labelled):
-        ids, where = read_list(labelled)
-        rows = rows_of(ids, catalog.train, catalog.val, where)
-        _need_labels(catalog, [row for row in rows if made is None or catalog.train.ids[row] not in made.made], where)
-        return rows, f"{len(rows)} labelled of {os.path.basename(where)}"
-    able = [row for row in range(len(catalog.train)) if row not in catalog.maskless]
-    if not able:
-        raise S4Error(f"{catalog.name}: no training image has a label map; at least one must.")
-    count = count_of(labelled, len(able))
-    rows = draw(catalog.train, able, count, seed, cover, catalog.classes)
-    covered = f", each class in >= {cover}" if cover else ""
-    return rows, f"seeded {labelled} ({count} of {len(able)}), seed {seed}{covered}"
-
-
-def _unlabelled_rows(
-    catalog: Catalog, labelled: list[int], unlabelled: Labelled | None, overlap: bool
-) -> tuple[list[int], str]:
-    taken = set(labelled)
-    if unlabelled is None:
-        rest = [row for row in range(len(catalog.train)) if overlap or row not in taken]
-        return rest, "labelled images also unlabelled" if overlap else ""
-    if not is_list(unlabelled):
-        raise S4Error(f"unlabelled={unlabelled!r}: give a list of ids or the path of a text file of ids.")
-    ids, where = read_list(unlabelled)
-    return rows_of(ids, catalog.train, catalog.val, where), f"unlabelled of {os.path.basename(where)}"

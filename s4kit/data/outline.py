@@ -5,7 +5,7 @@ The images that it hands out are made up; nothing can be learnt from them.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,8 +13,9 @@ import torch
 
 from ..errors import S4Error, closest
 from . import palettes
-from .sources import resized
-from .task import Evaluation, Sample, Source, Task
+from .further import arguments
+from .sources import parse_size, resized
+from .task import Evaluation, Further, Sample, Source, Task
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,7 @@ OUTLINES: dict[str, Outline] = {
     "ade20k": Outline(palettes.ADE20K_CLASSES, palettes.distinct(150), 512, 683, 20_210, 2000, 513),
     "camvid": Outline(tuple(palettes.CAMVID), tuple(palettes.CAMVID.values()), 360, 480, 367, 101, 320, suffix="png"),
     "scenes": Outline(tuple(palettes.SCENES), tuple(palettes.SCENES.values()), 96, 96, 512, 128, 80, suffix="png"),
+    "plain": Outline(tuple(palettes.SCENES), tuple(palettes.SCENES.values()), 96, 96, 512, 128, 80, suffix="png"),
     "clips": Outline(tuple(palettes.SCENES), tuple(palettes.SCENES.values()), 96, 96, 320, 120, 80, suffix="png"),
 }
 
@@ -59,7 +61,7 @@ class MadeUp(Source):
 
     def __init__(self, name: str, count: int, size: tuple[int, int], classes: int) -> None:
         self.ids = [f"{name}_{row}" for row in range(count)]
-        self.size, self.classes = size, classes
+        self.name, self.size, self.classes = name, size, classes
 
     def shape(self, row: int) -> tuple[int, int]:
         """(H, W) of every image."""
@@ -92,16 +94,18 @@ def outline(
     scale: Sequence[float] | None = None,
     short: int | None = None,
     protocol: str = "",
+    more: Mapping[str, Any] | None = None,
     **_: Any,
 ) -> Task:
     """A stand-in `Task` with a data set's classes, image size and counts, and made-up images.
 
     Args:
-        name: "voc", "cityscapes", "coco", "ade20k", "camvid", "scenes" or "clips".
+        name: "voc", "cityscapes", "coco", "ade20k", "camvid", "scenes", "plain" or "clips".
         labelled: number of labelled images; by default 1/16 of all. The rest is unlabelled.
         train: number of training images where the protocol has fewer than the data set.
         crop, size, scale, short: as of `load`.
         protocol: words for the split.
+        more: further lists, as of `load`; each with all images that its data set has.
 
     Other arguments of `load`, which do not change sizes or counts, are taken and ignored.
 
@@ -127,4 +131,15 @@ def outline(
         short=short,
         protocol=protocol or f"{labelled} of {train} labelled; an outline, no images",
         evaluation=found.evaluation,
+        more={of: _further(given, found.classes) for of, given in (more or {}).items()},
+    )
+
+
+def _further(given: str | Mapping[str, Any], classes: tuple[str, ...]) -> Further:
+    """The outline of a further list."""
+    name, options = arguments(given)
+    found = known(name)
+    sides = resized(found.height, found.width, parse_size(options.get("size")))
+    return Further(
+        MadeUp(name, found.train, sides, len(classes)), tuple(range(found.train)), f"{found.train} of {name}"
     )

@@ -14,7 +14,7 @@ from .clips import open_clips
 from .coco import get_coco, open_coco
 from .download import Progress
 from .folder import open_folder
-from .scenes import open_scenes
+from .scenes import open_plain, open_scenes
 from .shapes import open_shapes
 from .voc import get_voc, open_voc
 
@@ -25,6 +25,13 @@ DATASETS: dict[str, DataSet] = {
             "scenes",
             "embedded table-top scenes: a class is a shape with a texture; colour is a hint",
             open_scenes,
+            7,
+            "512 train, 128 val, 96 x 96",
+        ),
+        DataSet(
+            "plain",
+            "embedded second domain of scenes: the same classes in plain style, without light, clutter and camera",
+            open_plain,
             7,
             "512 train, 128 val, 96 x 96",
         ),

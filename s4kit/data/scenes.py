@@ -21,19 +21,20 @@ from .sources import cached
 from .task import Sample, Source
 
 TRAIN_SEED, VAL_SEED = 0, 1  # of the pictures; the seed of a split is another matter
+PLAIN_TRAIN, PLAIN_VAL = 2, 3  # no scene is in both sets
 LARGE = 4  # times the side: what people look at
 KEEP_ON_DISK = 100  # smaller sets are made again faster than they are looked up
 
 
 class SceneSource(Source):
-    """`count` scenes of `side` pixels.
+    """`count` scenes of `side` pixels, `plain` ones or as a camera sees them.
 
     Read from the user's cache folder where they have been stored; else painted when read.
     """
 
-    def __init__(self, part: str, count: int, side: int, seed: int) -> None:
+    def __init__(self, part: str, count: int, side: int, seed: int, plain: bool = False) -> None:
         self.ids = [f"{part}_{index:04d}" for index in range(count)]
-        self.side, self.seed = side, seed
+        self.side, self.seed, self.plain = side, seed, plain
         self.path: str | None = None
         self._stored: np.ndarray | None = None
 
@@ -52,17 +53,17 @@ class SceneSource(Source):
 
     def view(self, row: int) -> Sample:
         """The same scene painted at `LARGE` times the side, for a projector."""
-        image, label = paint(self.seed, row, LARGE * self.side)
+        image, label = paint(self.seed, row, LARGE * self.side, self.plain)
         return Sample(torch.from_numpy(image.transpose(2, 0, 1)), torch.from_numpy(label), self.ids[row])
 
     def _planes(self, row: int) -> np.ndarray:
         """(4, S, S) uint8: RGB and the label."""
-        image, label = paint(self.seed, row, self.side)
+        image, label = paint(self.seed, row, self.side, self.plain)
         return np.concatenate([image.transpose(2, 0, 1), label[None]])
 
     def store(self, folder: Path) -> None:
         """Take all scenes from `folder`, painting them into it once per version of the pictures."""
-        path = folder / f"scenes-v{VERSION}-{self.seed}-{len(self)}-{self.side}.npy"
+        path = folder / f"{'plain' if self.plain else 'scenes'}-v{VERSION}-{self.seed}-{len(self)}-{self.side}.npy"
         planes = _open(path, len(self), self.side)
         if planes is None:
             planes = np.stack([self._planes(row) for row in range(len(self))])
@@ -101,18 +102,39 @@ def open_scenes(
     Raises:
         S4Error: no images, or a side below 32.
     """
+    return _catalog("scenes", {"train": TRAIN_SEED, "val": VAL_SEED}, size, cache, n_train, n_val, side)
+
+
+def open_plain(
+    root: str | os.PathLike | None = None,
+    size: float | int | None = None,
+    cache: bool | None = None,
+    n_train: int = 512,
+    n_val: int = 128,
+    side: int = 96,
+) -> Catalog:
+    """The embedded second domain: other scenes in plain style, see `scenes_paint.paint`; arguments of `open_scenes`."""
+    return _catalog("plain", {"plain": PLAIN_TRAIN, "plain_val": PLAIN_VAL}, size, cache, n_train, n_val, side)
+
+
+def _catalog(
+    name: str, seeds: dict[str, int], size: float | int | None, cache: bool | None, n_train: int, n_val: int, side: int
+) -> Catalog:
     if size is not None:
-        raise S4Error(f"scenes is painted at any size: use side={side} (pixels) instead of size={size}.")
+        raise S4Error(f"{name} is painted at any size: use side={side} (pixels) instead of size={size}.")
     if n_train < 1 or n_val < 1 or side < 32:
-        raise S4Error(f"scenes needs n_train, n_val >= 1 and side >= 32; got {n_train}, {n_val}, {side}.")
-    sources = [SceneSource("train", n_train, side, TRAIN_SEED), SceneSource("val", n_val, side, VAL_SEED)]
+        raise S4Error(f"{name} needs n_train, n_val >= 1 and side >= 32; got {n_train}, {n_val}, {side}.")
+    sources = [
+        SceneSource(part, count, side, seed, name == "plain")
+        for (part, seed), count in zip(seeds.items(), (n_train, n_val))
+    ]
     folder = cache_folder() if cache is not False else None
     for source in sources:
         if folder is not None and len(source) >= KEEP_ON_DISK:
             source.store(folder)
     train, val = (source if source.path else cached(source, cache) for source in sources)
     return Catalog(
-        name="scenes",
+        name=name,
         classes=tuple(SCENES),
         palette=tuple(SCENES.values()),
         train=train,

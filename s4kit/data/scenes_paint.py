@@ -26,6 +26,7 @@ FREQUENCY = (0.0, 0.17, 0.17, 0.17, 0.17, 0.17, 0.15)  # of the classes among ob
 RADIUS, PEG = (14, 24), (8, 11)  # of objects; a peg must fill some cells of a stride-4 map to be learnt at all
 OBJECTS, STICKS = (3, 6), (0, 3)  # how many (the end excluded)
 HUES = tuple(k / 6 for k in range(-1, 6))  # middle of a class's hues, by its number
+PLAIN = 1 / 3  # turns by which the hues of plain objects are others
 SPREAD = 0.25  # turns to both sides: a class has half of all hues, so that colour is a hint and no more
 
 
@@ -39,6 +40,15 @@ class Light:
 
 
 @dataclass(frozen=True)
+class Setting:
+    """What all objects of a scene share: fine pixels per nominal one, the light, and whether it is painted plainly."""
+
+    unit: float
+    light: Light
+    plain: bool
+
+
+@dataclass(frozen=True)
 class Thing:
     """One object in its own frame: `u`, `v` are turned coordinates, `d` the distance from the centre, all over `r`."""
 
@@ -49,24 +59,31 @@ class Thing:
     sdf: np.ndarray
 
 
-def paint(seed: int, index: int, side: int = NOMINAL) -> tuple[np.ndarray, np.ndarray]:
-    """Scene `index`: image (S, S, 3) uint8 and label (S, S) uint8 with a void ring of 1 pixel around objects."""
+def paint(seed: int, index: int, side: int = NOMINAL, plain: bool = False) -> tuple[np.ndarray, np.ndarray]:
+    """Scene `index`: image (S, S, 3) uint8 and label (S, S) uint8 with a void ring of 1 pixel around objects.
+
+    Args:
+        plain: the same scene as a simple renderer draws it: a table of one colour, no clutter, no shadow, no relief,
+            other hues (`PLAIN`), and no camera.
+    """
     g = generator("scenes", seed, index)
     fine = 2 * side
     unit = fine / NOMINAL  # fine pixels per nominal pixel
     angle = g.uniform(0, 2 * np.pi)
     light = Light(math.cos(angle), math.sin(angle), g.uniform(0.12, 0.35))
     image = _ground(g, fine, unit)
+    if plain:
+        image[:] = image.mean((0, 1))
     owner = np.zeros((fine, fine), np.int16)
     kinds = [0]
     for _ in range(g.integers(*STICKS)):
-        _stick(g, image, unit, light)
+        _stick(g, image.copy() if plain else image, unit, light)  # what it draws is drawn in both
     for number in range(1, int(g.integers(*OBJECTS)) + 1):
         kinds.append(int(g.choice(7, p=FREQUENCY)))
-        _place(g, image, owner, number, kinds[-1], unit, light)
+        _place(g, image, owner, number, kinds[-1], Setting(unit, light, plain))
     rows = image[::2] + image[1::2]
     small = (rows[:, ::2] + rows[:, 1::2]) / 4
-    return _develop(g, small, light), _label(owner, np.array(kinds, np.uint8))
+    return _bytes(small) if plain else _develop(g, small, light), _label(owner, np.array(kinds, np.uint8))
 
 
 # -- the table -------------------------------------------------------------------------------------------------------
@@ -138,11 +155,9 @@ def _capsule(x: np.ndarray, y: np.ndarray, angle: float, half: float) -> np.ndar
 # -- objects ---------------------------------------------------------------------------------------------------------
 
 
-def _place(
-    g: np.random.Generator, image: np.ndarray, owner: np.ndarray, number: int, kind: int, unit: float, light: Light
-) -> None:
+def _place(g: np.random.Generator, image: np.ndarray, owner: np.ndarray, number: int, kind: int, at: Setting) -> None:
     """Draw one object over what is there: its shadow, then its body; `owner` takes its number."""
-    side = len(image)
+    side, unit, light = len(image), at.unit, at.light
     r = g.uniform(*(PEG if kind == 6 else RADIUS)) * unit
     margin = 4 * unit
     cx, cy = g.uniform(margin, side - margin, 2)
@@ -153,10 +168,11 @@ def _place(
     if window is None:
         return
     rows, columns, x, y = window
-    _shade(image[rows, columns], _shape(kind, x + light.x * height, y + light.y * height, r, turn, squash), height)
+    if not at.plain:
+        _shade(image[rows, columns], _shape(kind, x + light.x * height, y + light.y * height, r, turn, squash), height)
     thing = _thing(kind, x, y, r, turn, squash)
     alpha = np.clip(0.5 - thing.sdf, 0, 1)
-    _blend(image[rows, columns], _body(g, thing, light, turn, unit), alpha)
+    _blend(image[rows, columns], _body(g, thing, turn, at), alpha)
     owner[rows, columns][alpha > 0.5] = number
 
 
@@ -215,16 +231,18 @@ def _soft(wave: np.ndarray, steepness: float) -> np.ndarray:
     return np.clip(0.5 + wave * steepness, 0, 1)
 
 
-def _body(g: np.random.Generator, thing: Thing, light: Light, turn: float, unit: float) -> np.ndarray:
+def _body(g: np.random.Generator, thing: Thing, turn: float, at: Setting) -> np.ndarray:
     """(h, w, 3) the object's surface: two tones of a hue of its class in the texture of its class, then its relief."""
-    first = _hsv(HUES[thing.kind] + g.uniform(-SPREAD, SPREAD), g.uniform(0.45, 0.95), g.uniform(0.55, 0.95))
+    unit, light, plain = at.unit, at.light, at.plain
+    hue = HUES[thing.kind] + PLAIN * plain + g.uniform(-SPREAD, SPREAD)
+    first = _hsv(hue, g.uniform(0.45, 0.95), g.uniform(0.55, 0.95))
     second = first * g.uniform(0.25, 0.5) if g.random() < 0.5 else 1 - (1 - first) * g.uniform(0.12, 0.35)
     period = g.uniform(7, 10) * unit
     phase = g.uniform(0, 2 * np.pi)
     lu, lv = _turned(light.x, light.y, turn)
     u, v, r = thing.u, thing.v, thing.r
     if thing.kind == 1:
-        return _ball(first, u, v, r, lu, lv)
+        return np.broadcast_to(first, (*u.shape, 3)) if plain else _ball(first, u, v, r, lu, lv)
     d = np.hypot(u, v)
     if thing.kind == 2:
         m = _soft(np.cos(d * (2 * np.pi / period)), period / 6)
@@ -244,7 +262,7 @@ def _body(g: np.random.Generator, thing: Thing, light: Light, turn: float, unit:
         m = _soft(np.sin(u * (1.4 / unit)) * np.sin(v * (1.4 / unit)), 3.0)
         relief = 1.0
     tones = second + (first - second) * m[..., None]
-    return tones * np.asarray(relief, np.float32)[..., None] if np.ndim(relief) else tones
+    return tones * np.asarray(relief, np.float32)[..., None] if np.ndim(relief) and not plain else tones
 
 
 def _ball(colour: np.ndarray, u: np.ndarray, v: np.ndarray, r: float, lu: float, lv: float) -> np.ndarray:
@@ -269,7 +287,11 @@ def _develop(g: np.random.Generator, image: np.ndarray, light: Light) -> np.ndar
     haze = g.uniform(0, 0.2)
     image = image * (1 - haze) + haze * g.uniform(0.45, 0.8)
     level = g.uniform(0.005, 0.03)  # before the grain, whose size is the picture's: it is the last that is drawn
-    image = image + level * g.standard_normal((side, side, 3), dtype=np.float32)
+    return _bytes(image + level * g.standard_normal((side, side, 3), dtype=np.float32))
+
+
+def _bytes(image: np.ndarray) -> np.ndarray:
+    """[0, 1] to uint8."""
     return (np.clip(image, 0, 1) * 255 + 0.5).astype(np.uint8)
 
 

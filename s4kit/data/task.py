@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from .kept import Kept
 
 VOID = 255
+_OF_TRAIN = ("labelled", "unlabelled", "all")  # lists of `Task.train`
 
 
 @dataclass(frozen=True)
@@ -68,6 +69,30 @@ class Source(ABC):
             S4Error: the motion is not known, or the frames are not of one clip.
         """
         raise S4Error(f"How {self.ids[a]} moves to {self.ids[b]} is not known; of the embedded `clips` it is.")
+
+
+@dataclass(frozen=True)
+class Further:
+    """A further labelled list of a task: images of their own, the same classes. A second domain is one.
+
+    Attributes:
+        source: the images.
+        rows: those that may be learnt from, each with its label.
+        protocol: which they are, in words that a table can print ("512 of plain").
+    """
+
+    source: Source
+    rows: tuple[int, ...]
+    protocol: str = ""
+
+    def __post_init__(self) -> None:
+        if not self.rows:
+            raise S4Error(f"A further list has no image ({self.protocol or 'no words of it'}): it must have one.")
+
+    @cached_property
+    def shown(self) -> frozenset[int]:
+        """The rows, to ask whether one is among them."""
+        return frozenset(self.rows)
 
 
 @dataclass(frozen=True)
@@ -155,6 +180,7 @@ class Task:
         label_notices: and about the labels, as far as `load` has looked, such as a class without a pixel.
         faults: maps that cannot be used, as far as `load` has looked; a training refuses them.
         mixed: rows behind the source "all" where a method repeats or leaves out some; () = every image once.
+        more: further labelled lists by name, such as "domain", that a stream can draw from; their images are their own.
         kept: the maps that the run has kept of whole images so far, see `Stage.prepare`; never set by `load`.
         levels: of parts that are nested: class names by level, from coarse to fine, the finest ones being `classes`.
         parents: by level the class of each of `classes` there.
@@ -177,6 +203,7 @@ class Task:
     label_notices: tuple[str, ...] = ()
     faults: tuple[str, ...] = ()
     mixed: tuple[int, ...] = ()
+    more: dict[str, Further] = field(default_factory=dict)
     kept: Kept | None = None
     levels: dict[str, tuple[str, ...]] = field(default_factory=dict)
     parents: dict[str, tuple[int, ...]] = field(default_factory=dict)
@@ -197,14 +224,37 @@ class Task:
         return len(set(self.labelled) & set(self.unlabelled))
 
     def rows(self, source: str) -> tuple[int, ...]:
-        """Rows of `train` behind a stream's source: "labelled", "unlabelled" or "all"."""
+        """Rows behind a stream's source: of `train` for "labelled", "unlabelled" and "all"; of a list of `more`.
+
+        Raises:
+            S4Error: the task has no such list; says how to get one.
+        """
         if source == "labelled":
             return self.labelled
         if source == "unlabelled":
             return self.unlabelled
         if source == "all":
             return self.mixed or self._all
-        raise S4Error(f"A stream asks for the source {source!r}; this task has labelled, unlabelled and all.")
+        return self._further(source).rows
+
+    def source(self, name: str) -> Source:
+        """The images that the rows of a list are of, see `rows`."""
+        return self.train if name in _OF_TRAIN else self._further(name).source
+
+    def shown(self, name: str) -> frozenset[int]:
+        """The rows of a list whose labels a stream of it may show: of `more` all, of "unlabelled" none."""
+        if name in _OF_TRAIN:
+            return frozenset() if name == "unlabelled" else self.labelled_rows
+        return self._further(name).shown
+
+    def _further(self, name: str) -> Further:
+        if name in self.more:
+            return self.more[name]
+        there = ", ".join(("labelled", "unlabelled", "all", *self.more))
+        raise S4Error(
+            f"A stream asks for the list {name!r}; the task {self.name} has {there}. A further list is another data "
+            f"set of the same classes: load({self.name!r}, more={{{name!r}: NAME}}), in the shell --more {name}=NAME."
+        )
 
     @cached_property
     def _all(self) -> tuple[int, ...]:
@@ -239,14 +289,17 @@ class Task:
         return counts
 
     def with_(self, **changes: Any) -> Task:
-        """A copy with some fields changed (`task.with_(crop=321)`); `config` follows for crop, scale and short."""
+        """A copy with some fields changed (`task.with_(crop=321)`); `config` follows for crop, scale and short, but is
+        {} where `more` is changed."""
         followed = {key: changes[key] for key in ("crop", "scale", "short") if key in changes}
-        return replace(self, **{"config": self.config and {**self.config, **followed}, **changes})
+        config = {} if "more" in changes or not self.config else {**self.config, **followed}
+        return replace(self, **{"config": config, **changes})
 
     def __str__(self) -> str:
         shared = f", {self.overlap} of them also unlabelled" if self.overlap else ""
+        further = "".join(f", {name}: {of.protocol or len(of.rows)}" for name, of in self.more.items())
         crop = f"crop {self.crop}; " if self.crop else ""
         return (
             f"{self.name}: {len(self.classes)} classes, {len(self.labelled)} labelled{shared}, "
-            f"{len(self.unlabelled)} unlabelled, {len(self.val)} val; {crop}{self.protocol}"
+            f"{len(self.unlabelled)} unlabelled, {len(self.val)} val{further}; {crop}{self.protocol}"
         )

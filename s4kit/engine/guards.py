@@ -19,7 +19,7 @@ from ..views.sampling import pick, stream_size
 from . import distributed
 
 INTERRUPTED, PREEMPTED = 1, 2  # why a training is to stop: Ctrl-C; the machine is wanted for something else
-TRIED = 64  # labelled and validation images that are read once before the training
+TRIED = 64  # labelled and validation images, and of each further list, that are read once before the training
 
 
 class NotFiniteError(S4Error):
@@ -42,8 +42,10 @@ def check(method: Method, task: Task, plans: list[ViewPlan]) -> None:
                 )
     if task.faults:
         raise S4Error(task.faults[0])
-    for row in task.labelled[:: max(1, len(task.labelled) // TRIED)]:
-        task.train.read(row)
+    for name in ("labelled", *task.more):
+        rows = task.rows(name)
+        for row in rows[:: max(1, len(rows) // TRIED)]:
+            task.source(name).read(row)
     for row in range(0, len(task.val), max(1, len(task.val) // TRIED)):
         task.val.read(row)
 
@@ -82,7 +84,7 @@ def not_finite(training: Any, clock: Clock, step: int, term: str, value: float, 
         size = stream_size(stream, chosen.batch)
         places = range(micro * size, (micro + 1) * size)
         rows = [pick(task, stream, name, chosen.seed, clock.stage, place) for place in places]
-        images.append(f"{name}: {', '.join(task.train.ids[row] for row in rows)}")
+        images.append(f"{name}: {', '.join(task.source(stream.source).ids[row] for row in rows)}")
     raise NotFiniteError(
         f"The loss term {term!r} is {value} at step {step} (images {'; '.join(images)}). Lower the learning rate, clip "
         f"the gradients (clip=1.0) or use precision='float32'; {training.record.folder} keeps what came before."

@@ -1,9 +1,9 @@
 """Which images a run has: stored when it begins, held against the data as it is whenever the run is opened again.
 
 `RUN/images.json` holds, by id and in order, all training images, the labelled ones, the unlabelled ones (null where
-they are all the others), the scored ones and those of the probe set; and of the first files, labelled and scored ones
-first, size, time and a digest, by which other content is told. A split that was drawn from a folder is drawn otherwise
-as soon as an image is added: a run keeps its own.
+they are all the others), the scored ones and those of the probe set; by name the further lists; and of the first files,
+labelled and scored ones first, size, time and a digest, by which other content is told. A split that was drawn from a
+folder is drawn otherwise as soon as an image is added: a run keeps its own.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from ..data.gathered import Gathered
-from ..data.task import Source, Task
+from ..data.task import Further, Source, Task
 from ..errors import S4Error
 from . import checkpoint
 
@@ -33,10 +33,10 @@ _said: set[tuple[str, str]] = set()
 
 
 def lists(task: Task) -> dict[str, list[str]]:
-    """The ids of a task by list: train (all of them), labelled, unlabelled, val."""
-    ids = task.train.ids
-    rows = {name: [ids[row] for row in task.rows(name)] for name in ("labelled", "unlabelled")}
-    return {"train": list(ids), **rows, "val": list(task.val.ids)}
+    """The ids of a task by list: train (all of them), val, labelled, unlabelled, and its further lists."""
+    rows = ("labelled", "unlabelled", *task.more)
+    each = {name: [task.source(name).ids[row] for row in task.rows(name)] for name in rows}
+    return {"train": list(task.train.ids), **each, "val": list(task.val.ids)}
 
 
 def store(folder: Path, task: Task, probes: Sequence[str]) -> None:
@@ -46,7 +46,7 @@ def store(folder: Path, task: Task, probes: Sequence[str]) -> None:
         probes: ids of the images that are watched, as far as they are known when the run begins.
     """
     found: dict[str, Any] = {"version": 1, **lists(task)}
-    found["probe"] = list(probes)
+    found["probe"], found["more"] = list(probes), {name: found.pop(name) for name in task.more}
     found["files"] = _files(task, [*found["labelled"], *found["val"], *found["probe"], *found["unlabelled"]])
     if found["unlabelled"] == _others(found):
         found["unlabelled"] = None
@@ -126,7 +126,8 @@ class Changes:
     """How the data differs from what a run began with: ids.
 
     Attributes:
-        missing, added: by list (labelled, unlabelled, val); `added` has new training images under "train".
+        missing, added: by list (labelled, unlabelled, val; `missing` further ones, too); `added` has new training
+            images under "train".
         moved: training images that are scored ones now, or the other way round: a val set that is drawn from the
             folder was drawn otherwise.
         content: images whose files, or whose labels' files, are others.
@@ -141,14 +142,16 @@ class Changes:
         return bool(self.missing or self.added or self.moved or self.content)
 
     def __str__(self) -> str:
-        words = [f"{len(names)} {_NAMES[name]} missing ({some(names)})" for name, names in self.missing.items()]
-        words += [f"{len(names)} {_NAMES[name]} new ({some(names)}), not used" for name, names in self.added.items()]
+        words = [f"{len(names)} {called(name)} missing ({some(names)})" for name, names in self.missing.items()]
+        words += [f"{len(names)} {called(name)} new ({some(names)}), not used" for name, names in self.added.items()]
         words += [f"{len(self.content)} other content ({some(self.content)})"] if self.content else []
         words += [f"{len(self.moved)} on the other side of val ({some(self.moved)})"] if self.moved else []
         return "; ".join(words)
 
 
-_NAMES = {"labelled": "labelled", "unlabelled": "unlabelled", "val": "scored (val)", "train": "training"}
+def called(name: str) -> str:
+    """What the images of a list are called."""
+    return {"val": "scored (val)", "train": "training"}.get(name, name)
 
 
 def some(names: Sequence[str]) -> str:
@@ -161,6 +164,8 @@ def changes(found: dict[str, Any], task: Task) -> Changes:
     train, val = set(task.train.ids), set(task.val.ids)
     was_train, was_val = set(found["train"]), set(found["val"])
     missing = {name: [i for i in found[name] if i not in train | val] for name in USED}
+    for name, ids in found.get("more", {}).items():
+        missing[name] = [i for i in ids if name not in task.more or i not in task.more[name].source.ids]
     added = {"train": [i for i in task.train.ids if i not in was_train | was_val]}
     added["val"] = [i for i in task.val.ids if i not in was_train | was_val]
     files = found["files"]
@@ -193,13 +198,15 @@ def _other(before: list, paths: list[str | None]) -> bool:
 def difference(folder: Path, task: Task) -> str:
     """Words for the first list in which a task has other images than a run; "" if they are the same, or not known."""
     found, now = stored(folder), lists(task)
-    for name in USED if found else ():
-        if found[name] != now[name]:
-            there, here = set(found[name]), set(now[name])
-            gone = some([i for i in found[name] if i not in here]) or "none"
-            new = some([i for i in now[name] if i not in there]) or "none"
+    more = found.get("more", {}) if found else {}
+    for name in (*USED, *{**more, **task.more}) if found else ():
+        was, are = more.get(name, found.get(name, [])), now.get(name, [])
+        if was != are:
+            there, here = set(was), set(are)
+            gone = some([i for i in was if i not in here]) or "none"
+            new = some([i for i in are if i not in there]) or "none"
             words = f"{gone} there and not now, {new} now and not there"
-            return f"{_NAMES[name]} images: {words if there != here else 'in another order'}"
+            return f"{called(name)} images: {words if there != here else 'in another order'}"
     return ""
 
 
@@ -241,8 +248,15 @@ def _own(found: dict[str, Any], task: Task, config: dict[str, Any], protocol: st
     train, val = (_source(found[name], task) for name in ("train", "val"))
     places = {name: row for row, name in enumerate(found["train"])}
     labelled, unlabelled = (tuple(places[name] for name in found[part]) for part in ("labelled", "unlabelled"))
-    own = replace(task, train=train, val=val, labelled=labelled, unlabelled=unlabelled)
+    more = {name: _further(ids, task.more[name]) for name, ids in found.get("more", {}).items()}
+    own = replace(task, train=train, val=val, labelled=labelled, unlabelled=unlabelled, more=more)
     return replace(own, config=config, protocol=protocol)
+
+
+def _further(names: list[str], of: Further) -> Further:
+    """A further list with the run's own images, in their order."""
+    same = names == [of.source.ids[row] for row in of.rows]
+    return of if same else replace(of, source=Gathered(names, (of.source,)), rows=tuple(range(len(names))))
 
 
 def _source(names: list[str], task: Task) -> Source:
@@ -261,6 +275,7 @@ def need(folder: Path, task: Task, names: Sequence[str], to: str, mend: str) -> 
         S4Error: names them.
     """
     gone = {name: set(getattr(task.val if name == "val" else task.train, "missing", ())) for name in names}
+    gone |= {name: set(getattr(of.source, "missing", ())) for name, of in task.more.items()}
     missing = {name: [i for i in ids if i in gone[name]] for name, ids in lists(task).items() if gone.get(name)}
     missing = {name: ids for name, ids in missing.items() if ids}
     if missing:

@@ -112,7 +112,7 @@ def stream_of(method: Method) -> AnyStream:
     padding of that colour and place; else its first."""
     plans = [stage.views or method.views for stage in method.stages()]
     streams = [stream for plan in plans for stream in plan.values()]
-    return next((s for s in streams if s.source != "labelled"), streams[0])
+    return next((s for s in streams if s.source in ("unlabelled", "all")), streams[0])
 
 
 @dataclass

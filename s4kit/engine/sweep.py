@@ -89,8 +89,9 @@ class Sweep:
         The random state is set anew for each image, so that what is drawn for it does not depend on who draws.
 
         Args:
-            source: "labelled", "unlabelled" or "all". rows: those of its rows to look at; None = all.
-            maps: names of kept maps that come with the images.
+            source: "labelled", "unlabelled", "all" or a further list of the task, see `Task.more`.
+            rows: those of its rows to look at; None = all.
+            maps: names of kept maps that come with the images; of a further list none are kept.
             reveal: "tags" or "boxes", what a stream of the method reveals as well, so that the run is marked.
 
         Raises:
@@ -101,7 +102,8 @@ class Sweep:
         wanted = None if rows is None else set(rows)
         every = [row for row in dict.fromkeys(self.task.rows(source)) if wanted is None or row in wanted]
         mine = every[distributed.rank() :: distributed.world()]
-        stream = replace(self.stream, maps=maps, reveal=reveal)
+        further = {"source": source} if source in self.task.more else {}
+        stream = replace(self.stream, maps=maps, reveal=reveal, **further)
         for done, (row, view) in enumerate(passing(self.task, stream, mine, self._device, self._workers)):
             if distributed.world() == 1 and self._asked():
                 raise Stopped

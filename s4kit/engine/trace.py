@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..data.task import Task
+from ..data.task import Source, Task
 from ..methods.base import Clock, Losses, Method, PseudoLabels, Stage
 from ..methods.parts.losses import ce_map
 from ..methods.parts.roles import Cast, listening
@@ -49,6 +49,7 @@ class Tracer:
     def __init__(self, task: Task, chosen: Settings, device: torch.device, precision: str) -> None:
         self.task, self.chosen, self.device, self.precision = task, chosen, device, precision
         self.batches: dict[int, Batch] = {}
+        self.sources: dict[str, Source] = {}  # of the streams of the batch
         self.casts: list[Cast] = []
 
     def enter(self, task: Task) -> None:
@@ -74,8 +75,8 @@ class Tracer:
         The views themselves tell: a method may take any stream, and part of it.
         """
         drawn = [
-            (view, self.task.train.ids[row])
-            for views in (stream for batch in self.batches.values() for stream in batch.values())
+            (view, self.sources[name].ids[row])
+            for name, views in ((name, views) for batch in self.batches.values() for name, views in batch.items())
             for shown in (views.weak, *views.strong)
             for view, row in zip(shown, views.index.tolist())
         ]
@@ -87,6 +88,7 @@ class Tracer:
         return {path: [name(view) for view in views[-EXAMPLES:]] for path, views in begins.items()}
 
     def _draw(self, plan: ViewPlan, stage: int) -> Batch:
+        self.sources = {name: self.task.source(stream.source) for name, stream in plan.items()}
         batch = max(1, min(self.chosen.batch, int(EXAMPLES / max(stream.batch for stream in plan.values()))))
         return render(Steps(self.task, plan, batch, self.chosen.seed, stage)[0], plan, self.device)
 

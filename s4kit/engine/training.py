@@ -136,8 +136,8 @@ class Training:
         if self.chosen.unlabelled_batch is None:
             return plan
         share = self.chosen.unlabelled_batch / self.chosen.batch
-        scaled = {n: s if s.source == "labelled" else replace(s, batch=share * s.batch) for n, s in plan.items()}
-        return ViewPlan(**scaled)
+        scaled = {n: replace(s, batch=share * s.batch) for n, s in plan.items() if s.source in ("unlabelled", "all")}
+        return ViewPlan(**plan | scaled)
 
     def batches(self, index: int, start: int, amount: int | None = None) -> Iterator[tuple[int, list[Batch]]]:
         """(step, this process's micro-batches) of a stage from step `start` on."""
@@ -146,8 +146,9 @@ class Training:
         wanted = range(start, steps if amount is None else start + amount)
         numbers = [step * self.slots + distributed.rank() * mine + k for step in wanted for k in range(mine)]
         workers = 0 if amount else pick_workers(self.chosen.workers, self.device)
-        if workers and hasattr(self.task.train, "reserve"):
-            self.task.train.reserve()  # forked workers then share one cache
+        for source in {self.task.source(stream.source) for stream in plan.values() if workers}:
+            if hasattr(source, "reserve"):
+                source.reserve()  # forked workers then share one cache
         steps_of = Steps(self.drawn_from, plan, self.chosen.batch, self.chosen.seed, index)
         drawn = iter(
             DataLoader(

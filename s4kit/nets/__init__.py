@@ -5,13 +5,13 @@
 
 from __future__ import annotations
 
-import ast
 from collections.abc import Callable
 from inspect import signature
 from typing import Any
 
 from torch import nn
 
+from .. import specs
 from ..errors import S4Error, closest
 from .attention import AttentionHead
 from .backbones import KINDS, build, kind_of
@@ -141,14 +141,9 @@ def parse(spec: str) -> tuple[str, dict[str, Any]]:
     Raises:
         S4Error: the text is neither.
     """
-    try:
-        tree = ast.parse(spec.strip(), mode="eval").body
-        if isinstance(tree, ast.Name):
-            return tree.id, {}
-        if isinstance(tree, ast.Call) and isinstance(tree.func, ast.Name) and not tree.args:
-            return tree.func.id, {k.arg: ast.literal_eval(k.value) for k in tree.keywords if k.arg}
-    except (SyntaxError, ValueError):
-        pass
+    found = specs.parse(spec)
+    if found:
+        return found
     raise S4Error(f"{spec!r} is no network: write a name ({', '.join(names())}) or name(option=value, ...).")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -32,16 +33,25 @@ def seconds_per_image(task: Task, plan: ViewPlan) -> float:
 
 def _on_disk(task: Task, folder: Path) -> Task:
     """The outline with one real file behind all its names, of the stored size: `size` is resized to at reading."""
-    stored = known(task.name)
-    whole = (stored.height, stored.width)
+    more = {
+        name: replace(of, source=_stored(of.source, of.source.name, folder / name))
+        for name, of in task.more.items()
+        if isinstance(of.source, MadeUp)
+    }
+    return task.with_(train=_stored(task.train, task.name, folder / "train"), more=more)
+
+
+def _stored(source: MadeUp, data: str, folder: Path) -> FileSource:
+    """The images of a data set's outline as files."""
+    stored, ids = known(data), source.ids
+    whole, image = (stored.height, stored.width), "0.jpg" if stored.suffix == "jpg" else "photo.png"
+    folder.mkdir()
     write_photo(folder, "0", np.random.default_rng(0), whole)
     if stored.suffix == "png":
         with Image.open(folder / "0.jpg") as photo:
-            photo.save(folder / "photo.png", compress_level=3)
-    image, ids = "0.jpg" if stored.suffix == "jpg" else "photo.png", task.train.ids
-    size = None if task.train.size == whole else min(task.train.size)
-    source = FileSource(ids, [image] * len(ids), ["0.png"] * len(ids), str(folder), 256, size)
-    return task.with_(train=source)
+            photo.save(folder / image, compress_level=3)
+    size = None if source.size == whole else min(source.size)
+    return FileSource(ids, [image] * len(ids), ["0.png"] * len(ids), str(folder), 256, size)
 
 
 def _timed(task: Task, plan: ViewPlan) -> float:

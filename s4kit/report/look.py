@@ -16,7 +16,7 @@ from ..data.task import VOID, Sample, Source, Task
 from ..errors import S4Error
 from .looked import Looked, Part
 
-LOOKED = {"labelled": 64, "val": 32}  # maps that are counted
+LOOKED, FURTHER = {"labelled": 64, "val": 32}, 64  # maps that are counted; of a further list
 HEADERS = 1000  # images whose size and EXIF tag are read
 MOSTLY = 0.5  # share of void that is remarked
 ORIENTATION = 0x0112
@@ -58,18 +58,18 @@ def look(task: Task, images: int = 12) -> Look:
     """Look at a task.
 
     Args:
-        images: how many are shown, three quarters of them labelled ones.
+        images: how many are shown, three quarters of them labelled ones; of each further list as many as of val.
 
     Raises:
         S4Error: not a single image can be read.
     """
-    rows = {"labelled": task.labelled, "val": range(len(task.val))}
-    sources = {"labelled": task.train, "val": task.val}
+    rows = {"labelled": task.labelled, **{name: of.rows for name, of in task.more.items()}, "val": range(len(task.val))}
+    sources = {"labelled": task.train, **{name: of.source for name, of in task.more.items()}, "val": task.val}
     parts: dict[str, Part] = {}
     samples: list[tuple[str, Sample]] = []
     for name, source in sources.items():
         seen: list[Sample] = []
-        parts[name] = _count(source, spread(rows[name], LOOKED[name]), len(rows[name]), seen)
+        parts[name] = _count(source, spread(rows[name], LOOKED.get(name, FURTHER)), len(rows[name]), seen)
         many = images - images // 4 if name == "labelled" else images // 4
         samples += [(name, sample) for sample in _varied(seen, many)]
     if not samples:

@@ -67,16 +67,20 @@ def figure(look: Looked, dark: bool = False) -> Any:
         right.set_title(name, fontsize=7, color=ink(dark), loc="right", pad=2)
     axis = below.subplots()
     places = np.arange(task.num_classes)
-    for offset, (name, part) in zip((-0.2, 0.2), look.parts.items()):
+    many = len(look.parts)
+    for k, (name, part) in enumerate(look.parts.items()):
+        offset = (k - (many - 1) / 2) * 0.8 / many
         shares = 100 * part.shares[: task.num_classes]
         colours = [np.array(c) / 255 for c in task.palette]
-        kind = {"color": colours} if name == "labelled" else {"color": "none", "edgecolor": colours, "linewidth": 1.2}
-        axis.barh(places + offset, shares, 0.36, **kind)
+        kind = {"color": "none", "edgecolor": colours, "linewidth": 1.2} if name == "val" else {"color": colours}
+        axis.barh(places + offset, shares, 0.72 / many, alpha=0.45 if name in task.more else None, **kind)
         for at, share in zip(places + offset, shares):
             axis.text(share + 0.4, at, f"{share:.1f}", va="center", fontsize=6.5, color=ink(dark))
     axis.set_yticks(places, task.classes, fontsize=8, color=ink(dark))
     axis.invert_yaxis()
-    axis.set_xlabel("% of the pixels with a class; filled: labelled, outlined: val", fontsize=8, color=ink(dark))
+    pale = f", pale: {', '.join(task.more)}" if task.more else ""
+    words = f"% of the pixels with a class; filled: labelled{pale}, outlined: val"
+    axis.set_xlabel(words, fontsize=8, color=ink(dark))
     axis.tick_params(colors=ink(dark), labelsize=8, length=0)
     axis.set_facecolor("none")
     for side in ("top", "right", "left"):

@@ -50,6 +50,7 @@ def page(look: Looked) -> str:
     """The page."""
     task = look.task
     counts = [(len(task.labelled), "labelled"), (len(task.unlabelled), "unlabelled"), (len(task.val), "to score (val)")]
+    counts[2:2] = [(len(of.rows), name) for name, of in task.more.items()]
     sized = f"{task.crop}", "crop, pixels"
     tiles = "".join(_tile(*words) for words in (*counts, (task.num_classes, "classes"), sized))
     body = f"{STYLE}<h1>{escape(task.name)}</h1><p class=soft>{escape(task.protocol)}</p><div class=tiles>{tiles}</div>"

@@ -43,7 +43,7 @@ class Looked:
     """A task, looked at.
 
     Attributes:
-        parts: labelled and val. samples: (list, image) shown, those that show most classes between them.
+        parts: labelled, further lists and val. samples: (list, image) shown, those that show most classes between them.
         sizes: (height, width) of the images whose headers were read; turned: ids of photos that an EXIF tag turns.
         remarks: what is worth a second thought, in words.
     """

@@ -186,7 +186,8 @@ def rehearse(
 
 def scaled(plan: ViewPlan, share: float) -> ViewPlan:
     """The streams with `share` times as many unlabelled images, as `fit(unlabelled_batch=...)` has them."""
-    return ViewPlan(**{n: s if s.source == "labelled" else replace(s, batch=share * s.batch) for n, s in plan.items()})
+    scaled = {n: replace(s, batch=share * s.batch) for n, s in plan.items() if s.source in ("unlabelled", "all")}
+    return ViewPlan(**plan | scaled)
 
 
 def fakes_of(method: Method) -> Any:

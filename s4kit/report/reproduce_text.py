@@ -121,7 +121,7 @@ def _streams(method: str) -> str:
     from ..methods import get
 
     plan = get(method).views
-    return " and as many unlabelled" if any(s.source != "labelled" for s in plan.values()) else ""
+    return " and as many unlabelled" if any(s.source in ("unlabelled", "all") for s in plan.values()) else ""
 
 
 def _short(value: Any) -> str:

@@ -12,7 +12,14 @@ from typing import Any
 from ..errors import S4Error
 from .setup import HARDWARE, Plan
 
-_FLAGS = {"root": "--root", "labelled": "--labelled", "seed": "--split-seed", "size": "--size", "crop": "--crop"}
+_FLAGS = {
+    "root": "--root",
+    "labelled": "--labelled",
+    "seed": "--split-seed",
+    "size": "--size",
+    "crop": "--crop",
+    "more": "--more",
+}
 
 
 def resumed(
@@ -90,6 +97,7 @@ def _default(name: str, *functions: Callable[..., Any]) -> Any:
 
 def _of_task(name: str, value: Any) -> Any:
     """A value for `load` in the form in which a run stores it."""
+    from ..data.further import said
     from ..data.sources import parse_size
     from ..data.splits import is_list
 
@@ -97,6 +105,8 @@ def _of_task(name: str, value: Any) -> Any:
         return None
     if name == "root" or (name in ("labelled", "unlabelled") and isinstance(value, str) and is_list(value)):
         return os.path.abspath(os.path.expanduser(value))
+    if name == "more":
+        return {of: said(given) for of, given in value.items()}
     if name == "labelled":
         return str(value)  # 16 and "16" are the same count
     return parse_size(value) if name == "size" else _plain(value)

@@ -49,7 +49,7 @@ class Stream:
     """One independent, seeded draw per step from one image list, and the views made of it.
 
     Attributes:
-        source: "labelled", "unlabelled" or "all".
+        source: "labelled", "unlabelled", "all", or a further list of the task, such as "domain", see `Task.more`.
         weak: geometry (scale, pad, crop, flip) of the weak view; every strong view has the same pixels.
         strong: k photometric recipes; view j is recipe j applied to the weak view.
         masks: box draws, one mask each; drawn here, pasted by the method.
@@ -82,19 +82,23 @@ class Stream:
             )
         if self.reveal not in (None, *KINDS):
             raise S4Error(f"The stream {name!r} has reveal={self.reveal!r}: one of {', '.join(KINDS)}, or None.")
-        if self.other and (alone := [row for row in task.rows(self.source) if len(task.train.clip(row)) < 2]):
+        source = task.source(self.source)
+        if self.maps and self.source in task.more:
+            raise S4Error(f"The stream {name!r} reads kept maps; they are kept of training images, not of the further "
+                          f"list {self.source!r}.")  # fmt: skip
+        if self.other and (alone := [row for row in task.rows(self.source) if len(source.clip(row)) < 2]):
             raise S4Error(
-                f"The stream {name!r} draws two frames of a clip, and {task.train.ids[alone[0]]} of {task.name} has no "
+                f"The stream {name!r} draws two frames of a clip, and {source.ids[alone[0]]} of {task.name} has no "
                 'other one: it needs clips, such as load("clips").'
             )
 
     def draw(self, task: Task, name: str, plan: ViewPlan, seed: int, stage: int, positions: range) -> HostViews:
         """Decode and crop the images at the given positions.
 
-        Labels are shown only for rows of the labelled list; all others are 255 throughout and their files stay closed,
-        unless the stream reveals something of them.
+        Labels are shown only for rows of the labelled list and of further ones; all others are 255 throughout and their
+        files stay closed, unless the stream reveals something of them.
         """
-        known = task.labelled_rows if self.source != "unlabelled" else frozenset()
+        source, known = task.source(self.source), task.shown(self.source)
         images, labels, real, index, shown, where = [], [], [], [], [], []
         boxes: list[list[np.ndarray]] = [[] for _ in self.masks]
         strong: list[list[Params]] = [[] for _ in self.strong]
@@ -103,8 +107,8 @@ class Stream:
         for position in positions:
             row = pick(task, self, name, seed, stage, position)
             if self.other:
-                row = _other_frame(task.train.clip(row), row, generator(seed, "frame", name, stage, position))
-            sample = task.train.read(row, label=row in known or self.reveal is not None)
+                row = _other_frame(source.clip(row), row, generator(seed, "frame", name, stage, position))
+            sample = source.read(row, label=row in known or self.reveal is not None)
             label = sample.label.numpy() if sample.label is not None and row in known else None
             pixels = sample.image.permute(1, 2, 0).numpy()
             rng = generator(seed, "view", name, stage, position)
@@ -146,8 +150,8 @@ class Stream:
         )
 
     def whole(self, task: Task, row: int) -> HostViews:
-        known = row in task.labelled_rows
-        sample = task.train.read(row, label=known or self.reveal is not None)
+        known = row in task.shown(self.source if self.source in task.more else "all")
+        sample = task.source(self.source).read(row, label=known or self.reveal is not None)
         height, width = size = tuple(sample.image.shape[1:])
         what, window = self.reveal, whole_window(size)
         told = {what: _revealed(what, sample, task, window, max(size))} if what else {}

@@ -55,8 +55,8 @@ class AnyStream(Protocol):
         """The items at these positions of the stream, in a decode worker: a pure function of the arguments."""
 
     def whole(self, task: Task, row: int) -> Host:
-        """One whole item of `task.train`, nothing drawn, with the kept maps in `maps` and what the stream reveals; its
-        label where it is shown."""
+        """One whole item of the stream's source, nothing drawn, with the kept maps in `maps` and what the stream
+        reveals; its label where it is shown."""
 
     def still(self, task: Task, part: str, row: int, whole: bool = False, reveals: tuple[str, ...] = ()) -> Still:
         """One item of the source `part` ("train" or "val") without any draw, and all maps that are kept of it: as large
@@ -90,7 +90,7 @@ class Views:
         masks: j tensors (B, S, S) bool, True = take the pasted image.
         valid: (B, S, S) float in [0, 1], 0 on padding.
         label: (B, S, S) long; 255 wherever no human label may be seen (all of it on unlabelled streams).
-        index: (B,) long, the row of `task.train`.
+        index: (B,) long, the row of `task.train`, or of the further list that the stream draws from.
         labelled: (B,) bool, whether the label was shown.
         where: (B, 4) float (a, b, c, d): pixel (y, x) shows the stored image at (a y + b, c x + d), see `align`.
         maps: by name (B, S, S) long, 255 on padding and wherever nothing is kept.

@@ -31,7 +31,7 @@ def _permutation(seed: int, stream: str, stage: int, epoch: int, rows: int) -> n
 
 
 def pick(task: Task, stream: AnyStream, name: str, seed: int, stage: int, position: int) -> int:
-    """The row of `task.train` at a position of a stream: endless passes, each in its own order."""
+    """The row of a stream's source, see `Task.rows`, at a position of it: endless passes, each in its own order."""
     rows = task.rows(stream.source)
     epoch, place = divmod(position, len(rows))
     return rows[_permutation(seed, stream.of or name, stage, epoch, len(rows))[place]]

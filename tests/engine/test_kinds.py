@@ -274,3 +274,105 @@ def test_volumes_are_placed_as_images_are():
     assert module[1].weight.is_contiguous(memory_format=torch.channels_last_3d)
     kept = replace(Stream("all"), maps=("label",))
     assert kept.look is Stream("labelled").look and kept.maps == ("label",)
+
+
+class TwoDomains(Method):
+    """Labels of both domains, and a round of its own labels; it looks at the second domain whole as well."""
+
+    card = Card("baselines", "Two domains", "", 2026)
+    views = ViewPlan(
+        x=Stream("labelled"), d=Stream("domain", batch=0.5), u=Stream("unlabelled", batch=2.0, maps=("label",))
+    )
+
+    def __init__(self, task: Task) -> None:
+        super().__init__()
+        self.student = make("tiny", task)
+        self.register_buffer("seen", torch.zeros(2, dtype=torch.long))
+
+    def stages(self) -> list[Stage]:
+        first = ViewPlan(x=self.views["x"], d=self.views["d"])
+        return [Stage("labels", losses=self.labels, views=first), Stage("both", prepare=self.look_round)]
+
+    def look_round(self, sweep: Any) -> None:
+        for row, view in sweep.over("unlabelled"):
+            assert bool((view.label == VOID).all())
+            sweep.keep("label", row, sweep.scores(self.student, view).argmax(1)[0])
+        shown = {row: int((view.label != VOID).sum()) for row, view in sweep.over("domain")}
+        shown = sweep.gather(shown)
+        self.seen.copy_(torch.tensor([len(shown), sum(shown.values())]))
+
+    def labels(self, batch: Any, clock: Any) -> Losses:
+        return Losses(x=ce(self.student(batch.x.weak), batch.x.label), d=ce(self.student(batch.d.weak), batch.d.label))
+
+    def teach(self, view: Views) -> Tensor:
+        with evaluating(self.student):
+            return self.student(view.weak)
+
+    def pseudo_labels(self, z: Tensor, view: Views, clock: Any) -> PseudoLabels:
+        confidence, label = z.softmax(1).max(1)
+        return PseudoLabels(label, confidence, torch.ones_like(confidence), view.valid)
+
+    def losses(self, batch: Any, clock: Any) -> Losses:
+        target, z = believed(batch.u.maps["label"], batch.u), self.student(batch.u.weak)
+        mixed = batch.d.weak
+        losses = self.labels(batch, clock).add("u", pixel_ce(z, target, over="valid"))
+        return losses.see(weak=mixed, mixed=mixed, loss=mixed.mean(1))
+
+
+def two_domains() -> Task:
+    """Squares, and as a second domain other squares in a size of their own."""
+    labels = toy_arrays(5, size=48, seed=9)
+    source = MemorySource(*labels, 4, [f"other_{k}" for k in range(5)])
+    return toy_task().with_(more={"domain": Further(source, (0, 1, 3, 4), "4 of others")})
+
+
+def fitted(task: Task, out: Any, resume: bool = False, **options: Any) -> Any:
+    torch.manual_seed(0)
+    chosen = {"batch": 2, "lr": 0.02, "evaluate_every": 5, "probes": 2, "progress": False, "threads": 1}
+    chosen |= {"workers": 0, "device": "cpu"}
+    return fit(TwoDomains(task), task, 10, out=out, resume=resume, **chosen | options)
+
+
+def test_a_stream_draws_a_further_list_with_all_its_labels():
+    task = two_domains()
+    batch = render(draw_step(task, TwoDomains.views, 4, 0, 0, 0), TwoDomains.views)
+    assert batch.d.labelled.all() and len(batch.d) == 2 and not batch.u.labelled.any()
+    rows = [pick(task, TwoDomains.views["d"], "d", 0, 0, k) for k in range(8)]
+    assert sorted(rows[:4]) == sorted(rows[4:]) == [0, 1, 3, 4]
+    assert batch.d.index.tolist() == rows[:2]
+    apart = render(draw_step(task.with_(more={}), {"x": Stream("labelled")}, 4, 0, 0, 0), {"x": Stream("labelled")})
+    assert torch.equal(apart.x.weak, batch.x.weak)  # what else a task has does not move its own draws
+    for stream, words in ((Stream("domain", maps=("label",)), "kept of training images"), (Stream("other"), "--more")):
+        with pytest.raises(S4Error, match=words):
+            stream.check(task, "d")
+    with pytest.raises(S4Error, match=r"asks for the list 'domain'.*toy has labelled, unlabelled, all"):
+        Stream("domain").check(toy_task(), "d")
+
+
+def test_a_second_domain_trains_is_watched_and_resumes(tmp_path, monkeypatch):
+    task = two_domains()
+    straight = fitted(task, tmp_path / "straight", workers=2)
+    method = TwoDomains(task)
+    method.load_state_dict(torch.load(straight.path / "last.pt", weights_only=True)["method"])
+    whole = [(task.source("domain").read(row).label != VOID).sum() for row in task.rows("domain")]
+    assert method.seen.tolist() == [4, sum(whole)]
+    assert {name.split("_")[0] for name in straight.snapshots().ids} == {"train"}
+    assert set(straight.snapshots().path_ids["pseudo"]) <= set(task.source("domain").ids)
+    with monkeypatch.context() as patch:
+        patch.setattr(TwoDomains, "after_step", lambda self, clock: 1 / (2 - clock.step - 5 * (1 - clock.stage)))
+        with pytest.raises(ZeroDivisionError):
+            fitted(task, tmp_path / "killed", checkpoint_every=1)
+    again = fitted(task, tmp_path / "killed", resume=True)
+    one, two = (torch.load(run.path / "last.pt", weights_only=True)["method"] for run in (straight, again))
+    assert all(torch.equal(one[name], two[name]) for name in one) and straight.metrics() == again.metrics()
+    other = task.with_(more={"domain": replace(task.more["domain"], rows=(0, 1))})
+    with pytest.raises(S4Error, match="other domain images: other_3, other_4 there and not now"):
+        fitted(other, tmp_path / "killed", resume=True)
+
+
+def test_an_unlabelled_batch_leaves_the_second_domain_as_it_is(tmp_path):
+    task = two_domains()
+    training = Training(TwoDomains(task), task, Settings(steps=4, batch=2, unlabelled_batch=6, progress=False,
+                        device="cpu", workers=0), tmp_path / "run", False, False)  # fmt: skip
+    plan = training.views(Stage("both"))
+    assert {name: stream.batch for name, stream in plan.items()} == {"x": 1.0, "d": 0.5, "u": 6.0}
