@@ -92,13 +92,13 @@ def ideas(lesson: Any, runs: Sequence[Any], names: Sequence[str] | None = None) 
 
     found = {}
     for name in names or sorted(methods.files()):
-        method = lesson.method(name)
+        method, task = lesson.method(name), lesson.task_of(name)
         own = any(isinstance(module, OWN) for module in method.modules())
         mends = any(hasattr(net, "finish") for net in method.predictors().values())
-        rows = [] if own or mends else steps(borrow(method, runs), lesson.task, _keep)
+        rows = [] if own or mends else steps(borrow(method, runs), task, _keep)
         if not rows or any(cell.title == NOTHING for row in rows for cell in row.cells):
             begin = () if mends else runs  # a network that knows little has errors to mend
-            rows = steps(*_brief(lesson, name, begin).load("last", lesson.task, "cpu"))
+            rows = steps(*_brief(lesson, name, begin).load("last", task, "cpu"))
         found[name] = draw(rows)
     return found
 

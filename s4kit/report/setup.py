@@ -105,10 +105,13 @@ def match(plans: list[Plan], protocol: str = "supervised") -> list[Plan]:
     """The plans under one protocol: task, network and `fit` of the first method named `protocol`, own hyper-parameters.
 
     Recipes of the papers differ in batch, learning rate and length; a comparison in which they differ compares those.
+    A second domain that one of them learns from is part of the task of all, and left alone by the others.
     """
     first = next((p for p in plans if p.method == protocol), plans[0])
+    more = {name: of for plan in reversed(plans) for name, of in plan.task.get("more", {}).items()}
+    task = first.task | ({"more": more} if more else {})
     net = {k: v for k, v in first.options.items() if k == "net"}
-    return [Plan(p.method, first.task, p.options | net, dict(first.fit)) for p in plans]
+    return [Plan(p.method, task, p.options | net, dict(first.fit)) for p in plans]
 
 
 def all_labels(baseline: Plan) -> Plan:

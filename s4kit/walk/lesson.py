@@ -104,7 +104,14 @@ class Lesson:
 
         plan = self._plan(name, options)
         setup.seed_everything(0)
-        return create(name, self.task, **plan.options)
+        return create(name, self.task_of(name), **plan.options)
+
+    def task_of(self, name: str) -> Any:
+        """The lesson's task as a method is trained on it: with the second domain where its recipe has one."""
+        from ..data import load
+
+        plan = self._plan(name)
+        return load(**plan.task) if "more" in plan.task and not self.task.more else self.task
 
     def batch(self, name: str, n: int = 4, seed: int = 0, **options: Any) -> tuple[Any, Any]:
         """(method, batch): a fresh method and a real batch of its own views, `n` images a stream, on the CPU.
@@ -114,7 +121,7 @@ class Lesson:
         from ..views import draw_step, render
 
         method = self.method(name, **options)
-        return method, render(draw_step(self.task, method.views, n, seed, 0, 0), method.views)
+        return method, render(draw_step(self.task_of(name), method.views, n, seed, 0, 0), method.views)
 
     def probe(self, n: int = 16, of: str = "unlabelled") -> tuple[Any, Any]:
         """(views, truth) of centre crops, on the CPU: of the unlabelled images that runs watch, to judge by and never

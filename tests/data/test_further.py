@@ -43,16 +43,16 @@ def test_part_of_a_list_is_drawn_as_a_split_is():
 
 def test_what_is_wrong_is_said_with_the_mend():
     task = s4.load("scenes", labelled=4, cover=0, **SMALL)
-    with pytest.raises(S4Error, match="asks for the list 'domain'.*labelled, unlabelled, all.*--more domain=NAME"):
+    with pytest.raises(S4Error, match=r"asks for the list 'domain'.*labelled, unlabelled, all.*--more domain=NAME"):
         task.rows("domain")
     for given in (3, "plain and more", {"side": 32}):
         with pytest.raises(S4Error, match=r"write a data set's name, such as plain"):
             s4.load("scenes", more={"domain": given}, **SMALL)
     with pytest.raises(S4Error, match="No data set is called 'plein'"):
         s4.load("scenes", more={"domain": "plein"}, **SMALL)
-    with pytest.raises(S4Error, match="plain has no option 'n'"):
+    with pytest.raises(S4Error, match="plain has no option"):
         s4.load("scenes", more={"domain": "plain(n=3)"}, **SMALL)
-    with pytest.raises(S4Error, match="Further|further list has no image"):
+    with pytest.raises(S4Error, match="further list has no image"):
         s4.data.Further(task.train, ())
 
 
@@ -78,9 +78,8 @@ def test_a_plain_scene_is_the_same_scene_in_another_style():
     task = s4.load("plain", **SMALL)
     assert task.name == "plain" and task.classes == s4.load("scenes", **SMALL).classes
     scenes = s4.load("scenes", **SMALL)
-    assert all(
-        not torch.equal(a.label, b.label) for a in map(task.train.read, range(12)) if (b := scenes.train.read(0))
-    )
+    first = scenes.train.read(0).label
+    assert not any(torch.equal(task.train.read(row).label, first) for row in range(12))
 
 
 def test_it_is_checked_looked_at_planned_and_fed(tmp_path, capsys):

@@ -1,4 +1,5 @@
-"""Items that are no images, with a stream, a look and a score of their own, go through the engine as images do."""
+"""Items that are no images, with a stream, a look and a score of their own, go through the engine as images do; and so
+does a second domain, a labelled list beside those of the task."""
 
 from __future__ import annotations
 
@@ -10,19 +11,22 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
-from toy import toy_task
+from toy import toy_arrays, toy_task
 
 from s4kit import methods
 from s4kit.data.seeding import generator
-from s4kit.data.task import VOID, Source, Task
-from s4kit.engine import evaluate, fit, open_run, scores
+from s4kit.data.sources import MemorySource
+from s4kit.data.task import VOID, Further, Source, Task
+from s4kit.engine import Settings, evaluate, fit, open_run, scores
 from s4kit.engine.distributed import summed
+from s4kit.engine.training import Training
 from s4kit.errors import S4Error
 from s4kit.methods import Card, Method, own
 from s4kit.methods.base import Losses, PseudoLabels, Stage
 from s4kit.methods.parts.losses import ce, pixel_ce
-from s4kit.nets import evaluating, place
-from s4kit.views import Stream, ViewPlan, Views
+from s4kit.methods.parts.rounds import believed
+from s4kit.nets import evaluating, make, place
+from s4kit.views import Stream, ViewPlan, Views, draw_step, render
 from s4kit.views.plan import Still
 from s4kit.views.sampling import pick
 
@@ -340,7 +344,8 @@ def test_a_stream_draws_a_further_list_with_all_its_labels():
     rows = [pick(task, TwoDomains.views["d"], "d", 0, 0, k) for k in range(8)]
     assert sorted(rows[:4]) == sorted(rows[4:]) == [0, 1, 3, 4]
     assert batch.d.index.tolist() == rows[:2]
-    apart = render(draw_step(task.with_(more={}), {"x": Stream("labelled")}, 4, 0, 0, 0), {"x": Stream("labelled")})
+    alone = ViewPlan(x=Stream("labelled"))
+    apart = render(draw_step(task.with_(more={}), alone, 4, 0, 0, 0), alone)
     assert torch.equal(apart.x.weak, batch.x.weak)  # what else a task has does not move its own draws
     for stream, words in ((Stream("domain", maps=("label",)), "kept of training images"), (Stream("other"), "--more")):
         with pytest.raises(S4Error, match=words):
@@ -372,7 +377,7 @@ def test_a_second_domain_trains_is_watched_and_resumes(tmp_path, monkeypatch):
 
 def test_an_unlabelled_batch_leaves_the_second_domain_as_it_is(tmp_path):
     task = two_domains()
-    training = Training(TwoDomains(task), task, Settings(steps=4, batch=2, unlabelled_batch=6, progress=False,
+    training = Training(TwoDomains(task), task, Settings(steps=4, batch=2, unlabelled_batch=6,
                         device="cpu", workers=0), tmp_path / "run", False, False)  # fmt: skip
     plan = training.views(Stage("both"))
     assert {name: stream.batch for name, stream in plan.items()} == {"x": 1.0, "d": 0.5, "u": 6.0}
