@@ -26,6 +26,7 @@ from .flaw import FlawDetector
 from .frequency import FrequencyDecoder, frequency
 from .gat import GraphClassifier
 from .heads import CorrelationHead, PatchHead, ProjectionHead, VarianceHead
+from .lowrank import Factorised, factorised
 from .mapped import Mapped
 from .masks import Masked, MaskHead, Regions, regions_of
 from .modes import bn_untouched, by_batch, evaluating, frozen, full_depth, live_norms, place, set_training, sync_bn
@@ -40,13 +41,13 @@ from .tagger import Tagger
 
 __all__ = [
     "DPT", "AttentionCam", "AttentionHead", "Boxed", "CorrelationHead", "Critic", "Decoded", "DeepLabV3Plus",
-    "Ensemble", "Features", "FlawDetector", "FrequencyDecoder", "Fused", "GraphClassifier", "Mapped", "MaskHead",
-    "Masked", "NeuralProcessHead", "PatchHead", "ProjectionHead", "Regions", "Sampled", "SegFormerDecoder",
-    "SegNet", "Spark", "Sparked", "Tagger", "TwoNorms", "VarianceHead", "bn_untouched", "box_map", "by_batch",
-    "complementary_dropout", "copy_of", "deeplabv3plus", "divergence", "draw_statistics", "ema", "evaluating",
-    "feature_dropout", "first_domain", "frozen", "full_depth", "grad_cam", "live_norms", "make", "names",
-    "place", "regions_of", "second_from_first", "segment", "set_training", "split_after", "sync_bn", "warm",
-    "with_boxes", "with_two_domains",
+    "Ensemble", "Factorised", "Features", "FlawDetector", "FrequencyDecoder", "Fused", "GraphClassifier", "Mapped",
+    "MaskHead", "Masked", "NeuralProcessHead", "PatchHead", "ProjectionHead", "Regions", "Sampled",
+    "SegFormerDecoder", "SegNet", "Spark", "Sparked", "Tagger", "TwoNorms", "VarianceHead", "bn_untouched",
+    "box_map", "by_batch", "complementary_dropout", "copy_of", "deeplabv3plus", "divergence", "draw_statistics",
+    "ema", "evaluating", "factorised", "feature_dropout", "first_domain", "frozen", "full_depth", "grad_cam",
+    "live_norms", "make", "names", "place", "regions_of", "second_from_first", "segment", "set_training",
+    "split_after", "sync_bn", "warm", "with_boxes", "with_two_domains",
 ]  # fmt: skip
 
 DECODER_OPTIONS = {"aux", *signature(DeepLabV3Plus).parameters} - {"low", "high", "classes"}

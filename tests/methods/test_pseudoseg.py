@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from s4kit.methods import Clock
-from s4kit.methods.consistency.pseudoseg import fuse, present_in
+from s4kit.methods.consistency.pseudoseg import fuse
+from s4kit.methods.parts.present import present_in
 from s4kit.nets import AttentionCam, grad_cam
 from s4kit.views import cut_out
 

@@ -16,6 +16,7 @@ from ..base import Card, Clock, Losses, Method, PseudoLabels
 from ..parts.contrast import shrink
 from ..parts.losses import Criterion, ce, criterion, pixel_mean
 from ..parts.precision import float32
+from ..parts.present import present_in
 
 JITTER = Strong(0.5, 0.5, 0.5, 0.25, jitter=1.0, grey=0.0, blur=0.0)
 SCALES = (0.5, 0.75, 1.0, 1.25, 1.5, 1.75, 2.0)
@@ -38,12 +39,6 @@ def fuse(a: Tensor, b: Tensor, temperature: float) -> Tensor:
     p = ((scale * a).softmax(1) + (scale * b).softmax(1)) / 2
     sharp = p ** (1 / temperature)
     return sharp / sharp.sum(1, keepdim=True)
-
-
-def present_in(label: Tensor, classes: int) -> Tensor:
-    """(B, H, W) labels to (B, classes) float, 1 where a class is in the image; void is none."""
-    index = label.flatten(1).clamp(max=classes)
-    return torch.zeros(len(label), classes + 1, device=label.device).scatter_(1, index, 1.0)[:, :classes]
 
 
 class PseudoSeg(Method):

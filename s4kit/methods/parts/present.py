@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
+from ...nets import Decoded, Features, SegNet
 from ...views import Views
 from .precision import float32
 
@@ -24,6 +27,12 @@ def allowed(view: Views, classes: int, background: bool = True) -> Tensor:
     if background:
         found = found | (torch.arange(classes, device=found.device) == 0)
     return found | ~found.any(1, keepdim=True)
+
+
+def present_in(label: Tensor, classes: int) -> Tensor:
+    """(B, H, W) labels to (B, classes) float, 1 where a class is in the image; void is none."""
+    index = label.flatten(1).clamp(max=classes)
+    return torch.zeros(len(label), classes + 1, device=label.device).scatter_(1, index, 1.0)[:, :classes]
 
 
 def within(logits: Tensor, present: Tensor) -> Tensor:
@@ -60,3 +69,31 @@ def class_aware_map(logits: Tensor, label: Tensor, present: Tensor) -> Tensor:
 def tag_loss(logits: Tensor, tags: Tensor) -> Tensor:
     """Binary cross entropy of the classes of images, (B, C) logits and tags: a mean over classes and images."""
     return F.binary_cross_entropy_with_logits(logits, tags)
+
+
+class Filter(nn.Module):
+    """A segmentation network with the last word of what tells the classes of an image, for evaluation: image -> logits.
+
+    The logits are the network's own, for what it is shown may be a window of an image; see `finish`.
+
+    Args:
+        net: the network. allowed: image (B, 3, H, W) -> (B, C) bool, the classes that may be in it.
+        classifier: what `allowed` asks beside the network, so that both are in the same mode.
+    """
+
+    def __init__(self, net: SegNet, allowed: Callable[[Tensor], Tensor], classifier: nn.Module | None = None) -> None:
+        super().__init__()
+        self.net, self.allowed, self.classifier = net, allowed, classifier
+
+    def forward(self, image: Tensor) -> Tensor:
+        return self.net(image)
+
+    def encode(self, image: Tensor) -> Features:
+        return self.net.encode(image)
+
+    def decode(self, features: Features) -> Decoded:
+        return self.net.decode(features)
+
+    def finish(self, image: Tensor, scores: Tensor) -> Tensor:
+        """Scores (B, C, H, W) of whole images, -inf for the classes that are forbidden in them."""
+        return within(scores, self.allowed(image))

@@ -7,35 +7,11 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from ...nets import Decoded, Features, Tagger, evaluating, make
+from ...nets import Tagger, evaluating, make
 from ...views import Batch, Stream, ViewPlan, Views, weak
 from ..base import Card, Clock, Losses, Method, PseudoLabels
 from ..parts.losses import Criterion, ce, criterion
-from ..parts.present import tag_loss, within
-
-
-class Filter(nn.Module):
-    """A segmentation network with the last word of a classifier, for evaluation: image -> logits.
-
-    The logits are the network's own, for what it is shown may be a window of an image; see `finish`.
-    """
-
-    def __init__(self, method: OneWeirdTrick) -> None:
-        super().__init__()
-        self.net, self.classifier, self.allowed = method.student, method.classifier, method.allowed
-
-    def forward(self, image: Tensor) -> Tensor:
-        return self.net(image)
-
-    def encode(self, image: Tensor) -> Features:
-        return self.net.encode(image)
-
-    def decode(self, features: Features) -> Decoded:
-        return self.net.decode(features)
-
-    def finish(self, image: Tensor, scores: Tensor) -> Tensor:
-        """Scores (B, C, H, W) of whole images, -inf for the classes that the classifier forbids in them."""
-        return within(scores, self.allowed(self.classifier(image)))
+from ..parts.present import Filter, tag_loss, within
 
 
 class OneWeirdTrick(Method):
@@ -122,4 +98,5 @@ class OneWeirdTrick(Method):
         return Losses(x=self.supervised(self.student(x.weak), x.label), tags=l_tags)
 
     def predictors(self) -> dict[str, nn.Module]:
-        return {"filtered": Filter(self), "student": self.student}
+        last_word = Filter(self.student, lambda image: self.allowed(self.classifier(image)), self.classifier)
+        return {"filtered": last_word, "student": self.student}
