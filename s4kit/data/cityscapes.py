@@ -15,6 +15,7 @@ from .catalog import Catalog, need_folder
 from .decode import decode_label
 from .download import Progress
 from .look import spread
+from .objects import PER_CLASS, MaskEvaluation, ObjectFiles
 from .palettes import CITYSCAPES as CLASSES
 from .sources import FileSource, cached, id_table
 from .task import VOID, Evaluation
@@ -35,6 +36,10 @@ SEQUENCES = (
 )
 BEFORE, BEHIND = 19, 10  # frames of a clip before and behind the labelled one
 LOOKED_AT = 6  # maps that tell label ids from train ids
+THINGS = ("person", "rider", "car", "truck", "bus", "train", "motorcycle", "bicycle")  # classes of single objects
+LABELS = 34  # label ids; of these a map of objects has, where it has no object
+UNSCORED = (*range(7), 9, 10, 14, 15, 16, 18, 29, 30)  # of them, beside the groups of things
+_OBJECTS = "_gtFine_instanceIds.png"
 _TRAIN_IDS, _LABEL_IDS = "_gtFine_labelTrainIds.png", "_gtFine_labelIds.png"
 
 
@@ -57,6 +62,28 @@ class CityscapesClips(CityscapesSource):
         return self.clips[self.clip_of[row]]
 
 
+class CityscapesObjects(ObjectFiles):
+    """Maps of objects, 1000 * label id + number; groups of things, which have no number, are void."""
+
+    def _ids(self, path: str) -> np.ndarray:
+        stored = decode_label(path).astype(np.int32)
+        label = np.where(stored >= PER_CLASS, stored // PER_CLASS, stored)
+        if stored.min() < 0 or label.max() >= LABELS:
+            raise S4Error(f"{path} is no map of Cityscapes' objects: it holds ids up to {int(stored.max())}.")
+        table = object_table()[label].astype(np.int32)
+        things = (stored >= PER_CLASS) & (table != VOID)
+        return np.where(things, PER_CLASS * table + stored % PER_CLASS, np.where(table == 0, 0, VOID)).astype(np.int32)
+
+
+def object_table() -> np.ndarray:
+    """(34,) from label id to class: 0 = background, 1..8 the things, void where it is not scored."""
+    table = np.zeros(LABELS, np.uint8)
+    table[list(UNSCORED)] = VOID
+    for number, name in enumerate(THINGS, 1):
+        table[CLASSES[name][0]] = number
+    return table
+
+
 def label_id_table() -> np.ndarray:
     """(256,) from Cityscapes' label id (0..33, and -1 stored as 255) to train id; void where it is not scored."""
     ids = dict.fromkeys(range(34), VOID)
@@ -65,7 +92,11 @@ def label_id_table() -> np.ndarray:
 
 
 def open_cityscapes(
-    root: str | os.PathLike, size: float | int | None = None, cache: bool | None = None, sequences: bool = False
+    root: str | os.PathLike,
+    size: float | int | None = None,
+    cache: bool | None = None,
+    sequences: bool = False,
+    instances: bool = False,
 ) -> Catalog:
     """Cityscapes below `root`; ids are "city/city_000000_000019".
 
@@ -75,29 +106,34 @@ def open_cityscapes(
     Args:
         root, size, cache: see `load`.
         sequences: train on the frames of the sequences, clips of 30 of which the 20th may be labelled.
+        instances: the single objects of the eight `THINGS` are the task, and are scored; all else is background.
 
     Raises:
-        S4Error: a folder is missing or empty, or a validation image has no label.
+        S4Error: a folder is missing or empty, a validation image has no label, or both options are asked for.
     """
     folder = Path(root)
-    train = _sequences(folder, size) if sequences else _source(folder, "train", size)
-    val = _source(folder, "val", size)
+    if sequences and instances:
+        raise S4Error("Cityscapes: choose sequences=True or instances=True, no method learns objects from clips.")
+    train = _sequences(folder, size) if sequences else _source(folder, "train", size, instances)
+    val = _source(folder, "val", size, instances)
     unmasked = [name for name, label in zip(val.ids, val.labels) if label is None]
     if unmasked:
         raise S4Error(f"Cityscapes: {len(unmasked)} val images have no label in gtFine/val (first: {unmasked[0]}).")
+    classes = {"background": (0, 0, 0)} if instances else {}
+    classes |= {name: colour for name, (_, colour) in CLASSES.items() if not instances or name in THINGS}
     return Catalog(
         name="cityscapes",
-        classes=tuple(CLASSES),
-        palette=tuple(colour for _, colour in CLASSES.values()),
+        classes=tuple(classes),
+        palette=tuple(classes.values()),
         train=cached(train, cache),
         val=cached(val, cache),
         crop=801,
-        evaluation=Evaluation("sliding", 801, 2 / 3),
+        evaluation=MaskEvaluation() if instances else Evaluation("sliding", 801, 2 / 3),
         maskless=frozenset(row for row, label in enumerate(train.labels) if label is None),
     )
 
 
-def _source(folder: Path, split: str, size: float | int | None) -> CityscapesSource:
+def _source(folder: Path, split: str, size: float | int | None, instances: bool = False) -> FileSource:
     pictures = need_folder(folder / "leftImg8bit" / split, "Cityscapes", EXPECTED)
     maps = need_folder(folder / "gtFine" / split, "Cityscapes", EXPECTED)
     ids, images, labels = [], [], []
@@ -107,14 +143,18 @@ def _source(folder: Path, split: str, size: float | int | None) -> CityscapesSou
             if not name.endswith("_leftImg8bit.png"):
                 continue
             frame = name.removesuffix("_leftImg8bit.png")
-            kind = next((k for k in (_TRAIN_IDS, _LABEL_IDS) if frame + k in present), None)
+            kinds = (_OBJECTS,) if instances else (_TRAIN_IDS, _LABEL_IDS)
+            kind = next((k for k in kinds if frame + k in present), None)
             ids.append(f"{city}/{frame}")
             images.append(f"leftImg8bit/{split}/{city}/{name}")
             labels.append(f"gtFine/{split}/{city}/{frame}{kind}" if kind else None)
     if not ids:
         raise S4Error(f"Cityscapes: {pictures} holds no *_leftImg8bit.png. Expected: {EXPECTED}.")
+    if instances and not any(labels):
+        raise S4Error(f"Cityscapes: {maps} holds no *{_OBJECTS}; gtFine_trainvaltest.zip has them beside the others.")
     _need_label_ids(folder, [name for name in labels if name and name.endswith(_LABEL_IDS)])
-    return CityscapesSource(ids, images, labels, str(folder), len(CLASSES), size, exif="ignore")
+    source = CityscapesObjects if instances else CityscapesSource
+    return source(ids, images, labels, str(folder), len(CLASSES), size, exif="ignore")
 
 
 def _sequences(folder: Path, size: float | int | None) -> CityscapesClips:

@@ -33,6 +33,9 @@ class Cloud:
 class PartEvaluation:
     """IoU of the parts over all points of the set, void left out, at each level; the finest one is the headline."""
 
+    of: ClassVar[str] = "parts of points"
+    how: ClassVar[str] = 'sets of points: load("shapes")'
+
 
 class CloudSource(Source):
     """A list of items of points, all with the same number of them; `read` gives a `Cloud`."""

@@ -3,7 +3,8 @@
 The maps of the published protocols (81 classes) come from instances_{train,val}2017.json. How their authors resolved
 overlaps is not published; here every instance is drawn in the order of the file, so that a later one covers an earlier
 one, as the COCO API of COCO-Stuff does it. Regions marked as crowd are drawn like any other instance of their class, or
-left as void with `crowd="void"`. Polygons and run lengths are decoded by pycocotools, the reference.
+left as void with `crowd="void"`. Polygons and run lengths are decoded by pycocotools, the reference. Maps of the single
+objects are drawn in the same way, with crowds as void: where objects overlap, the pixels are the later one's alone.
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ import numpy as np
 from ..errors import S4Error
 from .catalog import stems
 from .download import Progress
+from .ids import id_image
+from .objects import PER_CLASS, run_lengths
 from .palettes import COCO_CLASSES
 from .parallel import each
 from .task import VOID
@@ -29,7 +32,11 @@ PARTS = ("train2017", "val2017")
 
 
 def make_coco_masks(
-    root: str | os.PathLike, crowd: str = "class", workers: int | None = None, progress: Progress | None = None
+    root: str | os.PathLike,
+    crowd: str = "class",
+    workers: int | None = None,
+    progress: Progress | None = None,
+    objects: bool = False,
 ) -> int:
     """Write ROOT/masks/{12 digits}.png for every image of the annotations; maps that are there stay.
 
@@ -38,6 +45,7 @@ def make_coco_masks(
         crowd: "class": a crowd region has its class; "void": it is not scored and not learned from.
         workers: processes; see `parallel.each`.
         progress: called with (done, of how many, "masks of PART").
+        objects: instead ROOT/objects/{12 digits}.png, the ids of single objects, see `data.objects`; crowds are void.
 
     Returns:
         How many maps were written. The training annotations (a JSON file of 0.45 GB) take about 3 GB of memory.
@@ -47,8 +55,8 @@ def make_coco_masks(
     """
     if crowd not in ("class", "void"):
         raise S4Error(f"crowd={crowd!r}: give 'class' or 'void'.")
-    _need_pycocotools()
-    target = Path(root) / "masks"
+    run_lengths("COCO's polygons are drawn")
+    target = Path(root) / ("objects" if objects else "masks")
     written = 0
     for part in PARTS:
         path = Path(root) / "annotations" / f"instances_{part}.json"
@@ -58,7 +66,8 @@ def make_coco_masks(
         jobs = [job for job in images if job[0] not in there]
         del images
         told = progress and partial(_tell, progress, f"masks of {part}")
-        broken = [why for why in each(partial(_draw, str(target), crowd), jobs, workers, told) if why]
+        draw = partial(_draw, str(target), "objects" if objects else crowd)
+        broken = [why for why in each(draw, jobs, workers, told) if why]
         if broken:
             raise S4Error(
                 f"{len(broken)} instance maps of {path} could not be drawn (first: {broken[0]}). Fetch it again."
@@ -103,27 +112,18 @@ def _draw(target: str, crowd: str, job: Job) -> str | None:
     from pycocotools import mask as run_lengths
 
     name, height, width, instances = job
-    classes = np.zeros((height, width), np.uint8)
+    drawn = np.zeros((height, width), np.int32)
     try:
-        for label, shape, is_crowd in instances:
+        for number, (label, shape, is_crowd) in enumerate(instances, 1):
             coded = shape
             if isinstance(shape, list):
                 coded = run_lengths.merge(run_lengths.frPyObjects(shape, height, width))
             elif isinstance(shape["counts"], list):
                 coded = run_lengths.frPyObjects(shape, height, width)
-            inside = run_lengths.decode(coded) > 0
-            classes[inside] = VOID if is_crowd and crowd == "void" else label
+            value = PER_CLASS * label + number if crowd == "objects" else label
+            drawn[run_lengths.decode(coded) > 0] = VOID if is_crowd and crowd != "class" else value
     except Exception as why:  # pycocotools raises whatever the polygon leads it to
         return f"{name}: {type(why).__name__}: {why}"
-    save_mask(classes, os.path.join(target, f"{name}.png"))
+    stored = np.asarray(id_image(drawn)) if crowd == "objects" else drawn.astype(np.uint8)
+    save_mask(stored, os.path.join(target, f"{name}.png"))
     return None
-
-
-def _need_pycocotools() -> None:
-    try:
-        import pycocotools.mask  # noqa: F401
-    except ImportError:
-        raise S4Error(
-            "COCO's polygons are drawn with pycocotools: pip install pycocotools (or s4kit[data]). "
-            "Ready-made maps of 81 classes in ROOT/masks do without."
-        ) from None

@@ -1,4 +1,5 @@
-"""Maps that a training keeps of whole images, such as the labels that it has given them: a grey PNG file each."""
+"""Maps that a training keeps of whole images, such as the labels that it has given them: a PNG file each, grey, or of
+ids of objects in colours, see `ids`."""
 
 from __future__ import annotations
 
@@ -11,6 +12,7 @@ import numpy as np
 from PIL import Image
 
 from ..errors import S4Error
+from .ids import id_image, read_ids
 from .stored import opened
 
 
@@ -34,7 +36,7 @@ class Kept:
         return Path(self.root, str(self.stage), name, f"{row:07d}.png")
 
     def read(self, name: str, row: int) -> np.ndarray | None:
-        """(H, W) uint8, the newest map of an image; None where no stage has kept one.
+        """(H, W) uint8 or int32, as it was kept, the newest map of an image; None where no stage has kept one.
 
         Raises:
             S4Error: its file is damaged.
@@ -43,20 +45,21 @@ class Kept:
             file = os.path.join(self.root, str(stage), name, f"{row:07d}.png")
             if os.path.isfile(file):
                 with opened(file) as (image, _):
-                    return np.array(image)
+                    return read_ids(file) if image.mode == "RGB" else np.array(image)
         return None
 
     def write(self, name: str, row: int, values: np.ndarray) -> None:
-        """Keep a map (H, W) uint8 of an image.
+        """Keep a map (H, W) of an image, uint8, or int32 from 0 to 2^24 - 1.
 
         Raises:
             OSError: the disk is full.
         """
-        if values.dtype != np.uint8 or values.ndim != 2:
-            raise S4Error(f"A map that is kept is (H, W) uint8, not {values.dtype} of shape {values.shape}.")
+        if values.dtype not in (np.uint8, np.int32) or values.ndim != 2:
+            raise S4Error(f"A map that is kept is (H, W) uint8 or int32, not {values.dtype} of shape {values.shape}.")
         file = self.path(name, row)
         file.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(values).save(file, compress_level=1)
+        image = Image.fromarray(values) if values.dtype == np.uint8 else id_image(values)
+        image.save(file, compress_level=1)
 
     def names(self) -> list[str]:
         """Names of the maps that there are, of some image at least."""

@@ -7,22 +7,28 @@ itself is in `scenes_paint.py`; this file makes a data set of it.
 from __future__ import annotations
 
 import os
+from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from ..errors import S4Error
 from .cache import cache_folder, save_atomically
 from .catalog import Catalog
+from .objects import MaskEvaluation
 from .palettes import SCENES
-from .scenes_paint import VERSION, paint
+from .scenes_paint import VERSION, paint, paint_objects
 from .sources import cached
 from .task import Sample, Source
 
 TRAIN_SEED, VAL_SEED = 0, 1  # of the pictures; the seed of a split is another matter
 PLAIN_TRAIN, PLAIN_VAL = 2, 3  # no scene is in both sets
 LARGE = 4  # times the side: what people look at
+LEAST = 9  # pixels of an object that counts: of some all but a sliver is hidden behind others
+HELD = 256  # maps of objects in memory, 18 kB each at 96 pixels
 KEEP_ON_DISK = 100  # smaller sets are made again faster than they are looked up
 
 
@@ -56,6 +62,9 @@ class SceneSource(Source):
         image, label = paint(self.seed, row, LARGE * self.side, self.plain)
         return Sample(torch.from_numpy(image.transpose(2, 0, 1)), torch.from_numpy(label), self.ids[row])
 
+    def objects(self, row: int) -> Tensor:
+        return torch.from_numpy(_objects(self.seed, row, self.side).astype(np.int32))
+
     def _planes(self, row: int) -> np.ndarray:
         """(4, S, S) uint8: RGB and the label."""
         image, label = paint(self.seed, row, self.side, self.plain)
@@ -69,6 +78,11 @@ class SceneSource(Source):
             planes = np.stack([self._planes(row) for row in range(len(self))])
             save_atomically(path, planes)
         self.path, self._stored = str(path), planes
+
+
+@lru_cache(maxsize=HELD)
+def _objects(seed: int, index: int, side: int) -> np.ndarray:
+    return paint_objects(seed, index, side)
 
 
 def _open(path: Path, count: int, side: int) -> np.ndarray | None:
@@ -90,6 +104,7 @@ def open_scenes(
     n_train: int = 512,
     n_val: int = 128,
     side: int = 96,
+    instances: bool = False,
 ) -> Catalog:
     """The embedded data set.
 
@@ -98,11 +113,13 @@ def open_scenes(
         cache: False keeps the pictures neither on disk nor in memory.
         n_train, n_val: how many images.
         side: pixels.
+        instances: its single objects are the task, and are scored; the pictures are the same.
 
     Raises:
         S4Error: no images, or a side below 32.
     """
-    return _catalog("scenes", {"train": TRAIN_SEED, "val": VAL_SEED}, size, cache, n_train, n_val, side)
+    catalog = _catalog("scenes", {"train": TRAIN_SEED, "val": VAL_SEED}, size, cache, n_train, n_val, side)
+    return replace(catalog, evaluation=MaskEvaluation(LEAST)) if instances else catalog
 
 
 def open_plain(

@@ -16,7 +16,7 @@ import numpy as np
 from PIL import Image
 
 from .seeding import generator
-from .task import VOID
+from .task import PER_CLASS, VOID
 
 Real = TypeVar("Real", np.ndarray, float)
 VERSION = 3  # of the pictures: raise it whenever they change, stored copies carry it in their name
@@ -67,6 +67,22 @@ def paint(seed: int, index: int, side: int = NOMINAL, plain: bool = False) -> tu
             other hues (`PLAIN`), and no camera.
     """
     g = generator("scenes", seed, index)
+    image, owner, kinds, light = _draw(g, side, plain)
+    rows = image[::2] + image[1::2]
+    small = (rows[:, ::2] + rows[:, 1::2]) / 4
+    return _bytes(small) if plain else _develop(g, small, light), _label(owner, kinds)
+
+
+def paint_objects(seed: int, index: int, side: int = NOMINAL) -> np.ndarray:
+    """(S, S) int16 of scene `index`: 1000 * class + number of the object that a pixel shows, 0 = ground; no ring."""
+    _, owner, kinds, _ = _draw(generator("scenes", seed, index), side)
+    owner = owner[::2, ::2]
+    return np.where(owner > 0, PER_CLASS * kinds.astype(np.int16)[owner] + owner, 0).astype(np.int16)
+
+
+def _draw(g: np.random.Generator, side: int, plain: bool = False) -> tuple[np.ndarray, np.ndarray, np.ndarray, Light]:
+    """The scene at twice the side, the number of the object that each place shows, 0 = ground, the class of each
+    number, and the light."""
     fine = 2 * side
     unit = fine / NOMINAL  # fine pixels per nominal pixel
     angle = g.uniform(0, 2 * np.pi)
@@ -81,9 +97,7 @@ def paint(seed: int, index: int, side: int = NOMINAL, plain: bool = False) -> tu
     for number in range(1, int(g.integers(*OBJECTS)) + 1):
         kinds.append(int(g.choice(7, p=FREQUENCY)))
         _place(g, image, owner, number, kinds[-1], Setting(unit, light, plain))
-    rows = image[::2] + image[1::2]
-    small = (rows[:, ::2] + rows[:, 1::2]) / 4
-    return _bytes(small) if plain else _develop(g, small, light), _label(owner, np.array(kinds, np.uint8))
+    return image, owner, np.array(kinds, np.uint8), light
 
 
 # -- the table -------------------------------------------------------------------------------------------------------

@@ -237,6 +237,9 @@ class Cached(Source):
     def flow(self, a: int, b: int) -> tuple[Tensor, Tensor]:
         return self.source.flow(a, b)
 
+    def objects(self, row: int) -> Tensor:
+        return self.source.objects(row)
+
     def __getstate__(self) -> dict:
         return {**self.__dict__, "_memory": None, "_ready": False, "limit": self.limit // 4}
 

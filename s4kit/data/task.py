@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from .kept import Kept
 
 VOID = 255
+OBJECTS = "instance"  # name of the map of objects for a stream's `maps`; an id in it is PER_CLASS * class + number
+PER_CLASS = 1000
 _OF_TRAIN = ("labelled", "unlabelled", "all")  # lists of `Task.train`
 
 
@@ -69,6 +71,14 @@ class Source(ABC):
             S4Error: the motion is not known, or the frames are not of one clip.
         """
         raise S4Error(f"How {self.ids[a]} moves to {self.ids[b]} is not known; of the embedded `clips` it is.")
+
+    def objects(self, row: int) -> Tensor:
+        """(H, W) int32, which object a pixel of image `row` shows, see `data.objects`; below 1000 none, 255 = void.
+
+        Raises:
+            S4Error: single objects are not known.
+        """
+        raise S4Error(f"Which objects {self.ids[row]} shows is not known; of scenes it is: load(..., instances=True).")
 
 
 @dataclass(frozen=True)
@@ -134,6 +144,8 @@ class Evaluation:
     short: int = 0
     corners: bool = False
     floor: bool = False
+    of: ClassVar[str] = "classes of pixels"
+    how: ClassVar[str] = 'any set of images as it is: load("scenes")'
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "scales", tuple(float(scale) for scale in self.scales))
@@ -266,12 +278,17 @@ class Task:
         """The labelled rows, to ask whether one is among them."""
         return frozenset(self.labelled)
 
-    def map_of(self, name: str, row: int, size: tuple[int, int]) -> np.ndarray:
-        """(H, W) uint8, the kept map of an image; 255 throughout where there is none.
+    def map_of(self, name: str, row: int, size: tuple[int, int], shown: bool = False) -> np.ndarray:
+        """(H, W) uint8, of objects int32, the kept map of an image; 255 throughout where there is none.
+
+        Args:
+            shown: the label may be seen, and so the true objects.
 
         Raises:
             S4Error: it is of another size than the image.
         """
+        if name == OBJECTS and shown:
+            return self.train.objects(row).numpy()
         found = self.kept.read(name, row) if self.kept else None
         if found is None:
             return np.full(size, VOID, np.uint8)

@@ -11,8 +11,10 @@ from typing import Any
 import torch
 
 from .. import preemption
-from ..data.task import Task
+from ..data.catalog import some
+from ..data.task import OBJECTS, Task
 from ..errors import S4Error
+from ..methods import get, names
 from ..methods.base import Clock, Method
 from ..views import ViewPlan
 from ..views.sampling import pick, stream_size
@@ -40,6 +42,7 @@ def check(method: Method, task: Task, plans: list[ViewPlan]) -> None:
                     f"{type(method).__name__} learns from {stream.source} images (stream {name!r}), but the task has "
                     "none: label fewer images, add unlabelled ones, or train `supervised`."
                 )
+    scored_alike(method, task)
     if task.faults:
         raise S4Error(task.faults[0])
     for name in ("labelled", *task.more):
@@ -50,14 +53,32 @@ def check(method: Method, task: Task, plans: list[ViewPlan]) -> None:
         task.val.read(row)
 
 
+def scored_alike(method: Method, task: Task) -> None:
+    """What a method's networks predict must be what the task is scored by.
+
+    Raises:
+        S4Error: names what fits.
+    """
+    own, asked = method.scored_by, type(task.evaluation)
+    if own is asked:
+        return
+    name = getattr(method, "name", type(method).__name__)
+    fitting = [other for other in names() if get(other).of(task).scored_by is asked]
+    raise S4Error(
+        f"{name} predicts {own.of}, but {task.name} as it is loaded is scored by {asked.of}: train "
+        f"{some(fitting, 4) if fitting else 'another method'} on it, or give {name} {own.how}."
+    )
+
+
 def kept_maps(task: Task, plan: ViewPlan, stage: str) -> None:
-    """Every map that a stage's streams read must have been kept.
+    """Every map that a stage's streams read must have been kept; of labelled images the objects are known.
 
     Raises:
         S4Error: names the one that is missing.
     """
     there = task.kept.names() if task.kept else []
-    missing = [name for stream in plan.values() for name in stream.maps if name not in there]
+    streams = plan.values()
+    missing = [n for s in streams for n in s.maps if n not in there and (n, s.source) != (OBJECTS, "labelled")]
     if missing:
         raise S4Error(f"The stage {stage!r} reads the map {missing[0]!r}, which no `prepare` has kept of any image.")
 

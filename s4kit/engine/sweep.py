@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from ..data.kept import Kept
 from ..data.seeding import mix_seed
-from ..data.task import Evaluation, Task
+from ..data.task import OBJECTS, Evaluation, Task
 from ..errors import S4Error
 from ..nets import evaluating
 from ..views import AnyStream, Views
@@ -124,9 +124,11 @@ class Sweep:
             return predict(net, view.weak, how or Evaluation())
 
     def keep(self, name: str, row: int, values: Tensor) -> None:
-        """Keep a map (H, W) of an image, of integers from 0 to 255 (255 = nothing), for the streams that name it."""
+        """Keep a map (H, W) of an image, of integers from 0 to 255 (255 = nothing), for the streams that name it; that
+        of objects, "instance", of their ids."""
+        kind = torch.int32 if name == OBJECTS else torch.uint8
         with writing(self._kept.path(name, row)):
-            self._kept.write(name, row, values.to(torch.uint8).cpu().numpy())
+            self._kept.write(name, row, values.to(kind).cpu().numpy())
         self._written.add(self._kept.path(name, row))
 
     def settle(self) -> None:

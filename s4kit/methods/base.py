@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
+from ..data.task import Evaluation
 from ..errors import S4Error
 from ..nets import set_training
 from ..views import Batch, Stream, ViewPlan, Views
@@ -99,6 +100,7 @@ class PseudoLabels:
         weight: (B, H, W) float; 0 = rejected by the method's rule.
         valid: (B, H, W) float in [0, 1]; 0 on padding.
         soft: (B, C, H, W) class probabilities where the method trains on them.
+        ids: (B, H, W) long, which object a pixel is believed to show, see `data.objects`; 0 = none.
     """
 
     label: Tensor
@@ -106,6 +108,7 @@ class PseudoLabels:
     weight: Tensor
     valid: Tensor
     soft: Tensor | None = None
+    ids: Tensor | None = None
 
     def map(self, fn: Callable[[Tensor], Tensor]) -> PseudoLabels:
         """A copy with `fn` applied to every map (roll, warp, flip): all fields move together."""
@@ -226,6 +229,8 @@ class Method(nn.Module):
     views: ViewPlan = ViewPlan(x=Stream("labelled"), u=Stream("unlabelled"))
     recipes: ClassVar[dict[str, dict[str, Any]]] = {}  # set-ups by data set and list, see `recipes.py`
     specs: ClassVar[tuple[str, ...]] = ("net",)  # names of the options that are network specs
+    scored_by: ClassVar[type] = Evaluation  # the type of `Task.evaluation` that asks for what its predictors say
+    syncs: ClassVar[bool] = False  # its step reads the device, since sizes depend on values (boxes, groups)
 
     @classmethod
     def of(cls, task: Any) -> type[Method]:
@@ -274,8 +279,9 @@ class Method(nn.Module):
         """Once per optimiser step, after it: EMA and the like."""
 
     def predictors(self) -> dict[str, nn.Module]:
-        """Networks image -> logits that can be evaluated; the first is the paper's headline. `finish(image, scores)`
-        of one gives the final scores of whole images, of those of all scales, windows and mirror images."""
+        """Networks that can be evaluated, of images image -> logits, else what the tally of `scored_by` calls; the
+        first is the paper's headline. `finish(image, scores)` of one gives the final scores of whole images, of those
+        of all scales, windows and mirror images."""
         return {"student": self.student}
 
     def step(self, update: Update, clock: Clock) -> None:

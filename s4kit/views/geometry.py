@@ -92,8 +92,8 @@ class Geometry:
         return _resample(image, window, crop, Image.Resampling.BILINEAR, np.array(fill, np.uint8))
 
     def label(self, label: np.ndarray, window: Window, crop: int) -> np.ndarray:
-        """Resample an (H, W) uint8 label map by nearest neighbour; padding is 255."""
-        return _resample(label, window, crop, Image.Resampling.NEAREST, np.uint8(VOID))
+        """Resample an (H, W) map, uint8 or int32, by nearest neighbour; padding is 255."""
+        return _resample(label, window, crop, Image.Resampling.NEAREST, label.dtype.type(VOID))
 
 
 @dataclass(frozen=True)
@@ -180,7 +180,7 @@ def _resample(array: np.ndarray, window: Window, crop: int, method: Image.Resamp
     patch = np.asarray(resized)
     if patch.shape[:2] == (crop, crop):
         return patch
-    out = np.zeros((crop, crop, *array.shape[2:]), np.uint8)
+    out = np.zeros((crop, crop, *array.shape[2:]), array.dtype)
     if np.any(fill):
         out[:] = fill
     top, left, bottom, right = placement(window, crop)

@@ -34,7 +34,7 @@ class HostViews:
     boxes: list[Tensor] = field(default_factory=list)  # j x (B, k, 4) int32
     strong: list[Params] = field(default_factory=list)  # k x parameters stacked over the batch
     where: Tensor | None = None  # (B, 4) float32, see Views
-    maps: dict[str, Tensor] = field(default_factory=dict)  # (B, S, S) uint8 by name
+    maps: dict[str, Tensor] = field(default_factory=dict)  # (B, S, S) uint8 by name, of objects int32
     revealed: dict[str, Tensor] = field(default_factory=dict)  # "tags" or "boxes", see Views
 
     def pin_memory(self) -> HostViews:
@@ -58,7 +58,8 @@ class Stream:
             its own that overlap with those; `weak` is then `overlapping(...)`, or `SameBox()`.
         other: with `of`, not the same images but of each another frame of its clip, drawn anew.
         maps: names of maps that a stage has kept of the whole images (`Stage.prepare`); they go through the geometry of
-            the weak view as labels do.
+            the weak view as labels do. "instance" is the map of objects, see `data.objects`: the true one where the
+            label is shown, else the kept one.
         reveal: "tags" or "boxes": the only door to what the masks of unlabelled images say. A run whose method opens it
             is marked "weak labels" wherever it is shown.
     """
@@ -125,7 +126,7 @@ class Stream:
             else:
                 labels.append(np.full((task.crop, task.crop), VOID, np.uint8))
             for kept, drawn in maps.items():
-                drawn.append(self.weak.label(task.map_of(kept, row, size), window, task.crop))
+                drawn.append(self.weak.label(task.map_of(kept, row, size, label is not None), window, task.crop))
             if self.reveal:
                 revealed.append(_revealed(self.reveal, sample, task, window, task.crop))
             real.append(placement(window, task.crop))
@@ -162,7 +163,7 @@ class Stream:
             torch.tensor([row]),
             torch.tensor([known]),
             where=torch.tensor([[1.0, 0.0, 1.0, 0.0]]),
-            maps={name: torch.from_numpy(task.map_of(name, row, size))[None] for name in self.maps},
+            maps={name: torch.from_numpy(task.map_of(name, row, size, known))[None] for name in self.maps},
             revealed={what: torch.from_numpy(values)[None] for what, values in told.items()},
         )
 

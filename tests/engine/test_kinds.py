@@ -132,6 +132,9 @@ class DotStream:
 class Share:
     """The share of the dots that are right."""
 
+    of = "sides of dots"
+    how = "dots"
+
 
 @dataclass
 class ShareScores:
@@ -172,6 +175,7 @@ class DotNet(nn.Module):
 
 class DotMethod(Method):
     card = Card("baselines", "Dots", "", 2026)
+    scored_by = Share
     views = ViewPlan(x=DotStream("labelled"), u=DotStream("unlabelled", batch=2.0))
 
     def __init__(self, task: Task) -> None:

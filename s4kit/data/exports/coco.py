@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from ...errors import S4Error
-from ..coco_masks import _need_pycocotools
+from ..objects import run_lengths
 from . import common
 from .common import Export, Picture, Shape
 
@@ -33,7 +33,7 @@ def read(source: Path) -> Export:
     if len(every) != 1:
         names = ", ".join(str(file) for file in every[:4]) or "none"
         raise S4Error(f"{source} holds {len(every)} COCO files ({names}); name the one to convert.")
-    _need_pycocotools()
+    run_lengths("COCO's outlines are decoded")
     told = common.read_json(every[0])
     try:
         categories = {one["id"]: str(one["name"]) for one in sorted(told["categories"], key=lambda one: one["id"])}

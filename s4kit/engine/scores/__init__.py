@@ -9,8 +9,10 @@ import torch
 from torch import nn
 
 from ...data.clouds import PartEvaluation
+from ...data.objects import MaskEvaluation
 from ...data.task import Evaluation, Task
 from ...errors import S4Error
+from .masks import Masks, MaskScores
 from .parts import PartScores, PartTally
 from .segmentation import Confusion, Scores, count, to_image
 
@@ -50,7 +52,7 @@ class Tally(Protocol):
         """The scores over the items of all processes; a meeting of all of them."""
 
 
-TALLIES: dict[type, type[Tally]] = {Evaluation: Confusion, PartEvaluation: PartTally}
+TALLIES: dict[type, type[Tally]] = {Evaluation: Confusion, PartEvaluation: PartTally, MaskEvaluation: Masks}
 
 
 def tally_of(how: Any) -> type[Tally]:
@@ -69,6 +71,8 @@ __all__ = [
     "TALLIES",
     "AnyScores",
     "Confusion",
+    "MaskScores",
+    "Masks",
     "PartScores",
     "PartTally",
     "Scores",

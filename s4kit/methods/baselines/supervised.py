@@ -6,6 +6,7 @@ from typing import Any, ClassVar
 
 from torch import Tensor
 
+from ...data.clouds import PartEvaluation
 from ...nets import evaluating, make
 from ...nets.voxel import voxel
 from ...views import Batch, PointStream, Stream, ViewPlan, Views
@@ -119,6 +120,7 @@ class SupervisedPoints(Supervised):
     """
 
     views = ViewPlan(x=PointStream("labelled", copies=1))
+    scored_by = PartEvaluation
 
     def __init__(self, task: Any, net: str = "voxel", tau: float = 0.95) -> None:
         Method.__init__(self)

@@ -1,0 +1,64 @@
+"""What a detector finds in an image, and the maps that it can be painted into."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from torch import Tensor
+
+from ..data.task import PER_CLASS
+
+INSIDE = 0.5  # probability from which a pixel is of the mask
+
+
+class Objects(NamedTuple):
+    """The objects of one image, by falling score.
+
+    Attributes:
+        boxes: (n, 4) left, top, right, bottom in pixels.
+        labels: (n,) long classes, from 1 on. scores: (n,) in [0, 1].
+        masks: (n, H, W) in [0, 1], the probability that a pixel is of the object.
+    """
+
+    boxes: Tensor
+    labels: Tensor
+    scores: Tensor
+    masks: Tensor
+
+    def __getitem__(self, rows: Tensor) -> Objects:
+        """Those of the objects that `rows` chooses."""
+        return Objects(*(values[rows] for values in (self.boxes, self.labels, self.scores, self.masks)))
+
+
+class Painted(NamedTuple):
+    """Objects as maps of an image: of several that cover a pixel the one with the highest score has it.
+
+    Attributes:
+        probabilities: (C, H, W): its class has score * mask probability, the background the rest.
+        ids: (H, W) long, 1000 * class + number, the surest object is number 1; 0 = none.
+        score: (H, W) of the object, 0 where there is none.
+    """
+
+    probabilities: Tensor
+    ids: Tensor
+    score: Tensor
+
+
+def paint(found: Objects, classes: int, inside: float = INSIDE) -> Painted:
+    """The maps of what was found.
+
+    Args:
+        classes: C, the background among them. inside: mask probability from which a pixel is of the object.
+    """
+    size = found.masks.shape[-2:]
+    p = found.masks.new_zeros(classes, *size)
+    ids, score = found.labels.new_zeros(size), found.scores.new_zeros(size)
+    for number in range(len(found.scores), 0, -1):  # the surest comes last, on top
+        k = number - 1
+        at = found.masks[k] > inside
+        ids = ids.where(~at, PER_CLASS * found.labels[k] + number)
+        score = score.where(~at, found.scores[k])
+        own = (found.masks[k] * found.scores[k]).where(at, 0)
+        p = p.where(~at, 0).index_add(0, found.labels[k : k + 1], own[None])
+    p[0] = 1 - p[1:].sum(0)
+    return Painted(p, ids, score)
