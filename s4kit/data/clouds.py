@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -42,6 +42,11 @@ class CloudSource(Source):
 
     item: ClassVar[type] = Cloud
     points: int
+
+
+def has_points(task: Any) -> bool:
+    """Whether the items of a task are points."""
+    return getattr(getattr(task, "train", None), "item", None) is Cloud
 
 
 def lifted(label: Tensor, parents: Sequence[int]) -> Tensor:

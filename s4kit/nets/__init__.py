@@ -12,6 +12,7 @@ from typing import Any
 from torch import nn
 
 from .. import specs
+from ..data.clouds import has_points
 from ..errors import S4Error, closest
 from .attention import AttentionHead
 from .backbones import KINDS, build, kind_of
@@ -94,8 +95,14 @@ def make(
             and the options of their decoders: see `dpt.DPT`, `segformer.SegFormerDecoder` and the last mentioned.
 
     Raises:
-        S4Error: unknown name (the closest known ones are named) or option, or weights that cannot be had.
+        S4Error: unknown name (the closest known ones are named) or option, weights that cannot be had, or a task that
+            has no images.
     """
+    if has_points(task):
+        raise S4Error(
+            f"{task.name} has points, from which a network of images cannot learn: take a method of points, such as "
+            "`shape3d`, or `supervised`, which learns from either."
+        )
     classes = _classes(task, classes)
     if callable(net) and not isinstance(net, nn.Module):
         return net(classes=classes, in_channels=in_channels, **options)

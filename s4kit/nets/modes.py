@@ -48,8 +48,13 @@ def place(module: nn.Module, device: torch.device | str) -> nn.Module:
     module.to(device)
     for tensor in (*module.parameters(), *module.buffers()):
         if tensor.dim() in LAYOUTS:
-            tensor.data = tensor.data.contiguous(memory_format=LAYOUTS[tensor.dim()])
+            tensor.data = tensor.data.contiguous(memory_format=layout_of(tensor))
     return module
+
+
+def layout_of(tensor: torch.Tensor) -> torch.memory_format:
+    """How `place` lays a weight or buffer in memory."""
+    return LAYOUTS.get(tensor.dim(), torch.contiguous_format)
 
 
 @contextmanager

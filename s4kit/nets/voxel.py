@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..data.clouds import has_points
 from ..errors import S4Error, closest
 
 WIDEST = 8  # times the width of the first level
@@ -106,11 +107,13 @@ def voxel(net: str | Callable[..., nn.Module], task: Any) -> nn.Module:
         task: its `levels`, or its classes alone.
 
     Raises:
-        S4Error: a network of images, or an unknown option.
+        S4Error: the data have no points, a network of images, or an unknown option.
     """
     from . import parse
 
-    classes = {level: len(names) for level, names in getattr(task, "levels", {}).items()}
+    if not has_points(task):
+        raise S4Error(f'{getattr(task, "name", task)} has no points, from which this learns: load("shapes") has.')
+    classes = {level: len(names) for level, names in task.levels.items()}
     classes = classes or {"parts": task.num_classes}
     if callable(net):
         return net(classes=classes)

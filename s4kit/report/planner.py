@@ -161,7 +161,7 @@ def _settings(given: dict[str, Any], batch: int | None, task: Task) -> Settings:
 
 def _build(kind: type[Method], name: str, task: Task, options: dict[str, Any]) -> tuple[Method, str]:
     """The method with networks that load no weights, and the spec of the one that is `net`."""
-    known = inspect.signature(kind.__init__).parameters
+    known = inspect.signature(kind.of(task).__init__).parameters
     specs = {option: options.get(option, known[option].default) for option in kind.specs}
     named = {option: spec for option, spec in specs.items() if isinstance(spec, str) and not is_run(spec)}
     bare = {option: without_weights(spec) for option, spec in named.items()}

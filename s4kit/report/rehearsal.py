@@ -28,6 +28,7 @@ from ..data.seeding import mix_seed
 from ..data.task import Task
 from ..engine import optimise
 from ..methods.base import Clock, Losses, Method, Optim, Stage
+from ..nets.modes import layout_of
 from ..views import Batch, ViewPlan, draw_step, render
 
 
@@ -135,8 +136,7 @@ def stand_in(method: Method) -> Method:
 
 
 def _empty_like(tensor: Tensor) -> Tensor:
-    layout = torch.channels_last if tensor.dim() == 4 else torch.contiguous_format
-    fake = torch.empty(tensor.shape, dtype=tensor.dtype, memory_format=layout)
+    fake = torch.empty(tensor.shape, dtype=tensor.dtype, memory_format=layout_of(tensor))
     return nn.Parameter(fake, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else fake
 
 

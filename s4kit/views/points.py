@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from ..data.clouds import Cloud
+from ..data.clouds import Cloud, has_points
 from ..data.seeding import generator
 from ..data.task import VOID, Task
 from ..errors import S4Error
@@ -67,11 +67,6 @@ class HostPoints:
         return HostPoints([copy.pin_memory() for copy in self.copies], *rest, maps)
 
 
-def has_points(task: Any) -> bool:
-    """Whether the items of a task are points."""
-    return getattr(getattr(task, "train", None), "item", None) is Cloud
-
-
 @dataclass(frozen=True)
 class PointStream:
     """One independent, seeded draw per step from one list of point sets, and moved copies of each.
@@ -103,11 +98,10 @@ class PointStream:
 
     def draw(self, task: Task, name: str, plan: ViewPlan, seed: int, stage: int, positions: range) -> HostPoints:
         """The points at the given positions; labels are shown for rows of the labelled list alone."""
-        known = task.labelled_rows if self.source != "unlabelled" else frozenset()
-        hosts = []
+        known, source, hosts = task.shown(self.source), task.source(self.source), []
         for position in positions:
             row = pick(task, self, name, seed, stage, position)
-            cloud, rng = task.train.read(row, label=row in known), generator(seed, "view", name, stage, position)
+            cloud, rng = source.read(row, label=row in known), generator(seed, "view", name, stage, position)
             copies = [self.rigid.moved(rng, cloud.points.numpy()) for _ in range(self.copies)]
             hosts.append(_host(cloud, row, self._kept(task, self.maps, row, cloud), copies))
         return self.join(hosts)

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from toy import toy_task
+from toy import tiny_net, toy_for, toy_task
 
 import s4kit as s4
 from s4kit.engine import checkpoint, trace
@@ -25,7 +25,7 @@ def task():
 
 def build(name, task, **options):
     torch.manual_seed(0)
-    return s4.methods.create(name, task, net="tiny", **options)
+    return s4.methods.create(name, task, net=tiny_net(task), **options)
 
 
 def test_the_path_is_that_of_a_training_step(task, tmp_path):
@@ -53,8 +53,8 @@ def test_the_path_is_that_of_a_training_step(task, tmp_path):
 
 
 @pytest.mark.parametrize("name", s4.methods.names())
-def test_recording_does_not_change_the_training(name, task, tmp_path):
-    states = []
+def test_recording_does_not_change_the_training(name, tmp_path):
+    states, task = [], toy_for(s4.methods.get(name))
     for probes in (0, 3):
         run = s4.fit(build(name, task), task, steps=3, out=tmp_path / str(probes), probes=probes, **SMALL)
         states.append(checkpoint.load(run.path / "last.pt")["method"])

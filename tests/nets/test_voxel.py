@@ -1,11 +1,13 @@
 """The U-Net over voxels, read at the points."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from toy import toy_points, toy_task
 
 from s4kit.errors import S4Error
-from s4kit.nets import place
+from s4kit.nets import make, place
 from s4kit.nets.voxel import VoxelUNet, voxel, voxels
 
 CLASSES = {"coarse": 2, "fine": 4}
@@ -46,7 +48,12 @@ def test_order_does_not_matter_and_levels_have_their_own_heads():
 def test_specs():
     net = voxel("voxel(width=4, grid=16, depth=2)", toy_points())
     assert net.grid == 16 and net.classes == 4 and list(net.heads) == ["coarse", "fine"]
-    assert list(voxel("voxel(grid=16)", toy_task()).heads) == ["parts"]
+    flat = replace(toy_points(), levels={}, parents={})
+    assert list(voxel("voxel(grid=16)", flat).heads) == ["parts"]
+    with pytest.raises(S4Error, match="toy has no points"):
+        voxel("voxel", toy_task())
+    with pytest.raises(S4Error, match=r"toy points has points, .*`supervised`"):
+        make("tiny", toy_points())
     assert voxel(lambda classes: VoxelUNet(classes, grid=8), toy_points()).grid == 8
     with pytest.raises(S4Error, match="no network of points: these have 'voxel'"):
         voxel("resnet50", toy_points())

@@ -6,11 +6,10 @@ from typing import Any, ClassVar
 
 from torch import Tensor
 
-from ...data.clouds import PartEvaluation
+from ...data.clouds import PartEvaluation, has_points
 from ...nets import evaluating, make
 from ...nets.voxel import voxel
 from ...views import Batch, PointStream, Stream, ViewPlan, Views
-from ...views.points import has_points
 from ..base import Card, Clock, Losses, Method, PseudoLabels
 from ..parts.losses import Criterion, ce, criterion
 from ..parts.nested import Nested, per_shape_ce
