@@ -37,11 +37,21 @@ def toy_arrays(n: int, size: int = 40, classes: int = 4, seed: int = 0) -> tuple
 
 
 class ToyClips(MemorySource):
-    """Images that go as clips of four frames, though nothing goes on from one to the next."""
+    """Images that go as clips of four frames or a few more, labelled ones among unlabelled ones, though nothing goes on
+    from one to the next: everything is said to go a pixel to the right from frame to frame."""
+
+    @property
+    def clips(self) -> int:
+        return max(1, len(self) // 4)
 
     def clip(self, row: int) -> range:
-        first = row // 4 * 4
-        return range(first, min(first + 4, len(self)))
+        return range(row % self.clips, len(self), self.clips)
+
+    def flow(self, a: int, b: int) -> tuple[torch.Tensor, torch.Tensor]:
+        height, width = self.images[a].shape[-2:]
+        way = (b - a) // self.clips
+        to = torch.arange(width) + way
+        return torch.tensor([float(way), 0.0]).repeat(height, width, 1), ((to >= 0) & (to < width)).repeat(height, 1)
 
 
 class ToyKept:

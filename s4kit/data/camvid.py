@@ -9,7 +9,6 @@ import os
 import re
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from functools import lru_cache
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -22,7 +21,7 @@ from .decode import IMAGE_SUFFIXES, LABEL_SUFFIXES
 from .download import Progress, fetch, manifest
 from .lists import bare, candidates, listed
 from .palettes import CAMVID
-from .raft import estimate, need_weights
+from .raft import between, need_weights
 from .sources import FileSource, cached, id_table
 from .text import read_lines
 
@@ -31,7 +30,6 @@ VOID_ID = 11
 FRAME = re.compile(r"(.+)_[A-Za-z]*(\d+)")  # film and number, at 30 a second: 0006R0_f00930, Seq05VD_f02610
 SECOND = 31  # numbers: what is further apart does not follow; a step of one film is a number longer
 AROUND = 2  # frames before and behind a frame that make its clip
-FLOWS = 64  # estimated motions in memory, 1.4 MB each at full size
 
 
 class CamVidSource(FileSource):
@@ -49,16 +47,7 @@ class CamVidSource(FileSource):
         return self.clips[row]
 
     def flow(self, a: int, b: int) -> tuple[Tensor, Tensor]:
-        if self.weights is None:
-            raise S4Error(
-                f'How {self.ids[a]} moves to {self.ids[b]} is not known: load("camvid", flow="raft_small.pth") '
-                "estimates it by RAFT, with the file of torchvision's weights."
-            )
-        if b not in self.clips[a]:
-            raise S4Error(f"{self.ids[a]} and {self.ids[b]} are of two clips: no motion leads from one to the other.")
-        paths = self.image_path(a), self.image_path(b)
-        flow, seen = _moved(self.weights, *paths, self.size)
-        return flow.clone(), seen.clone()
+        return between(self, a, b, self.weights)
 
 
 def clips_of(ids: Sequence[str]) -> list[tuple[int, ...]]:
@@ -76,12 +65,6 @@ def clips_of(ids: Sequence[str]) -> list[tuple[int, ...]]:
             for k, row in enumerate(rows):
                 clips[row] = tuple(rows[max(0, k - AROUND) : k + AROUND + 1])
     return clips
-
-
-@lru_cache(maxsize=FLOWS)
-def _moved(weights: str, first: str, second: str, size: float | int | None) -> tuple[Tensor, Tensor]:
-    pair = FileSource([first, second], [first, second], [None, None], "", len(CAMVID), size, exif="ignore")
-    return estimate(weights, *(pair.read(row, label=False).image for row in range(2)))
 
 
 def open_camvid(

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from torch import Tensor
 
 from ..errors import S4Error
 from .archives import CITYSCAPES, Archive, obtain
@@ -17,6 +18,7 @@ from .download import Progress
 from .look import spread
 from .objects import PER_CLASS, MaskEvaluation, ObjectFiles
 from .palettes import CITYSCAPES as CLASSES
+from .raft import between, need_weights
 from .sources import FileSource, cached, id_table
 from .task import VOID, Evaluation
 
@@ -51,15 +53,22 @@ class CityscapesSource(FileSource):
 
 
 class CityscapesClips(CityscapesSource):
-    """The frames of the sequences; `clips` are the rows of each clip, in their order."""
+    """The frames of the sequences; `clips` are the rows of each clip, in their order, `weights` the file of RAFT's, by
+    which motion is estimated, or None."""
 
-    def __init__(self, *arguments: Any, clips: Sequence[Sequence[int]], **options: Any) -> None:
+    def __init__(
+        self, *arguments: Any, clips: Sequence[Sequence[int]], weights: str | None = None, **options: Any
+    ) -> None:
         super().__init__(*arguments, **options)
+        self.weights = weights
         self.clips = [tuple(clip) for clip in clips]
         self.clip_of = {row: k for k, clip in enumerate(self.clips) for row in clip}
 
     def clip(self, row: int) -> tuple[int, ...]:
         return self.clips[self.clip_of[row]]
+
+    def flow(self, a: int, b: int) -> tuple[Tensor, Tensor]:
+        return between(self, a, b, self.weights)
 
 
 class CityscapesObjects(ObjectFiles):
@@ -97,6 +106,7 @@ def open_cityscapes(
     cache: bool | None = None,
     sequences: bool = False,
     instances: bool = False,
+    flow: str | None = None,
 ) -> Catalog:
     """Cityscapes below `root`; ids are "city/city_000000_000019".
 
@@ -107,14 +117,17 @@ def open_cityscapes(
         root, size, cache: see `load`.
         sequences: train on the frames of the sequences, clips of 30 of which the 20th may be labelled.
         instances: the single objects of the eight `THINGS` are the task, and are scored; all else is background.
+        flow: of the sequences, file of torchvision's RAFT weights, for methods that follow the motion; see `raft`.
 
     Raises:
-        S4Error: a folder is missing or empty, a validation image has no label, or both options are asked for.
+        S4Error: a folder is missing or empty, a validation image has no label, the weights are missing, or both of the
+            first options are asked for.
     """
     folder = Path(root)
     if sequences and instances:
         raise S4Error("Cityscapes: choose sequences=True or instances=True, no method learns objects from clips.")
-    train = _sequences(folder, size) if sequences else _source(folder, "train", size, instances)
+    weights = None if flow is None else need_weights(flow)
+    train = _sequences(folder, size, weights) if sequences else _source(folder, "train", size, instances)
     val = _source(folder, "val", size, instances)
     unmasked = [name for name, label in zip(val.ids, val.labels) if label is None]
     if unmasked:
@@ -157,7 +170,7 @@ def _source(folder: Path, split: str, size: float | int | None, instances: bool 
     return source(ids, images, labels, str(folder), len(CLASSES), size, exif="ignore")
 
 
-def _sequences(folder: Path, size: float | int | None) -> CityscapesClips:
+def _sequences(folder: Path, size: float | int | None, weights: str | None) -> CityscapesClips:
     """The training frames that lie in a clip about a labelled frame."""
     pictures = need_folder(folder / "leftImg8bit_sequence" / "train", "Cityscapes sequences", SEQUENCES)
     maps = need_folder(folder / "gtFine" / "train", "Cityscapes", EXPECTED)
@@ -178,7 +191,8 @@ def _sequences(folder: Path, size: float | int | None) -> CityscapesClips:
     if not ids:
         raise S4Error(f"Cityscapes sequences: {maps} holds no label map. Expected: {EXPECTED}.")
     _need_label_ids(folder, [name for name in labels if name and name.endswith(_LABEL_IDS)])
-    return CityscapesClips(ids, images, labels, str(folder), len(CLASSES), size, exif="ignore", clips=clips)
+    options = {"exif": "ignore", "clips": clips, "weights": weights}
+    return CityscapesClips(ids, images, labels, str(folder), len(CLASSES), size, **options)
 
 
 def _annotated(maps: Path) -> dict[str, str]:

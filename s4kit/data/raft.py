@@ -10,7 +10,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..errors import S4Error
+from .sources import FileSource
 
+FLOWS = 64  # estimated motions in memory, of images of 480 x 360 pixels 1.4 MB each
 STRIDE, LEAST = 8, 128  # sides that RAFT takes: a multiple, and what its coarsest correlation needs
 AGREE = (0.01, 0.5)  # of the forward-backward check: share of the squared lengths, square pixels
 HOW = (
@@ -28,6 +30,29 @@ def need_weights(path: str) -> str:
     if not Path(path).is_file():
         raise S4Error(f"flow={path!r}: there is no such file of RAFT weights. {HOW}.")
     return str(Path(path).absolute())
+
+
+def between(source: FileSource, a: int, b: int, weights: str | None) -> tuple[Tensor, Tensor]:
+    """The motion from frame `a` of a source to frame `b`, see `Source.flow`; remembered.
+
+    Raises:
+        S4Error: there are no weights, or the frames are of two clips.
+    """
+    if b not in source.clip(a):
+        raise S4Error(f"{source.ids[a]} and {source.ids[b]} are of two clips: no motion leads from one to the other.")
+    if weights is None:
+        raise S4Error(
+            f'How {source.ids[a]} moves to {source.ids[b]} is not known: load(..., flow="raft_small.pth") estimates it '
+            f"by RAFT, with the file of torchvision's weights. {HOW}."
+        )
+    flow, seen = _moved(weights, source.image_path(a), source.image_path(b), source.size)
+    return flow.clone(), seen.clone()
+
+
+@lru_cache(maxsize=FLOWS)
+def _moved(weights: str, first: str, second: str, size: float | int | None) -> tuple[Tensor, Tensor]:
+    pair = FileSource([first, second], [first, second], [None, None], "", 1, size, exif="ignore")
+    return estimate(weights, *(pair.read(row, label=False).image for row in range(2)))
 
 
 @torch.no_grad()

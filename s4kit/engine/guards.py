@@ -77,8 +77,8 @@ def kept_maps(task: Task, plan: ViewPlan, stage: str) -> None:
         S4Error: names the one that is missing.
     """
     there = task.kept.names() if task.kept else []
-    streams = plan.values()
-    missing = [n for s in streams for n in s.maps if n not in there and (n, s.source) != (OBJECTS, "labelled")]
+    named = [(n, stream) for stream in plan.values() for n in stream.maps if isinstance(n, str)]
+    missing = [n for n, s in named if n not in there and (n, s.source) != (OBJECTS, "labelled")]
     if missing:
         raise S4Error(f"The stage {stage!r} reads the map {missing[0]!r}, which no `prepare` has kept of any image.")
 

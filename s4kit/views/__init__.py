@@ -7,8 +7,9 @@ from .geometry import Geometry, SameBox, overlapping, weak
 from .images import Stream
 from .intensity import Intensity
 from .mixing import paste
+from .motion import Cycle
 from .photometric import STRONG, Strong, recolour
-from .plan import AnyStream, Batch, ViewPlan, Views
+from .plan import AnyStream, Batch, MapReader, ViewPlan, Views
 from .points import PointStream, Rigid
 from .sampling import HostStep, Steps, draw_step, render
 from .warp import align, draw_affine, draw_shift, draw_zoom, warp
@@ -18,10 +19,12 @@ __all__ = [
     "AnyStream",
     "Batch",
     "Chain",
+    "Cycle",
     "Distortion",
     "Geometry",
     "HostStep",
     "Intensity",
+    "MapReader",
     "PointStream",
     "Rigid",
     "SameBox",

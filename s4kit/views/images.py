@@ -17,7 +17,7 @@ from .boxes import Boxes, rasterise
 from .geometry import Geometry, Window, placement, source_of, whole_window
 from .looks import IMAGES, Look
 from .photometric import Params, Strong
-from .plan import Still, ViewPlan, Views
+from .plan import MapReader, Still, ViewPlan, Views
 from .sampling import pick
 from .weak_labels import KINDS, said_of
 
@@ -57,9 +57,9 @@ class Stream:
         of: name of a stream of the same source and batch: this one has the same images, equally resized, in crops of
             its own that overlap with those; `weak` is then `overlapping(...)`, or `SameBox()`.
         other: with `of`, not the same images but of each another frame of its clip, drawn anew.
-        maps: names of maps that a stage has kept of the whole images (`Stage.prepare`); they go through the geometry of
-            the weak view as labels do. "instance" is the map of objects, see `data.objects`: the true one where the
-            label is shown, else the kept one.
+        maps: names of maps that a stage has kept of the whole images (`Stage.prepare`), or what makes one of an image
+            as it is drawn; they go through the geometry of the weak view as labels do. "instance" is the map of
+            objects, see `data.objects`: the true one where the label is shown, else the kept one.
         reveal: "tags" or "boxes": the only door to what the masks of unlabelled images say. A run whose method opens it
             is marked "weak labels" wherever it is shown.
     """
@@ -70,7 +70,7 @@ class Stream:
     masks: tuple[Boxes, ...] = ()
     batch: float = 1.0
     of: str | None = None
-    maps: tuple[str, ...] = ()
+    maps: tuple[str | MapReader, ...] = ()
     reveal: str | None = None
     other: bool = False
     look: ClassVar[Look] = IMAGES
@@ -92,6 +92,9 @@ class Stream:
                 f"The stream {name!r} draws two frames of a clip, and {source.ids[alone[0]]} of {task.name} has no "
                 'other one: it needs clips, such as load("clips").'
             )
+        for reader in self.maps:
+            if not isinstance(reader, str):
+                reader.check(task, self.source)
 
     def draw(self, task: Task, name: str, plan: ViewPlan, seed: int, stage: int, positions: range) -> HostViews:
         """Decode and crop the images at the given positions.
@@ -103,7 +106,7 @@ class Stream:
         images, labels, real, index, shown, where = [], [], [], [], [], []
         boxes: list[list[np.ndarray]] = [[] for _ in self.masks]
         strong: list[list[Params]] = [[] for _ in self.strong]
-        maps: dict[str, list[np.ndarray]] = {kept: [] for kept in self.maps}
+        maps: dict[str, list[np.ndarray]] = {_name(wanted): [] for wanted in self.maps}
         revealed: list[np.ndarray] = []
         for position in positions:
             row = pick(task, self, name, seed, stage, position)
@@ -125,8 +128,13 @@ class Stream:
                 labels.append(self.weak.label(label, window, task.crop))
             else:
                 labels.append(np.full((task.crop, task.crop), VOID, np.uint8))
-            for kept, drawn in maps.items():
-                drawn.append(self.weak.label(task.map_of(kept, row, size, label is not None), window, task.crop))
+            for wanted, drawn in zip(self.maps, maps.values()):
+                if isinstance(wanted, str):
+                    values = task.map_of(wanted, row, size, label is not None)
+                else:
+                    made = generator(seed, "map", wanted.name, name, stage, position)
+                    values = wanted.read(task, row, label, size, made)
+                drawn.append(self.weak.label(values, window, task.crop))
             if self.reveal:
                 revealed.append(_revealed(self.reveal, sample, task, window, task.crop))
             real.append(placement(window, task.crop))
@@ -163,7 +171,7 @@ class Stream:
             torch.tensor([row]),
             torch.tensor([known]),
             where=torch.tensor([[1.0, 0.0, 1.0, 0.0]]),
-            maps={name: torch.from_numpy(task.map_of(name, row, size, known))[None] for name in self.maps},
+            maps={name: torch.from_numpy(task.map_of(name, row, size, known))[None] for name in map(_name, self.maps)},
             revealed={what: torch.from_numpy(values)[None] for what, values in told.items()},
         )
 
@@ -228,6 +236,10 @@ class Stream:
             maps={name: to(values).long() for name, values in host.maps.items()},
             **{what: to(values) for what, values in host.revealed.items()},
         )
+
+
+def _name(wanted: str | MapReader) -> str:
+    return wanted if isinstance(wanted, str) else wanted.name
 
 
 def _revealed(what: str, sample: Sample, task: Task, window: Window, crop: int) -> np.ndarray:

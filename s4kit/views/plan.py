@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, Protocol
 
+import numpy as np
 from torch import Tensor, device
 
 from .looks import Look
@@ -33,6 +34,20 @@ class Still:
     truth: Tensor
 
 
+class MapReader(Protocol):
+    """A map of an image that no stage keeps but that is made when the image is drawn, such as `motion.Cycle`."""
+
+    name: str
+
+    def check(self, task: Task, source: str) -> None:
+        """Raises S4Error, with the mend, where the images of a list have no such map."""
+
+    def read(
+        self, task: Task, row: int, label: np.ndarray | None, size: tuple[int, int], rng: np.random.Generator
+    ) -> np.ndarray:
+        """(H, W) uint8; `label` (H, W) is what the stream shows of the image, None = nothing, `size` its (H, W)."""
+
+
 class AnyStream(Protocol):
     """What is asked of a stream. `Stream` is that of images; whatever has these draws items of another kind.
 
@@ -44,7 +59,7 @@ class AnyStream(Protocol):
     source: str
     batch: float
     of: str | None
-    maps: tuple[str, ...]
+    maps: tuple[str | MapReader, ...]
     reveal: str | None
     look: Look
 

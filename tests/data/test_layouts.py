@@ -117,6 +117,10 @@ def test_cityscapes_sequences(cityscapes_root):
     assert task.train.read(row).label is None and task.train.read(task.labelled[0]).label is not None
     again = data.load(**json.loads(json.dumps(task.config)))
     assert again.labelled == task.labelled and again.train.clip(row) == task.train.clip(row)
+    with pytest.raises(S4Error, match=r"000004 moves to .*000005 is not known"):
+        task.train.flow(row, row + 1)
+    with pytest.raises(S4Error, match="of two clips"):
+        task.train.flow(row, 0)
 
 
 def test_cityscapes_sequences_errors(cityscapes_root):
