@@ -136,7 +136,8 @@ class Clip:
         scene._shade(part, scene._shape(thing.kind, x + light.x * height, y + light.y * height, *form), height)
         body = scene._thing(thing.kind, x, y, *form)
         g = generator("clips", "surface", self.seed, self.index, thing.number)
-        scene._blend(part, scene._body(g, body, light, turn, self.unit), np.clip(0.5 - body.sdf, 0, 1))
+        surface = scene._body(g, body, turn, scene.Setting(self.unit, light, plain=False))
+        scene._blend(part, surface, np.clip(0.5 - body.sdf, 0, 1))
 
     def _develop(self, image: np.ndarray, frame: int) -> np.ndarray:
         """Uneven light, colour cast and haze of the clip, exposure and grain of the frame; to uint8."""
