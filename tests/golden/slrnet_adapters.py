@@ -70,7 +70,8 @@ def pseudo(r: Recording) -> dict[str, Any]:
         view = views(torch.zeros(len(mask), 3, *mask.shape[2:]), torch.ones(len(mask), *mask.shape[2:]))
         view.tags = told(tags)
         logits = r.tensor("logits", grad=True)
-        loss = balanced_ce(logits, method.pseudo_labels(mask, view, LATE)).mean((1, 2))
+        large = resize(logits, mask.shape[2:], align_corners=True)
+        loss = balanced_ce(large, method.pseudo_labels(mask, view, LATE)).mean((1, 2))
         loss.sum().backward()
         claimed = chosen(mask * method.there(view)[:, :, None, None], method.factors, method.low)
         found |= {f"out_pseudo_{name}": claimed.float(), f"out_loss_{name}": loss, f"out_grad_{name}": grad_of(logits)}

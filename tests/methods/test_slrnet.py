@@ -5,6 +5,7 @@ import torch
 
 from s4kit.methods.base import Clock
 from s4kit.methods.parts import pamr
+from s4kit.methods.parts.losses import ce
 from s4kit.methods.weak.slrnet import Seen, balance, chosen, image_scores, strongest
 from s4kit.nets import make
 from s4kit.nets.lowrank import LowRank, class_centres, factorised
@@ -182,3 +183,15 @@ def test_both_views_are_asked_for_the_tags(build):
     other = torch.randn(2, 4, 3, 3, requires_grad=True)
     method.of_tags(Seen(z, other, z.detach(), z, z), torch.ones(2, 3)).backward()
     assert z.grad.any() and other.grad.any()
+
+
+def test_another_criterion_of_labels(build, draw):
+    method, plain = build("slrnet", supervised="ce").eval(), build("slrnet").eval()
+    batch = draw(method)
+    seen = method.look(batch.x.weak)
+    z1, z2, hint = method.enlarged(seen, batch.x.label.shape[-2:])
+    assert method.of_labels(seen, batch.x) == ce(z1, batch.x.label) + ce(z2, batch.x.label) + 0.4 * ce(
+        hint, batch.x.label
+    )
+    terms = [m.losses(batch, END) for m in (method, plain)]
+    assert terms[0]["x"][0] != terms[1]["x"][0] and terms[0]["u"][0] == terms[1]["u"][0]

@@ -14,7 +14,7 @@ from ...views import Batch, Stream, ViewPlan, Views, weak
 from ..base import Card, Clock, Losses, Method, PseudoLabels
 from ..lengths import Length
 from ..parts import pamr
-from ..parts.losses import ce_map
+from ..parts.losses import Criterion, ce_map, criterion
 from ..parts.precision import float32
 from ..parts.present import Filter, allowed, present_in, tag_loss
 
@@ -74,10 +74,8 @@ def image_scores(z: Tensor, m: Tensor) -> Tensor:
     return (z * m).sum(2) / (1 + m.sum(2)) + (1 - size) ** 3 * (0.01 + size).log()
 
 
-@float32
 def balanced_ce(z: Tensor, target: PseudoLabels) -> Tensor:
-    """(B, H, W) weighted cross entropy of logits (B, K, h, w), enlarged; its mean is L_seg."""
-    z = resize(z, target.label.shape[-2:], align_corners=True)
+    """(B, H, W) weighted cross entropy of logits (B, K, H, W); its mean is L_seg."""
     return ce_map(z, target.label) * target.weight * target.valid
 
 
@@ -130,6 +128,7 @@ class SLRNet(Method):
         rounds, dilations: of PAMR.
         cut, most: sigmoid(s) above which a class may be in a prediction, and how many.
         background: whether class 0 is what is left: always there, and not asked for.
+        supervised: criterion of the labelled images in the place of L_seg, "ce", "ohem(...)" or a function.
     """
 
     card = Card(
@@ -195,6 +194,7 @@ class SLRNet(Method):
         cut: float = 0.3,
         most: int = 6,
         background: bool = True,
+        supervised: str | Criterion | None = None,
     ) -> None:
         super().__init__()
         of, self.classes, self.skipped = TAGS if tags else NO_TAGS, task.num_classes, int(background)
@@ -207,6 +207,7 @@ class SLRNet(Method):
         factors = [behind] * self.skipped + [foreground] * (self.classes - self.skipped)
         self.register_buffer("factors", torch.tensor(factors), persistent=False)
         self.pretrain = of.pretrain if pretrain is None else pretrain
+        self.supervised = None if supervised is None else criterion(supervised)
         self.shrink, self.rounds, self.dilations = shrink, rounds, tuple(dilations)
         self.cut, self.most = cut, min(most, self.classes - self.skipped)
         view, many = weak(scale=(0.9, 1.0)), of.many if many is None else many
@@ -273,24 +274,35 @@ class SLRNet(Method):
         seen = self.look(image)
         there = torch.cat([present_in(x.label, self.classes) if self.told else self.there(x), self.there(u)])
         target = self.pseudo_labels(self.believed(seen, image)[n:], u, clock)
-        far_x, far_u = (
-            self.far(Seen(*(t[rows] for t in seen)), of)
-            for rows, of in ((slice(None, n), self.truth(x)), (slice(n, None), target))
-        )
+        of_x, of_u = (Seen(*(t[rows] for t in seen)) for rows in (slice(n), slice(n, None)))
+        far = self.far(of_u, target)
         (c0, c1, c2, c3), late = self.weights, clock.since(self.pretrain) >= 0
         share = n / len(image)
-        losses = Losses(x=(far_x.mean(), c3 + share * (c0 + late * c3)))
-        losses.add("u", far_u.mean(), late * (1 - share) * c3)
+        losses = Losses(x=(self.of_labels(of_x, x), c3 + share * (c0 + late * c3)))
+        losses.add("u", far.mean(), late * (1 - share) * c3)
         if self.told:
-            losses.add("tags", self.of_tags(Seen(*(t[n:] for t in seen)), there[n:, self.skipped :]), (1 - share) * c0)
+            losses.add("tags", self.of_tags(of_u, there[n:, self.skipped :]), (1 - share) * c0)
         for name, term, weight in zip(("reg", "code"), self.agreement(seen, there), (c1, c2)):
             losses.add(name, term, weight)
-        return losses.see(weak=u.weak, mixed=u.weak, target=target, loss=far_u)
+        return losses.see(weak=u.weak, mixed=u.weak, target=target, loss=far)
+
+    def enlarged(self, seen: Seen, size: Sequence[int]) -> tuple[Tensor, Tensor, Tensor]:
+        """All three logits at the size of the image."""
+        z2 = resize(seen.z2, seen.z1.shape[-2:], align_corners=True)
+        z1, z2, hint = (resize(z, size, align_corners=True) for z in (seen.z1, z2, seen.hint))
+        return z1, z2, hint
 
     def far(self, seen: Seen, target: PseudoLabels) -> Tensor:
         """(B, H, W) what each pixel adds to L_seg, of all three logits."""
-        z2 = resize(seen.z2, seen.z1.shape[-2:], align_corners=True)
-        return balanced_ce(seen.z1, target) + balanced_ce(z2, target) + OF_HINT * balanced_ce(seen.hint, target)
+        z1, z2, hint = self.enlarged(seen, target.label.shape[-2:])
+        return balanced_ce(z1, target) + balanced_ce(z2, target) + OF_HINT * balanced_ce(hint, target)
+
+    def of_labels(self, seen: Seen, view: Views) -> Tensor:
+        """L_seg of human labels, or another criterion in its place."""
+        if self.supervised is None:
+            return self.far(seen, self.truth(view)).mean()
+        l1, l2, l_hint = (self.supervised(z, view.label) for z in self.enlarged(seen, view.label.shape[-2:]))
+        return l1 + l2 + OF_HINT * l_hint
 
     def of_tags(self, seen: Seen, tags: Tensor) -> Tensor:
         """The classes of images (B, K or K - 1), asked of both views and of the auxiliary head."""
