@@ -137,7 +137,7 @@ def rank(submissions: str | Path, secret: str | Path, out: str | Path) -> dict[s
     A student's folder without predictions has a row, too.
 
     Returns:
-        {"ok", "csv", "page", "rows": [{"rank", "student", "miou", "problems"}]}, best first.
+        {"ok", "csv", "page", "rows": [{"rank", "student", "score", "problems"}]}, best first.
 
     Raises:
         S4Error: no such folder, no predictions, or a wrong secret file.
@@ -151,19 +151,19 @@ def rank(submissions: str | Path, secret: str | Path, out: str | Path) -> dict[s
     if not any(folders for _, folders in found):
         raise S4Error(f"No student's folder in {root} holds a folder `predictions` with test_0000.png and so on.")
     entries = [score((folders or [root / who])[0], who, seed, images) for who, folders in found]
-    entries.sort(key=lambda entry: (-entry.scores.miou, entry.student))
+    entries.sort(key=lambda entry: (-entry.scores.headline, entry.student))
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
     rows = [
-        {"rank": 1 + sum(other.scores.miou > e.scores.miou for other in entries), "student": e.student,
-         "miou": e.scores.miou, "problems": e.problems} for e in entries
+        {"rank": 1 + sum(other.scores.headline > e.scores.headline for other in entries), "student": e.student,
+         "score": e.scores.headline, "problems": e.problems} for e in entries
     ]  # fmt: skip
     with (out / "ranking.csv").open("w", newline="", encoding="utf-8") as file:
         table = csv.writer(file)
-        table.writerow(["rank", "student", "miou", *SCENES, "problems"])
+        table.writerow(["rank", "student", Scores.name.lower(), *SCENES, "problems"])
         for row, entry in zip(rows, entries):
             each = [f"{100 * v:.2f}" if v == v else "" for v in entry.scores.iou.tolist()]
-            cells = [row["rank"], entry.student, f"{100 * row['miou']:.2f}", *each, "; ".join(entry.problems[:5])]
+            cells = [row["rank"], entry.student, f"{100 * row['score']:.2f}", *each, "; ".join(entry.problems[:5])]
             table.writerow([harmless(str(cell)) for cell in cells])
     (out / "ranking.html").write_text(_page(rows, entries, images), encoding="utf-8")
     return {"ok": True, "csv": str(out / "ranking.csv"), "page": str(out / "ranking.html"), "rows": rows}
@@ -180,7 +180,7 @@ td, th { padding: .35em .6em; text-align: right; border-bottom: 1px solid #ddd; 
 td { font-variant-numeric: tabular-nums } td:nth-child(2), th:nth-child(2) { text-align: left; width: 100% }
 td:nth-child(2) { white-space: normal; overflow-wrap: anywhere }
 th { font-weight: normal; color: #5a5a5e; position: sticky; top: 0; background: #fff }
-tr.first td { background: #eef6f1 } tr.first td:nth-child(2), td.miou, td.best { font-weight: 600 }
+tr.first td { background: #eef6f1 } tr.first td:nth-child(2), td.score, td.best { font-weight: 600 }
 .bar { height: 4px; margin-top: .15em; background: #1b7f4d; border-radius: 2px }
 .small { font-size: .7em; color: #b3402a }
 """
@@ -194,15 +194,15 @@ def _page(rows: list[dict[str, Any]], entries: list[Entry], images: int) -> str:
         cells = zip(entry.scores.iou.tolist(), best.tolist())
         each = "".join(f"<td{' class=best' * (v == top)}>{100 * v:.0f}" if v == v else "<td>–" for v, top in cells)
         said = f"<div class=small>{len(entry.problems)} predictions missing or wrong</div>" if entry.problems else ""
-        first = " class=first" if row["rank"] == 1 else ""
+        first, score = " class=first" if row["rank"] == 1 else "", f"{100 * row['score']:.1f}"
         body += (
             f"<tr{first}><td>{row['rank']}<td>{escape(entry.student)}{said}"
-            f"<div class=bar style='width:{100 * row['miou']:.1f}%'></div><td class=miou>{100 * row['miou']:.1f}{each}"
+            f"<div class=bar style='width:{score}%'></div><td class=score>{score}{each}"
         )
     return (
         "<!doctype html><html lang=en><head><meta charset=utf-8>"
         "<meta http-equiv=Content-Security-Policy content=\"default-src 'none'; style-src 'unsafe-inline'\">"
         f"<title>Open project: ranking</title><style>{STYLE}{RANKING}</style></head><body><h1>Open project</h1>"
         f"<p class=asks>IoU in % on {images} hidden images, last checkpoints; bold: best of a class.</p>"
-        f"<table><tr><th><th>student<th>mIoU{head}</tr>{body}</table></body></html>\n"
+        f"<table><tr><th><th>student<th>{Scores.name}{head}</tr>{body}</table></body></html>\n"
     )

@@ -82,6 +82,6 @@ def _rank(submissions: str, secret: str, out: str, **_: Any) -> dict[str, Any]:
     found = rank(submissions, secret, out)
     for row in found["rows"]:
         wrong = f"  ({len(row['problems'])} missing or wrong)" if row["problems"] else ""
-        print(f"{row['rank']:>3}  {row['student']:<24} {100 * row['miou']:5.1f}{wrong}")
+        print(f"{row['rank']:>3}  {row['student']:<24} {100 * row['score']:5.1f}{wrong}")
     print(f"{found['csv']}, to project: {found['page']}")
     return found

@@ -117,7 +117,7 @@ def what_it_brought(run: Any, labelled: Labelled, out: str | Path) -> Table:
         out: folder of the new run.
 
     Returns:
-        Table: last mIoU and IoU of each class, in percent, before and after.
+        Table: the last score and that of each class, in percent, before and after.
     """
     from ..report import setup
 
@@ -125,11 +125,9 @@ def what_it_brought(run: Any, labelled: Labelled, out: str | Path) -> Table:
     task = config["task"] | {"labelled": str(labelled.folder), "unlabelled": None, "corrections": None}
     after = setup.train(setup.Plan(config["method"], task, config["options"], config["fit"]), out)
     before, now = run.headline[-1], after.headline[-1]
-    names = ["miou", *(key for key in before if key.startswith("iou_"))]
-    rows = [
-        (name.removeprefix("iou_"), percent(before[name]), percent(now[name]), _difference(before[name], now[name]))
-        for name in names
-    ]
+    pairs = {run.score: (before[run.column], now[run.column])}
+    pairs |= {name: (of, after.by_class().get(name)) for name, of in run.by_class().items()}
+    rows = [(name, percent(one), percent(two), _difference(one, two)) for name, (one, two) in pairs.items()]
     note = f"{after.config['protocol']}. One seed: what is smaller than the spread of seeds says nothing."
     return Table(("class", "before", "after", "difference"), rows, note)
 

@@ -18,7 +18,7 @@ from ..methods.trained import as_created
 from . import checkpoint, distributed, images, records
 from .device import pick_device, pick_precision
 from .evaluate import evaluate
-from .scores import AnyScores
+from .scores import AnyScores, by_class
 from .settings import Settings, clock_at
 from .snapshots import Snapshots
 from .survey_file import Survey
@@ -54,7 +54,8 @@ class Run:
         return records.numbers(records.read(self.path / "metrics.csv"))
 
     def evaluations(self) -> list[dict[str, Any]]:
-        """Rows of `evaluations.csv`: step, predictor, then of images miou, accuracy, iou_<class>."""
+        """Rows of `evaluations.csv`: step, predictor, then what the score says; of images miou, accuracy,
+        iou_<class>."""
         return records.numbers(records.read(self.path / "evaluations.csv"))
 
     def pseudo(self) -> list[dict[str, Any]]:
@@ -85,12 +86,27 @@ class Run:
 
     @property
     def score(self) -> str:
-        """Name of the headline score, see `AnyScores`; runs are ranked with those of the same alone."""
+        """Name of the headline score, see `AnyScores`; runs are ranked with those of the same alone, see
+        `one_score`."""
         return self.config.get("score", "mIoU")
 
     @property
-    def _column(self) -> str:
+    def column(self) -> str:
+        """Where the headline score stands in `evaluations.csv`, `last`, `best` and `rounds`: "miou" of mIoU."""
         return self.score.lower()
+
+    @property
+    def course(self) -> list[tuple[int, float]]:
+        """(step, headline score in 0..1) of each evaluation."""
+        return [(row["step"], row[self.column]) for row in self.headline]
+
+    def by_class(self, row: dict[str, Any] | None = None) -> dict[str, float]:
+        """What the score says of each class, see `scores.by_class`.
+
+        Args:
+            row: of `headline`; default the last one.
+        """
+        return by_class(self.score, row or (self.headline or [{}])[-1])
 
     @property
     def weak_labels(self) -> str:
@@ -100,27 +116,24 @@ class Run:
     @property
     def rounds(self) -> list[dict[str, Any]]:
         """The stages of a training of several, as far as they are done: name, first step, steps, and the score (0..1,
-        "miou") of the headline at its end, None where it was not evaluated there; [] of a training in one piece."""
-        stages, scores = self.config.get("stages", ()), {}
-        for row in self.headline if self.evaluations() else ():
-            scores[row["step"]] = row[self._column]
+        under `column`) of the headline at its end, None where it was not evaluated there; [] of a training in one
+        piece."""
+        stages, scores = self.config.get("stages", ()), dict(self.course)
         done = [s for s in stages if scores and s["first"] <= max(scores)] if len(stages) > 1 else []
-        return [stage | {self._column: scores.get(stage["first"] + stage["steps"] - 1)} for stage in done]
+        return [stage | {self.column: scores.get(stage["first"] + stage["steps"] - 1)} for stage in done]
 
     @property
     def last(self) -> dict[str, Any]:
-        """Step and score (0..1, "miou") of the last evaluation; {} before the first."""
-        rows = self.headline if self.evaluations() else []
-        return self._scored(rows[-1]) if rows else {}
+        """Step and score (0..1, under `column`) of the last evaluation; {} before the first."""
+        return self._scored(max(self.course, default=None))
 
     @property
     def best(self) -> dict[str, Any]:
-        """Step and score (0..1, "miou") of the best evaluation on val: optimistic, since it is chosen on val."""
-        rows = self.headline if self.evaluations() else []
-        return self._scored(max(rows, key=lambda r: (r[self._column], -r["step"]))) if rows else {}
+        """Step and score (0..1, under `column`) of the best evaluation on val: optimistic, since it is chosen there."""
+        return self._scored(max(self.course, key=lambda at: (at[1], -at[0]), default=None))
 
-    def _scored(self, row: dict[str, Any]) -> dict[str, Any]:
-        return {"step": row["step"], self._column: row[self._column]}
+    def _scored(self, at: tuple[int, float] | None) -> dict[str, Any]:
+        return {"step": at[0], self.column: at[1]} if at else {}
 
     def task(self, now: bool = False) -> Any:
         """The run's task, loaded again with the run's own images; what has changed since it began is said.
@@ -214,7 +227,7 @@ class Run:
         return Snapshots(self.path / "probes")
 
     def __repr__(self) -> str:
-        last, best, key = self.last, self.best, self._column
+        last, best, key = self.last, self.best, self.column
         told = f" (weak labels: {self.weak_labels})" if self.weak_labels else ""
         scores = (
             f"{self.score} {100 * last[key]:.1f} at step {last['step']}, best {100 * best[key]:.1f} at {best['step']}"

@@ -19,6 +19,7 @@ from ..data.task import VOID
 from ..errors import S4Error
 from ..nets import Boxed, FrequencyDecoder, MaskHead, NeuralProcessHead, SegNet, evaluating
 from ..report import text
+from ..report.figures import heads
 from ..report.setup import BASELINES
 from ..report.tables import Table
 from .family_tree import Tree
@@ -162,26 +163,29 @@ def _words(value: Any) -> str:
 
 
 def _family(found: dict[str, Any]) -> tuple[tuple[str, ...], list[tuple]]:
-    """Validation mIoU in percent; the file has shares in [0, 1]."""
+    """The validation score in percent; the file has shares in [0, 1]."""
+    score = found.get("score", "mIoU")
+    last, best = (f"{score.lower()}_{which}" for which in ("last", "best"))
     rows = [
         (
             row["method"],
-            text.percent(row["miou_last"]),
-            text.percent(row["miou_best"]),
+            text.percent(row[last]),
+            text.percent(row[best]),
             text.difference(row["over_supervised"]),
             row.get("note", ""),
         )
         for row in found["rows"]
     ]
-    return ("method", "mIoU last", "mIoU best", "vs supervised", "note"), rows
+    return ("method", *heads(score), "vs supervised", "note"), rows
 
 
 def _lesson(found: dict[str, Any]) -> tuple[tuple[str, ...], list[tuple]]:
-    """Mean and deviation of the mIoU over seeds, in percent; against both baselines; the file has shares in [0, 1]."""
+    """Mean and deviation of the score over seeds, in percent; against both baselines; the file has shares in [0, 1]."""
+    score = found.get("score", "mIoU")
     rows = [
         (
             row["method"],
-            text.spread(row["miou"], row["sd"]),
+            text.spread(row[score.lower()], row["sd"]),
             text.difference(row["over_supervised"]),
             text.difference(row["over_strong"]),
             text.closed(row["closed"]),
@@ -189,7 +193,7 @@ def _lesson(found: dict[str, Any]) -> tuple[tuple[str, ...], list[tuple]]:
         )
         for row in found["rows"]
     ]
-    return ("method", "mIoU last", "vs supervised", "vs supervised_strong", "gap closed", "note"), rows
+    return ("method", heads(score)[0], "vs supervised", "vs supervised_strong", "gap closed", "note"), rows
 
 
 def _price(found: dict[str, Any]) -> tuple[tuple[str, ...], list[tuple]]:

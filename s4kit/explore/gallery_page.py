@@ -15,7 +15,7 @@ from typing import Any
 
 from .. import methods
 from ..report import html, text
-from ..report.literature import entries
+from ..report.literature import entries, score_of, value_of
 from ..report.reported import KINDS
 from .family_tree import MARKS, colours
 
@@ -164,7 +164,8 @@ def headline(name: str, data: str) -> tuple[dict[str, Any], str] | None:
     """
     order = {"readme": 0, "table_image": 1, "log": 2}
     for dataset, split, words in HEADLINES[data]:
-        rows = [r for r in entries() if (r["name"], r["dataset"], r["split"]) == (name, dataset, split)]
+        wanted = ("mIoU", name, dataset, split)
+        rows = [r for r in entries() if (score_of(r), r["name"], r["dataset"], r["split"]) == wanted]
         if rows:
             return min(rows, key=lambda r: (not r["backbone"].startswith("ResNet-101"), order.get(r["kind"], 9))), words
     return None
@@ -174,13 +175,13 @@ def _headline(name: str, data: str) -> str:
     found = headline(name, data)
     if found is None:
         every = [r for r in entries() if r["name"] == name and r["dataset"].split("_")[0] == data]
-        return f'<span class="soft">{"other lists, see below" if every else NONE}</span>'
+        return f'<span class="soft">{"other lists or another score, see below" if every else NONE}</span>'
     row, words = found
     said = (
         f"{row['backbone']}, crop {row['crop'] or 'not stated'}; {KINDS.get(row['kind'], row['kind'])}: {row['source']}"
     )
     return (
-        f'<span title="{escape(said)}">{row["miou"]:.1f}</span><br><span class="soft">{escape(words)}, '
+        f'<span title="{escape(said)}">{value_of(row):.1f}</span><br><span class="soft">{escape(words)}, '
         f"{escape(row['backbone'].split(' / ')[0])}<br>from {escape(_repository(row['source']))}</span>"
     )
 
@@ -198,20 +199,21 @@ def _details(row: dict[str, Any]) -> str:
     extends = f"<p>Extends: {escape(', '.join(row['extends']))}</p>" if row["extends"] else ""
     body = f"<p><i>{escape(row['title'])}</i></p>" + "".join(f"<p>{escape(p)}</p>" for p in paragraphs) + extends + code
     rows = [r for r in entries() if r["name"] == row["name"]]
+    by_score = {score: [r for r in rows if score_of(r) == score] for score in map(score_of, rows)}
+    tables = "".join(_numbers(of, score) for score, of in by_score.items())
     words = f"{len(rows)} reported numbers" if rows else "no reported number with a source is known"
-    return f"<details><summary>In words; {words}</summary>{body}{_numbers(rows)}</details>"
+    return f"<details><summary>In words; {words}</summary>{body}{tables}</details>"
 
 
-def _numbers(rows: Sequence[dict[str, Any]]) -> str:
-    if not rows:
-        return ""
+def _numbers(rows: Sequence[dict[str, Any]], score: str) -> str:
+    """The table of the numbers of one score."""
     lines = []
-    for r in sorted(rows, key=lambda r: (r["dataset"], r["split"], r.get("split_protocol", ""), -r["miou"])):
+    for r in sorted(rows, key=lambda r: (r["dataset"], r["split"], r.get("split_protocol", ""), -value_of(r))):
         protocol = r["dataset"].replace("_", " ") + (f", {r['split_protocol']}" if r.get("split_protocol") else "")
         source = r["source"] + (f" ({r['note']})" if r.get("note") else "")
-        cells = (protocol, r["split"], r["backbone"], r["crop"] or "", f"{r['miou']:.1f}", source)
+        cells = (protocol, r["split"], r["backbone"], r["crop"] or "", f"{value_of(r):.1f}", source)
         lines.append("<tr>" + "".join(f"<td>{escape(str(cell))}</td>" for cell in cells) + "</tr>")
-    head = "".join(f'<th scope="col">{w}</th>' for w in ("data", "labelled", "network", "crop", "mIoU", "source"))
+    head = "".join(f'<th scope="col">{w}</th>' for w in ("data", "labelled", "network", "crop", score, "source"))
     return (
         '<div class="scroll" tabindex="0" role="region" aria-label="Reported numbers"><table class="numbers"><thead>'
         f"<tr>{head}</tr></thead><tbody>{''.join(lines)}</tbody></table></div>"

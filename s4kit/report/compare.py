@@ -53,8 +53,8 @@ def compare(
         families: all their methods are added; one that cannot be built with the shared network is left out and named.
 
     Returns:
-        {"methods": [one dict per method], "runs": [one per method and seed: miou_last, miou_best, seconds,
-        peak_memory, ...], "failed": [method, seed, error], "left_out": [method, reason], "ok": none failed,
+        {"score": its name, "methods": [one dict per method], "runs": [one per method and seed: score, last, best,
+        seconds, peak_memory, ...], "failed": [method, seed, error], "left_out": [method, reason], "ok": none failed,
         "protocol", "table", ...}.
 
     Raises:
@@ -97,7 +97,7 @@ def compare(
         run["explorer"] = page.as_posix() if look and look(Path(run["run"]), out / page) else None
     (out / "compare.json").write_text(json.dumps(result, indent=2))
     write_report(out, result, work)
-    files = {key: str(out / name) for key, name in FILES.items()}
+    files = {key: str(out / name) for key, name in FILES.items() if (out / name).is_file()}
     return result | {"files": files, "table": table(result) + f"\n\n{files['report']}  (curves, pictures, all figures)"}
 
 

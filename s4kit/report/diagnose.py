@@ -13,6 +13,7 @@ from typing import Any
 
 from ..engine import Run, open_run
 from ..engine.records import read
+from ..engine.scores import each
 from .finding import DOWN, OK, PROBLEM, STEPS, UNKNOWN, UP, WARNING, Finding, agreed
 from .found_images import images, notices
 from .found_labels import COVER, covered, drawn, kept, mean, more_labels, precision, starved, threshold
@@ -126,10 +127,10 @@ def supervised(run: Run) -> Finding | None:
 
 def teacher(run: Run) -> Finding | None:
     """Is the EMA teacher at least as good as its student?"""
-    last = {row["predictor"]: row["miou"] for row in run.evaluations()}
+    last = {row["predictor"]: row[run.column] for row in run.evaluations()}
     if not {"teacher", "student"} <= last.keys():
         return None
-    figures = f"teacher {percent(last['teacher'])}, student {percent(last['student'])} mIoU at the end"
+    figures = f"teacher {percent(last['teacher'])}, student {percent(last['student'])} {run.score} at the end"
     if last["teacher"] >= last["student"] - 0.01:
         return Finding("teacher and student", OK, figures)
     decay = run.config["options"].get("decay")
@@ -142,24 +143,22 @@ def last_and_best(run: Run) -> Finding | None:
     """How far is the end from the best evaluation?"""
     if not run.last:
         return Finding("last and best", UNKNOWN, "not evaluated yet")
-    gap = run.best["miou"] - run.last["miou"]
-    figures = (
-        f"{percent(run.last['miou'])} mIoU at the end, best {percent(run.best['miou'])} at step {run.best['step']}, "
-        f"{100 * gap:.1f} points more"
-    )
+    last, best, of = run.last[run.column], run.best[run.column], run.best["step"]
+    gap = best - last
+    figures = f"{percent(last)} {run.score} at the end, best {percent(best)} at step {of}, {100 * gap:.1f} points more"
     if gap > 0.03:
         mend = "It got worse; report the last all the same, for the best was chosen on val. Against it"
         turns = {STEPS: DOWN}
-        return Finding("last and best", WARNING, figures, mend, ["a lower --lr"], turns, step=run.best["step"])
+        return Finding("last and best", WARNING, figures, mend, ["a lower --lr"], turns, step=of)
     return Finding("last and best", OK, figures)
 
 
 def still_rising(run: Run) -> Finding | None:
     """Would more steps help?"""
-    rows = run.headline if run.evaluations() else []
-    if len(rows) < 5:
+    scores = [score for _, score in run.course]
+    if len(scores) < 5:
         return None
-    gain = rows[-1]["miou"] - rows[-1 - len(rows) // 4]["miou"]
+    gain = scores[-1] - scores[-1 - len(scores) // 4]
     figures = f"{100 * gain:+.1f} points over the last quarter of the evaluations"
     if gain > 0.02:
         mend = "It is still rising (semi-supervised methods rise late)"
@@ -169,14 +168,14 @@ def still_rising(run: Run) -> Finding | None:
 
 def dead(run: Run) -> Finding | None:
     """Is any class never recognised?"""
-    if not run.last:
-        return None
-    iou = {key[4:]: value for key, value in run.headline[-1].items() if key.startswith("iou_") and value is not None}
-    absent = [name for name, value in iou.items() if value < 0.01]
+    found, score = run.by_class(), each(run.score)
+    if not found:
+        return None  # not evaluated yet, or by a score that says nothing of classes
+    absent = [name for name, value in found.items() if value < 0.01]
     if not absent:
-        worst = min(iou, key=iou.get)
-        return Finding("classes recognised", OK, f"the worst is {worst} with IoU {percent(iou[worst])}")
-    figures = f"IoU below 1: {', '.join(absent)}"
+        worst = min(found, key=found.get)
+        return Finding("classes recognised", OK, f"the worst is {worst} with {score} {percent(found[worst])}")
+    figures = f"{score} below 1: {', '.join(absent)}"
     if has := covered(run):
         mend = f"They are in {has} labelled images or more, so it is not the draw"
         return Finding("classes recognised", WARNING, figures, mend, more_labels(run), {STEPS: UP}, absent)

@@ -14,35 +14,43 @@ from .tables import Table
 
 
 def collect(work: Sequence[tuple[Plan, int, Path]]) -> dict[str, Any]:
-    """The figures of finished runs: per run, and per method the mean and deviation over seeds."""
-    from ..engine import open_run
+    """The figures of finished runs: per run, and per method the mean and deviation over seeds.
 
+    Raises:
+        S4Error: they are not scored alike, see `one_score`.
+    """
+    from ..engine import open_run
+    from ..engine.scores import one_score
+
+    score = one_score({f"{plan.name}, seed {seed}": open_run(folder).score for plan, seed, folder in work})
+    column = score.lower()
     runs = [setup.summary(open_run(folder)) | {"method": plan.name} for plan, _, folder in work]
     methods = []
     for name in dict.fromkeys(run["method"] for run in runs):
         own = [run for run in runs if run["method"] == name]
         row: dict[str, Any] = {"method": name, "seeds": [run["seed"] for run in own]}
-        for key in ("miou_last", "miou_best"):
+        for key in ("last", "best"):
             row[key], row[f"{key}_sd"] = _mean([run[key] for run in own])
         row["seconds"] = _mean([run["seconds"] for run in own])[0]
         row["peak_memory"] = max((run["peak_memory"] or 0 for run in own), default=0) or None
         row["weak_labels"] = own[0]["weak_labels"]
         row["rounds"] = [
-            {"name": (one := stages[0])["name"], "steps": one["steps"], "miou": _mean([s["miou"] for s in stages])[0]}
+            {"name": (one := stages[0])["name"], "steps": one["steps"], column: _mean([s[column] for s in stages])[0]}
             for stages in zip(*(run["rounds"] for run in own))
         ]
-        row["iou_last"] = _class_means([folder for plan, _, folder in work if plan.name == name])
+        row["by_class"] = _class_means([folder for plan, _, folder in work if plan.name == name])
         methods.append(row)
     for row in methods:
         for baseline in BASELINES:
             base = next((m for m in methods if m["method"] == baseline), None)
-            same = base is None or base is row or row["miou_last"] is None
-            row[f"over_{baseline}"] = None if same else row["miou_last"] - base["miou_last"]
+            same = base is None or base is row or row["last"] is None
+            row[f"over_{baseline}"] = None if same else row["last"] - base["last"]
     room = head_room(methods)
     for row in methods:
         row["gap_closed"] = gap_closed(row, room)
     config = open_run(work[0][2]).config
     return {
+        "score": score,
         "data": config["task"]["name"],
         "protocol": config["protocol"],
         "task": config["task"],
@@ -59,26 +67,26 @@ def head_room(methods: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
     """What unlabelled images could give at most: the gap from `supervised` to the same training on all labels.
 
     Args:
-        methods: {"method", "miou_last", "miou_last_sd"} of each, the two lines among them.
+        methods: {"method", "last", "last_sd"} of each, the two lines among them.
 
     Returns:
-        {"from": mIoU of `supervised`, "gap", "spread": the larger standard deviation of the baselines over seeds or
-        None, "enough": whether the gap is at least twice as large (with one seed: above 0)}; None without the lines.
+        {"from": the score of `supervised`, "gap", "spread": the larger standard deviation of the baselines over seeds
+        or None, "enough": whether the gap is at least twice as large (with one seed: above 0)}; None without the lines.
     """
     rows = {row["method"]: row for row in methods}
-    ends = [rows.get(name, {}).get("miou_last") for name in (BASELINES[0], ALL_LABELS)]
+    ends = [rows.get(name, {}).get("last") for name in (BASELINES[0], ALL_LABELS)]
     if None in ends:
         return None
-    spreads = [sd for name in BASELINES if (sd := rows.get(name, {}).get("miou_last_sd")) is not None]
+    spreads = [sd for name in BASELINES if (sd := rows.get(name, {}).get("last_sd")) is not None]
     gap, spread = ends[1] - ends[0], max(spreads, default=None)
     return {"from": ends[0], "gap": gap, "spread": spread, "enough": gap > 0 and gap >= 2 * (spread or 0)}
 
 
 def gap_closed(row: dict[str, Any], room: dict[str, Any] | None) -> float | None:
     """The share of the head-room that a method gains, 1 = as good as with all labels; None where there is none."""
-    if room is None or not room["enough"] or row["method"] in (BASELINES[0], ALL_LABELS) or row["miou_last"] is None:
+    if room is None or not room["enough"] or row["method"] in (BASELINES[0], ALL_LABELS) or row["last"] is None:
         return None
-    return (row["miou_last"] - room["from"]) / room["gap"]
+    return (row["last"] - room["from"]) / room["gap"]
 
 
 def no_room(room: dict[str, Any] | None) -> list[str]:
@@ -100,12 +108,11 @@ def _mean(values: Sequence[float | None]) -> tuple[float | None, float | None]:
 
 
 def _class_means(folders: Sequence[Path]) -> dict[str, float | None]:
-    """Mean IoU per class over seeds, at the last evaluation of the headline predictor."""
+    """What each class has at the last evaluation, see `Run.by_class`; the mean over seeds."""
     from ..engine import open_run
 
-    rows = [open_run(folder).headline[-1] for folder in folders]
-    names = [key for row in rows for key in row if key.startswith("iou_")]
-    return {key[4:]: _mean([row.get(key) for row in rows])[0] for key in dict.fromkeys(names)}
+    rows = [open_run(folder).by_class() for folder in folders]
+    return {name: _mean([row.get(name) for row in rows])[0] for name in dict.fromkeys(n for row in rows for n in row)}
 
 
 def _hardware() -> str:
@@ -117,12 +124,13 @@ def _hardware() -> str:
 
 def table(result: dict[str, Any]) -> str:
     """The comparison for the terminal."""
-    head = ("method", "mIoU last", "mIoU best", "vs supervised", "vs sup. strong", "gap closed", "time", "peak memory")
+    over = ("vs supervised", "vs sup. strong", "gap closed")
+    head = ("method", *heads(result["score"]), *over, "time", "peak memory")
     rows = [
         (
             named(m),
-            text.spread(m["miou_last"], m["miou_last_sd"]),
-            text.spread(m["miou_best"], m["miou_best_sd"]),
+            text.spread(m["last"], m["last_sd"]),
+            text.spread(m["best"], m["best_sd"]),
             text.difference(m["over_supervised"]),
             text.difference(m["over_supervised_strong"]),
             text.closed(m["gap_closed"]),
@@ -148,34 +156,47 @@ def named(row: Mapping[str, Any]) -> str:
     return f"{row['method']} (weak labels: {row['weak_labels']})" if row.get("weak_labels") else row["method"]
 
 
-def said_of_rounds(method: str, rounds: Sequence[Mapping[str, Any]]) -> str:
+def heads(score: str) -> tuple[str, str]:
+    """The columns of a table for the end of a training and for its best evaluation."""
+    return f"{score} last", f"{score} best"
+
+
+def said_of_rounds(method: str, rounds: Sequence[Mapping[str, Any]], score: str) -> str:
     """What a training of several stages cost in all, and how good it was at the end of each.
 
     Args:
-        rounds: its stages as in `Run.rounds`: "name", "steps", "miou".
+        rounds: its stages as in `Run.rounds`. score: its name.
     """
-    stages = ", ".join(f"{of['name']} {text.percent(of['miou'])} ({of['steps']})" for of in rounds)
+    column = score.lower()
+    stages = ", ".join(f"{of['name']} {text.percent(of[column])} ({of['steps']})" for of in rounds)
     total = sum(of["steps"] for of in rounds)
-    return f"{method}: mIoU at the end of each stage (its steps): {stages}. The time is that of all {total} steps."
+    return f"{method}: {score} at the end of each stage (its steps): {stages}. The time is that of all {total} steps."
 
 
 def beside(runs: Mapping[str, Any]) -> Table:
-    """Runs side by side: validation mIoU in percent, the distance to both baselines, and the share of the gap to
-    `all labels` that is closed, as far as these are among them; below it what those with rounds cost in all."""
-    scores = {name: run.last.get("miou") for name, run in runs.items()}
+    """Runs side by side: their validation score in percent, the distance to both baselines, and the share of the gap to
+    `all labels` that is closed, as far as these are among them; below it what those with rounds cost in all.
+
+    Raises:
+        S4Error: they are not scored alike, see `one_score`.
+    """
+    from ..engine.scores import one_score
+
+    score = one_score({name: run.score for name, run in runs.items()})
+    scores = {name: run.last.get(run.column) for name, run in runs.items()}
     base = {name: scores[name] for name in BASELINES if name in scores}
-    room = head_room([{"method": name, "miou_last": last} for name, last in scores.items()])
-    head = ("run", "mIoU last", "mIoU best", *(f"vs {n}" for n in base), *(["gap closed"] if room else []), "time")
+    room = head_room([{"method": name, "last": last} for name, last in scores.items()])
+    head = ("run", *heads(score), *(f"vs {n}" for n in base), *(["gap closed"] if room else []), "time")
     rows = []
     for name, run in runs.items():
         last = scores[name]
         over = [text.difference(last - of) if n != name else None for n, of in base.items()]
-        over += [text.closed(gap_closed({"method": name, "miou_last": last}, room))] if room else []
+        over += [text.closed(gap_closed({"method": name, "last": last}, room))] if room else []
         seconds = text.duration(setup.extra(run.path).get("seconds"))
         name = named({"method": name, "weak_labels": run.weak_labels})
-        rows.append((name, text.percent(last), text.percent(run.best.get("miou")), *over, seconds))
+        rows.append((name, text.percent(last), text.percent(run.best.get(run.column)), *over, seconds))
     said = "last = end of training; best = best evaluation, chosen on val, so optimistic."
-    several = [said_of_rounds(name, run.rounds) for name, run in runs.items() if run.rounds]
+    several = [said_of_rounds(name, run.rounds, score) for name, run in runs.items() if run.rounds]
     return Table(head, rows, " ".join([said, *several, *no_room(room)]))
 
 
@@ -190,6 +211,6 @@ def notes(result: dict[str, Any]) -> list[str]:
         *(f"{f['method']}, seed {f['seed']}: the training FAILED: {f['error']}" for f in result.get("failed", ())),
         *(f"{x['method']} is left out: {x['reason']}" for x in result.get("left_out", ())),
         *result.get("remarks", ()),
-        *(said_of_rounds(m["method"], m["rounds"]) for m in result["methods"] if m.get("rounds")),
+        *(said_of_rounds(m["method"], m["rounds"], result["score"]) for m in result["methods"] if m.get("rounds")),
         *(f"{card['name']}: {card['note']}." for card in cards() if card["note"] and card["name"] in compared),
     ]

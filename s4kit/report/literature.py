@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -20,8 +20,18 @@ def entries() -> tuple[dict[str, Any], ...]:
     return tuple(json.loads(FILE.read_text(encoding="utf-8"))["rows"])
 
 
-def literature(methods: Sequence[str] | str | None = None, data: str = "voc") -> Table:
-    """Reported validation mIoU (%) of the kit's methods, with sources.
+def score_of(row: Mapping[str, Any]) -> str:
+    """The name of the score that a row reports, as `Run.score`."""
+    return row.get("score", "mIoU")
+
+
+def value_of(row: Mapping[str, Any]) -> float:
+    """The number that a row reports, in percent."""
+    return row[score_of(row).lower()]
+
+
+def literature(methods: Sequence[str] | str | None = None, data: str = "voc", score: str = "mIoU") -> Table:
+    """Reported validation scores (%) of the kit's methods, with sources.
 
     Numbers of different splits, protocols, networks or crops are not comparable with each other, nor with those of a
     short lesson. Most are the best evaluation on the validation set.
@@ -29,9 +39,10 @@ def literature(methods: Sequence[str] | str | None = None, data: str = "voc") ->
     Args:
         methods: names as in the kit; None = all that the list has.
         data: "voc" (both protocols), "voc_classic", "voc_blended", "cityscapes", "coco" or "ade20k".
+        score: its name; numbers of two scores never stand in one table.
 
     Raises:
-        S4Error: nothing is listed for this data set.
+        S4Error: nothing is listed for this data set, or nothing of this score.
     """
     names = [methods] if isinstance(methods, str) else methods
     on_data = [row for row in entries() if row["dataset"] == data or row["dataset"].split("_")[0] == data]
@@ -40,8 +51,11 @@ def literature(methods: Sequence[str] | str | None = None, data: str = "voc") ->
             "The list of reported results has voc, voc_classic, voc_blended, cityscapes, coco and ade20k, not "
             f"{data!r}."
         )
-    rows = [row for row in on_data if names is None or row["name"] in names]
-    head = ("method", "protocol", "labelled", "network", "crop", "mIoU", "source")
+    asked = [row for row in on_data if names is None or row["name"] in names]
+    rows = [row for row in asked if score_of(row) == score]
+    if asked and not rows:
+        raise S4Error(f"What is listed here is {', '.join(sorted(set(map(score_of, asked))))}, not {score}.")
+    head = ("method", "protocol", "labelled", "network", "crop", score, "source")
     shown = [
         (
             row["name"],
@@ -49,7 +63,7 @@ def literature(methods: Sequence[str] | str | None = None, data: str = "voc") ->
             row["split"],
             row["backbone"],
             row["crop"],
-            f"{row['miou']:.1f}",
+            f"{value_of(row):.1f}",
             row["source"] + (f" ({row['note']})" if row.get("note") else ""),
         )
         for row in rows

@@ -6,6 +6,7 @@ import re
 from typing import Any
 
 from ..engine import Run
+from ..engine.scores import each
 from ..nets.backbones import KINDS
 from .finding import OK, PROBLEM, WARNING, Finding
 from .text import percent
@@ -67,12 +68,12 @@ def _unmeasured(net: str, batch: int, seen: str) -> Finding:
 
 def _lost(run: Run) -> list[str]:
     """ "star (IoU 3.0, was 41.2 at step 119)" for each class that was recognised once and is no more."""
-    rows, words = run.headline if run.evaluations() else [], []
-    for key in (key for key in (rows[0] if rows else {}) if key.startswith("iou_")):
-        course = {row["step"]: row.get(key) or 0.0 for row in rows}
-        step, now = max(course, key=course.get), rows[-1].get(key) or 0.0
+    rows, words = {row["step"]: run.by_class(row) for row in run.headline}, []
+    for name in dict.fromkeys(name for row in rows.values() for name in row):
+        course = {step: row.get(name, 0.0) for step, row in rows.items()}
+        step, now = max(course, key=course.get), course[max(course)]
         if course[step] > SEEN and now < DIED * course[step]:
-            words.append(f"{key[4:]} (IoU {percent(now)}, was {percent(course[step])} at step {step})")
+            words.append(f"{name} ({each(run.score)} {percent(now)}, was {percent(course[step])} at step {step})")
     return words
 
 

@@ -23,8 +23,8 @@ def write_report(out: Path, result: dict[str, Any], work: Sequence[tuple[Any, in
     with tempfile.TemporaryDirectory(dir=out) as folder:
         dark = Path(folder)
         _curves(out / "curves.png", dark / "curves.png", work)
-        _grid(out / "grid.png", dark / "grid.png", work, images)
-        body = _body(out, dark, result)
+        drawn = _grid(out / "grid.png", dark / "grid.png", work, images)
+        body = _body(out, dark, result, drawn)
     (out / "report.html").write_text(html.page(f"s4kit: {result['data']}, {result['protocol']}", body))
 
 
@@ -37,12 +37,11 @@ def _curves(light: Path, dark: Path, work: Sequence[tuple[Any, int, Path]]) -> N
     for plan, _, folder in work:
         run = open_run(folder)
         rounds.setdefault(plan.name, run.rounds)
-        scores.setdefault(plan.name, []).append([(row["step"], row["miou"]) for row in run.headline])
+        scores.setdefault(plan.name, []).append(run.course)
         if plan.name not in kept and (shares := kept_shares(run.metrics())):
             kept[plan.name] = shares
-    split = open_run(work[0][2]).split
     for path in (light, dark):
-        plots.save(plots.curves(scores, kept, path is dark, split, rounds), path)
+        plots.save(plots.curves(scores, kept, path is dark, run.split, rounds, run.score), path)
 
 
 def kept_shares(rows: Sequence[dict[str, Any]], points: int = 60) -> list[tuple[int, float]]:
@@ -57,10 +56,13 @@ def kept_shares(rows: Sequence[dict[str, Any]], points: int = 60) -> list[tuple[
     return [(part[-1][0], sum(v for _, v in part) / len(part)) for part in parts]
 
 
-def _grid(light: Path, dark: Path, work: Sequence[tuple[Any, int, Path]], images: int) -> None:
+def _grid(light: Path, dark: Path, work: Sequence[tuple[Any, int, Path]], images: int) -> bool:
+    """Draw the pictures, where the networks are scored by class maps; whether they are."""
     from ..engine import open_run
 
     task = open_run(work[0][2]).task()
+    if not pictures.by_class_maps(task):
+        return False
     rows = pictures.varied(task, images)
     found: dict[str, Any] = {}
     for plan, _, folder in work:
@@ -68,13 +70,14 @@ def _grid(light: Path, dark: Path, work: Sequence[tuple[Any, int, Path]], images
             found[plan.name] = pictures.predictions(open_run(folder), rows, task)
     for path in (light, dark):
         plots.save(pictures.grid(task, rows, found, dark=path is dark), path, dpi=180)
+    return True
 
 
 # ---- the page ----
 
 
-def _body(out: Path, dark: Path, result: dict[str, Any]) -> str:
-    seeds, fit = result["methods"][0]["seeds"], result["fit"]
+def _body(out: Path, dark: Path, result: dict[str, Any], drawn: bool) -> str:
+    seeds, fit, score = result["methods"][0]["seeds"], result["fit"], result["score"]
     over = (
         f"mean ± standard deviation over seeds {', '.join(map(str, seeds))}"
         if len(seeds) > 1
@@ -86,7 +89,7 @@ def _body(out: Path, dark: Path, result: dict[str, Any]) -> str:
         f"crop {result['task'].get('crop')} · {over}</p>",
         "<h2>Result</h2>",
         _scores(result),
-        '<p class="soft small">mIoU on the validation set in percent. <b>last</b>: at the end of training, the '
+        f'<p class="soft small">{score} on the validation set in percent. <b>last</b>: at the end of training, the '
         "honest figure; <b>best</b>: the best evaluation, chosen on val, so optimistic. Differences are of <b>last</b> "
         "in points. <b>supervised_strong</b> sees the labelled images through the same strong views as the "
         "semi-supervised methods: only the difference to it is owed to the unlabelled images. <b>all labels</b> is "
@@ -94,12 +97,9 @@ def _body(out: Path, dark: Path, result: dict[str, Any]) -> str:
         "from supervised to it.</p>",
         *(f"<p><b>{escape(note)}</b></p>" for note in figures.notes(result)),
         "<h2>Curves</h2>",
-        html.picture(out / "curves.png", dark / "curves.png", "validation mIoU over training steps, per method"),
-        "<h2>Pictures</h2>",
-        f'<p class="soft small">Validation images, last checkpoint of seed {seeds[0]}; below each its mIoU.</p>',
-        html.picture(out / "grid.png", dark / "grid.png", "image, truth and the prediction of each method"),
-        "<h2>IoU per class</h2>",
-        _classes(result),
+        html.picture(out / "curves.png", dark / "curves.png", f"validation {score} over training steps, per method"),
+        *(_pictures(out, dark, seeds[0]) if drawn else _none("Pictures", f"{score} is no score of class maps")),
+        *_classes(result),
         "<h2>Runs</h2>",
         _runs(result),
         "<h2>How it was made</h2>",
@@ -109,13 +109,13 @@ def _body(out: Path, dark: Path, result: dict[str, Any]) -> str:
 
 
 def _scores(result: dict[str, Any]) -> str:
-    top = max((m["miou_last"] or 0 for m in result["methods"] if m["method"] != ALL_LABELS), default=0)
+    top = max((m["last"] or 0 for m in result["methods"] if m["method"] != ALL_LABELS), default=0)
     rows = []
     for m in result["methods"]:
         cells = [
             html.cell(figures.named(m)),
-            html.cell(text.spread(m["miou_last"], m["miou_last_sd"]), "big" if m["miou_last"] == top else ""),
-            html.cell(text.spread(m["miou_best"], m["miou_best_sd"])),
+            html.cell(text.spread(m["last"], m["last_sd"]), "big" if m["last"] == top else ""),
+            html.cell(text.spread(m["best"], m["best_sd"])),
             *(_difference(m[f"over_{name}"]) for name in BASELINES),
             html.cell(text.closed(m["gap_closed"])),
             html.cell(text.duration(m["seconds"])),
@@ -123,7 +123,7 @@ def _scores(result: dict[str, Any]) -> str:
         ]
         rows.append(("base" if m["method"] in REFERENCES else "", cells))
     over = ("vs supervised", "vs supervised_strong", "gap closed")
-    head = ("method", "mIoU last", "mIoU best", *over, "time per run", "peak memory")
+    head = ("method", *figures.heads(result["score"]), *over, "time per run", "peak memory")
     return html.table(head, rows)
 
 
@@ -132,20 +132,37 @@ def _difference(value: float | None) -> str:
     return html.cell(text.difference(value), kind)
 
 
-def _classes(result: dict[str, Any]) -> str:
-    methods = result["methods"]
-    names = list(dict.fromkeys(name for m in methods for name in m["iou_last"]))
+def _pictures(out: Path, dark: Path, seed: int) -> list[str]:
+    return [
+        "<h2>Pictures</h2>",
+        f'<p class="soft small">Validation images, last checkpoint of seed {seed}; below each its mIoU.</p>',
+        html.picture(out / "grid.png", dark / "grid.png", "image, truth and the prediction of each method"),
+    ]
+
+
+def _none(title: str, why: str) -> list[str]:
+    """A part that a comparison of this kind lacks."""
+    return [f"<h2>{title}</h2>", f'<p class="soft small">None here: {escape(why)}.</p>']
+
+
+def _classes(result: dict[str, Any]) -> list[str]:
+    from ..engine.scores import each
+
+    methods, score = result["methods"], each(result["score"])
+    names = list(dict.fromkeys(name for m in methods for name in m["by_class"]))
+    if not names:
+        return _none(f"{score} per class", f"{result['score']} says nothing of single classes")
     if len(methods) > len(names):  # the longer list goes down the page
-        lines = [(m["method"], [m["iou_last"].get(name) for name in names]) for m in methods]
+        lines = [(m["method"], [m["by_class"].get(name) for name in names]) for m in methods]
         head = ("method", *names)
     else:
-        lines = [(name, [m["iou_last"].get(name) for m in methods]) for name in names]
+        lines = [(name, [m["by_class"].get(name) for m in methods]) for name in names]
         head = ("class", *(m["method"] for m in methods))
     rows = [
         ("", [html.cell(name), *(html.cell(text.percent(v), style=html.heat(v)) for v in values)])
         for name, values in lines
     ]
-    return html.table(head, rows)
+    return [f"<h2>{score} per class</h2>", html.table(head, rows)]
 
 
 def _runs(result: dict[str, Any]) -> str:
@@ -155,8 +172,8 @@ def _runs(result: dict[str, Any]) -> str:
             [
                 html.cell(r["method"]),
                 html.cell(r["seed"]),
-                html.cell(text.percent(r["miou_last"])),
-                html.cell(text.percent(r["miou_best"])),
+                html.cell(text.percent(r["last"])),
+                html.cell(text.percent(r["best"])),
                 html.cell(r["best_step"]),
                 html.cell(text.duration(r["seconds"])),
                 html.cell(r["run"]),

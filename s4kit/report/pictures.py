@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from ..data.task import VOID, Task
+from ..data.task import VOID, Evaluation, Task
+from ..errors import S4Error
 
 VOID_COLOUR = (235, 235, 235)
 LINE = 0.24  # inches of a line of the legend
@@ -40,8 +41,19 @@ def varied(task: Task, amount: int, among: int = 60) -> list[int]:
     return chosen
 
 
+def by_class_maps(task: Task) -> bool:
+    """Whether networks are scored by a class for each pixel: the pictures below are of such maps alone."""
+    return isinstance(task.evaluation, Evaluation)
+
+
 def predictions(run: Any, rows: Sequence[int], task: Task, which: str = "last") -> list[np.ndarray]:
-    """(H, W) uint8 class maps of a run's headline predictor for rows of val."""
+    """(H, W) uint8 class maps of a run's headline predictor for rows of val.
+
+    Raises:
+        S4Error: it is scored by something else than class maps.
+    """
+    if not by_class_maps(task):
+        raise S4Error(f"{run.score} is no score of class maps, and these pictures show no others; see `s4.explore`.")
     import torch
 
     from ..engine.scores import to_image

@@ -84,19 +84,21 @@ def curves(
     dark: bool = False,
     split: str = "",
     rounds: Rounds | None = None,
+    score: str = "mIoU",
 ) -> Picture:
-    """Validation mIoU over steps with a band of one standard deviation over seeds; beside it, the kept share.
+    """A validation score over steps with a band of one standard deviation over seeds; beside it, the kept share.
 
     More than `MANY` methods have a panel each, without the kept share; see `panels`.
 
     Args:
-        scores: by method, for each seed [(step, mIoU in [0, 1]), ...].
+        scores: by method, for each seed [(step, score in [0, 1]), ...].
         kept: by method, [(step, share of pseudo-labels that is trained on), ...]; left out where empty.
         split: name of the published split, above the panels.
         rounds: by method, the stages of its training, see `mark_rounds`.
+        score: its name; all are of one, see `one_score`.
     """
     if len(set(scores) - set(GREYS)) > MANY:
-        return panels(scores, dark, split=split, rounds=rounds)
+        return panels(scores, dark, split=split, rounds=rounds, score=score)
     parts = 2 if kept else 1
     fig = figure((7.5 if parts == 1 else 11.5, 4.4), dark)
     axes = fig.subplots(1, parts, squeeze=False, width_ratios=[1.7, 1][:parts])[0]
@@ -110,7 +112,7 @@ def curves(
         axes[0].fill_between(steps + 1, 100 * (mean - sd), 100 * (mean + sd), color=look["color"], alpha=0.16, lw=0)
         ends.append((100 * mean[-1], name))
     several = max((len(runs) for runs in scores.values()), default=1) > 1
-    axes[0].set_title("validation mIoU, %" + (" (band: ± 1 sd over seeds)" if several else ""))
+    axes[0].set_title(f"validation {score}, %" + (" (band: ± 1 sd over seeds)" if several else ""))
     for name, row in kept.items():
         look = style(name, list(scores), dark)
         axes[-1].plot(*zip(*((s + 1, 100 * v) for s, v in row)), lw=1.8, ms=0, **{**look, "marker": ""})
@@ -134,6 +136,7 @@ def panels(
     columns: int = 6,
     split: str = "",
     rounds: Rounds | None = None,
+    score: str = "mIoU",
 ) -> Picture:
     """One small panel per method, the best at the end first: its curve over those of all others, which are grey.
 
@@ -162,7 +165,9 @@ def panels(
     for axis in list(grid.flat)[len(own) :]:
         axis.set_visible(False)
     dashed = [f"{words}: {b}" for b, words in zip(GREYS, ("short dashes", "long dashes", "dots")) if b in bands]
-    title = "; ".join(["validation mIoU, %, over steps, with the last value, best first; grey: the others", *dashed])
+    title = "; ".join(
+        [f"validation {score}, %, over steps, with the last value, best first; grey: the others", *dashed]
+    )
     fig.suptitle(f"{split}: {title}" if split else title, fontsize=10, color=ink(dark))
     return fig
 

@@ -10,7 +10,7 @@ from typing import Any
 from ..data import published
 from ..methods import get
 from ..nets import parse
-from .literature import entries
+from .literature import entries, score_of, value_of
 
 KINDS = {
     "readme": "table",
@@ -36,7 +36,7 @@ class Reported:
     """One row of the literature beside a set-up.
 
     Attributes:
-        row: as in literature.json; `miou` in percent.
+        row: as in literature.json, see `value_of`.
         other: what differs from the set-up, in words.
         unsaid: what the source does not say, in words.
         own: the source is the method's official code.
@@ -83,19 +83,21 @@ def reported(method: str, dataset: str, split: str, net: str, crop: int) -> list
         net: network spec. crop: side of the training crop.
 
     Returns:
-        Rows of the same data set, protocol of labels (classic or blended) and number of labels; [] where there is none.
+        Rows of mIoU on the same data set, protocol of labels (classic or blended) and number of labels; [] where there
+        is none.
     """
     place = published.get(split, dataset=dataset)
     label = place.fraction or str(place.count)
     section = {"classic": "voc_classic"}.get(place.family, "voc_blended") if dataset == "voc" else dataset
-    rows = [r for r in entries() if r["name"] == method and r["dataset"] == section and r["split"] == label]
+    wanted = ("mIoU", method, section, label)
+    rows = [r for r in entries() if (score_of(r), r["name"], r["dataset"], r["split"]) == wanted]
     found = [_beside(row, method, place, net, crop) for row in rows]
     return sorted(found, key=_distance)
 
 
 def _distance(found: Reported) -> tuple[float, ...]:
     kind = list(KINDS).index(found.row["kind"]) if found.row["kind"] in KINDS else len(KINDS)
-    return len(found.other), len(found.unsaid), not found.own, kind, -found.row["miou"]
+    return len(found.other), len(found.unsaid), not found.own, kind, -value_of(found.row)
 
 
 def _beside(row: dict[str, Any], method: str, place: published.Split, net: str, crop: int) -> Reported:

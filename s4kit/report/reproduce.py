@@ -122,7 +122,7 @@ def reproduce(
         fit: further settings: device, workers, precision, seed, checkpoint_every.
 
     Returns:
-        The set-up, the reported rows, the plan, and, but for a dry run, what was obtained; mIoU in percent.
+        The set-up, the reported rows, the plan, and, but for a dry run, what was obtained; scores in percent.
 
     Raises:
         S4Error: as `prepare`, or what the training raises.

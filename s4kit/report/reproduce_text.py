@@ -8,7 +8,7 @@ from textwrap import wrap
 from typing import TYPE_CHECKING, Any
 
 from . import text
-from .literature import entries
+from .literature import entries, score_of, value_of
 from .rates import per_process, reason
 from .reported import Reported, network
 from .reproduction import Reproduction, network_facts
@@ -148,7 +148,8 @@ def reported(asked: Reproduction) -> str:
         lines = [("—", "The kit has no number of this method with this many labels on this data set.")]
     elif not exact:
         lines.insert(0, ("", "None with this list, network and crop. The nearest ones:"))
-    return block("Reported val mIoU (%)", lines)
+    score = score_of(asked.rows[0].row) if asked.rows else "mIoU"
+    return block(f"Reported val {score} (%)", lines)
 
 
 def _grouped(rows: Sequence[Reported]) -> list[list[Reported]]:
@@ -164,7 +165,7 @@ def _repository(row: Reported) -> str:
 
 
 def _range(group: Sequence[Reported]) -> str:
-    numbers = [f"{row.row['miou']:.1f}" for row in group]
+    numbers = [f"{value_of(row.row):.1f}" for row in group]
     return numbers[0] if len(set(numbers)) == 1 else f"{min(numbers)} to {max(numbers)}"
 
 
@@ -173,7 +174,7 @@ def _about(group: Sequence[Reported]) -> str:
     first = group[0]
     lasts = [f"{row.row['last']:.1f}" for row in group if row.row.get("last") is not None]
     if len(group) > 1:
-        best = ", ".join(f"{row.row['miou']:.1f}" for row in group)
+        best = ", ".join(f"{value_of(row.row):.1f}" for row in group)
         kind = first.kind.replace("training log", "training logs").replace("table", "tables")
         source = f"{kind}, {len(group)} of {_repository(first)}: {best}"
     else:
@@ -245,7 +246,7 @@ def result(asked: Reproduction, found: dict[str, Any]) -> str:
         gap = None if reported[which] is None else got[which] - reported[which]
         mark = "← the paper's kind of number" if which == selection else ""
         rows.append((label, _plain(reported[which]), _plain(got[which]), "—" if gap is None else f"{gap:+.1f}", mark))
-    table = text.table(("val mIoU (%)", "reported", "obtained", "difference", ""), rows, "lrrrl")
+    table = text.table((f"val {found['score']} (%)", "reported", "obtained", "difference", ""), rows, "lrrrl")
     return "\n".join([table, "", *wrap(_verdict(asked, found), WIDTH), f"run: {found['run']}"])
 
 
@@ -272,5 +273,6 @@ def _verdict(asked: Reproduction, found: dict[str, Any]) -> str:
 
 def gaps() -> tuple[float, float]:
     """(median, largest) of best minus last over the training logs of the literature, in points of mIoU."""
-    found = [row["miou"] - row["last"] for row in entries() if row.get("last") is not None]
+    logs = [row for row in entries() if row.get("last") is not None and score_of(row) == "mIoU"]
+    found = [value_of(row) - row["last"] for row in logs]
     return median(found), max(found)

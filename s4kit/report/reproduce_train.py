@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from ..errors import S4Error
 from . import reproduce_text as words
 from . import setup
+from .literature import score_of, value_of
 from .reproduction import Reproduction
 
 if TYPE_CHECKING:
@@ -111,19 +112,20 @@ def _with_weights(net: str) -> str:
 
 
 def outcome(asked: Reproduction, run: Any) -> dict[str, Any]:
-    """Best and last of a run beside the nearest reported number; mIoU in percent."""
+    """Best and last of a run beside the nearest reported number of the same score; in percent."""
     best, last = run.best, run.last
-    nearest = asked.rows[0] if asked.rows else None
-    row = nearest.row if nearest else {}
-    gained = {"best": 100 * best["miou"], "best_step": best["step"], "last": 100 * last["miou"]}
+    nearest = next((of for of in asked.rows if score_of(of.row) == run.score), None)
+    row, number = (nearest.row, value_of(nearest.row)) if nearest else ({}, None)
+    gained = {"best": 100 * best[run.column], "best_step": best["step"], "last": 100 * last[run.column]}
     selection = asked.recipe["selection"]
     same = nearest is not None and nearest.exact and not asked.changed
     return {
         "run": str(run.path),
+        "score": run.score,
         "obtained": gained,
         "selection": selection,
-        "reported_best": row.get("miou"),
+        "reported_best": number,
         "reported_last": row.get("last"),
-        "difference": gained[selection] - row["miou"] if row else None,
+        "difference": None if number is None else gained[selection] - number,
         "comparable": same,
     }

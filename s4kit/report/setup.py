@@ -238,7 +238,7 @@ def note(folder: str | Path, **values: Any) -> None:
 
 
 def summary(run: Any) -> dict[str, Any]:
-    """What the shell says of a run: scores in [0, 1], seconds (see `spent`), bytes; None where unknown."""
+    """What the shell says of a run: score in [0, 1] and its name, seconds (see `spent`), bytes; None where unknown."""
     known = extra(run.path)
     config = run.config
     return {
@@ -248,8 +248,9 @@ def summary(run: Any) -> dict[str, Any]:
         "protocol": config.get("protocol"),
         "seed": config["fit"]["seed"],
         "steps": config["fit"]["steps"],
-        "miou_last": run.last.get("miou"),
-        "miou_best": run.best.get("miou"),
+        "score": run.score,
+        "last": run.last.get(run.column),
+        "best": run.best.get(run.column),
         "best_step": run.best.get("step"),
         "seconds": known.get("seconds"),
         "peak_memory": known.get("peak_memory"),
@@ -266,12 +267,14 @@ def say(found: dict[str, Any]) -> None:
     if found["interrupted"]:
         print(f"Stopped. Continue with: s4kit train --resume {found['run']}")
         return
-    best = f"best {percent(found['miou_best'])} at step {found['best_step']}, chosen on val"
+    best = f"best {percent(found['best'])} at step {found['best_step']}, chosen on val"
     told = f", with weak labels ({found['weak_labels']} of the unlabelled images)" if found["weak_labels"] else ""
     print(f"{found['method']} on {found['data']} ({found['protocol']}){told}")
     if found["rounds"]:
-        print("rounds: " + ", ".join(f"{r['name']} {percent(r['miou'])} ({r['steps']} steps)" for r in found["rounds"]))
-    print(f"val mIoU {percent(found['miou_last'])} at the end ({best}); {duration(found['seconds'])}")
+        column = found["score"].lower()
+        each = (f"{of['name']} {percent(of[column])} ({of['steps']} steps)" for of in found["rounds"])
+        print("rounds: " + ", ".join(each))
+    print(f"val {found['score']} {percent(found['last'])} at the end ({best}); {duration(found['seconds'])}")
     print(f"run: {found['run']}   next: s4kit eval {found['run']}, s4kit diagnose {found['run']}")
 
 

@@ -89,5 +89,5 @@ def _say(found: dict[str, Any], head: str = "  ", tail: str = "") -> None:
     if "error" in found:
         print(f"{head}FAILED: {found['error']} ({found['traceback']}){tail}", file=sys.stderr)
     elif not found["interrupted"]:
-        scores = f"val mIoU {text.percent(found['miou_last'])} (best {text.percent(found['miou_best'])})"
+        scores = f"val {found['score']} {text.percent(found['last'])} (best {text.percent(found['best'])})"
         print(f"{head}{scores}, {text.duration(found['seconds'])}{tail}", file=sys.stderr)

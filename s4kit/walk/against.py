@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from statistics import mean, stdev
 from typing import Any
 
+from ..engine.scores import one_score
 from ..explore import plots
 from ..report import figures
 from ..report.setup import ALL_LABELS, BASELINES
@@ -16,7 +17,7 @@ Seeds = Mapping[str, Sequence[Any]]
 
 
 def curves(runs: Runs, references: Runs, recorded: Seeds, kept: bool = True) -> plots.Picture:
-    """Validation mIoU over the training, and the share of pixels trained on.
+    """The validation score over the training, and the share of pixels trained on.
 
     Args:
         runs: by name. references: the baselines and `all labels`, drawn in grey; only their lines, no share.
@@ -29,14 +30,16 @@ def curves(runs: Runs, references: Runs, recorded: Seeds, kept: bool = True) -> 
 def verdict(name: str, run: Any, references: Runs, recorded: Seeds) -> None:
     """Say where a run ends, in points from the baselines and as a share of the gap to `all labels`; and what several
     recorded seeds say, where there are some. Every word follows from the numbers."""
-    ends = {of: run.last["miou"] for of, run in {**references, name: run}.items()}
-    words = [f"{name} ends at {100 * ends[name]:.1f} %: {_over(ends, name)}."]
-    room = figures.head_room([{"method": of, "miou_last": end} for of, end in ends.items()])
+    shown = {**references, name: run}
+    score = one_score({of: run.score for of, run in shown.items()})
+    ends = {of: run.last[run.column] for of, run in shown.items()}
+    words = [f"{name} ends at {100 * ends[name]:.1f} % {score}: {_over(ends, name)}."]
+    room = figures.head_room([{"method": of, "last": end} for of, end in ends.items()])
     if room and room["enough"]:
-        share = figures.gap_closed({"method": name, "miou_last": ends[name]}, room)
+        share = figures.gap_closed({"method": name, "last": ends[name]}, room)
         words.append(f"All labels would give {100 * ends[ALL_LABELS]:.1f} %: {_gap(share)}.")
     words += figures.no_room(room)
-    seeds = {of: [run.last["miou"] for run in runs] for of, runs in recorded.items()}
+    seeds = {of: [run.last[run.column] for run in runs] for of, runs in recorded.items()}
     if len(seeds.get(name, ())) > 1 and all(of in seeds for of in BASELINES):
         means = {of: mean(values) for of, values in seeds.items()}
         words.append(

@@ -36,8 +36,13 @@ def open_finished(folder: Path) -> Any:
 
     run = open_run(folder)
     took = text.duration(setup.extra(folder).get("seconds"))
-    print(f"{folder.name}: already trained here (it took {took}), opened. mIoU {text.percent(run.last.get('miou'))}.")
+    print(f"{folder.name}: already trained here (it took {took}), opened. {end_of(run)}.")
     return run
+
+
+def end_of(run: Any) -> str:
+    """ "mIoU 71.3": the score that a run has ended with."""
+    return f"{run.score} {text.percent(run.last.get(run.column))}"
 
 
 def put_aside(folder: Path, why: str) -> None:

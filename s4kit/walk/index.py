@@ -79,10 +79,11 @@ def _notebooks(done: Sequence[dict[str, Any]]) -> str:
 
 
 def _comparison(out: Path, work: Sequence[tuple[Plan, int, Path]]) -> list[str]:
-    from ..report.figures import collect, no_room
+    from ..report.figures import collect, heads, no_room
     from ..report.page import write_report
 
     result = collect(work)
+    score = result["score"]
     write_report(out, result, work)
     explorer = _explorer(out, work)
     rows = [
@@ -90,8 +91,8 @@ def _comparison(out: Path, work: Sequence[tuple[Plan, int, Path]]) -> list[str]:
             "base" if row["method"] in REFERENCES else "",
             [
                 html.cell(row["method"]),
-                html.cell(text.percent(row["miou_last"])),
-                html.cell(text.percent(row["miou_best"])),
+                html.cell(text.percent(row["last"])),
+                html.cell(text.percent(row["best"])),
                 *(html.cell(text.difference(row[f"over_{name}"])) for name in BASELINES),
                 html.cell(text.closed(row["gap_closed"])),
                 html.cell(text.duration(row["seconds"])),
@@ -101,16 +102,16 @@ def _comparison(out: Path, work: Sequence[tuple[Plan, int, Path]]) -> list[str]:
     ]
     return [
         "<h2>The runs that they left</h2>",
-        html.table(("method", "mIoU last", "mIoU best", *(f"vs {n}" for n in BASELINES), "gap closed", "time"), rows),
+        html.table(("method", *heads(score), *(f"vs {n}" for n in BASELINES), "gap closed", "time"), rows),
         *(f"<p><b>{escape(sentence)}</b></p>" for sentence in no_room(result["head_room"])),
-        '<p class="soft small">Validation mIoU in percent, one seed, all under one set-up. '
+        f'<p class="soft small">Validation {score} in percent, one seed, all under one set-up. '
         '<a href="report.html">Curves, pictures, IoU per class and all settings</a>'
         + (
             f' · <a href="{explorer.name}">The explorer on all of them, without a kernel</a></p>'
             if explorer
             else "</p>"
         ),
-        html.picture(out / "curves.png", None, "validation mIoU over training steps, per method"),
+        html.picture(out / "curves.png", None, f"validation {score} over training steps, per method"),
     ]
 
 

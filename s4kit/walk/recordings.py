@@ -23,6 +23,7 @@ from ..report import figures, text
 from ..report.compare import finished
 from ..report.setup import ALL_LABELS, BASELINES, EXTRA, NOTHING_HIDDEN, REFERENCES, Plan, extra
 from ..report.tables import Table
+from .folders import end_of
 
 SHIPPED = Path(__file__).parents[1] / "recordings"
 TABLES = ("metrics.csv", "evaluations.csv", "pseudo.csv", "norms.csv", "timing.csv")
@@ -89,8 +90,8 @@ def of(data: str, name: str, seed: int) -> Path | None:
 def play(name: str, folder: Path) -> Any:
     """The run in `folder`, with a word that it is a recording."""
     run = open_run(folder)
-    took, end = text.duration(extra(folder).get("seconds")), text.percent(run.last.get("miou"))
-    print(f"{name}: a recording, not trained now (it took {took} where it was made). mIoU {end}.")
+    took = text.duration(extra(folder).get("seconds"))
+    print(f"{name}: a recording, not trained now (it took {took} where it was made). {end_of(run)}.")
     print("To train it yourself write lesson.train for lesson.open.")
     return run
 
@@ -133,20 +134,22 @@ def fits(run: Any, plan: Plan) -> bool:
 def table(found: Mapping[str, Sequence[Any]]) -> Table:
     """Recordings side by side: mean and standard deviation over the seeds, in percent."""
     work = [(_plan(name, run), run.config["fit"]["seed"], run.path) for name, of in found.items() for run in of]
-    rows = figures.collect(work)["methods"]
-    head = ("method", "seeds", "mIoU last", "vs supervised", "vs supervised_strong", "gap closed", "time")
+    result = figures.collect(work)
+    last, _ = figures.heads(result["score"])
+    head = ("method", "seeds", last, "vs supervised", "vs supervised_strong", "gap closed", "time")
     cells = [
         (
             row["method"],
             len(found[row["method"]]),
-            text.spread(row["miou_last"], row["miou_last_sd"]),
+            text.spread(row["last"], row["last_sd"]),
             *(text.difference(row[f"over_{name}"]) for name in BASELINES),
             text.closed(row["gap_closed"]),
             text.duration(row["seconds"]),
         )
-        for row in rows
+        for row in result["methods"]
     ]
-    return Table(head, cells, "Mean and standard deviation over the seeds, percent of val mIoU at the end of training.")
+    note = f"Mean and standard deviation over the seeds, percent of val {result['score']} at the end of training."
+    return Table(head, cells, note)
 
 
 def _plan(name: str, run: Any) -> Plan:

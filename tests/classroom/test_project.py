@@ -65,13 +65,13 @@ def test_ranking(hidden, tmp_path):
     (tmp_path / "handed" / "nothing").mkdir()
     found = project.rank(tmp_path / "handed", hidden["secret"], tmp_path / "out")
     rows = {row["student"]: row for row in found["rows"]}
-    assert found["rows"][0]["student"] == "perfect" and rows["perfect"]["miou"] == 1.0 and rows["perfect"]["rank"] == 1
-    assert not rows["perfect"]["problems"] and 0 < rows["ground"]["miou"] < rows["half"]["miou"] < 0.9
+    assert found["rows"][0]["student"] == "perfect" and rows["perfect"]["score"] == 1.0 and rows["perfect"]["rank"] == 1
+    assert not rows["perfect"]["problems"] and 0 < rows["ground"]["score"] < rows["half"]["score"] < 0.9
     assert rows["half"]["problems"] == ["test_0002.png is missing", "test_0003.png is missing"]
-    assert rows["=evil()"]["miou"] == rows["broken"]["miou"] == rows["huge"]["miou"] == 0
+    assert rows["=evil()"]["score"] == rows["broken"]["score"] == rows["huge"]["score"] == 0
     assert "classes are 0 to 6" in rows["=evil()"]["problems"][0] and "no picture" in rows["broken"]["problems"][0]
     assert "8 x 4000" in rows["huge"]["problems"][0]
-    assert rows["nothing"]["miou"] == 0 and rows["nothing"]["problems"][0] == "test_0000.png is missing"
+    assert rows["nothing"]["score"] == 0 and rows["nothing"]["problems"][0] == "test_0000.png is missing"
     with open(found["csv"], newline="") as file:
         assert [row["student"] for row in csv.DictReader(file)][-4:].count("'=evil()") == 1
     page = (tmp_path / "out" / "ranking.html").read_text()

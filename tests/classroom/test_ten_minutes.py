@@ -59,5 +59,5 @@ def test_both_trainings_are_set_beside_each_other(run, tmp_path):
     table = what_it_brought(run, done, tmp_path / "after")
     after = s4.open_run(tmp_path / "after")
     assert after.config["fit"] == run.config["fit"] and after.config["options"] == run.config["options"]
-    assert "1 corrected by hand" in table.note and table.rows[0][0] == "miou" and len(table) == 5
+    assert "1 corrected by hand" in table.note and table.rows[0][0] == "mIoU" and len(table) == 5
     assert table.rows[0][2] == f"{100 * after.last['miou']:.1f}"

@@ -153,6 +153,6 @@ def test_compare_takes_it_in_one_process_and_says_why_not_in_several(tmp_path):
     task = {"labelled": 4, "n_train": 12, "n_val": 2, "side": 40, "crop": 32}
     fit = {"steps": 2, "batch": 2, "evaluate_every": 2, "probes": 0, "device": "cpu"}
     found = compare(["mine"], "scenes", tmp_path, task=task, options={"net": "tiny"}, fit=fit, baselines=False)
-    assert [row["method"] for row in found["methods"]] == ["mine"] and found["runs"][0]["miou_last"] is not None
+    assert [row["method"] for row in found["methods"]] == ["mine"] and found["runs"][0]["last"] is not None
     with pytest.raises(S4Error, match="jobs=1"):
         compare(["mine"], "scenes", tmp_path, jobs=2)

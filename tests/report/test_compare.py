@@ -42,14 +42,14 @@ def test_every_run_both_baselines_and_all_labels(compared):
     ]
     assert len(found["runs"]) == 7
     for run in found["runs"]:
-        assert 0 <= run["miou_last"] <= run["miou_best"] <= 1
+        assert 0 <= run["last"] <= run["best"] <= 1
         assert run["seconds"] > 0 and run["peak_memory"] > 1e5
     for row in found["methods"]:
-        own = [run["miou_last"] for run in found["runs"] if run["method"] == row["method"]]
-        assert row["miou_last"] == pytest.approx(np.mean(own))
-        assert row["miou_last_sd"] == (None if len(own) == 1 else pytest.approx(np.std(own, ddof=1)))
+        own = [run["last"] for run in found["runs"] if run["method"] == row["method"]]
+        assert row["last"] == pytest.approx(np.mean(own))
+        assert row["last_sd"] == (None if len(own) == 1 else pytest.approx(np.std(own, ddof=1)))
     first, _, last, _ = found["methods"]
-    assert last["over_supervised"] == pytest.approx(last["miou_last"] - first["miou_last"])
+    assert last["over_supervised"] == pytest.approx(last["last"] - first["last"])
 
 
 def test_the_third_line_hides_nothing_and_trains_as_long(compared):
@@ -75,7 +75,7 @@ def test_it_is_left_out_where_nothing_is_hidden_and_where_it_is_not_wanted(squar
 
 def lines(base, sd, top):
     rows = [("supervised", base, sd), ("supervised_strong", base, None), ("all labels", top, None), ("cps", 0.6, 0.1)]
-    return [{"method": name, "miou_last": last, "miou_last_sd": spread} for name, last, spread in rows]
+    return [{"method": name, "last": last, "last_sd": spread} for name, last, spread in rows]
 
 
 def test_the_share_of_the_gap():
@@ -172,7 +172,7 @@ def test_jobs_give_the_same_figures(squares, tmp_path, monkeypatch):
     torch.set_num_threads(with_threads)
     assert main([*argv[:1], "supervised", *argv[1:], "--out", str(tmp_path / "two"), "--jobs", "2"]) == 0
     one, two = (json.loads((tmp_path / name / "compare.json").read_text()) for name in ("one", "two"))
-    assert [r["miou_last"] for r in one["runs"]] == pytest.approx([r["miou_last"] for r in two["runs"]], abs=1e-3)
+    assert [r["last"] for r in one["runs"]] == pytest.approx([r["last"] for r in two["runs"]], abs=1e-3)
 
 
 def test_one_protocol_for_all():
@@ -186,8 +186,8 @@ def test_one_protocol_for_all():
 
 def test_one_seed_has_no_spread(run):
     row = collect([(Plan("fixmatch", {}), 0, run)])["methods"][0]
-    assert row["miou_last_sd"] is None
-    assert "±" not in text.spread(row["miou_last"], row["miou_last_sd"])
+    assert row["last_sd"] is None
+    assert "±" not in text.spread(row["last"], row["last_sd"])
 
 
 def test_bands_over_the_steps_that_all_runs_have():

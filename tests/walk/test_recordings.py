@@ -71,7 +71,7 @@ def test_references_and_curves_take_recordings_instead_of_training(lesson, kept,
     capsys.readouterr()
     fresh.verdict("cutmix")
     said = capsys.readouterr().out
-    assert re.search(r"cutmix ends at [\d.]+ %: [+-][\d.]+ points from supervised and [+-]", said)
+    assert re.search(r"cutmix ends at [\d.]+ % mIoU: [+-][\d.]+ points from supervised and [+-]", said)
     assert list(fresh.recorded("cutmix", "nothing")) == ["cutmix"]
     assert "Recorded, not trained now: cutmix (1 seed); 4 steps, batch 2" in capsys.readouterr().out
     assert not recordings.fits(fresh.recorded("cutmix")["cutmix"][0], fresh.settled(steps=5))
@@ -109,7 +109,7 @@ class Ended:
     """A run that ended somewhere."""
 
     def __init__(self, miou: float) -> None:
-        self.last = {"miou": miou}
+        self.score, self.column, self.last = "mIoU", "miou", {"miou": miou}
 
 
 def words(run: float, supervised: float, strong: float, full: float, capsys, seeds: dict | None = None) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, Protocol
 
 import torch
@@ -32,10 +32,43 @@ class AnyScores(Protocol):
     def headline(self) -> float: ...
 
     def row(self) -> dict[str, float]:
-        """The columns of `evaluations.csv`, the headline under its name first."""
+        """The columns of `evaluations.csv`: the headline under its name first; `<each>_<class>` of classes that have a
+        score of their own, see `each`."""
 
     def to_dict(self) -> dict[str, Any]:
         """All of it, for JSON."""
+
+
+def each(score: str) -> str:
+    """What a class has where a score is the mean over classes: "IoU" of "mIoU" and "PartIoU", "AP" of "AP"."""
+    return "IoU" if score.endswith("IoU") else score
+
+
+def by_class(score: str, row: Mapping[str, Any]) -> dict[str, float]:
+    """What a row of `evaluations.csv` says of each class, in [0, 1]; {} of a score that says nothing of classes."""
+    of = f"{each(score).lower()}_"
+    return {key.removeprefix(of): value for key, value in row.items() if key.startswith(of) and value is not None}
+
+
+def one_score(scores: Mapping[str, str]) -> str:
+    """The score that all have: whatever shows several in one table, curve or ranking asks here first.
+
+    Args:
+        scores: name of the score, by what it is of.
+
+    Raises:
+        S4Error: there are different ones.
+    """
+    found: dict[str, str] = {}
+    for name, score in scores.items():
+        found.setdefault(score, name)
+    if len(found) > 1:
+        (one, first), (other, second), *_ = found.items()
+        raise S4Error(
+            f"{first} is scored by {one}, {second} by {other}: such numbers are not held against each other. Choose "
+            "those of one score."
+        )
+    return next(iter(found), "")
 
 
 class Tally(Protocol):
@@ -77,7 +110,10 @@ __all__ = [
     "PartTally",
     "Scores",
     "Tally",
+    "by_class",
     "count",
+    "each",
+    "one_score",
     "tally_of",
     "to_image",
 ]

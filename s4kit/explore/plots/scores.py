@@ -8,18 +8,27 @@ from typing import Any
 import numpy as np
 
 from ...data.task import Task
+from ...engine import Run
+from ...engine.scores import by_class, each, one_score
 from ...errors import S4Error
 from ...report.plots import Picture, dress, figure, style
 
 
 def iou_bars(scores: Any) -> Picture:
-    """IoU per class as bars, and the mean, one colour per method.
+    """What each class has, the IoU where mIoU is the score, as bars; below it the mean; one colour per method.
 
     Args:
-        scores: `Scores`, a `Run` (its last evaluation), or a dict {name: either}.
+        scores: of `evaluate`, a `Run` (its last evaluation), or a dict {name: either}.
+
+    Raises:
+        S4Error: a run that was not evaluated, different scores, or one that says nothing of classes.
     """
-    named = scores if isinstance(scores, Mapping) and not hasattr(scores, "iou") else {"": scores}
-    found = {name: _ious(of) for name, of in named.items()}
+    named = scores if isinstance(scores, Mapping) else {"": scores}
+    rows = {name: _row(of) for name, of in named.items()}
+    score = one_score({name: of for name, (of, _) in rows.items()})
+    found = {name: by_class(score, row) | {"mean": row[score.lower()]} for name, (_, row) in rows.items()}
+    if all(len(values) == 1 for values in found.values()):
+        raise S4Error(f"{score} says nothing of single classes: `s4.plots.curves` draws it over the training.")
     classes = list(dict.fromkeys(c for values in found.values() for c in values))
     height = max(0.3, 0.17 * len(found) + 0.12)
     fig = figure((7.5, 1.0 + height * len(classes)))
@@ -31,7 +40,7 @@ def iou_bars(scores: Any) -> Picture:
         bars = axis.barh(at, length, wide * 0.92, label=name, color=style(name or "unimatch", list(found))["color"])
         axis.bar_label(bars, [f"{v:.0f}" for v in length], padding=2, fontsize=8)
     axis.set_yticks(range(len(classes)), classes)
-    axis.set(xlim=(0, 105), xlabel="IoU, %")
+    axis.set(xlim=(0, 105), xlabel=f"{each(score)}, %")
     axis.axhline(len(classes) - 1.5, color="#999", lw=0.8)
     axis.invert_yaxis()
     dress(axis)
@@ -41,14 +50,13 @@ def iou_bars(scores: Any) -> Picture:
     return fig
 
 
-def _ious(scores: Any) -> dict[str, float]:
-    """{class: IoU} and the mean of `Scores` or of a run's last evaluation."""
-    if hasattr(scores, "iou"):
-        return {**{c: v for c, v in zip(scores.classes, scores.iou.tolist()) if v == v}, "mean": scores.miou}
-    if not scores.evaluations():
+def _row(scores: Any) -> tuple[str, dict[str, float]]:
+    """The name of a score and its row, of scores or of a run's last evaluation."""
+    if not isinstance(scores, Run):
+        return scores.name, scores.row()
+    if not scores.headline:
         raise S4Error(f"{scores.path} was not evaluated yet.")
-    row = scores.headline[-1]
-    return {**{k[4:]: v for k, v in row.items() if k.startswith("iou_") and v is not None}, "mean": row["miou"]}
+    return scores.score, scores.headline[-1]
 
 
 def confusion(scores: Any, classes: tuple[str, ...] | None = None) -> Picture:

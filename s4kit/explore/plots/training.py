@@ -1,4 +1,4 @@
-"""Curves over the training: validation mIoU with bands over seeds, loss terms, and any lines beside each other."""
+"""Curves over the training: the validation score with bands over seeds, loss terms, and any lines beside each other."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ...engine.progress import NOT_TERMS, running_means
+from ...engine.scores import one_score
 from ...errors import S4Error
 from ...report import plots as shared
 from ...report.page import kept_shares
@@ -52,19 +53,23 @@ def rounds_of(found: Mapping[str, Sequence[Any]]) -> dict[str, list[dict[str, An
 
 
 def curves(runs: Any, kept: bool = True) -> Picture:
-    """Validation mIoU over the training, with a band of one standard deviation over seeds; the kept share beside it.
+    """The validation score over the training, with a band of one standard deviation over seeds; the kept share beside.
 
     Thin lines with a name stand where the rounds of a training in several stages begin.
 
     Args:
         runs: a `Run`; a list of them, those of one method being its seeds; or {name: run or list of runs}.
         kept: show the share of unlabelled pixels that was trained on.
+
+    Raises:
+        S4Error: they are not scored alike.
     """
     found = named(runs)
-    scores = {name: [[(row["step"], row["miou"]) for row in run.headline] for run in of] for name, of in found.items()}
+    score = one_score({f"{name} ({run.path})": run.score for name, of in found.items() for run in of})
+    scores = {name: [run.course for run in of] for name, of in found.items()}
     shares = {name: kept_shares(of[0].metrics()) for name, of in found.items()} if kept else {}
     shares = {name: rows for name, rows in shares.items() if rows}
-    return shared.curves(scores, shares, split=split_of(found), rounds=rounds_of(found))
+    return shared.curves(scores, shares, split=split_of(found), rounds=rounds_of(found), score=score)
 
 
 def losses(runs: Any, terms: Sequence[str] | None = None) -> Picture:
