@@ -10,7 +10,7 @@ import torch
 from s4kit.data.clouds import Cloud, CloudSource, PartEvaluation
 from s4kit.data.seeding import generator
 from s4kit.data.sources import MemorySource
-from s4kit.data.task import Sample, Task
+from s4kit.data.task import Further, Sample, Task
 from s4kit.errors import S4Error
 
 PALETTE = ((60, 60, 60), (230, 80, 60), (60, 170, 230), (240, 220, 70), (120, 90, 220))
@@ -78,10 +78,12 @@ def toy_task(
     classes: int = 4,
     seed: int = 0,
 ) -> Task:
-    """A `Task` of squares; labelled and unlabelled images are apart. Any method can learn from it, of clips as well."""
+    """A `Task` of squares; labelled and unlabelled images are apart. Any method of images can learn from it, those
+    of clips and of a second domain as well."""
     n = n_labelled + n_unlabelled
     train = ToyClips(*toy_arrays(n, size, classes, seed), classes, [f"train_{i}" for i in range(n)])
     val = MemorySource(*toy_arrays(n_val, size, classes, seed + 1), classes, [f"val_{i}" for i in range(n_val)])
+    other = MemorySource(*toy_arrays(6, size + 8, classes, seed + 2), classes, [f"other_{i}" for i in range(6)])
     return Task(
         "toy",
         tuple(f"class_{c}" for c in range(classes)),
@@ -93,6 +95,7 @@ def toy_task(
         crop,
         scale=(0.8, 1.5),
         protocol="squares",
+        more={"domain": Further(other, tuple(range(6)), "6 of others")},
     )
 
 

@@ -6,6 +6,7 @@ from .distortion import Distortion
 from .geometry import Geometry, SameBox, overlapping, weak
 from .images import Stream
 from .intensity import Intensity
+from .lab import match_colours
 from .mixing import paste
 from .motion import Cycle
 from .photometric import STRONG, Strong, recolour
@@ -43,6 +44,7 @@ __all__ = [
     "draw_zoom",
     "half_area_box",
     "half_box",
+    "match_colours",
     "overlapping",
     "paste",
     "rasterise",

@@ -355,7 +355,7 @@ def test_a_stream_draws_a_further_list_with_all_its_labels():
         with pytest.raises(S4Error, match=words):
             stream.check(task, "d")
     with pytest.raises(S4Error, match=r"asks for the list 'domain'.*toy has labelled, unlabelled, all"):
-        Stream("domain").check(toy_task(), "d")
+        Stream("domain").check(toy_task().with_(more={}), "d")
 
 
 def test_a_second_domain_trains_is_watched_and_resumes(tmp_path, monkeypatch):

@@ -1,0 +1,1 @@
+"""Methods that learn from a labelled second domain as well."""
