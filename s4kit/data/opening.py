@@ -55,6 +55,6 @@ def _found_root(entry: DataSet) -> str:
     found = entry.found()
     if found is None:
         how = f"Fetch it with `s4kit data get {entry.name}`" if entry.get else entry.manual
-        how += " (it needs an account; the command says what to do)" if entry.get and entry.manual else ""
+        how += " (it says what is to be done by hand)" if entry.get and entry.manual else ""
         raise S4Error(f"{entry.name} is not at {entry.default_root()}. {how}, or say where it is: root=... (--root).")
     return str(found)

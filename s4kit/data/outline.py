@@ -47,6 +47,8 @@ OUTLINES: dict[str, Outline] = {
     "cityscapes": Outline(
         tuple(palettes.CITYSCAPES), _CITIES, 1024, 2048, 2975, 500, 801, Evaluation("sliding", 801), "png"
     ),
+    "gta5": Outline(tuple(palettes.CITYSCAPES), _CITIES, 1052, 1914, 24_966, 0, 512, suffix="png"),
+    "synthia": Outline(tuple(palettes.CITYSCAPES), _CITIES, 760, 1280, 9400, 0, 512, suffix="png"),
     "coco": Outline(palettes.COCO_CLASSES, palettes.voc_palette(81), 480, 640, 118_287, 5000, 513),
     "ade20k": Outline(palettes.ADE20K_CLASSES, palettes.distinct(150), 512, 683, 20_210, 2000, 513),
     "camvid": Outline(tuple(palettes.CAMVID), tuple(palettes.CAMVID.values()), 360, 480, 367, 101, 320, suffix="png"),

@@ -14,6 +14,7 @@ from .clips import open_clips
 from .coco import get_coco, open_coco
 from .download import Progress
 from .folder import open_folder
+from .rendered import GTA5_MANUAL, SYNTHIA_MANUAL, get_gta5, get_synthia, open_gta5, open_synthia
 from .scenes import open_plain, open_scenes
 from .shapes import open_shapes
 from .voc import get_voc, open_voc
@@ -81,6 +82,28 @@ DATASETS: dict[str, DataSet] = {
             expected={"train": (2975,), "val": (500,)},
         ),
         DataSet(
+            "gta5",
+            "American streets as a game renders them, in Cityscapes' classes; a second domain for it",
+            open_gta5,
+            19,
+            "24966, 1914 x 1052",
+            marker=("images/00001.png", "images"),
+            get=get_gta5,
+            manual=GTA5_MANUAL,
+            expected={"train": (24966,)},
+        ),
+        DataSet(
+            "synthia",
+            "a simulated town seen from anywhere, in Cityscapes' classes (16 of them occur); a second domain for it",
+            open_synthia,
+            19,
+            "9400, 1280 x 760",
+            marker=("GT/LABELS", "RAND_CITYSCAPES/GT/LABELS"),
+            get=get_synthia,
+            manual=SYNTHIA_MANUAL,
+            expected={"train": (9400,)},
+        ),
+        DataSet(
             "coco",
             "COCO 2017, background and its 80 things, drawn from the instances",
             open_coco,
@@ -135,7 +158,7 @@ def table() -> list[dict]:
     for entry in DATASETS.values():
         found = entry.found() if entry.marker else None
         how = f"s4kit data get {entry.name}" if entry.get else entry.manual or "embedded: nothing to get"
-        how += " (says what to do: it needs an account)" if entry.get and entry.manual else ""
+        how += " (says what is to be done by hand)" if entry.get and entry.manual else ""
         rows.append(
             {
                 "name": entry.name,
