@@ -14,11 +14,13 @@ from torch import Tensor, nn
 from toy import toy_arrays, toy_task
 
 from s4kit import methods
+from s4kit.data.kept import Kept
 from s4kit.data.seeding import generator
 from s4kit.data.sources import MemorySource
 from s4kit.data.task import VOID, Further, Source, Task
-from s4kit.engine import Settings, evaluate, fit, open_run, scores
+from s4kit.engine import Settings, distributed, evaluate, fit, open_run, scores
 from s4kit.engine.distributed import summed
+from s4kit.engine.sweep import Sweep
 from s4kit.engine.training import Training
 from s4kit.errors import S4Error
 from s4kit.methods import Card, Method, own
@@ -385,3 +387,16 @@ def test_an_unlabelled_batch_leaves_the_second_domain_as_it_is(tmp_path):
                         device="cpu", workers=0), tmp_path / "run", False, False)  # fmt: skip
     plan = training.views(Stage("both"))
     assert {name: stream.batch for name, stream in plan.items()} == {"x": 1.0, "d": 0.5, "u": 6.0}
+
+
+def test_two_processes_share_a_second_domain_out(tmp_path, monkeypatch):
+    task = two_domains()
+    drawn = [row for micro in (0, 1) for row in draw_step(task, TwoDomains.views, 4, 0, 0, micro)["d"].index.tolist()]
+    assert sorted(drawn) == [0, 1, 3, 4]  # the micro-batches of two processes at one step
+    kept, seen = Kept(str(tmp_path), 0), []
+    sweep = Sweep(task, Stream("unlabelled"), kept, 0, torch.device("cpu"), "float32", 0)
+    monkeypatch.setattr(distributed, "world", lambda: 2)
+    for rank in (0, 1):
+        monkeypatch.setattr(distributed, "rank", lambda rank=rank: rank)
+        seen += [row for row, view in sweep.over("domain") if view.labelled.all() and len(view.weak) == 1]
+    assert sorted(seen) == [0, 1, 3, 4]
