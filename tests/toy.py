@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -130,6 +131,7 @@ def toy_points(n_labelled: int = 8, n_unlabelled: int = 16, n_val: int = 6, poin
     )  # fmt: skip
 
 
+LIGHT = {"gct": {"width": 4}}  # what has large networks of its own
 TINY = {True: "tiny", False: "voxel(width=4, grid=16, depth=2, hidden=16)"}  # networks of images, of points
 
 
@@ -148,3 +150,8 @@ def toy_for(method: type, accepted: Sequence[Task] = ()) -> Task:
 def tiny_net(task: Task) -> str:
     """The spec of a network for a step in milliseconds."""
     return TINY[task.train.item is Sample]
+
+
+def tiny(name: str, task: Task) -> dict[str, Any]:
+    """The options of a method for a step in milliseconds."""
+    return {"net": tiny_net(task), **LIGHT.get(name, {})}

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 import torch.multiprocessing as mp
-from toy import tiny_net, toy_for, toy_task
+from toy import tiny, toy_for, toy_task
 
 import s4kit as s4
 from s4kit.engine import checkpoint, distributed
@@ -36,7 +36,7 @@ def build(name: str):
     torch.set_num_threads(1)
     task = toy_for(s4.methods.get(name))
     torch.manual_seed(3)
-    return s4.methods.create(name, task, net=NET if task.crop else tiny_net(task)), task
+    return s4.methods.create(name, task, **tiny(name, task) | ({"net": NET} if task.crop else {})), task
 
 
 def two(rank: int, names: list[str], folder: str, port: int) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from toy import tiny_net, toy_arrays, toy_for, toy_task
+from toy import tiny, toy_arrays, toy_for, toy_task
 
 import s4kit as s4
 from s4kit import preemption
@@ -29,7 +29,7 @@ SMALL = dict(
 
 def method(name: str, task, seed: int = 0, **options):
     torch.manual_seed(seed)
-    return s4.methods.create(name, task, net=tiny_net(task), **options)
+    return s4.methods.create(name, task, **tiny(name, task) | options)
 
 
 def state(run) -> dict:

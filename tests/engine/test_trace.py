@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from toy import tiny_net, toy_for, toy_task
+from toy import tiny, toy_for, toy_task
 
 import s4kit as s4
 from s4kit.engine import checkpoint, trace
@@ -25,7 +25,7 @@ def task():
 
 def build(name, task, **options):
     torch.manual_seed(0)
-    return s4.methods.create(name, task, net=tiny_net(task), **options)
+    return s4.methods.create(name, task, **tiny(name, task) | options)
 
 
 def test_the_path_is_that_of_a_training_step(task, tmp_path):

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from toy import ToyKept, tiny_net, toy_for, toy_points, toy_task
+from toy import ToyKept, tiny, toy_for, toy_points, toy_task
 
 from s4kit import methods
 from s4kit.methods import Method
@@ -35,7 +35,7 @@ def build(task_of: Callable[[str], Any]) -> Callable[..., Method]:
     def make(name: str, **options: Any) -> Method:
         torch.manual_seed(0)
         task = task_of(name)
-        return methods.create(name, task, **{"net": tiny_net(task), **options})
+        return methods.create(name, task, **tiny(name, task) | options)
 
     return make
 

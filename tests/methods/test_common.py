@@ -169,7 +169,9 @@ def test_the_supervised_term_falls(name, build, draw):
         method.after_step(Clock(i, 20))
         if any(name.startswith("x") for name in losses):  # some methods have steps without labels
             history.append(supervised(losses).item())
-    assert history[-1] < 0.8 * history[0]
+        if len(history) > 3 and max(history[-3:]) < 0.8 * history[0]:
+            return
+    raise AssertionError(f"it does not fall: {history}")
 
 
 @EVERY
