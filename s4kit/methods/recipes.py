@@ -29,6 +29,7 @@ A divided loss has 1/W of the gradient, which means, see `_undivided`:
 
 from __future__ import annotations
 
+from inspect import signature
 from typing import Any, ClassVar, NamedTuple, Protocol
 
 from ..data import published
@@ -154,7 +155,7 @@ def recipe_for(method: type[Carded], dataset: str, split: str | None = None) -> 
     if dataset in KIT:
         layers = [KIT[dataset], *layers]
     else:
-        layers = [{"fit": USUAL}, *([] if complete else [COMMON[dataset]]), *layers]
+        layers = [{"fit": USUAL}, *([] if complete else [_taken(COMMON[dataset], method)]), *layers]
     found: Recipe = {part: {k: v for layer in layers for k, v in layer.get(part, {}).items()} for part in PARTS}
     _set_length(found["fit"], layers, place)
     found |= {"evaluation": _last(layers, "evaluation", None), "selection": _last(layers, "selection", "best")}
@@ -177,6 +178,12 @@ def recipe_for(method: type[Carded], dataset: str, split: str | None = None) -> 
         found["published"][divided] = found["method"][divided]
         found["method"][divided] /= processes
     return found
+
+
+def _taken(recipe: Recipe, method: type) -> Recipe:
+    """A shared recipe with those options alone that the method has: one for points knows no criterion of images."""
+    known = signature(method.__init__).parameters
+    return {**recipe, "method": {name: value for name, value in recipe["method"].items() if name in known}}
 
 
 def _undivided(fit: dict[str, Any], processes: int) -> dict[str, Any]:
