@@ -12,6 +12,7 @@ from PIL import Image
 from torch import Tensor
 
 from ..errors import S4Error
+from .arrays import class_map, image_planes
 from .colour_maps import Colour, by_colour
 from .decode import decode_image, decode_map, header_size, id_table, map_ids
 from .task import Sample, Source
@@ -170,9 +171,9 @@ class MemorySource(Source):
                 f"{len(images)} images, {len(labels)} labels and {len(self.ids)} ids: they must be equally many."
             )
         table = id_table(classes)
-        self.images = [_planes(image, name) for image, name in zip(images, self.ids)]
+        self.images = [image_planes(image, name) for image, name in zip(images, self.ids)]
         self.labels = [
-            None if label is None else _map(label, image, table, name)
+            None if label is None else class_map(label, image, table, name)
             for label, image, name in zip(labels, self.images, self.ids)
         ]
 
@@ -184,26 +185,6 @@ class MemorySource(Source):
     def read(self, row: int, label: bool = True) -> Sample:
         target = self.labels[row] if label else None
         return Sample(self.images[row].clone(), None if target is None else target.clone(), self.ids[row])
-
-
-def _planes(image: np.ndarray | Tensor, name: str) -> Tensor:
-    planes = image if isinstance(image, Tensor) else torch.from_numpy(np.ascontiguousarray(image))
-    if planes.ndim == 3 and planes.shape[0] != 3 and planes.shape[-1] == 3:
-        planes = planes.permute(2, 0, 1)
-    if planes.dtype != torch.uint8 or planes.ndim != 3 or planes.shape[0] != 3:
-        raise S4Error(
-            f"Image {name} is {planes.dtype} of shape {tuple(planes.shape)}; give uint8 RGB, (H, W, 3) or (3, H, W)."
-        )
-    return planes.permute(1, 2, 0).contiguous().permute(2, 0, 1)  # a pixel's colours together, as the crop wants them
-
-
-def _map(label: np.ndarray | Tensor, image: Tensor, table: np.ndarray, name: str) -> Tensor:
-    stored = np.asarray(label)
-    if stored.shape != tuple(image.shape[1:]):
-        raise S4Error(f"Label {name} has shape {stored.shape} but its image is {tuple(image.shape[1:])} (H, W).")
-    if stored.dtype.kind not in "ui":
-        raise S4Error(f"Label {name} holds {stored.dtype}; give integer class ids.")
-    return torch.from_numpy(map_ids(stored, table, f"label {name}"))
 
 
 class Cached(Source):

@@ -16,7 +16,8 @@ from ..data.task import Evaluation
 from ..errors import S4Error
 from ..nets import set_training
 from ..views import Batch, Stream, ViewPlan, Views
-from .lengths import Length, steps_of
+from .clock import Clock
+from .lengths import Length
 from .parts.schedules import poly
 from .recipes import recipe_for
 
@@ -46,48 +47,6 @@ class Card:
     extends: tuple[str, ...] = ()
     parity: str = "reference"
     note: str = ""
-
-
-@dataclass(frozen=True)
-class Clock:
-    """Where the training stands.
-
-    Attributes:
-        step, steps: current step (0-based) and number of steps of this stage.
-        epoch_steps, labelled_steps: steps of one pass over the unlabelled list, and over the labelled one.
-        stage: index of the stage.
-        overall: progress over all stages, in [0, 1].
-        score: last validation score of the first predictor (of images its mIoU), None before the first evaluation.
-    """
-
-    step: int
-    steps: int
-    epoch_steps: int = 1
-    stage: int = 0
-    overall: float = 0.0
-    score: float | None = None
-    labelled_steps: int = 1
-
-    @property
-    def progress(self) -> float:
-        """Share of the stage that is done, in [0, 1)."""
-        return self.step / self.steps
-
-    @property
-    def epoch(self) -> int:
-        return self.step // self.epoch_steps
-
-    @property
-    def epochs(self) -> int:
-        return max(1, -(-self.steps // self.epoch_steps))
-
-    def steps_of(self, length: Length) -> int:
-        """Steps that a length takes in this stage: a share of it, or words such as "5 labelled epochs"."""
-        return steps_of(length, self.steps, {"unlabelled": self.epoch_steps, "labelled": self.labelled_steps})
-
-    def since(self, length: Length) -> int:
-        """Steps since a length of the stage was done; negative before."""
-        return self.step - self.steps_of(length)
 
 
 @dataclass

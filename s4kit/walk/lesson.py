@@ -15,7 +15,7 @@ from ..report import setup
 from ..report.compare import difference, finished
 from ..report.figures import beside
 from ..report.tables import Table
-from . import against, places, profiles, recordings
+from . import against, opening, places, profiles, recordings
 from .folders import finished_runs, open_finished, put_aside, run_name
 
 
@@ -63,26 +63,7 @@ class Lesson:
         return profiles.plan(self.settings, self.data, method, self.asked | (task or {}), options or {}, fit or {})
 
     def __str__(self) -> str:
-        from ..engine.device import pick_device
-
-        device = pick_device("auto")
-        import torch
-
-        threads = torch.get_num_threads()
-        cpu = f"CPU, {threads} thread{'s' if threads > 1 else ''}"
-        where = torch.cuda.get_device_name(device) if device.type == "cuda" else cpu
-        lines = [
-            f"profile {self.profile}: {self.settings.takes} for one training. {self.settings.note}".rstrip(),
-            f"data {self.task}",
-            f"computing on {where}; runs go to {places.shown(self.folder)}",
-        ]
-        if self.profile != "cpu" and device.type == "cpu" and self.profile != "test":
-            lines.append('This profile is meant for a GPU, and there is none: choose PROFILE = "cpu" for this machine.')
-        if places.on_colab() and not places.on_drive():
-            lines.append(
-                "Colab forgets runs when it disconnects: mount your Drive (setup cell) and start again to keep them."
-            )
-        return "\n".join(lines)
+        return opening.words(self)
 
     __repr__ = __str__
 
