@@ -84,7 +84,7 @@ class SSDADualMix(Method):
                 "evaluation: predictions are enlarged to 1024 x 2048 there, scored at half that size here",
                 "unsure: weight_decay: 1e-4 in the paper, 5e-4 in the configuration of the release",
                 "unsure: flip, and the head's rate: neither is said; half of the images and ten times the backbone's",
-                "unsure: length: so many steps a network stand in the configuration of the release; three networks "
+                "unsure: length: the configuration of the release has so many steps for a network; three networks "
                 "and four rounds make the steps here",
             ],
         },
