@@ -104,6 +104,7 @@ def _one(
     import nbformat
 
     notebook = nbformat.read(file, as_version=4)
+    data = data_of(notebook, file, data)
     parametrise(notebook, file.name, PROFILE=profile, DATA=data)
     stamp(notebook, profile, data)
     began = time.perf_counter()
@@ -125,6 +126,14 @@ def name_of(file: Path) -> str:
     """A notebook's name, with the folder that it has in `PAGES`: "02_cutmix", "families/cotraining"."""
     below = f"{file.parent.name}/{file.stem}"
     return below if below in PAGES else file.stem
+
+
+def data_of(notebook: Any, file: Path, asked: str) -> str:
+    """The data set on which a notebook is executed: that asked for; beyond still images the one it is about."""
+    if not name_of(file).startswith("beyond/"):
+        return asked
+    cells = (cell.source for cell in notebook.cells if PARAMETERS in cell.metadata.get("tags", []))
+    return next(found[1] for source in cells if (found := re.search(r'^DATA = "([^"]*)"', source, re.M)))
 
 
 def _teller(head: str, alone: bool = True) -> Callable[..., None]:

@@ -7,8 +7,11 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-# Notebooks without a number, after those that have one; of a family of methods below a folder
-PAGES = ("families/cotraining", "families/contrastive", "families/self_training", "gallery", "own_data")
+# Notebooks without a number, after those that have one; of a family of methods, and of what is no still image, below a
+# folder
+PAGES = (
+    "families/cotraining", "families/contrastive", "families/self_training", "gallery", "own_data", "beyond/video"
+)  # fmt: skip
 # What browsers leave out of MathML 3, said by style sheet; and TeX that the translation does not know
 STYLES = {"bold": "font-weight:bold", "monospace": "font-family:monospace"}
 TEX = {r"\arg": r"\mathrm{arg}\,"}

@@ -15,6 +15,7 @@ from ..report import setup
 PROFILES = ("cpu", "gpu", "paper", "test")
 DATA = ("scenes", "camvid", "voc", "cityscapes")
 WALK = ("supervised", "cutmix", "cps", "u2pl", "unimatch")  # what the notebooks train
+BEYOND = ("clips",)  # of lessons beyond still images: each has its own
 OWN_DATA = "folder"  # a lesson on photos of one's own: root=... says where they are
 
 
@@ -81,6 +82,12 @@ TABLE: dict[tuple[str, str], Profile] = {
     ),
     ("gpu", OWN_DATA): Profile("minutes", UNVERIFIED, {"labelled": "all"}, LITE, _fit(2000, 8)),
     ("paper", OWN_DATA): Profile("a quarter of an hour or more", OWN, {"labelled": "all"}, LITE, equal=False),
+    ("cpu", "clips"): Profile("about a minute on two cores", fit=_fit(600, 4)),
+    ("gpu", "clips"): Profile("some minutes", UNVERIFIED, {"side": 192}, fit=_fit(1500, 16)),
+    ("paper", "clips"): Profile("minutes", OWN, equal=False),
+    ("test", "clips"): Profile(
+        "seconds", "It learns nothing.", {"n_train": 8, "n_val": 2, "side": 48, "labelled": 4}, _TEST, _TEST_FIT
+    ),
     ("paper", "scenes"): Profile("minutes", OWN, equal=False),
     ("paper", "camvid"): Profile("a quarter of an hour or more", OWN, options=LITE, equal=False),
     ("paper", "voc"): Profile("a day or more on one large GPU", PUBLISHED, equal=False),
@@ -103,8 +110,8 @@ def profile(name: str, data: str) -> Profile:
     """
     if name not in PROFILES:
         raise S4Error(f"There is no PROFILE {name!r}. {closest(name, list(PROFILES))}")
-    if data not in (*DATA, OWN_DATA):
-        raise S4Error(f"There is no lesson on DATA = {data!r}. {closest(data, list(DATA))}")
+    if data not in (*DATA, *BEYOND, OWN_DATA):
+        raise S4Error(f"There is no lesson on DATA = {data!r}. {closest(data, [*DATA, *BEYOND])}")
     return TABLE[name, data]
 
 

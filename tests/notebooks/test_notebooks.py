@@ -11,11 +11,13 @@ from typing import Any
 
 import pytest
 
-from s4kit.walk import execute, pages, setup_cell
+from s4kit.walk import execute, pages, profiles, setup_cell
 
 FOLDER = Path(__file__).parents[2] / "notebooks"
 NOTEBOOKS = sorted(FOLDER.glob("[0-9][0-9]_*.ipynb"))
-TITLES = ("Family: co-training", "Family: contrast", "Family: self-training", "Gallery", "Own data")
+TITLES = (
+    "Family: co-training", "Family: contrast", "Family: self-training", "Gallery", "Own data", "Beyond images: video"
+)  # fmt: skip
 PAGES = {FOLDER / f"{name}.ipynb": title for name, title in zip(pages.PAGES, TITLES, strict=True)}
 GALLERY = FOLDER / "gallery.ipynb"  # which is no lesson
 PATHS = re.compile(r"(?<![\w.$])/(home|root|tmp|work|Users|usr|opt|content|var|mnt)/")
@@ -71,7 +73,7 @@ def test_every_cell_runs_without_a_word_on_stderr(file: Path, tmp_path: Path):
     import nbformat
 
     notebook = nbformat.read(file, as_version=4)
-    execute.parametrise(notebook, file.name, PROFILE="test", DATA="scenes")
+    execute.parametrise(notebook, file.name, PROFILE="test", DATA=execute.data_of(notebook, file, "scenes"))
     assert execute.execute(notebook, tmp_path, file.name) == ""
     execute.keep_pictures(notebook)
     said(notebook)
@@ -101,13 +103,13 @@ def test_title_block(file, notebook):
         )
 
 
-def test_setup_and_parameters_come_first_and_are_the_same_everywhere(notebook):
+def test_setup_and_parameters_come_first_and_are_the_same_everywhere(file, notebook):
     code = of_kind(notebook, "code")
     assert code[0]["metadata"]["tags"] == ["setup"] and code[1]["metadata"]["tags"] == ["parameters"]
     assert source(code[0]) == setup_cell.setup_cell()
-    assert re.search(r'^PROFILE = "cpu"', source(code[1]), re.M) and re.search(
-        r'^DATA = "scenes"', source(code[1]), re.M
-    )
+    assert re.search(r'^PROFILE = "cpu"', source(code[1]), re.M)
+    data = re.search(r'^DATA = "(\w+)"', source(code[1]), re.M)[1]
+    assert data in profiles.BEYOND if file.parent.name == "beyond" else data == "scenes"
 
 
 def test_a_lesson_has_all_its_parts(file, notebook):
