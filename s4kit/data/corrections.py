@@ -123,6 +123,7 @@ class Corrected(Source):
 
     def __init__(self, source: Source, files: Mapping[int, str], classes: int) -> None:
         self.source, self.ids, self.files, self.classes = source, source.ids, dict(files), classes
+        self.scenes = source.scenes
 
     def __getattr__(self, name: str) -> Any:  # paths and shapes of the source behind
         if name.startswith("_") or name == "source":
@@ -137,6 +138,9 @@ class Corrected(Source):
 
     def view(self, row: int) -> Sample:
         return self.read(row) if row in self.files else self.source.view(row)
+
+    def scene(self, row: int) -> int:
+        return self.source.scene(row)
 
     def clip(self, row: int) -> Sequence[int]:
         return self.source.clip(row)

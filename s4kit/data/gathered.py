@@ -26,6 +26,7 @@ class Gathered(Source):
         for source in reversed(self.sources):
             places |= {name: (source, row) for row, name in enumerate(source.ids)}
         self.places = [places.get(name) for name in self.ids]
+        self.scenes = self.sources[0].scenes if self.sources else ()
         self.rows = {name: row for row, name in enumerate(self.ids)}
         self.missing = [name for name, place in zip(self.ids, self.places) if place is None]
 
@@ -38,6 +39,10 @@ class Gathered(Source):
     def read(self, row: int, label: bool = True) -> Sample:
         source, place = self._at(row)
         return source.read(place, label)
+
+    def scene(self, row: int) -> int:
+        source, place = self._at(row)
+        return source.scene(place)
 
     def clip(self, row: int) -> list[int]:
         """Those frames of the clip that are in the list."""

@@ -52,6 +52,8 @@ OUTLINES: dict[str, Outline] = {
     "coco": Outline(palettes.COCO_CLASSES, palettes.voc_palette(81), 480, 640, 118_287, 5000, 513),
     "ade20k": Outline(palettes.ADE20K_CLASSES, palettes.distinct(150), 512, 683, 20_210, 2000, 513),
     "camvid": Outline(tuple(palettes.CAMVID), tuple(palettes.CAMVID.values()), 360, 480, 367, 101, 320, suffix="png"),
+    "ucmerced": Outline(palettes.DLRSD_CLASSES, palettes.distinct(17), 256, 256, 1680, 420, 256, suffix="png"),
+    "deepglobe": Outline(tuple(palettes.DEEPGLOBE), tuple(palettes.DEEPGLOBE.values()), 2448, 2448, 642, 161, 512),
     "scenes": Outline(tuple(palettes.SCENES), tuple(palettes.SCENES.values()), 96, 96, 512, 128, 80, suffix="png"),
     "plain": Outline(tuple(palettes.SCENES), tuple(palettes.SCENES.values()), 96, 96, 512, 128, 80, suffix="png"),
     "clips": Outline(tuple(palettes.SCENES), tuple(palettes.SCENES.values()), 96, 96, 320, 120, 80, suffix="png"),
@@ -102,7 +104,7 @@ def outline(
     """A stand-in `Task` with a data set's classes, image size and counts, and made-up images.
 
     Args:
-        name: "voc", "cityscapes", "coco", "ade20k", "camvid", "scenes", "plain" or "clips".
+        name: "voc", "cityscapes", "coco", "ade20k", "camvid", "ucmerced", "deepglobe", "scenes", "plain" or "clips".
         labelled: number of labelled images; by default 1/16 of all. The rest is unlabelled.
         train: number of training images where the protocol has fewer than the data set.
         crop, size, scale, short: as of `load`.

@@ -71,7 +71,28 @@ ADE20K_CLASSES = (
     "blanket", "sculpture", "hood", "sconce", "vase", "traffic light", "tray", "ashcan", "fan", "pier", "crt screen",
     "plate", "monitor", "bulletin board", "shower", "radiator", "glass", "clock", "flag",
 )
+
+# Of UC Merced's images, and of the masks of DLRSD (1..17 there) on them.
+UCMERCED_SCENES = (
+    "agricultural", "airplane", "baseballdiamond", "beach", "buildings", "chaparral", "denseresidential", "forest",
+    "freeway", "golfcourse", "harbor", "intersection", "mediumresidential", "mobilehomepark", "overpass", "parkinglot",
+    "river", "runway", "sparseresidential", "storagetanks", "tenniscourt",
+)
+DLRSD_CLASSES = (
+    "airplane", "bare soil", "buildings", "cars", "chaparral", "court", "dock", "field", "grass", "mobile home",
+    "pavement", "sand", "sea", "ship", "tanks", "trees", "water",
+)
 # fmt: on
+
+# The land cover challenge of DeepGlobe 2018; black is unknown.
+DEEPGLOBE = {
+    "urban land": (0, 255, 255),
+    "agriculture land": (255, 255, 0),
+    "rangeland": (255, 0, 255),
+    "forest land": (0, 255, 0),
+    "water": (0, 0, 255),
+    "barren land": (255, 255, 255),
+}
 
 # cityscapesScripts, helpers/labels.py: train id order, with the label id of each.
 CITYSCAPES = {

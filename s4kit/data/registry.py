@@ -15,6 +15,7 @@ from .coco import get_coco, open_coco
 from .download import Progress
 from .folder import open_folder
 from .rendered import GTA5_MANUAL, SYNTHIA_MANUAL, get_gta5, get_synthia, open_gta5, open_synthia
+from .satellite import DEEPGLOBE_MANUAL, get_deepglobe, get_ucmerced, open_deepglobe, open_ucmerced
 from .scenes import open_plain, open_scenes
 from .shapes import open_shapes
 from .voc import get_voc, open_voc
@@ -122,6 +123,27 @@ DATASETS: dict[str, DataSet] = {
             marker=("ADEChallengeData2016/images", "annotations/training"),
             get=get_ade20k,
             expected={"train": (20210,), "val": (2000,)},
+        ),
+        DataSet(
+            "ucmerced",
+            "scenes from the air in 21 kinds (UC Merced Land Use), the masks of DLRSD",
+            open_ucmerced,
+            17,
+            "1680 train, 420 val, 256 x 256",
+            marker=("UCMerced_LandUse", "UCMerced_Images", "DLRSD"),
+            get=get_ucmerced,
+            expected={"train": (1680,), "val": (420,)},
+        ),
+        DataSet(
+            "deepglobe",
+            "land cover from satellites, the six classes of the DeepGlobe challenge",
+            open_deepglobe,
+            6,
+            "642 train, 161 val, 2448 x 2448",
+            marker=("land-train", "train", "119_sat.jpg"),
+            get=get_deepglobe,
+            manual=DEEPGLOBE_MANUAL,
+            expected={"train": (642,), "val": (161,)},
         ),
         DataSet(
             "folder",

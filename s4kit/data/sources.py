@@ -200,7 +200,7 @@ class Cached(Source):
     """
 
     def __init__(self, source: Source, limit: int = CACHE_BYTES) -> None:
-        self.source, self.limit, self.ids = source, limit, source.ids
+        self.source, self.limit, self.ids, self.scenes = source, limit, source.ids, source.scenes
         self._memory: np.ndarray | None = None
         self._ready = False
 
@@ -211,6 +211,9 @@ class Cached(Source):
 
     def view(self, row: int) -> Sample:
         return self.source.view(row)
+
+    def scene(self, row: int) -> int:
+        return self.source.scene(row)
 
     def clip(self, row: int) -> Sequence[int]:
         return self.source.clip(row)

@@ -39,10 +39,15 @@ class Sample:
 
 
 class Source(ABC):
-    """A list of images. `ids` is cheap; `read` decodes one image and checks it. What else it may list, `item` says."""
+    """A list of images. `ids` is cheap; `read` decodes one image and checks it. What else it may list, `item` says.
+
+    Attributes:
+        scenes: the kinds of scene that an image may be of as a whole, where each is said to be of one; else ().
+    """
 
     ids: list[str]
     item: ClassVar[type] = Sample  # what `read` gives; streams ask, so that a method meets the data that it is for
+    scenes: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -58,6 +63,14 @@ class Source(ABC):
     def view(self, row: int) -> Sample:
         """Image `row` with its label for people to look at: as it is read, larger where a source has more to show."""
         return self.read(row)
+
+    def scene(self, row: int) -> int:
+        """Which of `scenes` image `row` is of, known without its label.
+
+        Raises:
+            S4Error: the images have no scenes.
+        """
+        raise S4Error(f"Of what kind of scene {self.ids[row]} is as a whole is not known.")
 
     def clip(self, row: int) -> Sequence[int]:
         """The rows of the clip that image `row` is a frame of, in their order; an image of no clip is alone in its."""

@@ -101,7 +101,14 @@ KIT: dict[str, Recipe] = {
         "fit": {**LIGHT_FIT, "steps": 1200, "batch": 4, "lr": 1.5e-3},  # of 6e-4, 1.5e-3 and 3e-3, by `supervised`
     },
     "folder": {"task": {}, "method": {}, "fit": {**LIGHT_FIT, "steps": 2400, "batch": 4}},
+    "ucmerced": {"task": {}, "method": {}, "fit": {**LIGHT_FIT, "steps": 2400, "batch": 4}},
+    "deepglobe": {"task": {"size": 256, "crop": 256}, "method": {}, "fit": {**LIGHT_FIT, "steps": 2400, "batch": 4}},
 }
+
+
+def is_light(method: type[Carded], dataset: str) -> bool:
+    """Whether the kit's own figures for small data stand, since no paper has trained the method there."""
+    return dataset in KIT and "lr" not in method.recipes.get(dataset, {}).get("fit", {})
 
 
 class Place(NamedTuple):
@@ -151,23 +158,23 @@ def recipe_for(method: type[Carded], dataset: str, split: str | None = None) -> 
         raise S4Error(f"There is no recipe for {dataset!r}. {closest(dataset, sorted(shared.keys() | own.keys()))}")
     place = read_split(dataset, split)
     layers = [own[key] for key in _keys(dataset, place) if key in own]
-    complete = "fit" in own.get(dataset, {})
-    if dataset in KIT:
+    complete, light = "fit" in own.get(dataset, {}), is_light(method, dataset)
+    if light:
         layers = [KIT[dataset], *layers]
     else:
         layers = [{"fit": USUAL}, *([] if complete else [_taken(COMMON[dataset], method)]), *layers]
     found: Recipe = {part: {k: v for layer in layers for k, v in layer.get(part, {}).items()} for part in PARTS}
     _set_length(found["fit"], layers, place)
     found |= {"evaluation": _last(layers, "evaluation", None), "selection": _last(layers, "selection", "best")}
-    found["source"] = _last(layers, "source", _source(method, dataset, complete))
+    found["source"] = _last(layers, "source", _source(method, dataset, complete, light))
     found["differs"] = [sentence for layer in layers for sentence in layer.get("differs", ())]
-    if dataset not in KIT:
+    if not light:
         if not complete and not any("source" in layer for layer in layers):
             found["differs"].insert(0, STANDS_IN.format(dataset=dataset))
         found["fit"]["reference_batch"] = found["fit"]["batch"]  # another batch scales the published rate
     processes, divided = (_last(layers, key, None) for key in ("processes", "divided"))
     found["published"] = {
-        **{key: None if dataset in KIT else found["fit"][key] for key in ("lr", "weight_decay")},
+        **{key: None if light else found["fit"][key] for key in ("lr", "weight_decay")},
         "processes": processes,
         "batch per process": processes and found["fit"]["batch"] // processes,
         "divided": divided,
@@ -230,8 +237,8 @@ def _last(layers: list[Recipe], key: str, default: Any) -> Any:
     return next((layer[key] for layer in reversed(layers) if key in layer), default)
 
 
-def _source(method: type[Carded], dataset: str, complete: bool) -> str:
-    if dataset in KIT:
+def _source(method: type[Carded], dataset: str, complete: bool, light: bool) -> str:
+    if light:
         return "the kit's own figures for its small data sets"
     if not complete and dataset == "ade20k":
         return "PrevMatch's length and rate (wooseok-shin/PrevMatch), UniMatch's batch"

@@ -62,7 +62,7 @@ def plan(
     from ..data import dataset
     from ..data.published import is_name
     from ..methods import get, recipe
-    from ..methods.recipes import KIT
+    from ..methods.recipes import is_light
 
     dataset(data)  # an unknown name is an error here, with the closest names
     get(method)
@@ -78,7 +78,7 @@ def plan(
     if "steps" in fit and "warmup" in shared:
         shared["warmup"] = min(shared["warmup"], fit["steps"] // 10)  # a short run would spend itself on it
     own = dict(known["method"])
-    if "net" in own and data not in KIT:
+    if "net" in own and not is_light(get(method), data):
         papers = {name: with_weights(own.pop(name)) for name in get(method).specs if name in own}
         said = [f"--backbone {net!r}" if name == "net" else f"--option {name}={net!r}" for name, net in papers.items()
                 if name not in (options or {})]  # fmt: skip

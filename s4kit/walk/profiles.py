@@ -130,9 +130,9 @@ def plan(
         asked = {"net": options["net"]} if "net" in options else {}  # in place of the protocol's, for this training
         return setup.match([planned("supervised", asked), planned(method, options)])[1]
     from ..methods import get, recipe
-    from ..methods.recipes import KIT
+    from ..methods.recipes import is_light
 
-    own = recipe(method, data)["method"] if data not in KIT else {}
+    own = recipe(method, data)["method"] if not is_light(get(method), data) else {}
     return planned(method, {name: setup.with_weights(own[name]) for name in get(method).specs if name in own} | options)
 
 
