@@ -25,6 +25,7 @@ _HOME = {
     "Task": "data",
     "fit": "engine",
     "evaluate": "engine",
+    "query": "engine",
     "open_run": "engine",
     "Run": "engine",
     "S4Error": "errors",

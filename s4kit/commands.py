@@ -237,6 +237,22 @@ def sweep(a: argparse.Namespace) -> dict[str, Any]:
     return {"run": a.run, "folder": str(found.folder), "images": len(found), "of": found.about["images"]}
 
 
+def query(a: argparse.Namespace) -> dict[str, Any]:
+    from .data import load
+    from .engine.query import NET, query
+
+    def tell(asked: int, of: int) -> None:
+        print(f"asked for {asked} of {of}", file=sys.stderr)
+
+    task = load(a.data, **_task(a, a.data))
+    net, further = a.backbone or NET, {"epochs": a.passes, "seed": a.seed, "device": a.device, "tell": tell}
+    ids = query(task, a.budget, a.by, a.alpha, a.beta, net, **further)
+    chosen = f"# {len(ids)} of {len(task.rows('all'))} images of {task.name}, asked for by {a.by}, seed {a.seed}"
+    Path(a.out).write_text("\n".join([chosen, *ids]) + "\n", encoding="utf-8")
+    print(f"{len(ids)} ids in {a.out}   next: s4kit train METHOD --data {a.data} --labelled {a.out}")
+    return {"ids": ids, "file": a.out}
+
+
 def _add(runs: list[str], names: str) -> dict[str, list[str]]:
     """Watch more images of each run; what was added, by run."""
     from .engine.later import add

@@ -188,6 +188,25 @@ def _sweep(command: Command) -> None:
     new.add_argument("--device", default="auto")
 
 
+def _query(command: Command) -> None:
+    new = command(
+        "query",
+        commands.query,
+        "Which images should be labelled: a classifier asks for those it is least sure of; their ids, as a list file.",
+    )
+    new.add_argument("--data", required=True, metavar="NAME", help="see `s4kit data list`")
+    new.add_argument("--budget", required=True, metavar="N", help="how many: a count or a share (1/16)")
+    new.add_argument("--out", required=True, metavar="FILE", help="for the ids: FILE of `train --labelled FILE`")
+    new.add_argument("--by", choices=("margin", "entropy"), default="margin", help="what it is unsure by")
+    new.add_argument("--alpha", type=float, default=0.1, help="share of N that starts the classifier (default 0.1)")
+    new.add_argument("--beta", type=float, default=0.5, help="share of these that a round asks for (default 0.5)")
+    new.add_argument("--passes", type=int, default=50, metavar="P", help="over the tagged images a round (default 50)")
+    new.add_argument("--backbone", metavar="B", help="of the classifier (default a light one)")
+    new.add_argument("--seed", type=int, default=0, help="of the first images and the classifier (default 0)")
+    new.add_argument("--device", default="auto")
+    data_flags(new.add_argument_group("data: as of train"))
+
+
 def _walk(command: Command) -> None:
     new = command("walk", commands.walk, "Execute the notebooks in order; write them, their pages and an index.")
     new.add_argument("--profile", default="cpu", metavar="cpu|gpu|paper", help="how long to train (default cpu)")
@@ -249,6 +268,7 @@ COMMANDS = (
     _diagnose,
     _explore,
     _sweep,
+    _query,
     _walk,
     _record,
     _classroom,

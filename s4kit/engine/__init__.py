@@ -3,6 +3,7 @@
 from .evaluate import evaluate
 from .fit import fit
 from .protocols import PROTOCOLS, Protocol, protocol
+from .query import query
 from .run import Run, open_run
 from .scores import AnyScores, Scores
 from .settings import Settings
@@ -19,6 +20,7 @@ __all__ = [
     "fit",
     "open_run",
     "protocol",
+    "query",
     "sliding",
     "whole",
 ]
