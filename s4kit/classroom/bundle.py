@@ -102,7 +102,7 @@ def bundle(out: str | Path, assignments: str | Path | None = None, wheels: bool 
 def _lessons(to: Path) -> int:
     """Copy the lessons and their figures, not what lies in other folders; how many."""
     home = ROOT / "notebooks"
-    files = sorted([*home.glob("*.ipynb"), *home.glob("families/*.ipynb")])
+    files = sorted([*home.glob("*.ipynb"), *home.glob("families/*.ipynb"), *home.glob("beyond/*.ipynb")])
     for file in files:
         (to / file.relative_to(home)).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(file, to / file.relative_to(home))

@@ -57,7 +57,7 @@ class Cycle:
     It is damaged as labels are that motion has brought, and its truth is known. Without a label it is 255 throughout.
 
     Attributes:
-        reach: frames that it goes away at most, as many as its clip has.
+        reach: frames that it goes away at most, as many as its clip has; in a clip of one it stays.
         holes: see `carried`.
 
     Raises:
@@ -92,6 +92,6 @@ class Cycle:
         clip = list(task.train.clip(row))
         here = clip.index(row)
         ends = [k for k in range(len(clip)) if 0 < abs(k - here) <= self.reach]
-        end = ends[rng.integers(len(ends))]
+        end = ends[rng.integers(len(ends))] if ends else here
         away = clip[here : end + 1] if end > here else clip[end : here + 1][::-1]
         return along(task.train, label, [*away, *away[-2::-1]], self.holes)

@@ -18,7 +18,7 @@ from typing import Any
 from ..errors import S4Error
 
 ROOT = Path(__file__).parents[2]
-FOLDERS = ("", "families", "assignments")  # of notebooks/
+FOLDERS = ("", "families", "beyond", "assignments")  # of notebooks/
 TAG = "setup"
 BADGE = "[![Open in Colab]"
 # What Colab has already and must keep; and what a fresh Colab lacks: small, pure Python, installed without dependencies

@@ -83,6 +83,8 @@ def test_what_cannot_be_carried_is_said():
     scenes = load("scenes", n_train=24, n_val=2, side=48)
     with pytest.raises(S4Error, match=r"in no clip.*load\(\"clips\"\)"):
         PLAN["x"].check(scenes, "x")
+    alone = draw_step(scenes, PLAN, 1, 0, 0, 0)["x"]
+    assert torch.equal(alone.maps["cycle"], alone.label), "drawn all the same, it stays where it is"
     task = toy_task()
     PLAN["x"].check(task, "x")
     still = type("Still", (type(task.train),), {"flow": lambda self, a, b: super(type(task.train), self).flow(a, b)})

@@ -82,6 +82,16 @@ def test_a_family_lies_in_its_folder_and_links_lead_from_page_to_page(tmp_path):
     assert executed.cells[2].outputs[0].text == "out\n", "runs are shared, so all are executed in one folder"
 
 
+def test_a_lesson_beyond_still_images_keeps_its_own_data(tmp_path):
+    (tmp_path / "beyond").mkdir()
+    for folder in (tmp_path, tmp_path / "beyond"):
+        write(folder, "video.ipynb")
+        notebook = nbformat.read(folder / "video.ipynb", 4)
+        notebook.cells[1].source = PARAMETERS.replace("scenes", "clips")
+        found = execute.data_of(notebook, folder / "video.ipynb", "camvid")
+        assert found == ("clips" if folder.name == "beyond" else "camvid")
+
+
 @pytest.mark.parametrize("end", ["pass", "1 / 0"], ids=["done", "failed"])
 def test_no_kernel_outlives_its_notebook(end, tmp_path):
     file = tmp_path / "pid"
