@@ -12,6 +12,7 @@ from .labels import class_share, histogram, quality, recorded, reliability
 from .network import network
 from .over_time import classes_over_time
 from .scores import bars, class_frequency, confusion, iou_bars
+from .shapes import copies, shape
 from .splits import presence
 from .training import curves, lines, losses
 
@@ -25,6 +26,7 @@ __all__ = [
     "classes_over_time",
     "clip",
     "confusion",
+    "copies",
     "curves",
     "embeddings",
     "grid",
@@ -41,5 +43,6 @@ __all__ = [
     "quality",
     "recorded",
     "reliability",
+    "shape",
     "views",
 ]
