@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import torch
 
 from s4kit.data.clouds import Cloud, CloudSource, PartEvaluation
+from s4kit.data.objects import MaskEvaluation
 from s4kit.data.seeding import generator
 from s4kit.data.sources import MemorySource
-from s4kit.data.task import Further, Sample, Task
+from s4kit.data.task import OBJECTS, PER_CLASS, VOID, Further, Sample, Task
 from s4kit.errors import S4Error
 
 PALETTE = ((60, 60, 60), (230, 80, 60), (60, 170, 230), (240, 220, 70), (120, 90, 220))
@@ -55,6 +57,14 @@ class ToyClips(MemorySource):
         return torch.tensor([float(way), 0.0]).repeat(height, width, 1), ((to >= 0) & (to < width)).repeat(height, 1)
 
 
+class ToyObjects(ToyClips):
+    """Images whose regions of a class are one object each."""
+
+    def objects(self, row: int) -> torch.Tensor:
+        label = self.labels[row].int()
+        return torch.where((label > 0) & (label != VOID), PER_CLASS * label + 1, label)
+
+
 class ToyKept:
     """Maps that a stage might have kept: the truth, a few columns of which have been taken for another class."""
 
@@ -65,6 +75,8 @@ class ToyKept:
         return []
 
     def read(self, name: str, row: int) -> np.ndarray:
+        if name == OBJECTS:
+            return self.source.objects(row).numpy()
         label = self.source.label(row).copy()
         label[:, :6] = (label[:, :6] + 1) % self.classes
         return label
@@ -82,8 +94,8 @@ def toy_task(
     """A `Task` of squares; labelled and unlabelled images are apart. Any method of images can learn from it, those
     of clips and of a second domain as well."""
     n = n_labelled + n_unlabelled
-    train = ToyClips(*toy_arrays(n, size, classes, seed), classes, [f"train_{i}" for i in range(n)])
-    val = MemorySource(*toy_arrays(n_val, size, classes, seed + 1), classes, [f"val_{i}" for i in range(n_val)])
+    train = ToyObjects(*toy_arrays(n, size, classes, seed), classes, [f"train_{i}" for i in range(n)])
+    val = ToyObjects(*toy_arrays(n_val, size, classes, seed + 1), classes, [f"val_{i}" for i in range(n_val)])
     other = MemorySource(*toy_arrays(6, size + 8, classes, seed + 2), classes, [f"other_{i}" for i in range(6)])
     return Task(
         "toy",
@@ -98,6 +110,11 @@ def toy_task(
         protocol="squares",
         more={"domain": Further(other, tuple(range(6)), "6 of others")},
     )
+
+
+def toy_objects(**options: int) -> Task:
+    """The same, its objects being the task."""
+    return replace(toy_task(**options), name="toy objects", evaluation=MaskEvaluation(4))
 
 
 class ToyCloud(CloudSource):
@@ -137,11 +154,12 @@ TINY = {True: "tiny", False: "voxel(width=4, grid=16, depth=2, hidden=16)"}  # n
 
 def toy_for(method: type, accepted: Sequence[Task] = ()) -> Task:
     """The first toy task from which all of a method's streams can draw."""
-    for task in accepted or (toy_task(), toy_points()):
+    for task in accepted or (toy_task(), toy_points(), toy_objects()):
         try:
             for name, stream in method.views.items():
                 stream.check(task, name)
-            return task
+            if method.scored_by is type(task.evaluation):
+                return task
         except S4Error:
             continue
     raise AssertionError(f"no toy task is for {method.__name__}")

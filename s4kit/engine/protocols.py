@@ -154,7 +154,13 @@ def scored_by(
     """An evaluation with what is asked for on top: a protocol by name in its place, other scales, flip.
 
     Raises:
-        S4Error: no such protocol, scales that are not above 0.
+        S4Error: no such protocol, scales that are not above 0, or the data are not scored by pixels.
     """
+    if not (name or scales or flip):
+        return evaluation
+    if not isinstance(evaluation, Evaluation):
+        raise S4Error(
+            f"Papers' protocols, scales and flip are of {Evaluation.of}; these data are scored by {evaluation.of}."
+        )
     how = protocol(name).evaluation if name else evaluation
     return replace(how, scales=tuple(scales or how.scales), flip=flip or how.flip)

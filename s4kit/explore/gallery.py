@@ -18,6 +18,7 @@ from .. import methods
 from ..data.task import VOID
 from ..errors import S4Error
 from ..nets import Boxed, FrequencyDecoder, MaskHead, NeuralProcessHead, SegNet, evaluating
+from ..nets.detector import Detector
 from ..report import text
 from ..report.figures import heads
 from ..report.setup import BASELINES
@@ -28,7 +29,7 @@ from .gallery_page import Gallery
 MEASURED = Path(__file__).parents[1] / "report" / "measured"
 SEED, IMAGES = 0, 3  # of the batch
 BRIEF = 100  # steps: enough for a network to be sure of something
-OWN = (Boxed, FrequencyDecoder, MaskHead, NeuralProcessHead)  # what answers beside the usual decoder
+OWN = (Boxed, Detector, FrequencyDecoder, MaskHead, NeuralProcessHead)  # what answers beside the usual decoder
 
 # ---- the pictures ----
 
@@ -93,10 +94,6 @@ def ideas(lesson: Any, runs: Sequence[Any], names: Sequence[str] | None = None) 
 
     found = {}
     for name in names or sorted(methods.files()):
-        of = lesson.fitting(name)
-        if of is not lesson:  # of another kind, with networks from which there is nothing to borrow
-            found[name] = draw(steps(*_brief(of, name).load("last", of.task, "cpu")))
-            continue
         method, task = lesson.method(name), lesson.task_of(name)
         own = any(isinstance(module, OWN) for module in method.modules())
         mends = any(hasattr(net, "finish") for net in method.predictors().values())

@@ -229,7 +229,7 @@ def build(
     Args:
         name: one of `KINDS`.
         in_channels: channels of the image; pretrained first convolutions are adapted.
-        output_stride: 16 or 8, of ResNets also 32; later stages are dilated instead of strided.
+        output_stride: 16 or 8, of ResNets and mobile ones also 32; later stages are dilated instead of strided.
         weights: "imagenet", "none", a file, or "auto": ImageNet where that needs no network (see `weights.py`).
         norm: "batch", or "group" (tiny only, or with frozen batch norms: then it is the decoder's).
         freeze_bn: keep the batch norms' "statistics" (eval mode), their "affine" parameters, or both (True).
@@ -241,8 +241,8 @@ def build(
         S4Error: unknown name or option, or weights that cannot be had.
     """
     kind = kind_of(name)
-    if output_stride not in (8, 16) and not (output_stride == 32 and "multi_grid" in kind.options):
-        raise S4Error(f"output_stride={output_stride}: choose 16 or 8; for ResNets also 32.")
+    if output_stride not in (8, 16) and not (output_stride == 32 and kind.options & {"multi_grid", "levels"}):
+        raise S4Error(f"output_stride={output_stride}: choose 16 or 8; for ResNets and mobile ones also 32.")
     return kind.build(in_channels, output_stride, weights, norm, freeze_bn, **options)
 
 

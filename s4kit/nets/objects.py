@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import torch
 from torch import Tensor
 
 from ..data.task import PER_CLASS
@@ -50,15 +51,14 @@ def paint(found: Objects, classes: int, inside: float = INSIDE) -> Painted:
     Args:
         classes: C, the background among them. inside: mask probability from which a pixel is of the object.
     """
-    size = found.masks.shape[-2:]
-    p = found.masks.new_zeros(classes, *size)
-    ids, score = found.labels.new_zeros(size), found.scores.new_zeros(size)
-    for number in range(len(found.scores), 0, -1):  # the surest comes last, on top
-        k = number - 1
-        at = found.masks[k] > inside
-        ids = ids.where(~at, PER_CLASS * found.labels[k] + number)
-        score = score.where(~at, found.scores[k])
-        own = (found.masks[k] * found.scores[k]).where(at, 0)
-        p = p.where(~at, 0).index_add(0, found.labels[k : k + 1], own[None])
+    size, number = found.masks.shape[-2:], len(found.scores)
+    none = found.masks.new_zeros(size)
+    if not number:
+        return Painted(torch.cat([none[None] + 1, none.expand(classes - 1, *size)]), none.long(), none)
+    at = found.masks > inside
+    covered, top = at.any(0), at.int().argmax(0)  # the first that covers a pixel is the surest
+    label, score = found.labels[top] * covered, found.scores[top] * covered
+    own = found.masks.gather(0, top[None]) * score
+    p = none.expand(classes, *size).scatter(0, label[None], own)
     p[0] = 1 - p[1:].sum(0)
-    return Painted(p, ids, score)
+    return Painted(p, (PER_CLASS * label + top + 1) * covered, score)

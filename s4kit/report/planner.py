@@ -22,8 +22,7 @@ from typing import Any
 
 import torch
 
-from ..data import dataset, load
-from ..data.outline import OUTLINES, known, outline
+from ..data.outline import known, outline
 from ..data.task import Task
 from ..engine.device import pick_workers
 from ..engine.settings import Settings, pass_steps, steps_in
@@ -72,10 +71,15 @@ def plan(
         host: also measure what it takes here to decode and crop an image.
 
     Raises:
-        S4Error: unknown names, or no recipe for the data set.
+        S4Error: unknown names, no recipe for the data set, or a method whose steps depend on what it finds.
     """
     found = gpus(gpu if isinstance(gpu, str) else list(gpu))
     kind = get(method) if isinstance(method, str) else type(method)
+    if kind.syncs:
+        raise S4Error(
+            "A step of this method depends on what it finds in the images, so its cost cannot be told without running "
+            "it: train it for some steps (--steps 20); timing.csv of the run has seconds a step and peak memory."
+        )
     recipe = _recipe(kind, task if isinstance(task, str) else task.name, split, named=isinstance(method, str))
     task = _task(task, split, recipe["task"], crop)
     settings = _settings(recipe["fit"] | (fit or {}), batch, task)
@@ -139,7 +143,7 @@ def _task(task: str | Task, split: str | None, asked: dict[str, Any], crop: int 
         return task.with_(crop=crop) if crop else task
     asked = asked | ({"crop": crop} if crop else {})
     if not split:
-        return outline(task, **asked) if task in OUTLINES or dataset(task).marker else load(task, **asked)
+        return outline(task, **asked)
     count = read_split(task, split).count
     if count is None:
         raise S4Error(f"No published list of {task} is called {split!r}: `s4.splits.table()` has their names.")

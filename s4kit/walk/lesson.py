@@ -24,7 +24,7 @@ def lesson(profile: str = "cpu", data: str = "scenes", quiet: bool = False, **ta
 
     Args:
         profile: "cpu", "gpu" or "paper", see `walk.profiles`.
-        data: "scenes", "camvid", "voc" or "cityscapes"; "clips" for video, "shapes" for points.
+        data: "scenes", "camvid", "voc" or "cityscapes".
         quiet: say nothing.
         task: over the profile's arguments of `load`, such as `labelled="splits/92.txt"` or `root=...`.
 
@@ -88,25 +88,13 @@ class Lesson:
         return create(name, self.task_of(name), **plan.options)
 
     def task_of(self, name: str) -> Any:
-        """The lesson's task as a method is trained on it: with the second domain where its recipe has one."""
+        """The lesson's task as a method is trained on it: with the second domain or the single objects that its recipe
+        has."""
         from ..data import load
 
         plan = self._plan(name)
-        return load(**plan.task) if "more" in plan.task and not self.task.more else self.task
-
-    def fitting(self, name: str) -> Lesson:
-        """This lesson, or, where its data are of another kind than those of a method, one on embedded data that are.
-
-        Raises:
-            S4Error: none of them is.
-        """
-        from ..methods import fitting
-
-        for data in (self.data, *profiles.BEYOND):
-            found = self if data == self.data else Lesson(self.profile, data, {})
-            if name in fitting(found.task):
-                return found
-        raise S4Error(f"No embedded data set of a lesson is of the kind of {name}.")
+        own = ("more" in plan.task and not self.task.more) or plan.task.get("instances", False)
+        return load(**plan.task) if own else self.task
 
     def batch(self, name: str, n: int = 4, seed: int = 0, **options: Any) -> tuple[Any, Any]:
         """(method, batch): a fresh method and a real batch of its own views, `n` images a stream, on the CPU.

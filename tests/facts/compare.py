@@ -11,6 +11,7 @@ from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 from s4kit import methods, nets
+from s4kit.data.objects import MaskEvaluation
 from s4kit.nets import DeepLabV3Plus
 
 FACTS = json.loads((Path(__file__).parent / "recipes.json").read_text("utf-8"))
@@ -184,6 +185,8 @@ def described(net: str) -> dict[str, Any]:
 
 def _network(fact: dict, recipe: dict, split: Any) -> Iterator[Difference]:
     has = described(recipe["method"]["net"])
+    if methods.get(fact["method"]).scored_by is MaskEvaluation:
+        has |= {"head": "Mask R-CNN with FPN", "output_stride": 32}
     resnet = has["backbone"].startswith("resnet")
     both_plus = has["head"] == fact["net"].get("head") == "DeepLabV3+"
     for field in NETWORK:

@@ -11,6 +11,7 @@ import torch
 from toy import ToyKept, tiny, toy_for, toy_points, toy_task
 
 from s4kit import methods
+from s4kit.data.objects import MaskEvaluation
 from s4kit.methods import Method
 from s4kit.views import Batch, draw_step, render
 
@@ -24,7 +25,7 @@ def task() -> Any:
 @pytest.fixture(scope="session")
 def task_of(task: Any) -> Callable[[str], Any]:
     """`task_of("shape3d")`: the toy task that a method learns from."""
-    tasks = task, toy_points()
+    tasks = task, toy_points(), replace(task, name="toy objects", evaluation=MaskEvaluation(4))
     return lambda name: toy_for(methods.get(name), tasks)
 
 

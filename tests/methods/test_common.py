@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from s4kit import methods
+from s4kit.data.objects import MaskEvaluation
 from s4kit.engine.device import autocast
 from s4kit.methods import Card, Clock, Losses, Method, PseudoLabels
 from s4kit.methods.lengths import share_out
@@ -16,6 +17,9 @@ from s4kit.report.verify import fake
 from s4kit.views import draw_step, render
 
 EVERY = pytest.mark.parametrize("name", methods.names())
+OBJECTS = [name for name in methods.names() if methods.get(name).scored_by is MaskEvaluation]  # they read no label
+PLACES = pytest.mark.parametrize("name", [name for name in methods.names() if name not in OBJECTS])
+NEVER_WAITS = pytest.mark.parametrize("name", [name for name in methods.names() if not methods.get(name).syncs])
 MIDDLE = Clock(50, 100)
 
 
@@ -174,7 +178,7 @@ def test_the_supervised_term_falls(name, build, draw):
     raise AssertionError(f"it does not fall: {history}")
 
 
-@EVERY
+@PLACES
 def test_void_labels_give_zero(name, build, draw):
     method = build(name)
     batch = draw(method)
@@ -242,7 +246,7 @@ def test_the_state_dict_is_the_whole_state(name, build, draw):
     assert torch.equal(step(other, again).total, step(method, again).total)
 
 
-@EVERY
+@NEVER_WAITS
 def test_a_step_stays_on_the_device_and_never_asks_it(name, build, task_of):
     count, task = len(build(name).stages()), task_of(name)
     for clock in (Clock(step, 100, stage=stage) for stage in range(count) for step in (0, 50)):
@@ -258,7 +262,7 @@ def test_a_step_stays_on_the_device_and_never_asks_it(name, build, task_of):
             assert all(p.grad.device == fake.DEVICE for p in method.parameters() if p.grad is not None)
 
 
-@EVERY
+@NEVER_WAITS
 def test_the_types_that_cuda_chooses_in_half_precision_fit(name, build, task_of):
     """The forward of every stage under the rules of a GPU's autocast, which are not those of a CPU's."""
     task = task_of(name)
@@ -296,7 +300,7 @@ def test_the_card_is_filled_in(name):
     assert methods.get(name).__doc__
 
 
-@EVERY
+@PLACES
 def test_predictors_map_items_to_logits(name, build, task_of):
     method, task = build(name).eval(), task_of(name)
     item, places = (torch.rand(1, 3, 33, 40), (33, 40)) if task.crop else (torch.rand(1, 50, 6), (50,))

@@ -10,9 +10,9 @@ from .ideas import idea
 from .images import blend, boxes, grid, overlay, pseudo, views
 from .labels import class_share, histogram, quality, recorded, reliability
 from .network import network
+from .objects import objects, precision_recall
 from .over_time import classes_over_time
 from .scores import bars, class_frequency, confusion, iou_bars
-from .shapes import copies, shape
 from .splits import presence
 from .training import curves, lines, losses
 
@@ -26,7 +26,6 @@ __all__ = [
     "classes_over_time",
     "clip",
     "confusion",
-    "copies",
     "curves",
     "embeddings",
     "grid",
@@ -36,13 +35,14 @@ __all__ = [
     "lines",
     "losses",
     "network",
+    "objects",
     "overlay",
+    "precision_recall",
     "presence",
     "project",
     "pseudo",
     "quality",
     "recorded",
     "reliability",
-    "shape",
     "views",
 ]
