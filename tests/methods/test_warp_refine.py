@@ -55,7 +55,8 @@ def test_the_refining_network_learns_to_undo_the_damage(build, draw) -> None:
         if said != 255 and not box[b, row, column]:
             given[b, 3 + said, row, column] = given[b, 7, row, column] = 1
     known = x.label != 255
-    expected = cross_entropy(method.refiner(given), x.label, known) / known.sum()
+    trust = torch.einsum("kc,bchw->bkhw", method.refiner.heads["trust"].weight[..., 0, 0], given[:, 3:])
+    expected = cross_entropy(method.refiner(given) + trust, x.label, known) / known.sum()
     same(method, method.refine(batch, Clock(0, 10, stage=1)).total, expected)
 
 
@@ -77,7 +78,7 @@ def test_one_mean_over_labels_and_carried_labels_that_are_sure(build, draw) -> N
 
 
 def test_it_begins_as_the_semantic_network_and_hears_nothing_of_unknown_labels(build, draw) -> None:
-    method = build("warp_refine").eval()
+    method = build("warp_refine", trust=0.0).eval()
     image, label = draw(method).x.weak, draw(method).x.label
     with torch.no_grad():
         method.inherit()
@@ -87,6 +88,9 @@ def test_it_begins_as_the_semantic_network_and_hears_nothing_of_unknown_labels(b
         nothing = torch.full_like(label, 255)
         assert torch.equal(method.refined(image, nothing), method.student(image))
         assert not torch.allclose(method.refined(image, label), method.student(image))
+        believing = build("warp_refine", trust=50.0).eval()
+        known = label != 255
+        assert torch.equal(believing.refined(image, label).argmax(1)[known], label[known])
 
 
 def test_each_frame_learns_from_the_nearest_label() -> None:

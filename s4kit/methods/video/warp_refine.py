@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any, ClassVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ...data.task import VOID, Task
 from ...nets import evaluating, make
@@ -37,9 +37,11 @@ class WarpRefine(Rounds):
         propagate  y_{t+-(k+1)} = argmax R(x_{t+-(k+1)}, w(y_{t+-k})),  y_t the label
         final      L = mean over the pixels of x_t with a label, and of x_{t+-k} where R is sure, of CE(f(.), label)
     R is the semantic network with C + 1 further channels in its first layer, C for the label and one that says where
-    it is known; their weights begin at 0, so R begins as the semantic network of the first stage. In `refine` a box of
-    the carried label is left out, with probability `drop`, so that R knows larger holes than the cycle makes. Every
-    mean is over pixels with a label.
+    it is known, and a 1x1 convolution of these that is added to its logits, for they are of a quarter of the
+    resolution. The first begin at 0, the other with `trust` for the class of the label: R begins as the label where
+    that is known, unless the semantic network is very sure of another class, and as that network elsewhere. In `refine`
+    a box of the carried label is left out, with probability `drop`, so that R knows larger holes than the cycle makes.
+    Every mean is over pixels with a label.
 
     Reconstruction: there is no code, and the text that is public leaves open how R takes the label in (there it is
     joined with features of the semantic network), what stands in holes, how long each stage is, and which pixels the
@@ -55,6 +57,7 @@ class WarpRefine(Rounds):
         sure: probability from which R's label of a pixel is trained on; 0 believes all.
         holes: "unknown", or "ghost": the label of what covers a pixel in the other frame, see `views.motion.carried`.
         drop: probability of a box without a label in `refine`.
+        trust: what a carried label adds to the logit of its class before R has learned.
         start, refine: lengths of the first two stages, per step of the last one.
 
     Raises:
@@ -94,6 +97,7 @@ class WarpRefine(Rounds):
         sure: float = 0.9,
         holes: str = "unknown",
         drop: float = 0.5,
+        trust: float = 5.0,
         start: Length = 0.5,
         refine: Length = 0.5,
     ) -> None:
@@ -103,6 +107,9 @@ class WarpRefine(Rounds):
         self.classes, self.rows = self.student.classes, tuple(getattr(task, "unlabelled", ()))
         self.refiner = make(net, task, in_channels=3 + self.classes + 1)
         self.refiner.mean[:, 3:], self.refiner.std[:, 3:] = 0, 1  # a 0 stays one: nothing is said of the label
+        self.refiner.heads["trust"] = nn.Conv2d(self.classes + 1, self.classes, 1, bias=False)
+        with torch.no_grad():
+            self.refiner.heads["trust"].weight.copy_(trust * torch.eye(self.classes, self.classes + 1)[..., None, None])
         self.sure, self.drop, self.lengths = sure, drop, (start, refine)
         self.register_buffer("reached", torch.ones(len(self.rows), dtype=torch.long))
 
@@ -124,10 +131,11 @@ class WarpRefine(Rounds):
     def refined(self, image: Tensor, label: Tensor) -> Tensor:
         """(B, C, H, W) logits of R for an image and a label (B, H, W) that was carried to it, 255 = unknown."""
         known = (label != VOID)[:, None].float()
-        return self.refiner(torch.cat([image, hard(label, self.classes) * known, known], 1))
+        said = torch.cat([hard(label, self.classes) * known, known], 1)
+        return self.refiner(torch.cat([image, said], 1)) + self.refiner.heads["trust"](said).float()
 
     def inherit(self, sweep: Any = None) -> None:
-        """R becomes the semantic network, and does not listen to the label yet."""
+        """R becomes the semantic network, whose features do not listen to the label yet."""
         own = self.refiner.state_dict()
         for name, value in self.student.state_dict().items():
             if own[name].shape == value.shape:
