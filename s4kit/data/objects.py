@@ -19,7 +19,9 @@ from .ids import read_ids
 from .sources import FileSource, resized
 from .task import OBJECTS, PER_CLASS, VOID
 
-__all__ = ["OBJECTS", "PER_CLASS", "MaskEvaluation", "ObjectFiles", "classes_of", "run_lengths", "split"]
+__all__ = [
+    "OBJECTS", "PER_CLASS", "MaskEvaluation", "ObjectFiles", "classes_of", "has_objects", "run_lengths", "split",
+]  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,11 @@ class MaskEvaluation:
 
     def __post_init__(self) -> None:
         run_lengths("Masks of objects are scored")
+
+
+def has_objects(task: Any) -> bool:
+    """Whether single objects are what a task asks for."""
+    return isinstance(getattr(task, "evaluation", None), MaskEvaluation)
 
 
 def run_lengths(what: str) -> Any:

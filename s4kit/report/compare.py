@@ -38,7 +38,8 @@ def compare(
     A training that fails does not stop the others: the report names it and why, `out/failed` has its traceback.
 
     Args:
-        methods: names; "supervised" and "supervised_strong" are added unless `baselines` is False.
+        methods: names; "supervised" and "supervised_strong" are added unless `baselines` is False, the second where
+            the data are scored by pixels.
         all_labels: with the baselines, train `supervised` once with every label of the training set and as many steps:
             the line that says what is to be gained.
         data: name of the data set.
@@ -61,6 +62,7 @@ def compare(
         S4Error: unknown names, a folder that holds a run with another set-up, or no training came to its end.
     """
     from ..data import load
+    from ..methods import get
     from ..methods.own import OWN
 
     out = Path(out)
@@ -74,6 +76,10 @@ def compare(
     named, names = [*first, *methods], list(dict.fromkeys([*first, *choose(methods, families)]))
     plans = setup.match([setup.plan(n, data, task, _own(n, options or {}, names), fit) for n in names])
     loaded = load(**plans[0].task)
+    others = {n for n in first if get(n).of(loaded).scored_by is not type(loaded.evaluation)} - set(methods)
+    plans = [
+        plan for plan in plans if plan.method not in others
+    ]  # without baselines of pixels where these do not count
     plans, left_out, said = _prepare(plans, loaded, named)
     trainings, tasks = _trainings(plans, loaded, seeds, baselines and all_labels)
     work = [(p, seed, out / "runs" / f"{p.name.replace(' ', '_')}-seed{seed}") for p, seed in trainings]

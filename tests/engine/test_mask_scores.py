@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 import torch
+from toy import toy_task
 
 import s4kit.data as data
 from s4kit import methods
-from s4kit.data.objects import MaskEvaluation
 from s4kit.engine import distributed, evaluate, fit
 from s4kit.engine.scores import masks
 from s4kit.errors import S4Error
@@ -135,4 +135,6 @@ def test_processes_share_the_images_out_and_all_have_the_whole(task, monkeypatch
 def test_methods_and_tasks_of_pixels_and_of_objects_are_told_apart(task, tmp_path):
     with pytest.raises(S4Error, match=r"fixmatch predicts classes of pixels, but scenes .* is scored by masks"):
         fit(methods.create("fixmatch", task, net="tiny"), task, 2, batch=2, out=tmp_path / "run", progress=False)
-    assert isinstance(task.evaluation, MaskEvaluation)
+    assert type(methods.create("supervised", task, net="tiny")) is methods.get("mask_rcnn")
+    with pytest.raises(S4Error, match=r"mask_rcnn predicts masks .*, but toy .* give mask_rcnn .*instances=True"):
+        fit(methods.create("mask_rcnn", toy_task(), net="tiny"), toy_task(), 2, batch=2, out=tmp_path, progress=False)

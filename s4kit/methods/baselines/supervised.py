@@ -7,10 +7,12 @@ from typing import Any, ClassVar
 from torch import Tensor
 
 from ...data.clouds import PartEvaluation, has_points
+from ...data.objects import has_objects
 from ...nets import evaluating, make
 from ...nets.voxel import voxel
 from ...views import Batch, PointStream, Stream, ViewPlan, Views
 from ..base import Card, Clock, Losses, Method, PseudoLabels
+from ..instances.mask_rcnn import MaskRCNN
 from ..parts.losses import Criterion, ce, criterion
 from ..parts.nested import Nested, per_shape_ce
 
@@ -36,7 +38,7 @@ class Supervised(Method):
         tau: confidence from which a pixel would be kept; shown, never trained on.
         supervised: criterion of the labelled images, "ce", "ohem(...)" or a function.
 
-    Of points it is `SupervisedPoints`, below.
+    Of points it is `SupervisedPoints`, below; of single objects `mask_rcnn`.
     """
 
     card = Card(
@@ -91,7 +93,9 @@ class Supervised(Method):
 
     @classmethod
     def of(cls, task: Any) -> type[Method]:
-        return SupervisedPoints if cls is Supervised and has_points(task) else cls
+        if cls is not Supervised:
+            return cls
+        return SupervisedPoints if has_points(task) else MaskRCNN if has_objects(task) else cls
 
     def teach(self, view: Views) -> Tensor:
         with evaluating(self.student):
