@@ -14,6 +14,7 @@ from ...errors import S4Error
 from ...report.plots import Picture, dress, figure, style
 from .images import grid
 
+LEAST = 10  # points that the axis of mIoU shows at least: small differences look small
 FAST = 6.0  # pixels: motion of so much or more is drawn in full colour
 
 
@@ -91,6 +92,9 @@ def by_distance(nets: dict[str, Any], task: Task) -> Picture:
         scores = [100 * evaluate(net, part).miou for part in of.values()]
         axis.plot(list(of), scores, "o-", label=name, color=style(name, list(nets))["color"], ms=4)
     axis.set(xlabel="frames from the labelled one", ylabel="mIoU, %", xticks=list(of))
+    low, high = axis.get_ylim()
+    spare = max(0.0, LEAST - (high - low)) / 2
+    axis.set_ylim(low - spare, high + spare)
     dress(axis)
     if len(nets) > 1:
         axis.legend(fontsize=8, frameon=False)
