@@ -127,6 +127,7 @@ def reproduce(a: argparse.Namespace) -> dict[str, Any]:
 
 
 def evaluate(a: argparse.Namespace) -> dict[str, Any]:
+    from .data import Evaluation
     from .engine import open_run
     from .engine.protocols import Protocol, scored_by
 
@@ -134,7 +135,8 @@ def evaluate(a: argparse.Namespace) -> dict[str, Any]:
     task = run.task(now=a.now)
     how = scored_by(task.evaluation, a.protocol, a.scales and _numbers("--scales", a.scales, float), a.flip)
     found = run.evaluate(a.which, task, a.device, how)
-    print(f"scored by {a.protocol or 'the protocol of the data set'}: {Protocol(how, '')}")
+    said = Protocol(how, "") if isinstance(how, Evaluation) else how.of
+    print(f"scored by {a.protocol or 'the protocol of the data set'}: {said}")
     for name, scores in found.items():
         print(f"{name} ({a.which} checkpoint of {run.path})\n{scores}\n")
     first, scores = next(iter(found.items()))
