@@ -7,7 +7,33 @@
     run    = s4.fit(method, task, **recipe["fit"])
     run.evaluate()
 
-Importing is light: PyTorch and the rest are imported at the first use of a name.
+Train
+    load(name)              a data set as a task: its labelled, unlabelled and validation images
+    methods                 all methods: table(), create(name, task), recipe(name, data), register(name)
+    fit(method, task)       the training; it leaves a run
+    query(task, budget)     which images to have labelled, as many as the budget allows
+    open_run(folder)        a run again: evaluate(), metrics(), load(), snapshots(), sweep()
+
+Look
+    explore(run)            what the pseudo-labels do, pixel by pixel
+    plots                   pictures of batches, labels, curves and scores
+    gallery                 the methods with a picture of each idea, their tree, what was measured
+    look(data)              what may be wrong with a data set, before anything is trained
+    literature(methods)     reported numbers, each with its source
+    splits                  published lists of labelled images, side by side
+
+Learn
+    lesson(profile)         what the cells of a notebook share: data, trainings, references, pictures
+    ready()                 what this machine can do for the notebooks
+    show(thing)             the lines that a method really runs; show_diff(a, b): what one changes in another
+    claim(words, numbers)   a sentence that states what was computed
+    check(answer, key)      is an answer right, and if not, what is wrong with it
+
+Below
+    data, views, nets, engine, report       what these are made of, from files to tables
+    S4Error                                 a mistake in what was asked, with what to do
+
+`help(s4.load)` says more of one. Importing is light: PyTorch and the rest are imported at the first use of a name.
 """
 
 import os
@@ -22,12 +48,9 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 _HOME = {
     "load": "data",
-    "Task": "data",
     "fit": "engine",
-    "evaluate": "engine",
     "query": "engine",
     "open_run": "engine",
-    "Run": "engine",
     "S4Error": "errors",
     "lesson": "walk.lesson",
     "claim": "walk.claim",
@@ -35,7 +58,6 @@ _HOME = {
     "show": "explore.source",
     "show_diff": "explore.diff",
     "literature": "report.literature",
-    "plan": "report.planner",
     "look": "report.look",
     "check": "classroom.check",
 }
@@ -43,8 +65,6 @@ _MODULES = {m: m for m in ("data", "views", "nets", "methods", "engine", "report
 _MODULES["plots"] = "explore.plots"
 _MODULES["gallery"] = "explore.gallery"
 _MODULES["splits"] = "report.splits"
-
-__all__ = ["__version__", *_HOME, *_MODULES]
 
 
 def __getattr__(name: str) -> Any:
@@ -56,4 +76,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted(__all__)
+    return sorted([*_HOME, *_MODULES, "__version__"])

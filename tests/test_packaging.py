@@ -35,8 +35,21 @@ def test_import_is_light():
 def test_every_public_name_resolves():
     import s4kit
 
-    for name in s4kit.__all__:
+    for name in dir(s4kit):
         assert getattr(s4kit, name) is not None
+
+
+def test_public_names_are_those_of_notebooks_and_readmes_and_help_lists_them():
+    import s4kit
+
+    pages = [*ROOT.glob("notebooks/**/*.ipynb"), *ROOT.glob("*.md"), *ROOT.glob("*/**/README.md")]
+    used = {name for page in pages for name in re.findall(r"\bs4\.(\w+)", page.read_text(encoding="utf-8"))}
+    names = set(dir(s4kit)) - {"__version__"}
+    assert names <= used, f"nobody uses {names - used}"
+    listed = s4kit.__doc__.partition("Train\n")[2]
+    assert not [name for name in names if not re.search(rf"\b{name}\b", listed)]
+    told = subprocess.run([sys.executable, "-c", "import s4kit; help(s4kit)"], capture_output=True, text=True, cwd=ROOT)
+    assert told.stdout.count("\n") < 100, "a table of contents, not the whole book"
 
 
 def test_readme_commands_are_one_line_each_and_include_their_install():

@@ -49,7 +49,7 @@ def takes(monkeypatch, seconds: dict[int, float]) -> list[int]:
     return tried
 
 
-def train(task, out, steps=STEPS, resume=False, **settings) -> tuple[s4.Run, list[int]]:
+def train(task, out, steps=STEPS, resume=False, **settings) -> tuple[s4.engine.Run, list[int]]:
     """The run, and the number of threads of each of its steps."""
     torch.manual_seed(0)
     method = s4.methods.create("supervised", task, net="tiny")
