@@ -12,18 +12,26 @@ class Tagger(nn.Module):
 
     Args:
         net: whose backbone it takes, see `make`; the decoder is left.
-        tags: number of classes to tell.
+        tags: number of classes to tell. bias: of the linear layer.
     """
 
-    def __init__(self, net: SegNet, tags: int) -> None:
+    def __init__(self, net: SegNet, tags: int, bias: bool = True) -> None:
         super().__init__()
-        self.backbone, self.last = net.backbone, nn.Conv2d(net.backbone.channels[-1], tags, 1)
+        self.backbone, self.last = net.backbone, nn.Conv2d(net.backbone.channels[-1], tags, 1, bias=bias)
         self.register_buffer("mean", net.mean, persistent=False)
         self.register_buffer("std", net.std, persistent=False)
 
+    def normalise(self, image: Tensor) -> Tensor:
+        """As of a `SegNet`."""
+        return (image - self.mean) / self.std
+
+    def features(self, normalised: Tensor) -> Tensor:
+        """(B, F, h, w), the coarsest map of images that are normalised."""
+        return self.backbone(normalised)[-1]
+
     def encode(self, image: Tensor) -> Tensor:
         """(B, F, h, w), the coarsest map of images in [0, 1]."""
-        return self.backbone((image - self.mean) / self.std)[-1]
+        return self.features(self.normalise(image))
 
     def forward(self, image: Tensor) -> Tensor:
         """(B, tags) float32 logits."""

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from s4kit.data.task import VOID
 from s4kit.methods.base import Clock
 from s4kit.methods.parts import pamr
-from s4kit.methods.weak.slrnet import Seen, SLRNet, balanced_ce, chosen, image_scores
+from s4kit.methods.parts.claims import chosen, image_scores
+from s4kit.methods.weak.slrnet import Seen, SLRNet, balanced_ce
 from s4kit.nets.lowrank import LowRank, class_centres
 from s4kit.nets.segnet import Features, Fused, SegNet, resize
 from s4kit.views import Batch

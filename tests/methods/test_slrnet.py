@@ -5,8 +5,9 @@ import torch
 
 from s4kit.methods.base import Clock
 from s4kit.methods.parts import pamr
+from s4kit.methods.parts.claims import balance, chosen, image_scores, strongest
 from s4kit.methods.parts.losses import ce
-from s4kit.methods.weak.slrnet import Seen, balance, chosen, image_scores, strongest
+from s4kit.methods.weak.slrnet import Seen
 from s4kit.nets import make
 from s4kit.nets.lowrank import LowRank, class_centres, factorised
 

@@ -54,7 +54,7 @@ def rows(method: Any, batch: Any, task: Task, example: int | None = None, losses
     for name, value in seen.items():
         paths[name.rpartition("/")[0]][name.rpartition("/")[2]] = value
     if not paths:
-        return [_labelled(batch, task), *_finished(method, batch, task)]
+        return [*([_labelled(batch, task)] if "x" in batch else []), *_finished(method, batch, task)]
     main = paths.get("", {})
     for path in paths.values():
         for key in ("weak", "mixed"):

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ...data.task import VOID
 from ...nets import Decoded, Features, SegNet
 from ...views import Views
 from .precision import float32
@@ -38,6 +39,13 @@ def present_in(label: Tensor, classes: int) -> Tensor:
 def within(logits: Tensor, present: Tensor) -> Tensor:
     """Logits (B, C, ...) with -inf for the classes that are not among (B, C): argmax and softmax are of the others."""
     return logits.float().masked_fill(~present.view(*present.shape, *[1] * (logits.dim() - 2)), -torch.inf)
+
+
+def located(maps: Tensor, activation: float, background: bool = True) -> Tensor:
+    """(B, H, W) labels by the largest of maps (B, K or C, H, W) of the classes; the background, class 0, where all are
+    below `activation`. Without a background, 255 where all are 0."""
+    top, label = maps.max(1)
+    return (label + 1).where(top >= activation, 0) if background else label.where(top > 0, VOID)
 
 
 @float32

@@ -15,7 +15,7 @@ from ...views import Batch, Stream, ViewPlan, Views, weak
 from ..base import Card, Clock, Losses, Method, PseudoLabels, Stage
 from ..lengths import Length
 from ..parts.losses import Criterion, ce, criterion, pixel_ce
-from ..parts.present import allowed, tag_loss, within
+from ..parts.present import allowed, located, tag_loss, within
 from ..parts.rounds import KEPT, believed, hard, kept_of
 from ..parts.superpixels import node_means, painted, region_graph, superpixels, votes
 
@@ -136,10 +136,7 @@ class LabelNoise(Method):
         there = allowed(view, self.classes, self.background)[:, int(self.background) :]
         with evaluating(self.classifier):
             maps = grad_cam(self.classifier.encode(view.weak), self.classifier.last.weight.flatten(1), there.float())
-        top, label = resize(maps, view.weak.shape[-2:], True).max(1)
-        if self.background:
-            return (label + 1).where(top >= self.activation, 0)
-        return label.where(top > 0, VOID)
+        return located(resize(maps, view.weak.shape[-2:], True), self.activation, self.background)
 
     def judged(self, z: Tensor, noisy: Tensor, view: Views) -> PseudoLabels:
         """Noisy labels (B, H, W), of which the clean ones, by the logits of the network of masks, are trusted."""

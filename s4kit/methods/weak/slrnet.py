@@ -14,6 +14,7 @@ from ...views import Batch, Stream, ViewPlan, Views, weak
 from ..base import Card, Clock, Losses, Method, PseudoLabels
 from ..lengths import Length
 from ..parts import pamr
+from ..parts.claims import balance, chosen, image_scores, strongest
 from ..parts.losses import Criterion, ce_map, criterion
 from ..parts.precision import float32
 from ..parts.present import Filter, allowed, present_in, tag_loss
@@ -47,41 +48,9 @@ class Seen(NamedTuple):
     c2: Tensor
 
 
-@float32
-def chosen(m: Tensor, factors: Tensor, low: float) -> Tensor:
-    """(B, K, H, W) bool: a class is where its probability m is above its share (`factors`, (K,)) of its largest one in
-    the image, and above `low`; nothing is where two classes are."""
-    g = m > (m.amax((2, 3), keepdim=True) * factors[:, None, None]).clamp(min=low)
-    return g & (g.sum(1, keepdim=True) == 1)
-
-
-@float32
-def balance(g: Tensor) -> Tensor:
-    """(B, H, W) weight of each pixel with a class, (B, K, H, W) bool: the share of the image's others, so that classes
-    count alike; 0 for pixels without."""
-    g = g.float()
-    number = g.sum((2, 3))
-    total = number.sum(1, keepdim=True)
-    return torch.einsum("bkhw,bk->bhw", g, (total - number) / (1 + total))
-
-
-@float32
-def image_scores(z: Tensor, m: Tensor) -> Tensor:
-    """(B, K): how surely a class is in the image: its logits averaged where its mask m is, and a penalty on a small
-    mask. Both (B, K, h, w)."""
-    z, m = z.flatten(2), m.flatten(2)
-    size = m.mean(2)
-    return (z * m).sum(2) / (1 + m.sum(2)) + (1 - size) ** 3 * (0.01 + size).log()
-
-
 def balanced_ce(z: Tensor, target: PseudoLabels) -> Tensor:
     """(B, H, W) weighted cross entropy of logits (B, K, H, W); its mean is L_seg."""
     return ce_map(z, target.label) * target.weight * target.valid
-
-
-def strongest(coding: Tensor) -> Tensor:
-    """A coding (B, K, h, w) with all but the largest entry of each pixel at 0."""
-    return coding.where(coding == coding.amax(1, keepdim=True), 0.0)
 
 
 class SLRNet(Method):
@@ -282,9 +251,8 @@ class SLRNet(Method):
         losses.add("u", far.mean(), late * (1 - share) * c3)
         if self.told:
             losses.add("tags", self.of_tags(of_u, there[n:, self.skipped :]), (1 - share) * c0)
-        for name, term, weight in zip(("reg", "code"), self.agreement(seen, there), (c1, c2)):
-            losses.add(name, term, weight)
-        return losses.see(weak=u.weak, mixed=u.weak, target=target, loss=far)
+        reg, code = self.agreement(seen, there)
+        return losses.add("reg", reg, c1).add("code", code, c2).see(weak=u.weak, mixed=u.weak, target=target, loss=far)
 
     def enlarged(self, seen: Seen, size: Sequence[int]) -> tuple[Tensor, Tensor, Tensor]:
         """All three logits at the size of the image."""
