@@ -15,7 +15,7 @@ from ..data.task import Evaluation
 from ..errors import S4Error
 from ..methods.base import Clock
 from ..methods.trained import as_created
-from . import checkpoint, distributed, images, records
+from . import checkpoint, cost, distributed, images, records
 from .device import pick_device, pick_precision
 from .evaluate import evaluate
 from .scores import AnyScores, by_class
@@ -112,6 +112,18 @@ class Run:
     def weak_labels(self) -> str:
         """What its method was told of the unlabelled images, "tags", "boxes" or both; "" where nothing was revealed."""
         return " and ".join(self.config.get("reveals", ()))
+
+    @property
+    def asked(self) -> float:
+        """The share of the area of its unlabelled images whose labels its method has asked for so far, see `cost`."""
+        found = images.stored(self.path)
+        return cost.share(self.path / STORE, len(found["unlabelled"])) if found else 0.0
+
+    @property
+    def told(self) -> str:
+        """What its method was told of the unlabelled images, as it stands beside its name; "" where nothing was."""
+        weak = f"weak labels: {self.weak_labels}" if self.weak_labels else ""
+        return ", ".join(filter(None, (weak, f"asked: {100 * self.asked:.1f} % of the area" if self.asked else "")))
 
     @property
     def rounds(self) -> list[dict[str, Any]]:
@@ -228,7 +240,7 @@ class Run:
 
     def __repr__(self) -> str:
         last, best, key = self.last, self.best, self.column
-        told = f" (weak labels: {self.weak_labels})" if self.weak_labels else ""
+        told = f" ({self.told})" if self.told else ""
         scores = (
             f"{self.score} {100 * last[key]:.1f} at step {last['step']}, best {100 * best[key]:.1f} at {best['step']}"
             if last

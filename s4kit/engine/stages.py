@@ -11,7 +11,7 @@ from torch import nn
 
 from ..data.seeding import mix_seed
 from ..methods.base import Clock
-from . import checkpoint, distributed, optimise, threads, trace
+from . import checkpoint, cost, distributed, optimise, threads, trace
 from .device import autocast
 from .sweep import Sweep
 
@@ -27,6 +27,7 @@ def prepare(training: Any, index: int) -> None:
     distributed.share_buffers(method)
     if distributed.rank() == 0:
         kept.forget()
+        cost.forget(kept.root, training.stages[index][1])
     distributed.meet()
     if stage.prepare:
         random.seed(mix_seed(chosen.seed, "prepare", index))
@@ -42,6 +43,7 @@ def prepare(training: Any, index: int) -> None:
             tell=lambda done, of: record.progress.passing(stage.name, done, of),
             asked=lambda: training.stop,
             reveals=method.revealed(),
+            step=training.stages[index][1],
         )
         with torch.no_grad(), autocast(training.device, training.precision):
             stage.prepare(sweep)

@@ -16,11 +16,11 @@ from torch import Tensor, nn
 
 from ..data.kept import Kept
 from ..data.seeding import mix_seed
-from ..data.task import OBJECTS, Evaluation, Task
+from ..data.task import OBJECTS, VOID, Evaluation, Task
 from ..errors import S4Error
 from ..nets import evaluating
 from ..views import AnyStream, Views
-from . import distributed
+from . import cost, distributed
 from .checkpoint import writing
 from .evaluate import evaluate
 from .reading import in_order
@@ -71,11 +71,13 @@ class Sweep:
         tell: Callable[[int, int], None] = lambda done, of: None,
         asked: Callable[[], bool] = lambda: False,
         reveals: tuple[str, ...] = (),
+        step: int = 0,
     ) -> None:
         self.task, self.stream, self._kept, self._seed = task, stream, kept, seed
         self._device, self._precision, self._workers = device, precision, workers
         self._tell, self._asked, self._reveals = tell, asked, reveals
         self._written: set[Path] = set()
+        self._step, self._bill = step, {}
 
     def over(
         self,
@@ -131,8 +133,29 @@ class Sweep:
             self._kept.write(name, row, values.to(kind).cpu().numpy())
         self._written.add(self._kept.path(name, row))
 
+    def truth(self, row: int, where: Tensor) -> Tensor:
+        """A person's answer: (H, W) labels of an unlabelled image at the places (H, W) bool that are asked, else 255.
+
+        It is the only door to them. Each place is counted, void ones as well, in `RUN/store/cost.csv`, and tables say
+        what share of the area was asked for.
+
+        Raises:
+            S4Error: the image has no mask, or one of another size.
+        """
+        label = self.task.train.read(row).label
+        if label is None or label.shape != where.shape:
+            found = "no mask" if label is None else f"a mask of {tuple(label.shape)}"
+            raise S4Error(f"{self.task.train.ids[row]} has {found}; it was asked for {tuple(where.shape)}.")
+        before = self._bill.get(row, (0, 0))[0]
+        self._bill[row] = (before + int(where.sum()), where.numel())
+        return label.to(where.device).long().masked_fill(~where, VOID)
+
     def settle(self) -> None:
-        """Wait until what this process has kept is on the disk: a checkpoint that stands for it may then be written."""
+        """Wait until what this process has kept is on the disk, and what all have asked for is counted: a checkpoint
+        that stands for it may then be written."""
+        bill = self.gather(self._bill)
+        if bill and distributed.rank() == 0:
+            cost.add(self._kept.root, self._step, {self.task.train.ids[row]: paid for row, paid in bill.items()})
         folders = {folder for file in self._written for folder in list(file.parents)[:3]}  # name, stage and root
         if os.name == "posix":  # elsewhere a folder has nothing to wait for, and a file must be open for writing
             for path in (*self._written, *folders):

@@ -33,7 +33,7 @@ def collect(work: Sequence[tuple[Plan, int, Path]]) -> dict[str, Any]:
             row[key], row[f"{key}_sd"] = _mean([run[key] for run in own])
         row["seconds"] = _mean([run["seconds"] for run in own])[0]
         row["peak_memory"] = max((run["peak_memory"] or 0 for run in own), default=0) or None
-        row["weak_labels"] = own[0]["weak_labels"]
+        row["told"] = own[0]["told"]
         row["rounds"] = [
             {"name": (one := stages[0])["name"], "steps": one["steps"], column: _mean([s[column] for s in stages])[0]}
             for stages in zip(*(run["rounds"] for run in own))
@@ -153,7 +153,7 @@ def table(result: dict[str, Any]) -> str:
 
 def named(row: Mapping[str, Any]) -> str:
     """A method as tables call it: what it was told of the unlabelled images stands beside its name."""
-    return f"{row['method']} (weak labels: {row['weak_labels']})" if row.get("weak_labels") else row["method"]
+    return f"{row['method']} ({row['told']})" if row.get("told") else row["method"]
 
 
 def heads(score: str) -> tuple[str, str]:
@@ -193,7 +193,7 @@ def beside(runs: Mapping[str, Any]) -> Table:
         over = [text.difference(last - of) if n != name else None for n, of in base.items()]
         over += [text.closed(gap_closed({"method": name, "last": last}, room))] if room else []
         seconds = text.duration(setup.extra(run.path).get("seconds"))
-        name = named({"method": name, "weak_labels": run.weak_labels})
+        name = named({"method": name, "told": run.told})
         rows.append((name, text.percent(last), text.percent(run.best.get(run.column)), *over, seconds))
     said = "last = end of training; best = best evaluation, chosen on val, so optimistic."
     several = [said_of_rounds(name, run.rounds, score) for name, run in runs.items() if run.rounds]

@@ -255,7 +255,7 @@ def summary(run: Any) -> dict[str, Any]:
         "seconds": known.get("seconds"),
         "peak_memory": known.get("peak_memory"),
         "interrupted": run.interrupted,
-        "weak_labels": run.weak_labels,
+        "told": run.told,
         "rounds": run.rounds,
     }
 
@@ -268,7 +268,7 @@ def say(found: dict[str, Any]) -> None:
         print(f"Stopped. Continue with: s4kit train --resume {found['run']}")
         return
     best = f"best {percent(found['best'])} at step {found['best_step']}, chosen on val"
-    told = f", with weak labels ({found['weak_labels']} of the unlabelled images)" if found["weak_labels"] else ""
+    told = f", told of the unlabelled images ({found['told']})" if found["told"] else ""
     print(f"{found['method']} on {found['data']} ({found['protocol']}){told}")
     if found["rounds"]:
         column = found["score"].lower()

@@ -16,8 +16,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..engine import images, open_run
+from ..engine import cost, images, open_run
 from ..engine.records import read
+from ..engine.run import STORE
 from ..errors import S4Error
 from ..report import figures, text
 from ..report.compare import finished
@@ -26,7 +27,7 @@ from ..report.tables import Table
 from .folders import end_of
 
 SHIPPED = Path(__file__).parents[1] / "recordings"
-TABLES = ("metrics.csv", "evaluations.csv", "pseudo.csv", "norms.csv", "timing.csv")
+TABLES = ("metrics.csv", "evaluations.csv", "pseudo.csv", "norms.csv", "timing.csv", f"{STORE}/{cost.FILE}")
 DIGITS = 6  # of the numbers in them: more is noise, and half of the bytes
 FOLDER = re.compile(r"(?P<name>.+)-seed(?P<seed>\d+)")
 ALL = "all_labels"  # in a folder's name
@@ -187,6 +188,7 @@ def _keep(folder: Path, out: Path, snapshots: bool, paths: bool) -> None:
             (out / name).write_text(json.dumps(json.loads((folder / name).read_text()), separators=(",", ":")))
     for name in TABLES:
         if rows := read(folder / name):
+            (out / name).parent.mkdir(exist_ok=True)
             (out / name).write_text(_table(rows), encoding="utf-8")
     if snapshots and (folder / "probes").is_dir():
         without = None if paths else shutil.ignore_patterns("*_path.npz", "*_roles.npz")

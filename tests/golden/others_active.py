@@ -1,4 +1,4 @@
-"""Our own recordings of ALS4GAN; see `other_recordings`."""
+"""Our own recordings of ALS4GAN and S4AL; see `other_recordings`."""
 
 from __future__ import annotations
 
@@ -72,3 +72,81 @@ def als4gan_s4gan(d: Draw) -> dict[str, Any]:
         "out_d_loss": -((1 - d_fake).log().mean() + d_real.log().mean()) / 2,
         "hyper": {"upsample": UP, "ndf": NDF, "threshold": tau},
     }  # fmt: skip
+
+
+@variant("s4al_acquisition")
+def s4al_acquisition(d: Draw) -> dict[str, Any]:
+    """A grid of 3 x 5 cells in three images, one with fewer doubtful cells than are asked for, by loops."""
+    side, count, logit = 5, 3, d.logits(3, 4, 6, 9)
+    given, size = {"in_logit": logit}, (15, 25)
+    known = np.zeros((3, *size), np.int32)
+    known[0, :7, :11], known[1] = 1, 1
+    known[1, :5, :5] = 0
+    large = F.interpolate(exact(logit)[0], size, mode="bilinear", align_corners=True).softmax(1).numpy()
+    score, asked = np.zeros((3, 3, 5)), known.copy()
+    for b, i, j in np.ndindex(score.shape):
+        total = 0.0
+        for y, x in np.ndindex(side, side):
+            y, x = i * side + y, j * side + x
+            total -= 0 if known[b, y, x] else sum(p * np.log(p) for p in large[b, :, y, x])
+        score[b, i, j] = total / side**2
+    for b in (0, 2):
+        for k in np.argsort(-score[b].ravel())[:count]:
+            i, j = divmod(int(k), 5)
+            asked[b, i * side : (i + 1) * side, j * side : (j + 1) * side] = 1
+    asked, score, known, given["in_logit"] = asked[::2], score[::2], known[::2], logit[::2]
+    return given | {
+        "in_labelled_mask": known, "out_labelled_mask": asked, "out_region_score": score,
+        "hyper": {"region_size": side, "num_regions": count},
+    }  # fmt: skip
+
+
+@variant("s4al_unsup_loss")
+def s4al_unsup_loss(d: Draw) -> dict[str, Any]:
+    """Three images, the second wholly asked, some asked pixels void; pixel by pixel."""
+    size, tau = (7, 10), 0.8
+    teacher, pred = d.logits(3, 4, *size), d.logits(3, 4, *size)
+    gt, asked = d.label(4, 3, *size, void=-1), (d.uniform(3, *size) < 0.3).astype(np.int32)
+    asked[1] = 1
+    p = exact(teacher)[0].softmax(1).numpy()
+    label, conf = p.argmax(1), p.max(1)
+    label, conf = np.where(asked == 1, gt, label), np.where(asked == 1, 1.0, conf)
+    label[:, :, :2] = -1
+    share = [(conf[b] >= tau).sum() / (label[b] >= 0).sum() for b in range(3)]
+
+    def loss(weigh: bool) -> Any:
+        def of(z: Tensor) -> Tensor:
+            log_p, total, count = z.log_softmax(1), torch.zeros((), dtype=torch.double), 0
+            for b, y, x in np.ndindex(label.shape):
+                if label[b, y, x] >= 0:
+                    total = total - share[b] * (conf[b, y, x] if weigh else 1.0) * log_p[b, label[b, y, x], y, x]
+                    count += 1
+            return total / count
+
+        return of
+
+    (l_0, g_0), (l_1, g_1) = (gradients(loss(weigh), pred) for weigh in (False, True))
+    return {
+        "in_teacher_logit": teacher, "in_pred": pred, "in_gt": gt, "in_region_mask": asked, "out_label": label,
+        "out_conf": conf, "out_loss_w0": l_0, "out_grad_w0": g_0, "out_loss_w1": l_1, "out_grad_w1": g_1,
+        "hyper": {"strong_threshold": tau},
+    }  # fmt: skip
+
+
+@variant("s4al_biased_mix")
+def s4al_biased_mix(d: Draw) -> dict[str, Any]:
+    """Three pairs of images, some void pixels, one donor of which nothing is chosen."""
+    size, classes = (6, 9), 5
+    given = {
+        "in_img": d.normal(6, 3, *size),
+        "in_label": d.label(classes, 6, *size, void=-1),
+        "in_conf": d.uniform(6, *size),
+    }
+    chosen = np.array([[1, 0, 0, 1, 0], [0, 0, 0, 0, 0], [0, 1, 1, 0, 1]], np.int32)
+    found = {key: given[f"in_{key}"][:3].copy() for key in ("img", "label", "conf")}
+    for b, y, x in np.ndindex(3, *size):
+        label = given["in_label"][3 + b, y, x]
+        if label >= 0 and chosen[b, label]:
+            found["img"][b, :, y, x] = given["in_img"][3 + b, :, y, x]
+            found["label"][b, y, x], found["conf"][b, y, x] = label, given["in_conf"][3 + b, y, x]
+    return given | {"in_chosen": chosen} | {f"out_{key}": value for key, value in found.items()}

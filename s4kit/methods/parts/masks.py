@@ -42,6 +42,26 @@ def draw_class_mask(label: Tensor, classes: int) -> Tensor:
     return class_mask(label, torch.rand(len(label), classes, device=label.device))
 
 
+def chosen_mask(label: Tensor, chosen: Tensor) -> Tensor:
+    """(B, H, W) bool: the pixels of the classes that are chosen for each image, (B, C) bool; of void none."""
+    none = torch.zeros_like(chosen[:, :1])
+    return torch.cat([chosen, none], 1).gather(1, label.flatten(1).clamp(max=chosen.shape[1])).view_as(label)
+
+
+def draw_biased_mask(label: Tensor, head: Tensor, counts: tuple[int, int]) -> Tensor:
+    """`chosen_mask` of some head classes and some of the others, drawn for each image whether they are in it or not.
+
+    Args:
+        head: (C,) bool, the classes that are seen often. counts: how many of them, and of the others.
+    """
+    chosen = torch.zeros(len(label), len(head), dtype=torch.bool, device=label.device)
+    for among, count in zip((head, ~head), counts):
+        drawn = torch.rand(chosen.shape, device=label.device).masked_fill(~among, -1.0)
+        places = drawn.topk(min(count, len(head)), dim=1)
+        chosen = chosen.scatter(1, places.indices, chosen.gather(1, places.indices) | (places.values >= 0))
+    return chosen_mask(label, chosen)
+
+
 def block_mask(label: Tensor, blocks: int, by_class: Tensor, uniform: Tensor, boxes: Tensor) -> Tensor:
     """A mask of its own in each block of a regular grid: half of the block's classes, or a box (ComplexMix).
 

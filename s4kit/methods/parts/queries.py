@@ -1,4 +1,4 @@
-"""What an unsure classifier asks for: how doubtful an image is, and how a budget is spent in rounds (ALS4GAN)."""
+"""What an unsure network asks for: images, and how a budget is spent in rounds (ALS4GAN); regions of images (S4AL)."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import math
 from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from ...errors import S4Error, closest
@@ -53,3 +54,20 @@ def doubt(logits: Tensor, by: str, single: bool) -> Tensor:
         return -torch.special.xlogy(both, both).sum(2).mean(1)
     top = both.topk(2, dim=2).values
     return (top[..., 1] - top[..., 0]).mean(1)
+
+
+# ---- regions ----
+
+
+def cell_means(doubt: Tensor, side: int) -> Tensor:
+    """(B, h, w) mean of a map (B, H, W) over the cells of a grid of `side` pixels; the last ones may be smaller."""
+    return F.avg_pool2d(doubt[:, None], side, ceil_mode=True, count_include_pad=False)[:, 0]
+
+
+def cells_asked(doubt: Tensor, side: int, count: int) -> Tensor:
+    """(B, H, W) bool: the `count` cells of each image whose mean of a map (B, H, W) is the highest (S4AL)."""
+    means = cell_means(doubt, side)
+    best = means.flatten(1).topk(min(count, means[0].numel()), dim=1).indices
+    chosen = torch.zeros_like(means, dtype=torch.bool).flatten(1).scatter_(1, best, True).view_as(means)
+    whole = chosen.repeat_interleave(side, 1).repeat_interleave(side, 2)
+    return whole[:, : doubt.shape[1], : doubt.shape[2]]
