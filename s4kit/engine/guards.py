@@ -14,7 +14,7 @@ from .. import preemption
 from ..data.catalog import some
 from ..data.task import OBJECTS, Task
 from ..errors import S4Error
-from ..methods import get, names
+from ..methods import fitting
 from ..methods.base import Clock, Method
 from ..views import ViewPlan
 from ..views.sampling import pick, stream_size
@@ -63,10 +63,10 @@ def scored_alike(method: Method, task: Task) -> None:
     if own is asked:
         return
     name = getattr(method, "name", type(method).__name__)
-    fitting = [other for other in names() if get(other).of(task).scored_by is asked]
+    others = fitting(task)
     raise S4Error(
         f"{name} predicts {own.of}, but {task.name} as it is loaded is scored by {asked.of}: train "
-        f"{some(fitting, 4) if fitting else 'another method'} on it, or give {name} {own.how}."
+        f"{some(others, 4) if others else 'another method'} on it, or give {name} {own.how}."
     )
 
 

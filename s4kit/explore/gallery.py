@@ -94,6 +94,10 @@ def ideas(lesson: Any, runs: Sequence[Any], names: Sequence[str] | None = None) 
 
     found = {}
     for name in names or sorted(methods.files()):
+        of = lesson.fitting(name)
+        if of is not lesson:  # of another kind, with networks from which there is nothing to borrow
+            found[name] = draw(steps(*_brief(of, name).load("last", of.task, "cpu")))
+            continue
         method, task = lesson.method(name), lesson.task_of(name)
         own = any(isinstance(module, OWN) for module in method.modules())
         mends = any(hasattr(net, "finish") for net in method.predictors().values())

@@ -25,6 +25,7 @@ __all__ = [
     "create",
     "files",
     "fingerprint",
+    "fitting",
     "get",
     "idea",
     "names",
@@ -59,6 +60,11 @@ def get(name: str) -> type[Method]:
         if isinstance(c, type) and issubclass(c, Method) and c.__module__ == module.__name__
     ]
     return next(c for c in own if "card" in vars(c))
+
+
+def fitting(task: Any) -> list[str]:
+    """Names of the methods whose networks predict what a task is scored by."""
+    return [name for name in names() if get(name).of(task).scored_by is type(task.evaluation)]
 
 
 def create(name: str, task: Any, **options: Any) -> Method:

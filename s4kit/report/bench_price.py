@@ -32,7 +32,7 @@ from ..data.task import Task
 from ..engine import optimise
 from ..engine.settings import share_out
 from ..errors import S4Error
-from ..methods import create, files, get, recipe
+from ..methods import create, files, fitting, get, recipe
 from ..methods.base import Clock, Method, Optim
 from ..views import HostStep, draw_step
 from . import text
@@ -102,7 +102,8 @@ def price(quick: bool = False, out: str | Path | None = None, methods: Sequence[
     device = "cuda" if torch.cuda.is_available() else "cpu"
     net, crop, batch, moments, passes = QUICK if quick else (NET, CROP, BATCH, MOMENTS, PASSES)
     task = load("scenes", n_train=16, n_val=2, side=max(64, crop), labelled=8, crop=crop)
-    names = [REFERENCE, *(name for name in methods or sorted(files()) if name != REFERENCE)]
+    ours = [name for name in fitting(task) if name in files()]
+    names = [REFERENCE, *(name for name in methods or ours if name != REFERENCE)]
     rows, failed, exactness = [], [], 0.0
     with one_thread():
         reference, memory = _prepared(REFERENCE, task, net, batch, moments, device)

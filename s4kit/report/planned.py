@@ -75,7 +75,7 @@ class Planned:
     data: str
     protocol: str
     network: str
-    crop: int
+    crop: int | None
     batch: int
     images: int
     optimiser: str
@@ -161,10 +161,10 @@ def _facts(plan: Planned) -> list[tuple[str, str]]:
     held = ", ".join(f"{name} {text.size(parts[name])}" for name in ("weights", "optimiser", "gradients", "views"))
     learn = f"{plan.trained / 1e6:.1f} M of {plan.parameters / 1e6:.1f} M parameters learn"
     length = f"; {plan.steps:,} steps" if plan.steps else ""
+    what = f"images in all, crop {plan.crop}" if plan.crop else "sets of points in all"
     found = [
         ("network", f"{plan.network}; {learn}; {plan.optimiser}"),
-        ("a step", f"{plan.batch} labelled, {plan.images} images in all, crop {plan.crop}: "
-                   f"{plan.flops / 1e12:.3g} TFLOP{length}"),
+        ("a step", f"{plan.batch} labelled, {plan.images} {what}: {plan.flops / 1e12:.3g} TFLOP{length}"),
         ("rate", _rate(plan.rates)),
         ("memory", f"{text.size(plan.memory)} at the peak ({plan.gpus[0].precision}): {held}, "
                    f"activations {text.size(parts['activations'])}"),

@@ -22,7 +22,8 @@ from typing import Any
 
 import torch
 
-from ..data.outline import known, outline
+from ..data import dataset, load
+from ..data.outline import OUTLINES, known, outline
 from ..data.task import Task
 from ..engine.device import pick_workers
 from ..engine.settings import Settings, pass_steps, steps_in
@@ -143,7 +144,7 @@ def _task(task: str | Task, split: str | None, asked: dict[str, Any], crop: int 
         return task.with_(crop=crop) if crop else task
     asked = asked | ({"crop": crop} if crop else {})
     if not split:
-        return outline(task, **asked)
+        return outline(task, **asked) if task in OUTLINES or dataset(task).marker else load(task, **asked)
     count = read_split(task, split).count
     if count is None:
         raise S4Error(f"No published list of {task} is called {split!r}: `s4.splits.table()` has their names.")

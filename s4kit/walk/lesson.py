@@ -24,7 +24,7 @@ def lesson(profile: str = "cpu", data: str = "scenes", quiet: bool = False, **ta
 
     Args:
         profile: "cpu", "gpu" or "paper", see `walk.profiles`.
-        data: "scenes", "camvid", "voc" or "cityscapes".
+        data: "scenes", "camvid", "voc" or "cityscapes"; "shapes" for points.
         quiet: say nothing.
         task: over the profile's arguments of `load`, such as `labelled="splits/92.txt"` or `root=...`.
 
@@ -95,6 +95,20 @@ class Lesson:
         plan = self._plan(name)
         own = ("more" in plan.task and not self.task.more) or plan.task.get("instances", False)
         return load(**plan.task) if own else self.task
+
+    def fitting(self, name: str) -> Lesson:
+        """This lesson, or, where its data are of another kind than those of a method, one on embedded data that are.
+
+        Raises:
+            S4Error: none of them is.
+        """
+        from ..methods import fitting
+
+        for data in (self.data, *profiles.BEYOND):
+            found = self if data == self.data else Lesson(self.profile, data, {})
+            if name in fitting(found.task):
+                return found
+        raise S4Error(f"No embedded data set of a lesson is of the kind of {name}.")
 
     def batch(self, name: str, n: int = 4, seed: int = 0, **options: Any) -> tuple[Any, Any]:
         """(method, batch): a fresh method and a real batch of its own views, `n` images a stream, on the CPU.

@@ -15,7 +15,7 @@ from ..report import setup
 PROFILES = ("cpu", "gpu", "paper", "test")
 DATA = ("scenes", "camvid", "voc", "cityscapes")
 WALK = ("supervised", "cutmix", "cps", "u2pl", "unimatch")  # what the notebooks train
-BEYOND = ("clips",)  # of lessons beyond still images: each has its own
+BEYOND = ("clips", "shapes")  # of lessons beyond still images: each has its own
 OWN_DATA = "folder"  # a lesson on photos of one's own: root=... says where they are
 
 
@@ -94,6 +94,16 @@ TABLE: dict[tuple[str, str], Profile] = {
     ("paper", "cityscapes"): Profile("days on one large GPU", PUBLISHED, equal=False),
     ("test", "scenes"): Profile(
         "seconds", "It learns nothing.", {"n_train": 24, "n_val": 4, "side": 48, "labelled": 8}, _TEST, _TEST_FIT
+    ),
+    ("cpu", "shapes"): Profile("some minutes on two cores", "", {"points": 1024}, fit=_fit(300, 4)),
+    ("gpu", "shapes"): Profile("some minutes", UNVERIFIED, {}, {"net": "voxel(width=16, grid=64)"}, _fit(2000, 8)),
+    ("paper", "shapes"): Profile("minutes", OWN, equal=False),
+    ("test", "shapes"): Profile(
+        "seconds",
+        "It learns nothing.",
+        {"n_train": 24, "n_val": 4, "points": 128, "labelled": 8},
+        {"net": "voxel(width=4, grid=16, depth=2)"},
+        _TEST_FIT,
     ),
     **{
         ("test", data): Profile("seconds", "It learns nothing.", {"size": 64, "crop": 48}, _TEST, _TEST_FIT)

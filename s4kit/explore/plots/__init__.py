@@ -13,6 +13,7 @@ from .network import network
 from .objects import objects, precision_recall
 from .over_time import classes_over_time
 from .scores import bars, class_frequency, confusion, iou_bars
+from .shapes import copies, shape
 from .splits import presence
 from .training import curves, lines, losses
 
@@ -26,6 +27,7 @@ __all__ = [
     "classes_over_time",
     "clip",
     "confusion",
+    "copies",
     "curves",
     "embeddings",
     "grid",
@@ -44,5 +46,6 @@ __all__ = [
     "quality",
     "recorded",
     "reliability",
+    "shape",
     "views",
 ]

@@ -23,10 +23,11 @@ from typing import Any
 import torch
 
 from ...data import load
+from ...data.clouds import has_points
 from ...data.task import Task
 from ...engine.device import autocast
 from ...engine.trace import undone
-from ...methods import create, get, recipe
+from ...methods import create, fitting, get, recipe
 from ...methods.base import Clock, Method, Optim
 from ...views import Batch, HostStep, draw_step, render
 from ..memory import Stepper
@@ -43,14 +44,22 @@ TRIES = 6  # roundings, to see how far a term jumps that chooses pixels by a thr
 FLOOR = 0.05  # of all terms together: a smaller term is judged as if it were that large
 LEFT = 1 << 20  # bytes that a method may leave behind
 CPU = torch.device("cpu")
+POINTS = "voxel(width=4, grid=16, depth=2)"  # the tiny network of points
 
 
 def steps(bench: Bench, say: Say, left: Time) -> dict[str, Any]:
     """Look at each method; what there is no time for is named."""
-    task = load("scenes", n_train=16, n_val=2, side=64, labelled=8, crop=48)
-    _look("supervised", bench, task)  # libraries take their workspaces once
+    tasks = [
+        load("scenes", n_train=16, n_val=2, side=64, labelled=8, crop=48),
+        load("shapes", n_train=16, n_val=2, points=256, labelled=8),
+    ]
+    _look("supervised", bench, tasks[0])  # libraries take their workspaces once
     figures, taken = {}, []
     for name in bench.methods:
+        task = next((task for task in tasks if name in fitting(task)), None)
+        if task is None:
+            say(name, SKIPPED, "none of the small embedded data sets is of its kind")
+            continue
         if not left.for_another(taken):
             say(name, SKIPPED, "no time left")
             continue
@@ -88,7 +97,7 @@ def _look(name: str, bench: Bench, task: Task) -> dict[str, Any]:
 def _build(name: str, task: Task) -> Method:
     torch.manual_seed(0)
     own = {key: value for key, value in recipe(name, "scenes")["method"].items() if key not in get(name).specs}
-    return create(name, task, **own | {"net": "tiny"})
+    return create(name, task, **own | {"net": POINTS if has_points(task) else "tiny"})
 
 
 def _all_precisions(name: str, bench: Bench, task: Task) -> dict[str, Any]:
