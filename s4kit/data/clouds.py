@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from ..errors import S4Error
 from .seeding import generator
 from .task import VOID, Source
 
@@ -73,6 +75,32 @@ def in_unit_ball(places: np.ndarray) -> np.ndarray:
     """(N, 3) moved so that its bounding box is centred, and scaled so that the farthest point has distance 1."""
     places = places - (places.min(0) + places.max(0)) / 2
     return places / max(float(np.linalg.norm(places, axis=1).max()), 1e-9)
+
+
+def cloud_of(places: np.ndarray, normals: np.ndarray, label: np.ndarray | None, count: int, id: str) -> Cloud:
+    """`count` of the points of an item, moved into the unit ball; which ones depends on its id alone."""
+    kept = as_many(len(places), count, id)
+    length = np.linalg.norm(normals, axis=1, keepdims=True)
+    points = np.concatenate([in_unit_ball(places), normals / np.maximum(length, 1e-9)], 1)[kept]
+    truth = None if label is None else torch.from_numpy(label[kept].astype(np.uint8))
+    return Cloud(torch.from_numpy(points.astype(np.float32)), truth, id)
+
+
+def numbers(file: Path, columns: int) -> np.ndarray:
+    """(N, columns) float64, the numbers of a text file, a row per line.
+
+    Raises:
+        S4Error: the file is missing, empty or damaged.
+    """
+    try:
+        found = np.array(file.read_text("ascii").split(), np.float64)
+    except FileNotFoundError:
+        raise S4Error(f"{file} is missing. Unpack the archive again.") from None
+    except ValueError as error:
+        raise S4Error(f"{file} is no table of numbers ({error}). Unpack the archive again.") from None
+    if not len(found) or len(found) % columns or not np.isfinite(found).all():
+        raise S4Error(f"{file} has {len(found)} numbers, which are no rows of {columns} finite ones: it is damaged.")
+    return found.reshape(-1, columns)
 
 
 def as_many(rows: int, wanted: int, *keys: int | str) -> np.ndarray:

@@ -14,9 +14,13 @@ from .clips import open_clips
 from .coco import get_coco, open_coco
 from .download import Progress
 from .folder import open_folder
+from .partnet import MANUAL as PARTNET
+from .partnet import open_partnet
 from .rendered import GTA5_MANUAL, SYNTHIA_MANUAL, get_gta5, get_synthia, open_gta5, open_synthia
 from .satellite import DEEPGLOBE_MANUAL, get_deepglobe, get_ucmerced, open_deepglobe, open_ucmerced
 from .scenes import open_plain, open_scenes
+from .shapenetpart import MANUAL as SHAPENETPART
+from .shapenetpart import open_shapenetpart
 from .shapes import open_shapes
 from .voc import get_voc, open_voc
 
@@ -144,6 +148,25 @@ DATASETS: dict[str, DataSet] = {
             get=get_deepglobe,
             manual=DEEPGLOBE_MANUAL,
             expected={"train": (642,), "val": (161,)},
+        ),
+        DataSet(
+            "shapenetpart",
+            "objects of 16 categories as points with normals, 50 parts",
+            open_shapenetpart,
+            50,
+            "12137 train, 1870 val, 2874 test",
+            marker=("synsetoffset2category.txt",),
+            manual=SHAPENETPART,
+            expected={"train": (12137,), "val": (1870, 2874)},
+        ),
+        DataSet(
+            "partnet",
+            "objects as 10,000 points with normals, parts nested in up to three levels, a category at a time",
+            open_partnet,
+            None,
+            "26671 of 24 categories",
+            marker=("stats/after_merging2_label_ids",),
+            manual=PARTNET,
         ),
         DataSet(
             "folder",

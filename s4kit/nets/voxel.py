@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from ..data.clouds import has_points
 from ..errors import S4Error, closest
+from .layers import make_norm
 
 WIDEST = 8  # times the width of the first level
 
@@ -38,7 +39,7 @@ class VoxelUNet(nn.Module):
     """Points (B, N, 6), place and normal, to logits (B, K, N) of the finest parts; `levels` has those of all levels.
 
     Encoder and decoder are those of a U-Net with pooling, the decoder's features are read at the points trilinearly,
-    and each level's head is two (1x1 convolution, batch norm, leaky ReLU) and a 1x1 convolution, as in shape3d, whose
+    and each level's head is two (1x1 convolution, norm, leaky ReLU) and a 1x1 convolution, as in shape3d, whose
     octree of depth d has the cells of a grid of 2^d, kept where there are points alone; here the grid is dense.
 
     Args:
@@ -47,20 +48,27 @@ class VoxelUNet(nn.Module):
         grid: cells along each side of the cube.
         depth: how often it is pooled.
         hidden: channels of the heads.
+        norm: "batch" or "group".
     """
 
     def __init__(
-        self, classes: Mapping[str, int], width: int = 8, grid: int = 32, depth: int = 3, hidden: int = 64
+        self,
+        classes: Mapping[str, int],
+        width: int = 8,
+        grid: int = 32,
+        depth: int = 3,
+        hidden: int = 64,
+        norm: str = "batch",
     ) -> None:
         super().__init__()
         if grid % 2**depth:
             raise S4Error(f"grid={grid} cannot be halved {depth} times: take a multiple of {2**depth}, or less depth.")
         widths = [width * min(2**k, WIDEST) for k in range(depth + 1)]
         self.grid, self.classes = grid, list(classes.values())[-1]
-        self.down = nn.ModuleList([_block(4, width)])
-        self.down.extend(nn.Sequential(_block(w, v), _block(v, v)) for w, v in pairwise(widths))
-        self.up = nn.ModuleList(_block(w + v, w) for w, v in pairwise(widths))
-        self.heads = nn.ModuleDict({level: _head(width, hidden, number) for level, number in classes.items()})
+        self.down = nn.ModuleList([_block(4, width, norm)])
+        self.down.extend(nn.Sequential(_block(w, v, norm), _block(v, v, norm)) for w, v in pairwise(widths))
+        self.up = nn.ModuleList(_block(w + v, w, norm) for w, v in pairwise(widths))
+        self.heads = nn.ModuleDict({level: _head(width, hidden, number, norm) for level, number in classes.items()})
 
     def features(self, points: Tensor) -> Tensor:
         """(B, D, N), what the heads see."""
@@ -83,19 +91,24 @@ class VoxelUNet(nn.Module):
         return finest(self.features(points)).float()
 
 
-def _block(inputs: int, outputs: int) -> nn.Sequential:
+def _norm(norm: str, channels: int, batch: type[nn.Module]) -> nn.Module:
+    return batch(channels) if norm == "batch" else make_norm(norm, channels)
+
+
+def _block(inputs: int, outputs: int, norm: str) -> nn.Sequential:
     conv = nn.Conv3d(inputs, outputs, 3, padding=1, bias=False)
-    return nn.Sequential(conv, nn.BatchNorm3d(outputs), nn.ReLU(inplace=True))
+    return nn.Sequential(conv, _norm(norm, outputs, nn.BatchNorm3d), nn.ReLU(inplace=True))
 
 
-def _head(inputs: int, hidden: int, outputs: int) -> nn.Sequential:
+def _head(inputs: int, hidden: int, outputs: int, norm: str) -> nn.Sequential:
     layers: list[nn.Module] = []
     for channels in (inputs, hidden):
-        layers += [nn.Conv1d(channels, hidden, 1, bias=False), nn.BatchNorm1d(hidden), nn.LeakyReLU(0.2)]
+        conv = nn.Conv1d(channels, hidden, 1, bias=False)
+        layers += [conv, _norm(norm, hidden, nn.BatchNorm1d), nn.LeakyReLU(0.2)]
     return nn.Sequential(*layers, nn.Conv1d(hidden, outputs, 1))
 
 
-OPTIONS = ("width", "grid", "depth", "hidden")
+OPTIONS = ("width", "grid", "depth", "hidden", "norm")
 
 
 def voxel(net: str | Callable[..., nn.Module], task: Any) -> nn.Module:

@@ -53,6 +53,8 @@ def remedies(net: str) -> str:
 def without(net: str) -> str:
     """Words for the network `net` with norms that do not look at the batch."""
     base = re.match(r"\w*", net)[0]
+    if base == "voxel":
+        return "a network that does not look at the batch (--backbone \"voxel(norm='group')\")"
     base = base if base in KINDS else "resnet50"
     frozen = "freeze_bn=True, " if "freeze_bn" in KINDS[base].options else ""
     return f"a network that does not look at the batch (--backbone \"{base}({frozen}norm='group')\")"

@@ -14,7 +14,7 @@ from ...data.task import VOID, Task
 from ...errors import S4Error
 from ...report.pictures import colour
 from ...report.plots import Picture
-from ...views.looks import POINTS, Look
+from ...views.looks import POINTS, Points
 from .images import grid
 
 SIDE = 240  # pixels of a picture, in which there are four views
@@ -53,7 +53,7 @@ def copies(task: Task, views: Any, k: int = 0) -> Picture:
     label = views.label[k] if (views.label[k] != VOID).any() else task.train.read(int(views.index[k])).label.long()
     looks = [POINTS.bind(copy, SIDE) for copy in every]
     shown = [[at.pictures(copy)[0] for at, copy in zip(looks, every)]]
-    shown.append([colour(at.maps(label[None], VOID)[0].numpy(), task.palette) for at in looks])
+    shown.append([_coloured(at, task, "", label) for at in looks])
     shown.append([at.maps(views.valid[k : k + 1])[0] for at in looks])
     titles = [f"copy {number}" for number in range(1, len(every) + 1)]
     return grid(shown, task, titles, ["points", "parts", "counts"], named=True)
@@ -76,8 +76,10 @@ def _levels(task: Task, label: Tensor) -> dict[str, Tensor]:
     return {level: lifted(label, classes) for level, classes in parents.items()}
 
 
-def _coloured(at: Look, task: Task, level: str, label: Tensor) -> np.ndarray:
-    return colour(at.maps(label[None], VOID)[0].numpy(), palette_of(task, level))
+def _coloured(at: Points, task: Task, level: str, label: Tensor) -> np.ndarray:
+    """(h, w, 3) uint8, the parts in their colours, white where there is no point."""
+    shown = colour(at.maps(label[None], VOID)[0].numpy(), palette_of(task, level))
+    return np.where(at.at[0].numpy()[..., None] < 0, np.uint8(255), shown)
 
 
 def palette_of(task: Task, level: str) -> Sequence[tuple[int, int, int]]:
