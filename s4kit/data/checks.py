@@ -11,6 +11,7 @@ from hashlib import blake2b
 import numpy as np
 
 from ..errors import S4Error
+from .clouds import Cloud
 from .look import MOSTLY
 from .parallel import each
 from .task import VOID, Source, Task
@@ -150,10 +151,11 @@ def _read(sources: Mapping[str, Source], job: tuple[str, int]) -> _Read:
     pixels = None
     if sample.label is not None:
         pixels = np.bincount(sample.label.numpy().ravel(), minlength=VOID + 1)
-    image = np.ascontiguousarray(sample.image.permute(1, 2, 0).numpy())
-    digest = blake2b(repr(image.shape).encode(), digest_size=12)
-    digest.update(image)
-    return _Read(part, name, "", image.shape[:2], digest.digest(), pixels)
+    whole = sample.points if isinstance(sample, Cloud) else sample.image.permute(1, 2, 0)
+    values = np.ascontiguousarray(whole.numpy())
+    digest = blake2b(repr(values.shape).encode(), digest_size=12)
+    digest.update(values)
+    return _Read(part, name, "", values.shape[:2], digest.digest(), pixels)
 
 
 class _Tally:
@@ -169,14 +171,14 @@ class _Tally:
         self.small, self.bare = 0, []
         self.shapes: set[tuple[int, int]] = set()
 
-    def add(self, read: _Read, crop: int) -> None:
+    def add(self, read: _Read, crop: int | None) -> None:
         if read.problem:
             self.report.broken += 1
             if len(self.report.problems) < KEPT:
                 self.report.problems.append({"part": read.part, "id": read.id, "message": read.problem})
             return
         self.shapes.add(read.shape)
-        self.small += read.part != "val" and min(read.shape) < crop
+        self.small += read.part != "val" and min(read.shape) < (crop or 0)
         here = f"{read.part}:{read.id}"
         first = self.first.setdefault(read.digest, here)
         if first != here:

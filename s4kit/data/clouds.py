@@ -13,7 +13,8 @@ from torch import Tensor
 
 from ..errors import S4Error
 from .seeding import generator
-from .task import VOID, Source
+from .sides import pictured
+from .task import VOID, Sample, Source
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,10 @@ class Cloud:
     label: Tensor | None
     id: str
 
+    def picture(self) -> Sample:
+        """It, for people to look at, see `sides`."""
+        return pictured(self.points, self.label, self.id)
+
 
 @dataclass(frozen=True)
 class PartEvaluation:
@@ -44,6 +49,9 @@ class CloudSource(Source):
 
     item: ClassVar[type] = Cloud
     points: int
+
+    def view(self, row: int) -> Sample:
+        return self.read(row).picture()
 
 
 def has_points(task: Any) -> bool:

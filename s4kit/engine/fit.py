@@ -40,13 +40,13 @@ def fit(
         settings: fields of `Settings`: batch (labelled images per step and process), unlabelled_batch, accumulate,
             optimiser ("sgd", "adamw", "adam"), nesterov (of the first), betas (of the other two), lr (of the
             backbone), head (its multiple for new layers), weight_decay, schedule ("poly", "poly_after": the rate is
-            set after the step, "poly_to_hundredth", "linear", "quarter_cosine", "constant"), warmup (steps), clip
-            (gradient norm), seed, checkpoint_every, evaluate_every, probes (images that the explorer shows: a number of
-            unlabelled ones, a list of ids from anywhere in the task, a file of ids, or "worst", those that the method
-            gets worst at its first evaluation), probe_size (longest side, in pixels, at which it does), probe_whole
-            (whole images instead of centre crops), device, precision, workers, threads (on a CPU; "auto" times
-            some steps first and takes fewer where more are no faster, and what is resumed keeps its number), compile
-            (the networks, with `torch.compile`: minutes at the first steps, then faster on a GPU).
+            set after the step, "poly_to_hundredth", "linear", "quarter_cosine", "tenths", "constant"), warmup (steps),
+            clip (gradient norm), seed, checkpoint_every, evaluate_every, probes (images that the explorer shows: a
+            number of unlabelled ones, a list of ids from anywhere in the task, a file of ids, or "worst", those that
+            the method gets worst at its first evaluation), probe_size (longest side, in pixels, at which it does),
+            probe_whole (whole images instead of centre crops), device, precision, workers, threads (on a CPU; "auto"
+            times some steps first and takes fewer where more are no faster, and what is resumed keeps its number),
+            compile (the networks, with `torch.compile`: minutes at the first steps, then faster on a GPU).
 
     Returns:
         The run; after Ctrl-C too, with `interrupted` set and a checkpoint written.

@@ -94,6 +94,7 @@ KIT: dict[str, Recipe] = {
     "scenes": {"task": {}, "method": {"net": STEADY}, "fit": {**LIGHT_FIT, "steps": 600, "batch": 4}},
     "clips": {"task": {}, "method": {"net": STEADY}, "fit": {**LIGHT_FIT, "steps": 600, "batch": 4}},
     "shapes": {"task": {}, "method": {}, "fit": {**POINTS_FIT, "steps": 600, "batch": 4}},
+    "shapenetpart": {"task": {}, "method": {}, "fit": {**POINTS_FIT, "steps": 2400, "batch": 8}},
     "camvid": {
         # Six images, every class in two of them at least: with 23 as many steps leave nothing to be gained.
         "task": {"size": 0.5, "crop": 112, "labelled": 6, "cover": 2},

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from ..data.clouds import Cloud
 from ..data.task import VOID, Sample, Source, Task
 from ..errors import S4Error
 from .looked import Looked, Part
@@ -71,7 +72,8 @@ def look(task: Task, images: int = 12) -> Look:
         seen: list[Sample] = []
         parts[name] = _count(source, spread(rows[name], LOOKED.get(name, FURTHER)), len(rows[name]), seen)
         many = images - images // 4 if name == "labelled" else images // 4
-        samples += [(name, sample) for sample in _varied(seen, many)]
+        chosen = _varied(seen, many)
+        samples += [(name, item.picture() if isinstance(item, Cloud) else item) for item in chosen]
     if not samples:
         raise S4Error(f"No image of {task.name} can be read; the first: {parts['labelled'].broken[0]}")
     sizes, turned = _headers(task)

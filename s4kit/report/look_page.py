@@ -51,13 +51,13 @@ def page(look: Looked) -> str:
     task = look.task
     counts = [(len(task.labelled), "labelled"), (len(task.unlabelled), "unlabelled"), (len(task.val), "to score (val)")]
     counts[2:2] = [(len(of.rows), name) for name, of in task.more.items()]
-    sized = f"{task.crop}", "crop, pixels"
+    sized = (f"{task.crop}", "crop, pixels") if task.crop else (f"{len(task.levels) or 1}", "levels of parts")
     tiles = "".join(_tile(*words) for words in (*counts, (task.num_classes, "classes"), sized))
     body = f"{STYLE}<h1>{escape(task.name)}</h1><p class=soft>{escape(task.protocol)}</p><div class=tiles>{tiles}</div>"
     body += _remarks(look)
     body += "<h2>Images and their labels</h2><div class=sheet>"
     body += "".join(_card(look, name, sample) for name, sample in look.samples) + "</div>"
-    body += "<h2>Classes</h2>" + _classes(look) + "<h2>Sizes</h2>" + _sizes(look)
+    body += "<h2>Classes</h2>" + _classes(look) + ("<h2>Sizes</h2>" + _sizes(look) if task.crop else "")
     return html.page(f"{task.name}: a look at the data", body)
 
 

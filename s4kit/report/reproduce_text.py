@@ -25,6 +25,7 @@ SCHEDULES = {
     "poly_to_hundredth": "poly 0.9 down to a hundredth",
     "linear": "linear to 0",
     "quarter_cosine": "quarter cosine",
+    "tenths": "a tenth from half on, a hundredth from three quarters on",
     "constant": "constant",
 }
 SELECTIONS = {"best": "the evaluation that is best on val", "last": "the end of the training"}

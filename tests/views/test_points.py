@@ -7,9 +7,10 @@ import pytest
 import torch
 from toy import toy_points, toy_task
 
+from s4kit.data.sides import seen_points
 from s4kit.errors import S4Error
 from s4kit.views import PointStream, Rigid, Stream, ViewPlan, draw_step, render
-from s4kit.views.looks import POINTS, seen_points
+from s4kit.views.looks import POINTS
 
 PLAN = ViewPlan(x=PointStream("labelled"), u=PointStream("unlabelled", copies=3, batch=2.0))
 
@@ -107,3 +108,12 @@ def test_a_look_puts_the_values_of_points_into_the_picture(task):
         and pictures.min() >= 0
         and pictures[look.at.lt(0)[:, None].expand_as(pictures)].eq(1).all()
     )
+
+
+def test_an_item_for_people_is_a_picture_with_its_label(task):
+    sample = task.val.view(0)
+    assert sample.image.shape == (3, 240, 240) and sample.image.dtype == torch.uint8 and sample.id == task.val.ids[0]
+    cloud = task.val.read(0)
+    at = seen_points(cloud.points[:, :3].numpy(), 240)
+    assert np.array_equal(sample.label.numpy()[at >= 0], cloud.label.numpy()[at[at >= 0]])
+    assert (sample.label.numpy()[at < 0] == 255).all() and (sample.image[0].numpy()[at < 0] == 255).all()

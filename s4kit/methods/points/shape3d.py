@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -99,6 +99,22 @@ class Shape3D(Method):
     )
     views = ViewPlan(x=PointStream("labelled"), u=PointStream("unlabelled"))
     scored_by = PartEvaluation
+    recipes: ClassVar = {
+        "partnet": {
+            "task": {"category": "Chair", "labelled": 0.02},
+            "method": {"net": "voxel(width=32, grid=64, depth=4)"},
+            "fit": {"steps": 80_000, "batch": 8, "lr": 0.1, "head": 1.0, "schedule": "tenths"},
+            "processes": 1,
+            "differs": [
+                "backbone: octree U-Net of depth 6 there, U-Net on a dense grid of 64^3 cells here",
+                "batch: 16 shapes as they come in a list of labelled and unlabelled ones there, 8 of each here",
+                "classes: an output for points without a part that no loss looks at there, none here",
+                "labels: a point may lack a part at one level alone there; without one of the finest it has none here",
+                "evaluation: scored by the part IoU of each shape there, over the points of all shapes here",
+                "unsure: substituted: how many shapes are made of the labelled ones is not said; none here",
+            ],
+        },
+    }
 
     def __init__(
         self, task: Any, net: str = "voxel", point: float = 0.01, part: float = 0.01, hierarchy: float = 0.01
