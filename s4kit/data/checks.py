@@ -155,7 +155,8 @@ def _read(sources: Mapping[str, Source], job: tuple[str, int]) -> _Read:
     values = np.ascontiguousarray(whole.numpy())
     digest = blake2b(repr(values.shape).encode(), digest_size=12)
     digest.update(values)
-    return _Read(part, name, "", values.shape[:2], digest.digest(), pixels)
+    size = (0, 0) if isinstance(sample, Cloud) else values.shape[:2]
+    return _Read(part, name, "", size, digest.digest(), pixels)
 
 
 class _Tally:
@@ -177,7 +178,8 @@ class _Tally:
             if len(self.report.problems) < KEPT:
                 self.report.problems.append({"part": read.part, "id": read.id, "message": read.problem})
             return
-        self.shapes.add(read.shape)
+        if any(read.shape):
+            self.shapes.add(read.shape)
         self.small += read.part != "val" and min(read.shape) < (crop or 0)
         here = f"{read.part}:{read.id}"
         first = self.first.setdefault(read.digest, here)

@@ -1,11 +1,12 @@
 """`shapes`: the embedded data set of points. Chairs, tables and lamps whose parts are nested in three levels.
 
-Sampled when read: an item is a pure function of (seed, index). Every third one is a lamp.
+Sampled when read: an item is a pure function of (seed, index). There are as many of each kind.
 """
 
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from functools import lru_cache, partial
 
 import numpy as np
@@ -16,6 +17,7 @@ from .catalog import Catalog
 from .clouds import Cloud, CloudSource, PartEvaluation, in_unit_ball, nested
 from .palettes import distinct
 from .seeding import generator
+from .shapes_paint import Furniture
 from .shapes_plans import KINDS, LEVELS, TREE
 from .substituted import with_substituted
 
@@ -27,7 +29,7 @@ class ShapeSource(CloudSource):
     """`count` shapes of `points` points."""
 
     def __init__(self, part: str, count: int, points: int, seed: int) -> None:
-        self.ids = [f"{part}_{KINDS[k % len(KINDS)].__name__}_{k:04d}" for k in range(count)]
+        self.ids = [f"{part}_{_kind(seed, k).__name__}_{k:04d}" for k in range(count)]
         self.points, self.seed = points, seed
 
     def read(self, row: int, label: bool = True) -> Cloud:
@@ -35,10 +37,16 @@ class ShapeSource(CloudSource):
         return Cloud(points.clone(), truth.clone() if label else None, self.ids[row])
 
 
+def _kind(seed: int, index: int) -> Callable[[np.random.Generator], Furniture]:
+    """What a shape is: of each three in a row one of a kind, in an order of their own."""
+    group, place = divmod(index, len(KINDS))
+    return KINDS[generator("kinds", seed, group).permutation(len(KINDS))[place]]
+
+
 @lru_cache(maxsize=HELD)
 def _sampled(seed: int, index: int, count: int) -> tuple[torch.Tensor, torch.Tensor]:
     rng = generator("shapes", seed, index)
-    places, normals, label = KINDS[index % len(KINDS)](rng).sampled(rng, count, list(TREE))
+    places, normals, label = _kind(seed, index)(rng).sampled(rng, count, list(TREE))
     points = np.concatenate([in_unit_ball(places), normals], 1).astype(np.float32)
     return torch.from_numpy(points), torch.from_numpy(label.astype(np.uint8))
 

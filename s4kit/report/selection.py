@@ -86,8 +86,8 @@ def remarks(asked: Plan, plan: Plan, method: Any) -> list[str]:
     times = max((s.batch for s in method.views.values() if s.source == "labelled"), default=1)
     if times > 1:
         said.append(f"{name}: draws {times:g} times as many labelled images a step as the others.")
-    paper = _paper_net(name)
-    if paper and _decoder(paper) != _decoder(plan.options.get("net", "efficientnet_lite0")):
+    paper, own = _paper_net(name), _decoder(plan.options.get("net", "efficientnet_lite0"))
+    if paper and own and _decoder(paper) != own:
         said.append(f"{name}: published with {paper}; here it has the comparison's network.")
     return said
 
@@ -103,10 +103,11 @@ def _paper_net(name: str) -> str | None:
 
 
 def _decoder(net: Any) -> str:
+    """The decoder of a spec; "" of what is no network of images."""
     from ..nets import parse
-    from ..nets.backbones import kind_of
+    from ..nets.backbones import KINDS
 
     if not isinstance(net, str):
         return ""
     name, options = parse(net)
-    return options.get("decoder", kind_of(name).head)
+    return options.get("decoder", KINDS[name].head) if name in KINDS else ""

@@ -88,7 +88,10 @@ def plan(
 
 
 def with_weights(spec: str) -> str:
-    """A network spec that asks for ImageNet weights: "resnet50(aux=True)" -> "resnet50(aux=True, weights=...)"."""
+    """A network spec that asks for ImageNet weights: "resnet50(aux=True)" -> "resnet50(aux=True, weights=...)"; one of
+    points, for which there are none, as it is."""
+    if spec.startswith("voxel"):
+        return spec
     weights = "weights='imagenet')"
     return f"{spec[:-1]}, {weights}" if spec.endswith(")") else f"{spec}({weights}"
 
