@@ -47,7 +47,7 @@ class PartEvaluation:
 class CloudSource(Source):
     """A list of items of points, all with the same number of them; `read` gives a `Cloud`."""
 
-    item: ClassVar[type] = Cloud
+    item: type = Cloud
     points: int
 
     def view(self, row: int) -> Sample:

@@ -27,6 +27,7 @@ class Gathered(Source):
             places |= {name: (source, row) for row, name in enumerate(source.ids)}
         self.places = [places.get(name) for name in self.ids]
         self.scenes = self.sources[0].scenes if self.sources else ()
+        self.item = self.sources[0].item if self.sources else Sample
         self.rows = {name: row for row, name in enumerate(self.ids)}
         self.missing = [name for name, place in zip(self.ids, self.places) if place is None]
 

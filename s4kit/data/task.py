@@ -46,7 +46,7 @@ class Source(ABC):
     """
 
     ids: list[str]
-    item: ClassVar[type] = Sample  # what `read` gives; streams ask, so that a method meets the data that it is for
+    item: type = Sample  # what `read` gives; streams ask, so that a method meets the data that it is for
     scenes: tuple[str, ...] = ()
 
     def __len__(self) -> int:

@@ -62,7 +62,7 @@ def compare(
         S4Error: unknown names, a folder that holds a run with another set-up, or no training came to its end.
     """
     from ..data import load
-    from ..methods import get
+    from ..methods import fitting
     from ..methods.own import OWN
 
     out = Path(out)
@@ -76,10 +76,8 @@ def compare(
     named, names = [*first, *methods], list(dict.fromkeys([*first, *choose(methods, families)]))
     plans = setup.match([setup.plan(n, data, task, _own(n, options or {}, names), fit) for n in names])
     loaded = load(**plans[0].task)
-    others = {n for n in first if get(n).of(loaded).scored_by is not type(loaded.evaluation)} - set(methods)
-    plans = [
-        plan for plan in plans if plan.method not in others
-    ]  # without baselines of pixels where these do not count
+    able = fitting(loaded)  # a baseline of images stands beside no other kind
+    plans = [plan for plan in plans if plan.method in able or plan.method in methods]
     plans, left_out, said = _prepare(plans, loaded, named)
     trainings, tasks = _trainings(plans, loaded, seeds, baselines and all_labels)
     work = [(p, seed, out / "runs" / f"{p.name.replace(' ', '_')}-seed{seed}") for p, seed in trainings]

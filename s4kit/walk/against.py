@@ -40,7 +40,7 @@ def verdict(name: str, run: Any, references: Runs, recorded: Seeds) -> None:
         words.append(f"All labels would give {100 * ends[ALL_LABELS]:.1f} %: {_gap(share)}.")
     words += figures.no_room(room)
     seeds = {of: [run.last[run.column] for run in runs] for of, runs in recorded.items()}
-    if len(seeds.get(name, ())) > 1 and all(of in seeds for of in BASELINES):
+    if len(seeds.get(name, ())) > 1 and all(of in seeds for of in BASELINES if of in ends):
         means = {of: mean(values) for of, values in seeds.items()}
         words.append(
             f"Recorded with {len(seeds[name])} seeds: {100 * means[name]:.1f} ± {100 * stdev(seeds[name]):.1f} %, "
@@ -50,8 +50,9 @@ def verdict(name: str, run: Any, references: Runs, recorded: Seeds) -> None:
 
 
 def _over(ends: Mapping[str, float], name: str) -> str:
-    parts = [f"{100 * (ends[name] - ends[of]):+.1f} points from {of}" for of in BASELINES if of != name]
-    below = [of for of in BASELINES if of != name and ends[name] < ends[of]]
+    others = [of for of in BASELINES if of != name and of in ends]
+    parts = [f"{100 * (ends[name] - ends[of]):+.1f} points from {of}" for of in others]
+    below = [of for of in others if ends[name] < ends[of]]
     return " and ".join(parts) + (f"; the unlabelled images have not helped it past {below[-1]}" if below else "")
 
 

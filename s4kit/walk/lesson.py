@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import S4Error
+from ..methods import fitting
 from ..report import setup
 from ..report.compare import difference, finished
 from ..report.figures import beside
@@ -102,8 +103,6 @@ class Lesson:
         Raises:
             S4Error: none of them is.
         """
-        from ..methods import fitting
-
         for data in (self.data, *profiles.BEYOND):
             found = self if data == self.data else Lesson(self.profile, data, {})
             if name in fitting(found.task):
@@ -218,13 +217,14 @@ class Lesson:
         return True
 
     def references(self, **fit: Any) -> dict[str, Any]:
-        """{name: `Run`} of what a method is held against: both supervised baselines, and `all labels`, the first of
-        them with nothing hidden (left out where nothing is).
+        """{name: `Run`} of what a method is held against: the supervised baselines (of images two), and `all labels`,
+        the first of them with nothing hidden (left out where nothing is).
 
         Those of this lesson are opened; else recordings of the same set-up; else they are trained. `fit` goes over the
         profile's.
         """
-        given = {name: (name, {}, fit) for name in setup.BASELINES}
+        able = fitting(self.task)
+        given = {name: (name, {}, fit) for name in setup.BASELINES if name in able}
         if self._loaded.get("labelled") != "all":
             bound = {"steps": self.steps} | fit | {"probes": 0}  # nothing is unlabelled
             given[setup.ALL_LABELS] = ("supervised", setup.NOTHING_HIDDEN, bound)

@@ -6,6 +6,7 @@ from torch import nn
 from toy import toy_points
 
 from s4kit import methods
+from s4kit.data.gathered import Gathered
 from s4kit.data.task import VOID
 from s4kit.engine import evaluate, fit, open_run
 from s4kit.engine.scores import PartScores
@@ -68,3 +69,11 @@ def test_the_baseline_of_points_learns_is_kept_and_reopened(task, tmp_path):
     assert (shots.height, shots.width) == (48, 48) and shots.image(0)["truth"].max() == VOID
     survey = run.sweep(task=task, device="cpu", workers=0, show=False)
     assert len(survey) == len(task.unlabelled) + len(task.val)
+
+
+def test_a_run_is_opened_on_a_list_of_its_own(task):
+    """As a run is whose data have changed since: the items are those of the list, and still points."""
+    gathered = Gathered(list(reversed(task.train.ids)), [task.train])
+    own = task.with_(train=gathered)
+    assert methods.create("supervised", own, net=NET).views["x"].check(own, "x") is None
+    assert torch.equal(gathered.read(0).points, task.train.read(len(task.train) - 1).points)
