@@ -51,6 +51,7 @@ def steps(bench: Bench, say: Say, left: Time) -> dict[str, Any]:
     """Look at each method; what there is no time for is named."""
     tasks = [
         load("scenes", n_train=16, n_val=2, side=64, labelled=8, crop=48),
+        load("scenes", n_train=16, n_val=2, side=64, labelled=8, crop=48, instances=True),
         load("shapes", n_train=16, n_val=2, points=256, labelled=8),
     ]
     _look("supervised", bench, tasks[0])  # libraries take their workspaces once
