@@ -72,13 +72,13 @@ class SSDADualMix(Method):
         "scenes": {"task": {"more": {"domain": "plain"}}},
         "cityscapes": {
             "task": {"size": 0.5, "crop": 512, "scale": (1.0, 1.0), "more": {"domain": "gta5(size=720)"}},
-            "method": {"net": "resnet101(output_stride=8, freeze_bn=True)", "rounds": 4},
+            "method": {"net": "resnet101(output_stride=8, freeze_bn=True, norm='group')", "rounds": 4},
             "fit": {"steps": 1_440_000, "batch": 1, "lr": 2.5e-4, "head": 10.0, "weight_decay": 5e-4},
             "processes": 1,
             "evaluation": "cityscapes/whole",
             "differs": [
                 "crop: none there, whole images of 512 x 1024 and, of the source, 720 x 1280; 512 x 512 of either here",
-                "head: DeepLabV2 there, DeepLabV3+ here",
+                "head: DeepLabV2 there, without norms, DeepLabV3+ with group norms here: a batch has one image",
                 "aux: a second classifier on the third stage, weight 0.1, there, none here",
                 "schedule: poly 0.9 over 250000 steps of which 120000 are trained there, over these alone here",
                 "evaluation: predictions are enlarged to 1024 x 2048 there, scored at half that size here",
