@@ -170,8 +170,8 @@ def _limits(label: Tensor, confidence: Tensor, classes: Tensor, cap: float = 0.9
 LIMITS = Exercise(
     key="domains.limits",
     asks="BDL: the limit (classes,) that a pixel's confidence (B, H, W) must reach to keep its label. For each class "
-    "the value in the middle of its pixels' sorted confidences (place n // 2, counted from 0), but at most 0.9; 0 for a "
-    "class that no pixel has.",
+    "the value in the middle of its pixels' sorted confidences (place n // 2, counted from 0), but at most 0.9; 0 for "
+    "a class that no pixel has.",
     prototype="limits(label, confidence, classes)",
     reference=_limits,
     cases=lambda rng: [
