@@ -10,7 +10,8 @@ from typing import Any
 # Notebooks without a number, after those that have one; of a family of methods, and of what is no still image, below a
 # folder
 PAGES = (
-    "families/cotraining", "families/contrastive", "families/self_training", "gallery", "own_data", "beyond/video"
+    "families/cotraining", "families/contrastive", "families/self_training", "gallery", "own_data", "beyond/video",
+    "beyond/domains",
 )  # fmt: skip
 # What browsers leave out of MathML 3, said by style sheet; and TeX that the translation does not know
 STYLES = {"bold": "font-weight:bold", "monospace": "font-family:monospace"}

@@ -16,7 +16,8 @@ from s4kit.walk import execute, pages, profiles, setup_cell
 FOLDER = Path(__file__).parents[2] / "notebooks"
 NOTEBOOKS = sorted(FOLDER.glob("[0-9][0-9]_*.ipynb"))
 TITLES = (
-    "Family: co-training", "Family: contrast", "Family: self-training", "Gallery", "Own data", "Beyond images: video"
+    "Family: co-training", "Family: contrast", "Family: self-training", "Gallery", "Own data", "Beyond images: video",
+    "Beyond: domains",
 )  # fmt: skip
 PAGES = {FOLDER / f"{name}.ipynb": title for name, title in zip(pages.PAGES, TITLES, strict=True)}
 GALLERY = FOLDER / "gallery.ipynb"  # which is no lesson
