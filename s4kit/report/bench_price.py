@@ -101,7 +101,9 @@ def price(quick: bool = False, out: str | Path | None = None, methods: Sequence[
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
     net, crop, batch, moments, passes = QUICK if quick else (NET, CROP, BATCH, MOMENTS, PASSES)
-    task = load("scenes", n_train=16, n_val=2, side=max(64, crop), labelled=8, crop=crop)
+    side = max(64, crop)
+    more = {"domain": f"plain(n_train=8, n_val=1, side={side})"}
+    task = load("scenes", n_train=16, n_val=2, side=side, labelled=8, crop=crop, more=more)
     ours = [name for name in fitting(task) if name in files()]
     names = [REFERENCE, *(name for name in methods or ours if name != REFERENCE)]
     rows, failed, exactness = [], [], 0.0

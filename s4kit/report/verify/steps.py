@@ -44,13 +44,14 @@ TRIES = 6  # roundings, to see how far a term jumps that chooses pixels by a thr
 FLOOR = 0.05  # of all terms together: a smaller term is judged as if it were that large
 LEFT = 1 << 20  # bytes that a method may leave behind
 CPU = torch.device("cpu")
+DOMAIN = "plain(n_train=8, n_val=1, side=64)"
 POINTS = "voxel(width=4, grid=16, depth=2)"  # the tiny network of points
 
 
 def steps(bench: Bench, say: Say, left: Time) -> dict[str, Any]:
     """Look at each method; what there is no time for is named."""
     tasks = [
-        load("scenes", n_train=16, n_val=2, side=64, labelled=8, crop=48),
+        load("scenes", n_train=16, n_val=2, side=64, labelled=8, crop=48, more={"domain": DOMAIN}),
         load("scenes", n_train=16, n_val=2, side=64, labelled=8, crop=48, instances=True),
         load("shapes", n_train=16, n_val=2, points=256, labelled=8),
     ]
