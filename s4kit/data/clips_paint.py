@@ -15,6 +15,7 @@ from functools import cached_property
 import numpy as np
 
 from . import scenes_paint as scene
+from .outlines import outline
 from .seeding import generator
 
 VERSION = 2  # of the pictures, see `scenes_paint.VERSION`
@@ -114,7 +115,7 @@ class Clip:
         """(F, F) int16, whose each fine pixel is."""
         owned = np.zeros((self.fine, self.fine), np.int16)
         for thing, turn, (rows, columns, x, y) in self._seen(frame):
-            edge = scene._shape(thing.kind, x, y, thing.r, turn, thing.squash)
+            edge = outline(thing.kind, x, y, thing.r, turn, thing.squash)
             owned[rows, columns][edge < 0] = thing.number
         return owned
 
@@ -133,7 +134,7 @@ class Clip:
     def _draw(self, part: np.ndarray, thing: Thing, turn: float, x: np.ndarray, y: np.ndarray) -> None:
         """One object over what is there, its shadow first; its surface is the same in every frame."""
         light, form, height = self.light, (thing.r, turn, thing.squash), self._height(thing)
-        scene._shade(part, scene._shape(thing.kind, x + light.x * height, y + light.y * height, *form), height)
+        scene._shade(part, outline(thing.kind, x + light.x * height, y + light.y * height, *form), height)
         body = scene._thing(thing.kind, x, y, *form)
         g = generator("clips", "surface", self.seed, self.index, thing.number)
         surface = scene._body(g, body, turn, scene.Setting(self.unit, light, plain=False))

@@ -150,20 +150,12 @@ def _split(
     else:
         rows, words = labelled_rows(catalog, labelled, seed, cover, made)
         rest, about = unlabelled_rows(catalog, rows, unlabelled, overlap)
-    if catalog.crop is None and (crop or scale or short):
-        raise S4Error(f"{catalog.name} has no images: leave out crop, scale and short, by which images are cropped.")
+    _refuse(catalog, bool(crop or scale or short))
     by_hand = made.words([catalog.train.ids[row] for row in rows]) if made else ""
     scale = catalog.scale if scale is None else tuple(float(s) for s in scale)
-    resized = f"resized by {size}" if isinstance(size, float) else f"short side {size}"
-    at = f"{resized}, scored at that size" if size is not None else ""
-    protocol = ", ".join(filter(None, (words, by_hand, about, at, catalog.note)))
+    protocol = ", ".join(filter(None, (words, by_hand, about, _resized(size), catalog.note)))
     lists = {"labelled": _absolute(labelled), "unlabelled": _absolute(unlabelled)}
     split = {**lists, "seed": seed, "cover": cover, "overlap": overlap}
-    if not len(catalog.val):
-        raise S4Error(
-            f"{catalog.name} has no list of its own to score on: hold images out for it, held_out=500 (--data-option "
-            f"held_out=500), or learn from it beside another data set: more={{'domain': '{catalog.name}'}}."
-        )
     task = Task(
         name=catalog.name,
         classes=catalog.classes,
@@ -194,6 +186,23 @@ def _split(
         views = {} if task.crop is None else {"crop": task.crop, "scale": scale, "short": task.short}
         config = public({**config, **split, **views})
     return catalog.finish(replace(task, evaluation=evaluation, config=config))
+
+
+def _refuse(catalog: Catalog, cropped: bool) -> None:
+    """Raises S4Error where crops are asked for of what has none, or there is nothing to score on."""
+    if catalog.crop is None and cropped:
+        raise S4Error(f"{catalog.name} has no images: leave out crop, scale and short, by which images are cropped.")
+    if not len(catalog.val):
+        raise S4Error(
+            f"{catalog.name} has no list of its own to score on: hold images out for it, held_out=500 (--data-option "
+            f"held_out=500), or learn from it beside another data set: more={{'domain': '{catalog.name}'}}."
+        )
+
+
+def _resized(size: float | int | None) -> str:
+    """What a protocol says of images that are resized at reading."""
+    resized = f"resized by {size}" if isinstance(size, float) else f"short side {size}"
+    return "" if size is None else f"{resized}, scored at that size"
 
 
 def _absolute(labelled: Labelled | None) -> Labelled | None:

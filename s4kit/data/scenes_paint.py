@@ -10,15 +10,14 @@ from __future__ import annotations
 import colorsys
 import math
 from dataclasses import dataclass
-from typing import TypeVar
 
 import numpy as np
 from PIL import Image
 
+from .outlines import outline, turned
 from .seeding import generator
 from .task import PER_CLASS, VOID
 
-Real = TypeVar("Real", np.ndarray, float)
 VERSION = 3  # of the pictures: raise it whenever they change, stored copies carry it in their name
 NOMINAL = 96  # object sizes are in pixels of a scene of this side
 GROUND_HUES = (0.08, 0.1, 0.12, 0.3, 0.55, 0.62)  # wood, sand, moss, slate, denim
@@ -162,7 +161,7 @@ def _stick(g: np.random.Generator, image: np.ndarray, unit: float, light: Light)
 
 def _capsule(x: np.ndarray, y: np.ndarray, angle: float, half: float) -> np.ndarray:
     """Distance to a segment of length 2 * half through the origin."""
-    along, across = _turned(x, y, angle)
+    along, across = turned(x, y, angle)
     return np.hypot(along - np.clip(along, -half, half), across)
 
 
@@ -183,7 +182,7 @@ def _place(g: np.random.Generator, image: np.ndarray, owner: np.ndarray, number:
         return
     rows, columns, x, y = window
     if not at.plain:
-        _shade(image[rows, columns], _shape(kind, x + light.x * height, y + light.y * height, r, turn, squash), height)
+        _shade(image[rows, columns], outline(kind, x + light.x * height, y + light.y * height, r, turn, squash), height)
     thing = _thing(kind, x, y, r, turn, squash)
     alpha = np.clip(0.5 - thing.sdf, 0, 1)
     _blend(image[rows, columns], _body(g, thing, turn, at), alpha)
@@ -195,49 +194,9 @@ def _shade(part: np.ndarray, sdf: np.ndarray, height: float) -> None:
     part *= 1 - 0.5 * np.clip(0.5 - sdf / (1.0 + 0.8 * height), 0, 1)[..., None]
 
 
-def _turned(x: Real, y: Real, turn: float) -> tuple[Real, Real]:
-    """Coordinates (or a direction) in a frame turned by an angle."""
-    c, s = math.cos(turn), math.sin(turn)  # Python floats, here and below: numpy ones would make it all float64
-    return x * c + y * s, y * c - x * s
-
-
-def _shape(kind: int, x: np.ndarray, y: np.ndarray, r: float, turn: float, squash: float) -> np.ndarray:
-    """Signed distance to the outline of a class: disc, rounded box, triangle or star."""
-    if kind in (1, 2, 6):
-        return np.hypot(x, y) - r
-    u, v = _turned(x, y, turn)
-    if kind == 3:
-        round_ = 0.1 * r
-        a, b = np.abs(u) - (r - round_), np.abs(v) - (r * squash - round_)
-        return np.hypot(np.maximum(a, 0), np.maximum(b, 0)) + np.minimum(np.maximum(a, b), 0) - round_
-    if kind == 4:
-        return _polygon_distance(np.abs(u) / squash, v, r) * squash
-    return _star_distance(u, v, 1.3 * r)
-
-
-def _polygon_distance(u: np.ndarray, v: np.ndarray, r: float) -> np.ndarray:
-    """An equilateral triangle, mirrored in u, tip towards +v, slightly rounded."""
-    inner = 0.62 * r
-    slanted = u * 0.8660254 + v * 0.5
-    return np.maximum(slanted, -v) - inner
-
-
-def _star_distance(u: np.ndarray, v: np.ndarray, r: float) -> np.ndarray:
-    """A five-pointed star by folding the plane into one half point: tip at radius r, notch at 0.48 r."""
-    sector = 2 * math.pi / 5
-    angle = np.arctan2(v, u)
-    folded = np.abs(angle - sector * np.round(angle / sector))
-    d = np.hypot(u, v)
-    x, y = d * np.cos(folded), d * np.sin(folded)
-    nx, ny = 0.48 * r * math.cos(math.pi / 5), 0.48 * r * math.sin(math.pi / 5)  # the notch
-    ex, ey = nx - r, ny
-    length = math.hypot(ex, ey)
-    return (ey * (x - r) - ex * y) / length  # distance to the edge from tip to notch
-
-
 def _thing(kind: int, x: np.ndarray, y: np.ndarray, r: float, turn: float, squash: float) -> Thing:
-    u, v = _turned(x, y, turn)
-    return Thing(kind, r, u, v, _shape(kind, x, y, r, turn, squash))
+    u, v = turned(x, y, turn)
+    return Thing(kind, r, u, v, outline(kind, x, y, r, turn, squash))
 
 
 def _soft(wave: np.ndarray, steepness: float) -> np.ndarray:
@@ -253,7 +212,7 @@ def _body(g: np.random.Generator, thing: Thing, turn: float, at: Setting) -> np.
     second = first * g.uniform(0.25, 0.5) if g.random() < 0.5 else 1 - (1 - first) * g.uniform(0.12, 0.35)
     period = g.uniform(7, 10) * unit
     phase = g.uniform(0, 2 * np.pi)
-    lu, lv = _turned(light.x, light.y, turn)
+    lu, lv = turned(light.x, light.y, turn)
     u, v, r = thing.u, thing.v, thing.r
     if thing.kind == 1:
         return np.broadcast_to(first, (*u.shape, 3)) if plain else _ball(first, u, v, r, lu, lv)

@@ -8,11 +8,9 @@ folder is drawn otherwise as soon as an image is added: a run keeps its own.
 
 from __future__ import annotations
 
-import hashlib
 import json
-import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -21,10 +19,9 @@ from ..data.gathered import Gathered
 from ..data.task import Further, Source, Task
 from ..errors import S4Error
 from . import checkpoint
+from .image_files import described, is_other, paths
 
 FILE = "images.json"
-FILES = 4000  # images whose files are described
-SMALL, READ = 1 << 20, 64 << 20  # bytes: of a file that gets a digest; of all that are read for it
 USED = ("labelled", "unlabelled", "val")
 _said: set[tuple[str, str]] = set()
 
@@ -47,7 +44,7 @@ def store(folder: Path, task: Task, probes: Sequence[str]) -> None:
     """
     found: dict[str, Any] = {"version": 1, **lists(task)}
     found["probe"], found["more"] = list(probes), {name: found.pop(name) for name in task.more}
-    found["files"] = _files(task, [*found["labelled"], *found["val"], *found["probe"], *found["unlabelled"]])
+    found["files"] = described(task, [*found["labelled"], *found["val"], *found["probe"], *found["unlabelled"]])
     if found["unlabelled"] == _others(found):
         found["unlabelled"] = None
     text = json.dumps(found, separators=(",", ":"), ensure_ascii=False)
@@ -76,46 +73,6 @@ def stored(folder: Path) -> dict[str, Any] | None:
 def _others(found: dict[str, Any]) -> list[str]:
     labelled = set(found["labelled"])
     return [name for name in found["train"] if name not in labelled]
-
-
-def _files(task: Task, names: Sequence[str]) -> dict[str, list]:
-    """{id: [image, label]}: (bytes, time in ns, digest or None) of each file, None where there is none."""
-    found, left = {}, READ
-    for name, paths in _paths(task, names):
-        found[name] = []
-        for path in paths:
-            about = _about(path)
-            if about and about[0] <= min(SMALL, left):
-                about[2], left = _digest(path), left - about[0]
-            found[name].append(about)
-    return found
-
-
-def _paths(task: Task, names: Sequence[str]) -> Iterator[tuple[str, list[str | None]]]:
-    """(id, [path of the image, of the label]) of the first images that are files."""
-    places = {name: (source, row) for source in (task.val, task.train) for row, name in enumerate(source.ids)}
-    for name in list(dict.fromkeys(names))[:FILES]:
-        source, row = places.get(name, (None, 0))
-        if name in getattr(source, "missing", ()):
-            continue
-        paths = [getattr(source, kind, lambda row: None)(row) for kind in ("image_path", "label_path")]
-        if any(paths):  # embedded images have none, but for a label corrected by hand
-            yield name, paths
-
-
-def _about(path: str | None) -> list | None:
-    try:
-        at = os.stat(path) if path else None
-    except OSError:
-        return None
-    return [at.st_size, at.st_mtime_ns, None] if at else None
-
-
-def _digest(path: str) -> str | None:
-    try:
-        return hashlib.blake2b(Path(path).read_bytes(), digest_size=8).hexdigest()
-    except OSError:
-        return None
 
 
 # ---- compared ----
@@ -173,26 +130,14 @@ def changes(found: dict[str, Any], task: Task) -> Changes:
         {name: names for name, names in missing.items() if names},
         {name: names for name, names in added.items() if names},
         [i for i in found["train"] if i in val - was_val] + [i for i in found["val"] if i in train - was_train],
-        [name for name, paths in _paths(task, list(files)) if _other(files[name], paths)],
+        [name for name, there in paths(task, list(files)) if is_other(files[name], there)],
     )
 
 
 def content(folder: Path, task: Task) -> list[str]:
     """Ids of the images of a run whose files, or whose labels' files, are others than when it began."""
     files = (stored(folder) or {}).get("files", {})
-    return [name for name, paths in _paths(task, list(files)) if _other(files[name], paths)]
-
-
-def _other(before: list, paths: list[str | None]) -> bool:
-    """Whether a file is another one: by its size; where the size is the same and the time is not, by its digest."""
-    for old, path in zip(before, paths):
-        new = _about(path)
-        if old is None or new is None:
-            if (old is None) != (new is None):
-                return True
-        elif old[0] != new[0] or (old[1] != new[1] and old[2] and old[2] != _digest(path)):
-            return True
-    return False
+    return [name for name, there in paths(task, list(files)) if is_other(files[name], there)]
 
 
 def difference(folder: Path, task: Task) -> str:

@@ -294,8 +294,6 @@ class Training:
                 self.scaler.load_state_dict(state["scaler"])
             self.done, self.score, self.best = state["step"], state["score"], state["best"]
             self.threads = self.threads or threads.again(state)
-        distributed.agreed(
-            self.done,
-            f"This process finds step {self.done} in {self.record.folder}, the first one another; all must see it.",
-        )
+        words = f"This process finds step {self.done} in {self.record.folder}, the first one another; all must see it."
+        distributed.agreed(self.done, words)
         return state

@@ -68,6 +68,12 @@ def drawn(task: Task, amount: int) -> list[Item]:
     return _items(task, rows)
 
 
+def first(task: Task, amount: int, of: str) -> list[Item]:
+    """The first images of the list "labelled", or of "val"."""
+    part, rows = ("val", range(len(task.val))) if of == "val" else ("train", task.rows(of))
+    return [Item(part, row, getattr(task, part).ids[row], of) for row in rows[:amount]]
+
+
 def find(task: Task, ids: Sequence[str], where: str = "the list") -> list[Item]:
     """The images with these ids, each once, in their order; a bare file name does where only one image has it.
 

@@ -127,12 +127,7 @@ class Lesson:
 
         from ..engine import probe, watched
 
-        task = self.task
-        if of == "unlabelled":
-            items = watched.drawn(task, n)
-        else:
-            part, rows = ("val", range(len(task.val))) if of == "val" else ("train", task.labelled)
-            items = [watched.Item(part, row, getattr(task, part).ids[row], of) for row in rows[:n]]
+        items = watched.drawn(self.task, n) if of == "unlabelled" else watched.first(self.task, n, of)
         return probe.Probe(self.task, items).views(range(len(items)), device("cpu"))
 
     # ---- training ----
