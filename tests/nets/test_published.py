@@ -20,9 +20,7 @@ from s4kit.nets.deeplab import CPSASPP, SqueezedASPP
 from s4kit.nets.segnet import SegNet
 
 FACTS = Path(__file__).parents[1] / "facts"
-PIXELS = [
-    name for name in methods.names() if methods.get(name).scored_by is Evaluation
-]  # others have others
+PIXELS = [name for name in methods.names() if methods.get(name).scored_by is Evaluation]  # others have others
 RELEASES = [
     fact
     for fact in json.loads((FACTS / "recipes.json").read_text("utf-8"))
