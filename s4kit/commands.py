@@ -241,6 +241,7 @@ def sweep(a: argparse.Namespace) -> dict[str, Any]:
 
 def query(a: argparse.Namespace) -> dict[str, Any]:
     from .data import load
+    from .data.lists import read_list
     from .engine.query import NET, query
 
     def tell(asked: int, of: int) -> None:
@@ -248,6 +249,9 @@ def query(a: argparse.Namespace) -> dict[str, Any]:
 
     task = load(a.data, **_task(a, a.data))
     net, further = a.backbone or NET, {"epochs": a.passes, "seed": a.seed, "device": a.device, "tell": tell}
+    if a.tags:
+        lines = [[word.strip() for word in line.split(",")] for line in read_list(a.tags)[0]]
+        further["tags"] = {name: words for name, *words in lines}
     ids = query(task, a.budget, a.by, a.alpha, a.beta, net, **further)
     chosen = f"# {len(ids)} of {len(task.rows('all'))} images of {task.name}, asked for by {a.by}, seed {a.seed}"
     Path(a.out).write_text("\n".join([chosen, *ids]) + "\n", encoding="utf-8")

@@ -202,6 +202,7 @@ def _query(command: Command) -> None:
     new.add_argument("--beta", type=float, default=0.5, help="share of these that a round asks for (default 0.5)")
     new.add_argument("--passes", type=int, default=50, metavar="P", help="over the tagged images a round (default 50)")
     new.add_argument("--backbone", metavar="B", help="of the classifier (default a light one)")
+    new.add_argument("--tags", metavar="FILE", help="a line `id,tag,tag` for each image (default: of scenes or masks)")
     new.add_argument("--seed", type=int, default=0, help="of the first images and the classifier (default 0)")
     new.add_argument("--device", default="auto")
     data_flags(new.add_argument_group("data: as of train"))

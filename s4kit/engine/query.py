@@ -3,7 +3,7 @@ that it is least sure of (ALS4GAN, arXiv 2110.07782). The answer is a list of id
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -14,6 +14,7 @@ from torch import Tensor
 from ..data.seeding import generator, mix_seed
 from ..data.splits import count_of
 from ..data.task import Task
+from ..errors import S4Error
 from ..methods.parts.present import tag_loss
 from ..methods.parts.queries import doubt, rounds_of
 from ..nets import Tagger, evaluating, make
@@ -29,16 +30,29 @@ class Asker:
     """A classifier that is taught tags, and the images whose tags it has been told.
 
     Args:
-        task: the images; their `scenes`, where they have some, are the tags (one each), else the classes of the masks.
+        task: the images.
+        tags: see `query`; None = their `scenes`, where they have some (one each), else the classes of their masks.
         net, lr, batch, epochs, seed: see `query`.
     """
 
     def __init__(
-        self, task: Task, net: str, lr: float, batch: int, epochs: int, seed: int, device: torch.device
+        self,
+        task: Task,
+        net: str,
+        lr: float,
+        batch: int,
+        epochs: int,
+        seed: int,
+        device: torch.device,
+        tags: Mapping[str, Sequence[str]] | None = None,
     ) -> None:
-        self.single = bool(task.train.scenes)
-        self.plan = ViewPlan(x=replace(TOLD["x"], reveal=None)) if self.single else TOLD
-        self.net = Tagger(make(net, task), len(task.train.scenes) or task.num_classes).to(device)
+        self.single = bool(task.train.scenes) if tags is None else all(len(set(of)) == 1 for of in tags.values())
+        self.names = (
+            task.train.scenes or task.classes if tags is None else sorted({t for of in tags.values() for t in of})
+        )
+        self.tags, by_mask = tags, tags is None and not self.single
+        self.plan = TOLD if by_mask else ViewPlan(x=replace(TOLD["x"], reveal=None))
+        self.net = Tagger(make(net, task), len(self.names)).to(device)
         self.task, self.lr, self.batch, self.epochs, self.seed = task, lr, batch, epochs, seed
         self.device, self.told, self.taught = device, [], 0
 
@@ -57,10 +71,21 @@ class Asker:
         self.taught += 1
 
     def _loss(self, logits: Tensor, x: Any) -> Tensor:
-        if not self.single:
+        if x.tags is not None:
             return tag_loss(logits, x.tags)
-        scenes = torch.tensor([self.task.train.scene(row) for row in x.index.tolist()], device=self.device)
-        return F.cross_entropy(logits, scenes)
+        target = torch.stack([self._said_of(row) for row in x.index.tolist()]).to(self.device)
+        return F.cross_entropy(logits, target.argmax(1)) if self.single else tag_loss(logits, target)
+
+    def _said_of(self, row: int) -> Tensor:
+        """(T,) float, 1 for the tags of an image of which no mask is opened."""
+        train = self.task.train
+        if self.tags is None:
+            there = {self.names[train.scene(row)]}
+        elif train.ids[row] in self.tags:
+            there = set(self.tags[train.ids[row]])
+        else:
+            raise S4Error(f"{train.ids[row]} was asked for, and the tags that are given have none of it.")
+        return torch.tensor([float(name in there) for name in self.names])
 
     def most_doubtful(self, rows: Sequence[int], count: int, by: str) -> list[int]:
         """The `count` of the rows that it is least sure of, the most doubtful first; of equals the first ones."""
@@ -84,15 +109,16 @@ def query(
     batch: int = 4,
     seed: int = 0,
     device: torch.device | str = "auto",
+    tags: Mapping[str, Sequence[str]] | None = None,
     tell: Callable[[int, int], None] = lambda asked, of: None,
 ) -> list[str]:
     """The ids of the images that should be labelled, for `load(..., labelled=ids)`; the most wanted stand first.
 
     int(alpha n) images, drawn blindly, start a classifier; then, round by round, the ceil(beta of these) that it is
     least sure of are asked for and it is fitted to all tags so far, until n are found. The first ones are not among
-    them, unless there are no others. It never sees a mask: what it is told of an image is the kind of scene, where the
-    data set names one (UC Merced), else which classes are in it, in which case "least sure" is a mean over classes.
-    Images without a mask have no tags and cannot be asked.
+    them, unless there are no others. It never sees a mask: what it is told of an image are `tags` of yours, else the
+    kind of scene, where the data set names one (UC Merced), else which classes are in its mask. Where an image may have
+    several, "least sure" is a mean over them.
 
     Cost: n + alpha n images are tagged. `epochs` passes over them a round, and one forward for each other image.
 
@@ -103,17 +129,18 @@ def query(
         alpha, beta: shares, see above. Small ones make many rounds: with the published 0.1 and 0.5 some 20.
         net: network spec, of which the backbone is taken. lr, batch, epochs: of SGD with momentum 0.9, as published.
         seed: of the first images and the classifier.
+        tags: any words for each image by its id, such as the place where it was taken; then no mask is needed.
         tell: called with (images asked for, n) behind each round.
 
     Raises:
-        S4Error: an unknown `by`, shares or a budget that cannot be, or an image without a mask.
+        S4Error: an unknown `by`, shares or a budget that cannot be, or an image without a mask or tags.
     """
     pool = list(task.rows("all"))
     n = count_of(budget, len(pool))
     plan, device, asked = rounds_of(n, alpha, beta), pick_device(device), []
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(mix_seed(seed, "query"))
-        asker = Asker(task, net, lr, batch, epochs, seed, device)
+        asker = Asker(task, net, lr, batch, epochs, seed, device, tags)
         first = generator(seed, "query").permutation(len(pool))[: plan.first]
         newest = [pool[k] for k in sorted(first.tolist())]
         while len(asked) < n:

@@ -18,7 +18,7 @@ COLOURS = {  # Okabe and Ito, told apart without colour vision; the mark of the 
     "cotraining": "#009E73",
     "selftraining": "#D55E00",
 }
-FURTHER = ("#E69F00", "#56B4E9", "#8c6bb1", "#8a6d00")
+FURTHER = ("#E69F00", "#56B4E9", "#8c6bb1", "#8a6d00", "#1f7a7a", "#a33b3b")
 MARKS = {"golden": "●", "reference": "◐", "reconstruction": "○"}
 FEW = 3  # methods: neighbouring years with no more share a column
 ROW, NODE, GAP, LETTER, MARGIN, HEAD = 31, 25, 42, 7.6, 12, 34  # pixels

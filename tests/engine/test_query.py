@@ -110,9 +110,22 @@ def test_scenes_are_one_tag_each(task, monkeypatch):
     assert len(s4.query(task, 3, **QUICK)) == 3
 
 
+@pytest.mark.parametrize("words", [1, 2])
+def test_tags_of_ones_own_need_no_mask(task, monkeypatch, words):
+    read = type(task.train).read
+    monkeypatch.setattr(type(task.train), "read", lambda self, row, label=True: read(self, row, False))
+    tags = {name: ("wood", "meadow", "shore")[k % 3 : k % 3 + words] for k, name in enumerate(task.train.ids)}
+    asker = Asker(task, "tiny", 0.01, 3, 1, 0, torch.device("cpu"), tags)
+    assert asker.names == ["meadow", "shore", "wood"] and asker.single == (words == 1)
+    assert asker._said_of(1).tolist() == [1.0, float(words == 2), 0.0]
+    assert len(s4.query(task, 3, tags=tags, **QUICK)) == 3
+    with pytest.raises(S4Error, match="the tags that are given have none of it"):
+        s4.query(task, 3, tags={task.train.ids[0]: ["wood"]}, **QUICK)
+
+
 def replace_index(task, rows):
     class View:
-        index = torch.tensor(rows)
+        index, tags = torch.tensor(rows), None
 
     return View
 
@@ -129,7 +142,8 @@ def test_an_image_without_a_mask_has_no_tags(task, monkeypatch):
 
 
 def test_the_command_writes_a_list_that_load_reads(tmp_path, capsys):
-    file = tmp_path / "asked.txt"
+    file, tags = tmp_path / "asked.txt", tmp_path / "tags.csv"
+    tags.write_text("".join(f"train_{k:04d}, {'left' if k % 2 else 'right'}\n" for k in range(12)))
     words = "query --data scenes --data-option n_train=12 --data-option n_val=2 --data-option side=32 --budget 3"
     options = ["--passes", "1", "--alpha", "0.5", "--backbone", "tiny", "--device", "cpu", "--out", str(file), "--json"]
     assert main([*words.split(), *options]) == 0
@@ -138,3 +152,5 @@ def test_the_command_writes_a_list_that_load_reads(tmp_path, capsys):
     task = s4.load("scenes", labelled=file, n_train=12, n_val=2, side=32)
     assert [task.train.ids[row] for row in task.labelled] == ids and len(task.unlabelled) == 9
     assert "asked.txt" in task.protocol
+    assert main([*words.split(), *options, "--tags", str(tags)]) == 0
+    assert len(json.loads(capsys.readouterr().out.splitlines()[-1])["ids"]) == 3
