@@ -69,7 +69,7 @@ class SSDADualMix(Method):
         parity="reconstruction",
     )
     recipes: ClassVar = {
-        "scenes": {"task": {"more": {"domain": "plain"}}},
+        "scenes": {"task": {"more": {"domain": "plain"}}, "method": {"area": (0.05, 0.35)}},  # few steps: more target
         "cityscapes": {
             "task": {"size": 0.5, "crop": 512, "scale": (1.0, 1.0), "more": {"domain": "gta5(size=720)"}},
             "method": {"net": "resnet101(output_stride=8, freeze_bn=True, norm='group')", "rounds": 4},
