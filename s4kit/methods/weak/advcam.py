@@ -133,7 +133,7 @@ class AdvCAM(Method):
         "scenes": {
             "method": {
                 "classifier": LITE, "steps": 8, "scales": (1.0,), "spread": "pamr", "dilations": (1, 2, 4),
-                "activation": 0.5,
+                "activation": 0.6,
             },
         },
         **{name: {"method": {"background": False}} for name in ("cityscapes", "camvid", "ade20k")},
