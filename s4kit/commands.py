@@ -24,7 +24,7 @@ _FIT = (
 
 def _given(a: argparse.Namespace, anew: bool = True) -> tuple[dict, dict, dict]:
     """What the user asked for: of the task, of the method, of `fit`; what begins anew needs a data set."""
-    from .report.setup import parse_options
+    from .specs import parse_options
 
     if anew and not a.data:
         raise S4Error("Say which data set: --data NAME (`s4kit data list` lists them; scenes needs no download).")
@@ -41,7 +41,7 @@ def _given(a: argparse.Namespace, anew: bool = True) -> tuple[dict, dict, dict]:
 def _task(a: argparse.Namespace, data: str | None) -> dict[str, Any]:
     """The arguments of `load` that the flags say."""
     from .data.split_names import flagged
-    from .report.setup import parse_options
+    from .specs import parse_options
 
     task = {name: getattr(a, flag) for flag, name in _TASK.items() if getattr(a, flag) is not None}
     labelled = flagged(a.split, a.labelled, data, a.split_seed)
@@ -100,7 +100,7 @@ def compare(a: argparse.Namespace) -> dict[str, Any]:
 def plan(a: argparse.Namespace) -> dict[str, Any]:
     from .data.outline import OUTLINES
     from .report.planner import plan
-    from .report.setup import parse_options
+    from .specs import parse_options
 
     options = ({"net": a.backbone} if a.backbone else {}) | parse_options(a.option)
     task: Any = a.data

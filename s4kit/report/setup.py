@@ -10,8 +10,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import S4Error
-
 if TYPE_CHECKING:
     from ..data import Evaluation
 
@@ -279,23 +277,3 @@ def say(found: dict[str, Any]) -> None:
         print("rounds: " + ", ".join(each))
     print(f"val {found['score']} {percent(found['last'])} at the end ({best}); {duration(found['seconds'])}")
     print(f"run: {found['run']}   next: s4kit eval {found['run']}, s4kit diagnose {found['run']}")
-
-
-def parse_options(pairs: list[str]) -> dict[str, Any]:
-    """["tau=0.9", "net=resnet50"] to a dict; values are Python literals where they look like one.
-
-    Raises:
-        S4Error: a pair has no "=".
-    """
-    import ast
-
-    found = {}
-    for pair in pairs:
-        name, equals, text = pair.partition("=")
-        if not equals or not name:
-            raise S4Error(f"The option {pair!r} is not of the form name=value, such as tau=0.9 or cover=3.")
-        try:
-            found[name] = ast.literal_eval(text)
-        except (ValueError, SyntaxError):
-            found[name] = text
-    return found

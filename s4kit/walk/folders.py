@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from ..errors import S4Error
 from ..report import setup, text
 from ..report.compare import finished
 
@@ -16,6 +18,22 @@ def finished_runs(folder: Path) -> dict[str, Any]:
     configs = sorted(folder.glob("*/config.json"), key=lambda file: (file.stat().st_mtime, file))
     folders = [file.parent for file in configs if "~" not in file.parent.name]
     return {of.name: open_run(of) for of in folders if finished(of)}
+
+
+def asked_for(names: Sequence[str], found: Mapping[str, Any], place: str) -> dict[str, Any]:
+    """Those of the runs that are asked for; `place` is where they lie, in words.
+
+    Raises:
+        S4Error: one is not there.
+    """
+    for name in names:
+        if name not in found:
+            there = ", ".join(found) or "none yet"
+            raise S4Error(
+                f"There is no finished run {name!r} in {place} (there: {there}). Train it with "
+                f'lesson.train("{name}"), or run the notebook that does.'
+            )
+    return {name: found[name] for name in names}
 
 
 def run_name(method: str, seed: int, task: dict | None, fit: dict | None, options: dict | None) -> str:

@@ -17,7 +17,7 @@ from ..report.compare import difference, finished
 from ..report.figures import beside
 from ..report.tables import Table
 from . import against, opening, places, profiles, recordings
-from .folders import finished_runs, open_finished, put_aside, run_name
+from .folders import asked_for, finished_runs, open_finished, put_aside, run_name
 
 
 def lesson(profile: str = "cpu", data: str = "scenes", quiet: bool = False, **task: Any) -> Lesson:
@@ -121,8 +121,7 @@ class Lesson:
 
     def probe(self, n: int = 16, of: str = "unlabelled") -> tuple[Any, Any]:
         """(views, truth) of centre crops, on the CPU: of the unlabelled images that runs watch, to judge by and never
-        to train on; or of the first "labelled" ones, or of the first of "val".
-        """
+        to train on; or of the first "labelled" ones, or of the first of "val"."""
         from torch import device
 
         from ..engine import probe, watched
@@ -276,16 +275,7 @@ class Lesson:
             S4Error: one that was asked for is not there.
         """
         found = finished_runs(self.folder)
-        if names:
-            found = self._played | found
-        for name in names:
-            if name not in found:
-                there = ", ".join(found) or "none yet"
-                raise S4Error(
-                    f"There is no finished run {name!r} in {places.shown(self.folder)} (there: {there}). Train it with "
-                    f'lesson.train("{name}"), or run the notebook that does.'
-                )
-        return {name: found[name] for name in names or found}
+        return asked_for(names, self._played | found, places.shown(self.folder)) if names else found
 
     def explore(self, *names: str, **options: Any) -> Any:
         """The pseudo-label explorer over runs of this lesson: those named, or all."""

@@ -11,19 +11,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ...data.task import VOID, Task
+from ...data.task import Task
 from ...engine.probe import stream_of
 from ...nets import box_map, evaluating
 from ...report.pictures import colour
 from ...report.plots import Picture
-from ...views.looks import Look
 from . import tiles
+from .pictured import of_batch, of_path
 from .tiles import PLOT, Cell, Row
 from .watch import Damage, Pasting, Watched, watching
 
 CHANNELS = 16  # of features are shown, as 4 x 4 small maps
 LATE = 0.75  # of the training: warm-ups are over
-SIDE = 200  # of pictures of what has no size of its own
 MOST = 7  # copies of features in a row
 ALONE, NOTHING = "labels alone", "taught: nothing, here"  # a row's name; the title of a tile
 
@@ -57,14 +56,14 @@ def rows(method: Any, batch: Any, task: Task, example: int | None = None, losses
     for name, value in seen.items():
         paths[name.rpartition("/")[0]][name.rpartition("/")[2]] = value
     look = stream_of(method).look
-    batch = _pictured(batch, look)
+    batch = of_batch(batch, look)
     if not paths:
         return [*([_labelled(batch, task)] if "x" in batch else []), *_finished(method, batch, task)]
     main = paths.get("", {})
     for path in paths.values():
         for key in ("weak", "mixed"):
             path.setdefault(key, main.get(key, next(iter(paths.values())).get(key)))
-    paths = {name: _path(path, look) for name, path in paths.items()}
+    paths = {name: of_path(path, look) for name, path in paths.items()}
     main = paths.get("", {})
     shown = {name: path for name, path in paths.items() if {"target", "loss"} & path.keys()}
     if not shown:
@@ -78,26 +77,6 @@ def rows(method: Any, batch: Any, task: Task, example: int | None = None, losses
     found = [row for name, path in list(shown.items())[:4] for row in scene.path(name, path)]
     found[0].cells.extend(_beside(first, k, watched))
     return found
-
-
-def _pictured(batch: Any, look: Look) -> Any:
-    """The streams of a batch as pictures; of images they are that."""
-    found = {}
-    for name, views in batch.items():
-        at = look.bind(views.weak, SIDE)
-        strong = [look.bind(view, SIDE).pictures(view) for view in views.strong]
-        maps = {"label": at.maps(views.label, VOID), "valid": at.maps(views.valid)}
-        found[name] = replace(views, weak=at.pictures(views.weak), strong=strong, **maps)
-    return type(batch)(found)
-
-
-def _path(path: dict[str, Any], look: Look) -> dict[str, Any]:
-    """What was handed out of one path, as pictures: what is trained on lies on what the student saw."""
-    at = {key: look.bind(path[key], SIDE) for key in ("weak", "mixed") if path.get(key) is not None}
-    on = at.get("mixed", at.get("weak"))
-    maps = {key: on.maps(path[key]) for key in ("student", "loss") if key in path}
-    target = {"target": path["target"].map(on.maps)} if "target" in path else {}
-    return path | {key: view.pictures(path[key]) for key, view in at.items()} | maps | target
 
 
 def step(method: Any, batch: Any, losses: Callable | None = None) -> tuple[dict[str, Any], Watched]:
