@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from .errors import S4Error
+from .specs import parse_options
 
 _TASK = {"root": "root", "labelled": "labelled", "split_seed": "seed", "size": "size", "crop": "crop"}
 _SPLIT = ("labelled", "split", "split_seed", "size", "crop", "data_option", "more")
@@ -24,8 +25,6 @@ _FIT = (
 
 def _given(a: argparse.Namespace, anew: bool = True) -> tuple[dict, dict, dict]:
     """What the user asked for: of the task, of the method, of `fit`; what begins anew needs a data set."""
-    from .specs import parse_options
-
     if anew and not a.data:
         raise S4Error("Say which data set: --data NAME (`s4kit data list` lists them; scenes needs no download).")
     task = _task(a, a.data)
@@ -41,7 +40,6 @@ def _given(a: argparse.Namespace, anew: bool = True) -> tuple[dict, dict, dict]:
 def _task(a: argparse.Namespace, data: str | None) -> dict[str, Any]:
     """The arguments of `load` that the flags say."""
     from .data.split_names import flagged
-    from .specs import parse_options
 
     task = {name: getattr(a, flag) for flag, name in _TASK.items() if getattr(a, flag) is not None}
     labelled = flagged(a.split, a.labelled, data, a.split_seed)
@@ -100,7 +98,6 @@ def compare(a: argparse.Namespace) -> dict[str, Any]:
 def plan(a: argparse.Namespace) -> dict[str, Any]:
     from .data.outline import OUTLINES
     from .report.planner import plan
-    from .specs import parse_options
 
     options = ({"net": a.backbone} if a.backbone else {}) | parse_options(a.option)
     task: Any = a.data
