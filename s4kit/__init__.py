@@ -57,8 +57,8 @@ _HOME = {
     "ready": "report.ready",
     "show": "explore.source",
     "show_diff": "explore.diff",
-    "literature": "report.literature",
-    "look": "report.look",
+    "literature": "report.reproducing.literature",
+    "look": "report.looking.look",
     "check": "classroom.check",
 }
 _MODULES = {m: m for m in ("data", "views", "nets", "methods", "engine", "report", "explore")}

@@ -73,7 +73,7 @@ def train(a: argparse.Namespace) -> dict[str, Any]:
         )
     else:
         task, options, fit = _given(a)
-        chosen = setup.plan(a.method, a.data, task, options, fit)
+        chosen = setup.of(a.method, a.data, task, options, fit)
     found = setup.summary(setup.train(chosen, folder, resume=goes_on))
     setup.say(found)
     return found
@@ -81,7 +81,7 @@ def train(a: argparse.Namespace) -> dict[str, Any]:
 
 def compare(a: argparse.Namespace) -> dict[str, Any]:
     from .explore.write import beside
-    from .report.compare import compare
+    from .report.comparing.compare import compare
 
     seeds = _numbers("--seeds", a.seeds)
     task, options, fit = _given(a)
@@ -97,7 +97,7 @@ def compare(a: argparse.Namespace) -> dict[str, Any]:
 
 def plan(a: argparse.Namespace) -> dict[str, Any]:
     from .data.outline import OUTLINES
-    from .report.planner import plan
+    from .report.planning.planner import plan
 
     options = ({"net": a.backbone} if a.backbone else {}) | parse_options(a.option)
     task: Any = a.data
@@ -113,7 +113,7 @@ def plan(a: argparse.Namespace) -> dict[str, Any]:
 
 
 def reproduce(a: argparse.Namespace) -> dict[str, Any]:
-    from .report.reproduce import reproduce
+    from .report.reproducing.reproduce import reproduce
 
     given = {name: getattr(a, name) for name in ("seed", "precision", "device", "workers")}
     fit = {name: value for name, value in given.items() if value is not None}
@@ -176,10 +176,10 @@ def data(a: argparse.Namespace) -> Any:
 
 
 def bench(a: argparse.Namespace) -> dict[str, Any]:
-    from .report.bench import bench
-    from .report.bench_growth import growth
-    from .report.bench_parity import parity
-    from .report.bench_price import price
+    from .report.benchmarking.bench import bench
+    from .report.benchmarking.growth import growth
+    from .report.benchmarking.parity import parity
+    from .report.benchmarking.price import price
 
     if a.what == "price":
         return price(a.quick, a.out)
@@ -193,7 +193,7 @@ def bench(a: argparse.Namespace) -> dict[str, Any]:
 
 
 def diagnose(a: argparse.Namespace) -> dict[str, Any]:
-    from .report.diagnose import diagnose, show
+    from .report.diagnosing.diagnose import diagnose, show
 
     result = diagnose(a.run)
     print(show(result))

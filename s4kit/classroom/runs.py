@@ -26,7 +26,7 @@ def small_run(method: str = "fixmatch") -> Any:
         The `Run`.
     """
     from ..engine import open_run
-    from ..report.compare import finished
+    from ..report.comparing.compare import finished
 
     folder = _folder(method)
     if (folder / "config.json").is_file() and finished(folder):
@@ -62,10 +62,10 @@ def _train(method: str, folder: Path, resume: bool = False, like: str = "") -> A
 
     fit = {"steps": STEPS, "batch": 8, "evaluate_every": max(1, STEPS // 5), "probes": 8, "device": "cpu", "workers": 0}
     options = recipe(like, "scenes")["method"] if like else {}
-    plans = [
-        setup.plan(name, "scenes", {"n_val": 16}, own, fit) for name, own in (("supervised", {}), (method, options))
+    setups = [
+        setup.of(name, "scenes", {"n_val": 16}, own, fit) for name, own in (("supervised", {}), (method, options))
     ]
-    return setup.train(setup.match(plans)[1], folder, resume=resume)
+    return setup.train(setup.match(setups)[1], folder, resume=resume)
 
 
 def numbers(

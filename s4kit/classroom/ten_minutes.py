@@ -123,7 +123,7 @@ def what_it_brought(run: Any, labelled: Labelled, out: str | Path) -> Table:
 
     config = run.config
     task = config["task"] | {"labelled": str(labelled.folder), "unlabelled": None, "corrections": None}
-    after = setup.train(setup.Plan(config["method"], task, config["options"], config["fit"]), out)
+    after = setup.train(setup.Setup(config["method"], task, config["options"], config["fit"]), out)
     before, now = run.headline[-1], after.headline[-1]
     pairs = {run.score: (before[run.column], now[run.column])}
     pairs |= {name: (of, after.by_class().get(name)) for name, of in run.by_class().items()}

@@ -20,13 +20,13 @@ from ..errors import S4Error
 from ..nets import Boxed, FrequencyDecoder, MaskHead, NeuralProcessHead, SegNet, evaluating
 from ..nets.detector import Detector
 from ..report import text
-from ..report.figures import heads
+from ..report.comparing.figures import heads
 from ..report.setup import BASELINES
 from ..report.tables import Table
 from .family_tree import Tree
 from .gallery_page import Gallery
 
-MEASURED = Path(__file__).parents[1] / "report" / "measured"
+MEASURED = Path(__file__).parents[1] / "report" / "benchmarking" / "measured"
 SEED, IMAGES = 0, 3  # of the batch
 BRIEF = 100  # steps: enough for a network to be sure of something
 OWN = (Boxed, Detector, FrequencyDecoder, MaskHead, NeuralProcessHead)  # what answers beside the usual decoder

@@ -15,8 +15,8 @@ from typing import Any
 
 from .. import methods
 from ..report import html, text
-from ..report.literature import entries, score_of, value_of
-from ..report.reported import KINDS
+from ..report.reproducing.literature import entries, score_of, value_of
+from ..report.reproducing.reported import KINDS
 from .family_tree import MARKS, colours
 
 HERE = Path(__file__).parent

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from ..engine import Run
-from ..report.diagnose import diagnose
-from ..report.finding import PROBLEM, WARNING
+from ..report.diagnosing.diagnose import diagnose
+from ..report.diagnosing.finding import PROBLEM, WARNING
 from .cells import Cells
 
 POINTS = 160  # of a loss curve, at most; each the mean of its steps

@@ -3,7 +3,13 @@
 from importlib import import_module
 from typing import Any
 
-_HOME = {"compare": "compare", "diagnose": "diagnose", "doctor": "doctor", "predict_files": "predict", "bench": "bench"}
+_HOME = {
+    "compare": "comparing.compare",
+    "diagnose": "diagnosing.diagnose",
+    "doctor": "doctor",
+    "predict_files": "predict",
+    "bench": "benchmarking.bench",
+}
 
 __all__ = list(_HOME)
 

@@ -168,7 +168,7 @@ def _norms(say: Say) -> None:
     """Where few images fit at once, batch norm takes its statistics from few."""
     import torch
 
-    from .norms import without
+    from .diagnosing.norms import without
 
     room = [torch.cuda.get_device_properties(k).total_memory for k in range(torch.cuda.device_count())]
     if not room and hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names:

@@ -173,7 +173,7 @@ def look(name: str, options: dict[str, Any], out: str, images: int) -> dict[str,
     Args:
         name: of the data set. options: of `load`. out, images: see `look.write` and `look.look`.
     """
-    from . import look as looked
+    from .looking import look as looked
 
     if images < 1:
         raise S4Error(f"--images {images}: show at least one.")

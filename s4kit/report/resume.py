@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import S4Error
-from .setup import HARDWARE, Plan
+from .setup import HARDWARE, Setup
 
 _FLAGS = {
     "root": "--root",
@@ -29,8 +29,8 @@ def resumed(
     task: dict[str, Any] | None = None,
     options: dict[str, Any] | None = None,
     fit: dict[str, Any] | None = None,
-) -> Plan:
-    """The plan of a run that exists, from its config.json; its settings are resolved already.
+) -> Setup:
+    """The set-up of a run that exists, from its config.json; its settings are resolved already.
 
     Args:
         folder: of the run.
@@ -46,20 +46,20 @@ def resumed(
     config = run.config
     if not config.get("task"):
         raise S4Error(f"The run in {folder} was trained on images in memory: resume it from Python, with its task.")
-    plan, fit = Plan(config["method"], config["task"], config["options"], config["fit"]), fit or {}
-    for flag, there, now in _asked(run, plan, method, data, task or {}, options or {}, fit):
+    chosen, fit = Setup(config["method"], config["task"], config["options"], config["fit"]), fit or {}
+    for flag, there, now in _asked(run, chosen, method, data, task or {}, options or {}, fit):
         if now != there:
             raise S4Error(
                 f"{flag} {now} is asked for, but the run in {folder} has {there}, and going on cannot change that. "
                 f"Leave {flag.split()[0]} away, or start another run with --out."
             )
-    plan.fit |= {name: fit[name] for name in HARDWARE if name in fit}
-    return plan
+    chosen.fit |= {name: fit[name] for name in HARDWARE if name in fit}
+    return chosen
 
 
 def _asked(
     run: Any,
-    plan: Plan,
+    chosen: Setup,
     method: str | None,
     data: str | None,
     task: dict[str, Any],
@@ -71,18 +71,18 @@ def _asked(
     from ..methods import get
 
     if method:
-        yield "METHOD", plan.method, method
+        yield "METHOD", chosen.method, method
     if data:
-        yield "--data", plan.task["name"], data
+        yield "--data", chosen.task["name"], data
     for name, value in task.items():
-        there = plan.task.get(name, _default(name, load, dataset(plan.task["name"]).open))
+        there = chosen.task.get(name, _default(name, load, dataset(chosen.task["name"]).open))
         yield _FLAGS.get(name, f"--data-option {name}"), _of_task(name, there), _of_task(name, value)
     for name, value in options.items():
-        there = plan.options.get(name, _default(name, get(plan.method).__init__))
+        there = chosen.options.get(name, _default(name, get(chosen.method).__init__))
         yield "--backbone" if name == "net" else f"--option {name}", _plain(there), _plain(value)
     for name, value in fit.items():
         if name not in HARDWARE:
-            there = _epochs(run, plan, value) if name == "epochs" else plan.fit.get(name)
+            there = _epochs(run, chosen, value) if name == "epochs" else chosen.fit.get(name)
             yield f"--{name.replace('_', '-')}", there, value
 
 
@@ -119,12 +119,12 @@ def _plain(value: Any) -> Any:
     return json.loads(json.dumps(value, default=str))
 
 
-def _epochs(run: Any, plan: Plan, asked: float) -> float:
+def _epochs(run: Any, chosen: Setup, asked: float) -> float:
     """The run's length in epochs; `asked` itself where that comes to the same number of steps."""
     from ..engine import distributed
     from ..engine.device import pick_device
     from ..engine.settings import Settings, epoch_steps
 
-    distributed.join_world(pick_device(plan.fit["device"]))  # the number of processes decides
-    steps = epoch_steps(run.task(), Settings(**plan.fit))
-    return asked if max(1, round(asked * steps)) == plan.fit["steps"] else round(plan.fit["steps"] / steps, 3)
+    distributed.join_world(pick_device(chosen.fit["device"]))  # the number of processes decides
+    steps = epoch_steps(run.task(), Settings(**chosen.fit))
+    return asked if max(1, round(asked * steps)) == chosen.fit["steps"] else round(chosen.fit["steps"] / steps, 3)

@@ -1,4 +1,4 @@
-"""From a recipe and what the user asked for to one training: a `Plan` that can be stored, compared and run."""
+"""From a recipe and what the user asked for to one training: a `Setup` that can be stored, compared and run."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ HARDWARE = ("device", "workers", "threads", "checkpoint_every", "compile")  # of
 
 
 @dataclass
-class Plan:
+class Setup:
     """One training as keyword arguments.
 
     Attributes:
@@ -45,13 +45,13 @@ class Plan:
         return self.title or self.method
 
 
-def plan(
+def of(
     method: str,
     data: str,
     task: dict[str, Any] | None = None,
     options: dict[str, Any] | None = None,
     fit: dict[str, Any] | None = None,
-) -> Plan:
+) -> Setup:
     """The recipe of a method for a data set, overridden by what was asked for.
 
     The learning rate stays the recipe's and is scaled with the batch by `fit`, unless it was asked for. The network is
@@ -82,7 +82,7 @@ def plan(
                 if name not in (options or {})]  # fmt: skip
         if said:
             print(f"{method}: the paper's network is {' '.join(said)}", file=sys.stderr)
-    return Plan(method, {"name": data} | known["task"] | (task or {}), own | (options or {}), shared | fit)
+    return Setup(method, {"name": data} | known["task"] | (task or {}), own | (options or {}), shared | fit)
 
 
 def with_weights(spec: str) -> str:
@@ -102,50 +102,50 @@ def without_weights(spec: str) -> str:
     return f"{base}({', '.join(f'{key}={value!r}' for key, value in {**own, 'weights': 'none'}.items())})"
 
 
-def match(plans: list[Plan], protocol: str = "supervised") -> list[Plan]:
-    """The plans under one protocol: task, network and `fit` of the first method named `protocol`, own hyper-parameters.
+def match(setups: list[Setup], protocol: str = "supervised") -> list[Setup]:
+    """Set-ups under one protocol: task, network and `fit` of the first method named `protocol`, own hyper-parameters.
 
     Recipes of the papers differ in batch, learning rate and length; a comparison in which they differ compares those.
     A second domain that one of them learns from is part of the task of all, and left alone by the others.
     """
-    first = next((p for p in plans if p.method == protocol), plans[0])
-    more = {name: of for plan in reversed(plans) for name, of in plan.task.get("more", {}).items()}
+    first = next((p for p in setups if p.method == protocol), setups[0])
+    more = {name: of for chosen in reversed(setups) for name, of in chosen.task.get("more", {}).items()}
     task = first.task | ({"more": more} if more else {})
     net = {k: v for k, v in first.options.items() if k == "net"}
-    return [Plan(p.method, task, p.options | net, dict(first.fit)) for p in plans]
+    return [Setup(p.method, task, p.options | net, dict(first.fit)) for p in setups]
 
 
-def all_labels(baseline: Plan) -> Plan:
+def all_labels(baseline: Setup) -> Setup:
     """The training of `supervised` with every label of the training set and as many steps: what is to be gained.
 
     The split does not matter to it, so that comparisons of several splits may share it. There is nothing unlabelled
     to look into.
 
     Args:
-        baseline: the plan of `supervised`; its `fit` counts steps, an epoch would be another length.
+        baseline: the set-up of `supervised`; its `fit` counts steps, an epoch would be another length.
     """
     task, fit = baseline.task | NOTHING_HIDDEN, baseline.fit | {"probes": 0}
     return replace(baseline, task=task, fit=fit, title=ALL_LABELS)
 
 
-def settle(plan: Plan, task: Any) -> Plan:
-    """The plan in the form in which its run will store it: `task` is the loaded one, the settings are resolved."""
+def settle(chosen: Setup, task: Any) -> Setup:
+    """The set-up in the form in which its run will store it: `task` is the loaded one, the settings are resolved."""
     from ..engine.settings import resolve
 
-    fit = dict(plan.fit)
+    fit = dict(chosen.fit)
     lengths = [fit.pop(name, None) for name in ("steps", "epochs", "before", "reference_batch")]
-    return replace(plan, task=task.config, fit=vars(resolve(task, *lengths, fit)))
+    return replace(chosen, task=task.config, fit=vars(resolve(task, *lengths, fit)))
 
 
 def train(
-    plan: Plan,
+    chosen: Setup,
     out: str | Path | None = None,
     resume: bool = False,
     progress: bool = True,
     evaluation: Evaluation | None = None,
     start: Callable[[Any], Any] | None = None,
 ) -> Any:
-    """Run a plan; writes the wall time (see `spent`) and the peak memory beside the run's files. Returns the `Run`.
+    """Run a set-up; writes the wall time (see `spent`) and the peak memory beside the run's files. Returns the `Run`.
 
     Args:
         evaluation: how val is scored on the way; default as the data set is.
@@ -158,18 +158,18 @@ def train(
 
     began = time.perf_counter()
     before = spent(out) if resume and out else 0.0  # `fit` drops the rows after the checkpoint
-    peak_memory = watch_memory(pick_device(plan.fit.get("device", "auto")))
+    peak_memory = watch_memory(pick_device(chosen.fit.get("device", "auto")))
     goes_on = resume and out and (Path(out) / "config.json").is_file()
-    task = open_run(out).task() if goes_on else load(**plan.task)
+    task = open_run(out).task() if goes_on else load(**chosen.task)
     if goes_on:
         images.same(Path(out), task)
     if evaluation:
         task = task.with_(evaluation=evaluation)
-    seed_everything(plan.fit.get("seed", 0))
-    method = create(plan.method, task, **plan.options)
+    seed_everything(chosen.fit.get("seed", 0))
+    method = create(chosen.method, task, **chosen.options)
     if start:
         start(method)
-    run = fit(method, task, out=out, resume=resume, progress=progress, **plan.fit)
+    run = fit(method, task, out=out, resume=resume, progress=progress, **chosen.fit)
     seconds, peak = before + time.perf_counter() - began, peak_memory()
     note(run.path, seconds=seconds, timed_steps=_recorded(run), **({"peak_memory": peak} if peak else {}))
     return run

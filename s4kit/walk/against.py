@@ -8,7 +8,7 @@ from typing import Any
 
 from ..engine.scores import one_score
 from ..explore import plots
-from ..report import figures
+from ..report.comparing import figures
 from ..report.setup import ALL_LABELS, BASELINES
 from .claim import claim
 

@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import S4Error
-from ..report import placement, text
+from ..report import text
+from ..report.comparing import placement
 from ..report.setup import REFERENCES
 from . import groups, profiles, recordings
 from .outputs import keep_pictures

@@ -8,7 +8,7 @@ from typing import Any
 
 from ..errors import S4Error
 from ..report import setup, text
-from ..report.compare import finished
+from ..report.comparing.compare import finished
 
 
 def finished_runs(folder: Path) -> dict[str, Any]:

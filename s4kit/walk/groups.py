@@ -12,7 +12,7 @@ from typing import Any
 
 from ..engine.device import pick_device
 from ..preemption import STATUS, Preempted
-from ..report import placement
+from ..report.comparing import placement
 from . import profiles
 
 OPENS = ("02", "06", "07")  # pages that, with those after them, may open the runs of all before them

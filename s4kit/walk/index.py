@@ -12,7 +12,7 @@ from typing import Any
 from .. import methods
 from ..errors import S4Error
 from ..report import html, text
-from ..report.setup import ALL_LABELS, BASELINES, REFERENCES, Plan
+from ..report.setup import ALL_LABELS, BASELINES, REFERENCES, Setup
 from .folders import finished_runs
 
 
@@ -48,7 +48,7 @@ def _with_earlier(out: Path, profile: str, data: str, done: Sequence[dict[str, A
     return sorted([*done, *(kept if same else [])], key=lambda row: row["name"])
 
 
-def comparable(folder: Path) -> list[tuple[Plan, int, Path]]:
+def comparable(folder: Path) -> list[tuple[Setup, int, Path]]:
     """The runs of a lesson that differ in nothing but the method: those that are named by it, baselines first; and
     the line of all labels, last.
 
@@ -62,8 +62,8 @@ def comparable(folder: Path) -> list[tuple[Plan, int, Path]]:
     found = {name: c for name, c in configs.items() if c["task"] == configs[names[0]]["task"]}
     if ALL_LABELS in every and BASELINES[0] in found:
         runs[ALL_LABELS], found[ALL_LABELS] = every[ALL_LABELS], every[ALL_LABELS].config
-    plans = {name: Plan(c["method"], c["task"], c["options"], c["fit"], title=name) for name, c in found.items()}
-    return [(plan, plan.fit["seed"], runs[name].path) for name, plan in plans.items()]
+    setups = {name: Setup(c["method"], c["task"], c["options"], c["fit"], title=name) for name, c in found.items()}
+    return [(chosen, chosen.fit["seed"], runs[name].path) for name, chosen in setups.items()]
 
 
 def _notebooks(done: Sequence[dict[str, Any]]) -> str:
@@ -78,9 +78,9 @@ def _notebooks(done: Sequence[dict[str, Any]]) -> str:
     return html.table(("notebook", "time", "code cells", "", "file"), rows) + errors
 
 
-def _comparison(out: Path, work: Sequence[tuple[Plan, int, Path]]) -> list[str]:
-    from ..report.figures import collect, heads, no_room
-    from ..report.page import write_report
+def _comparison(out: Path, work: Sequence[tuple[Setup, int, Path]]) -> list[str]:
+    from ..report.comparing.figures import collect, heads, no_room
+    from ..report.comparing.page import write_report
 
     result = collect(work)
     score = result["score"]
@@ -115,13 +115,13 @@ def _comparison(out: Path, work: Sequence[tuple[Plan, int, Path]]) -> list[str]:
     ]
 
 
-def _explorer(out: Path, work: Sequence[tuple[Plan, int, Path]]) -> Path | None:
+def _explorer(out: Path, work: Sequence[tuple[Setup, int, Path]]) -> Path | None:
     """The page of the explorer on all runs side by side; None where they hold no snapshots that fit together."""
     from .. import explore
     from ..engine import open_run
 
     try:
-        runs = {plan.name: open_run(path) for plan, _, path in work if plan.name != ALL_LABELS}
+        runs = {chosen.name: open_run(path) for chosen, _, path in work if chosen.name != ALL_LABELS}
         return Path(explore(runs).save_html(out / "explorer.html"))
     except S4Error as error:
         print(f"no explorer page: {error}")

@@ -13,8 +13,8 @@ from typing import Any
 from ..errors import S4Error
 from ..methods import fitting
 from ..report import setup
-from ..report.compare import difference, finished
-from ..report.figures import beside
+from ..report.comparing.compare import difference, finished
+from ..report.comparing.figures import beside
 from ..report.tables import Table
 from . import against, opening, places, profiles, recordings
 from .folders import asked_for, finished_runs, open_finished, put_aside, run_name
@@ -55,13 +55,13 @@ class Lesson:
         self.asked = task
         if places.on_drive():
             os.environ.setdefault("S4KIT_DATA", str(places.DRIVE / "s4kit" / "data"))
-        self._loaded = self._plan("supervised").task
+        self._loaded = self._made("supervised").task
         self.task = load(**self._loaded)
         self.folder = places.runs_folder(f"lesson-{profile}-{data}")
         self._played: dict[str, Any] = {}  # recordings that `open` has opened
 
-    def _plan(self, method: str, options: dict | None = None, task: dict | None = None, fit: dict | None = None) -> Any:
-        return profiles.plan(self.settings, self.data, method, self.asked | (task or {}), options or {}, fit or {})
+    def _made(self, method: str, options: dict | None = None, task: dict | None = None, fit: dict | None = None) -> Any:
+        return profiles.setup_of(self.settings, self.data, method, self.asked | (task or {}), options or {}, fit or {})
 
     def __str__(self) -> str:
         return opening.words(self)
@@ -73,10 +73,10 @@ class Lesson:
         """Steps of one training of the supervised baseline, and of all methods where they are equal."""
         return self.settled().fit["steps"]
 
-    def settled(self, **fit: Any) -> setup.Plan:
+    def settled(self, **fit: Any) -> setup.Setup:
         """The training of the supervised baseline as its run would store it; `fit` goes over the profile's."""
         with redirect_stderr(io.StringIO()):
-            return setup.settle(self._plan("supervised", fit=fit), self.task)
+            return setup.settle(self._made("supervised", fit=fit), self.task)
 
     # ---- before training ----
 
@@ -84,18 +84,18 @@ class Lesson:
         """A fresh, untrained method with the profile's network; the same weights every time."""
         from ..methods import create
 
-        plan = self._plan(name, options)
+        chosen = self._made(name, options)
         setup.seed_everything(0)
-        return create(name, self.task_of(name), **plan.options)
+        return create(name, self.task_of(name), **chosen.options)
 
     def task_of(self, name: str) -> Any:
         """The lesson's task as a method is trained on it: with the second domain or the single objects that its recipe
         has."""
         from ..data import load
 
-        plan = self._plan(name)
-        own = ("more" in plan.task and not self.task.more) or plan.task.get("instances", False)
-        return load(**plan.task) if own else self.task
+        chosen = self._made(name)
+        own = ("more" in chosen.task and not self.task.more) or chosen.task.get("instances", False)
+        return load(**chosen.task) if own else self.task
 
     def fitting(self, name: str) -> Lesson:
         """This lesson, or, where its data are of another kind than those of a method, one on embedded data that are.
@@ -161,11 +161,11 @@ class Lesson:
         """
         folder = self.folder / (name or run_name(method, seed, task, fit, options))
         with redirect_stderr(sys.stdout):  # what the kit says aside belongs to the cell's text
-            plan = self._plan(method, options, task, (fit or {}) | {"seed": seed})
-            goes_on = (folder / "config.json").is_file() and self._goes_on(folder, plan, seed)
+            chosen = self._made(method, options, task, (fit or {}) | {"seed": seed})
+            goes_on = (folder / "config.json").is_file() and self._goes_on(folder, chosen, seed)
             if goes_on is None:
                 return open_finished(folder)
-            return setup.train(plan, folder, resume=goes_on, progress=progress, start=start)
+            return setup.train(chosen, folder, resume=goes_on, progress=progress, start=start)
 
     def open(
         self,
@@ -184,24 +184,24 @@ class Lesson:
         folder, recording = self.folder / called, recordings.of(self.data, called, seed)
         there = [of for of in (folder, recording) if of and (of / "config.json").is_file()]
         with redirect_stderr(io.StringIO()):
-            plan = self._plan(method, options, task, (fit or {}) | {"seed": seed}) if there else None
+            chosen = self._made(method, options, task, (fit or {}) | {"seed": seed}) if there else None
         for of in there:
-            if (of == recording or finished(of)) and not self._other(of, plan, seed):
+            if (of == recording or finished(of)) and not self._other(of, chosen, seed):
                 played = self._played
                 return open_finished(of) if of == folder else played.setdefault(called, recordings.play(called, of))
         return self.train(method, name, seed=seed, task=task, fit=fit, **options)
 
-    def _other(self, folder: Path, plan: setup.Plan, seed: int) -> str:
+    def _other(self, folder: Path, chosen: setup.Setup, seed: int) -> str:
         """The first setting in which the run in `folder` is another one than planned; "" if it is the same."""
         from ..data import load
 
         with redirect_stderr(io.StringIO()):  # `fit` will say it
-            task = self.task if plan.task == self._loaded else load(**plan.task)
-            return difference(setup.settle(plan, task), seed, folder, task)
+            task = self.task if chosen.task == self._loaded else load(**chosen.task)
+            return difference(setup.settle(chosen, task), seed, folder, task)
 
-    def _goes_on(self, folder: Path, plan: setup.Plan, seed: int) -> bool | None:
+    def _goes_on(self, folder: Path, chosen: setup.Setup, seed: int) -> bool | None:
         """What to do where there is a run: True = continue it, None = it is finished, False = it was put aside."""
-        other = self._other(folder, plan, seed)
+        other = self._other(folder, chosen, seed)
         if other:
             put_aside(folder, other)
             return False
@@ -259,7 +259,7 @@ class Lesson:
         What was compared before is kept, so that a further method costs only its own training.
 
         Returns:
-            What `report.compare` returns, and "opened": the first seed's `Run` of each method by name.
+            What `report.comparing.compare` returns, and "opened": the first seed's `Run` of each method by name.
         """
         from .side_by_side import compare
 
@@ -296,5 +296,5 @@ class Lesson:
         )
 
     def table(self, *names: str) -> Table:
-        """The finished runs side by side, see `report.figures.beside`; those named, or all."""
+        """The finished runs side by side, see `report.comparing.figures.beside`; those named, or all."""
         return beside(self.runs(*names))

@@ -127,32 +127,32 @@ def profile(name: str, data: str) -> Profile:
     return TABLE[name, data]
 
 
-def plan(
+def setup_of(
     chosen: Profile, data: str, method: str, task: dict[str, Any], options: dict[str, Any], fit: dict[str, Any]
-) -> setup.Plan:
+) -> setup.Setup:
     """One training of a method under a profile; `task`, `options` and `fit` go over the profile's.
 
     Without `equal` the paper's network is taken, with ImageNet weights; on the kit's own data sets the recipe's.
     """
 
-    def planned(name: str, own: dict[str, Any]) -> setup.Plan:
-        return setup.plan(name, data, chosen.task | task, chosen.options | own, chosen.fit | fit)
+    def made(name: str, own: dict[str, Any]) -> setup.Setup:
+        return setup.of(name, data, chosen.task | task, chosen.options | own, chosen.fit | fit)
 
     if chosen.equal:
         asked = {"net": options["net"]} if "net" in options else {}  # in place of the protocol's, for this training
-        return setup.match([planned("supervised", asked), planned(method, options)])[1]
+        return setup.match([made("supervised", asked), made(method, options)])[1]
     from ..methods import get, recipe
     from ..methods.recipes import is_light
 
     own = recipe(method, data)["method"] if not is_light(get(method), data) else {}
-    return planned(method, {name: setup.with_weights(own[name]) for name in get(method).specs if name in own} | options)
+    return made(method, {name: setup.with_weights(own[name]) for name in get(method).specs if name in own} | options)
 
 
 def demand(name: str, data: str) -> float:
     """Bytes of a GPU that the largest training of the walk takes under a profile, by the planner."""
     from ..data import load
-    from ..report import placement
+    from ..report.comparing import placement
 
-    plans = [plan(profile(name, data), data, method, {}, {}, {}) for method in WALK]
-    loaded = [load(**one.task) for one in plans]
-    return max(placement.largest([setup.settle(one, task)], task) for one, task in zip(plans, loaded))
+    setups = [setup_of(profile(name, data), data, method, {}, {}, {}) for method in WALK]
+    loaded = [load(**one.task) for one in setups]
+    return max(placement.largest([setup.settle(one, task)], task) for one, task in zip(setups, loaded))

@@ -20,9 +20,10 @@ from ..engine import cost, images, open_run
 from ..engine.records import read
 from ..engine.run import STORE
 from ..errors import S4Error
-from ..report import figures, text
-from ..report.compare import finished
-from ..report.setup import ALL_LABELS, BASELINES, EXTRA, NOTHING_HIDDEN, REFERENCES, Plan, extra
+from ..report import text
+from ..report.comparing import figures
+from ..report.comparing.compare import finished
+from ..report.setup import ALL_LABELS, BASELINES, EXTRA, NOTHING_HIDDEN, REFERENCES, Setup, extra
 from ..report.tables import Table
 from .folders import end_of
 
@@ -122,19 +123,21 @@ def in_words(found: Mapping[str, Sequence[Any]]) -> str:
     return f"Recorded, not trained now: {each}; {fit['steps']} steps, batch {fit['batch']}, {config['protocol']}."
 
 
-def fits(run: Any, plan: Plan) -> bool:
-    """Whether a recording was made with the steps, the network and the data of a settled plan, whatever its labels."""
+def fits(run: Any, chosen: Setup) -> bool:
+    """Whether a recording was made with the steps, network and data of a settled set-up, whatever its labels."""
     labels = set(NOTHING_HIDDEN)
-    mine, theirs = ({k: v for k, v in of.items() if k not in labels} for of in (plan.task, run.config["task"]))
-    alike = all(run.config["fit"].get(key) == plan.fit.get(key) for key in LENGTH)
+    mine, theirs = ({k: v for k, v in of.items() if k not in labels} for of in (chosen.task, run.config["task"]))
+    alike = all(run.config["fit"].get(key) == chosen.fit.get(key) for key in LENGTH)
     return (
-        alike and json.loads(json.dumps(mine)) == theirs and run.config["options"].get("net") == plan.options.get("net")
+        alike
+        and json.loads(json.dumps(mine)) == theirs
+        and run.config["options"].get("net") == chosen.options.get("net")
     )
 
 
 def table(found: Mapping[str, Sequence[Any]]) -> Table:
     """Recordings side by side: mean and standard deviation over the seeds, in percent."""
-    work = [(_plan(name, run), run.config["fit"]["seed"], run.path) for name, of in found.items() for run in of]
+    work = [(_made(name, run), run.config["fit"]["seed"], run.path) for name, of in found.items() for run in of]
     result = figures.collect(work)
     last, _ = figures.heads(result["score"])
     head = ("method", "seeds", last, "vs supervised", "vs supervised_strong", "gap closed", "time")
@@ -153,9 +156,9 @@ def table(found: Mapping[str, Sequence[Any]]) -> Table:
     return Table(head, cells, note)
 
 
-def _plan(name: str, run: Any) -> Plan:
+def _made(name: str, run: Any) -> Setup:
     config = run.config
-    return Plan(config["method"], config["task"], config["options"], config["fit"], title=name)
+    return Setup(config["method"], config["task"], config["options"], config["fit"], title=name)
 
 
 def _name(folder: Path) -> str:

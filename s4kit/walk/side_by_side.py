@@ -23,7 +23,7 @@ def compare(
     seeds: Sequence[int],
     options: dict[str, Any],
 ) -> dict[str, Any]:
-    """`report.compare` under a lesson's profile: one protocol, a table, curves, pictures and a page.
+    """`report.comparing.compare` under a lesson's profile: one protocol, a table, curves, pictures and a page.
 
     Runs with the same set-up are kept. One of a registered class that has changed since is put aside and trained anew.
 
@@ -32,13 +32,13 @@ def compare(
         methods: names. seeds: of the training. options: for every method that has them.
 
     Returns:
-        What `report.compare` returns, and "opened": the first seed's `Run` of each method by name.
+        What `report.comparing.compare` returns, and "opened": the first seed's `Run` of each method by name.
 
     Raises:
         S4Error: it was stopped, a training failed, or a run is there with other options.
     """
     from ..engine import open_run
-    from ..report.compare import compare as compared
+    from ..report.comparing.compare import compare as compared
 
     folders = {name: [out / "runs" / f"{name}-seed{seed}" for seed in seeds] for name in methods}
     for name, of in folders.items():

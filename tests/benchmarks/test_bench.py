@@ -5,7 +5,7 @@ import json
 import pytest
 
 from s4kit.cli import main
-from s4kit.report.bench import show
+from s4kit.report.benchmarking.bench import show
 
 MAY_BE_ZERO = ("added", "added_by_heads", "pixels_apart")
 
@@ -34,7 +34,7 @@ def test_the_plain_loop_has_the_losses_of_the_method():
     from s4kit.methods import create
     from s4kit.methods.base import Clock
     from s4kit.nets import copy_of
-    from s4kit.report.bench_loop import plain_unimatch
+    from s4kit.report.benchmarking.loop import plain_unimatch
     from s4kit.views import draw_step, render
 
     torch.manual_seed(0)
@@ -61,13 +61,13 @@ def test_the_plain_loop_has_the_losses_of_the_method():
 def few(monkeypatch):
     """Only some methods, one of them broken: of a kind each, with stages, with evaluations, plain."""
     from s4kit.methods import get
-    from s4kit.report import bench_price
+    from s4kit.report.benchmarking import price
 
     def broken(self, batch, clock):
         raise RuntimeError("does not fit")
 
     monkeypatch.setattr(get("cps"), "losses", broken)
-    monkeypatch.setattr(bench_price, "files", lambda: dict.fromkeys(("cps", "psmt", "prevmatch", "supervised")))
+    monkeypatch.setattr(price, "files", lambda: dict.fromkeys(("cps", "psmt", "prevmatch", "supervised")))
 
 
 def test_price_of_each_method(few, tmp_path, capsys):
@@ -100,7 +100,7 @@ def test_growth_of_what_is_known(tmp_path, capsys):
 
 
 def test_powers_and_amounts():
-    from s4kit.report.bench_growth import amount, grows, power
+    from s4kit.report.benchmarking.growth import amount, grows, power
 
     assert power((1, 10, 100), (3, 30, 300)) == pytest.approx(1) and power((1, 2, 4), (5, 5, 5)) == pytest.approx(0)
     assert power((1, 2), (0, 3)) is None
@@ -115,7 +115,7 @@ def test_a_walk_comes_through_all_stages_and_has_their_losses():
     from toy import toy_task
 
     from s4kit.methods import create
-    from s4kit.report.bench_price import Walk
+    from s4kit.report.benchmarking.price import Walk
 
     torch.manual_seed(0)
     task = toy_task()
@@ -132,7 +132,7 @@ def test_a_walk_comes_through_all_stages_and_has_their_losses():
 
 def test_the_stored_prices_are_of_methods_of_the_kit():
     from s4kit.methods import names
-    from s4kit.report.bench_price import measured
+    from s4kit.report.benchmarking.price import measured
 
     found = measured()
     rows = {row["method"]: row for row in found["rows"]}

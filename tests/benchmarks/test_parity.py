@@ -19,13 +19,14 @@ from s4kit.methods import create
 from s4kit.methods.base import Clock
 from s4kit.methods.parts.schedules import poly
 from s4kit.nets import copy_of, make
-from s4kit.report import bench_parity, setup, text
-from s4kit.report.parity import loop, methods, views
-from s4kit.report.setup import Plan
+from s4kit.report import setup, text
+from s4kit.report.benchmarking import parity
+from s4kit.report.benchmarking.plain import loop, methods, views
+from s4kit.report.setup import Setup
 from s4kit.views import draw_step, rasterise, render
 from s4kit.views.boxes import half_area_box, three_boxes, unimatch_box
 
-PLAIN = Path(bench_parity.__file__).parent / "parity"
+PLAIN = Path(parity.__file__).parent / "plain"
 OPTIONS = {"fixmatch": {"tau": 0.3}, "unimatch": {"tau": 0.3}, "cutmix": {"tau": 0.3}, "cps": {"weight": 1.5}}
 
 
@@ -37,7 +38,7 @@ def test_the_plain_code_takes_only_networks_from_the_kit():
                 found.add("." * node.level + (node.module or ""))
             elif isinstance(node, ast.Import):
                 assert not any(name.name.startswith("s4kit") for name in node.names)
-    assert found == {"...nets", ".methods", ".views"}
+    assert found == {"....nets", ".methods", ".views"}
 
 
 # ---- the same numbers from the same tensors ----
@@ -97,7 +98,7 @@ def test_on_the_same_draws_a_training_ends_with_the_kits_weights(name, monkeypat
     options = {"net": "tiny", **OPTIONS.get(name, {}), **({"drop": 0.0} if name == "unimatch" else {})}
     setup.seed_everything(seed)
     kit = create(name, task, **options)
-    nets = bench_parity._fresh(Plan(name, {}, options), task, seed)
+    nets = parity._fresh(Setup(name, {}, options), task, seed)
     told = {"steps": 8, "batch": 3, "warmup": 3, "lr": 2e-3, "head": 5.0, "weight_decay": 1e-2}
     run = fit(kit, task, out=tmp_path / "kit", seed=seed, progress=False, probes=0, evaluate_every=8, **told)
 
@@ -197,15 +198,15 @@ def test_the_bench_trains_both_sides_keeps_runs_and_judges(tmp_path, capsys, mon
     assert main([*command, str(tmp_path / "parity.json")]) == 0
     told = capsys.readouterr()
     found = json.loads((tmp_path / "parity.json").read_text())
-    assert json.loads(told.out.strip().splitlines()[-1]) == found and bench_parity.show(found) in told.err
+    assert json.loads(told.out.strip().splitlines()[-1]) == found and parity.show(found) in told.err
     assert [row["method"] for row in found["rows"]] == ["cutmix", "cps"] and found["quick"]
     assert all(0 < score < 1 for row in found["rows"] for side in ("kit", "plain") for score in row[side])
 
     def again(*_):
         raise AssertionError("a finished training is repeated")
 
-    monkeypatch.setattr(bench_parity, "_train_kit", again)
-    monkeypatch.setattr(bench_parity, "_train_plain", again)
+    monkeypatch.setattr(parity, "_train_kit", again)
+    monkeypatch.setattr(parity, "_train_plain", again)
     assert main([*command, str(tmp_path / "again.json")]) == 0
     assert json.loads((tmp_path / "again.json").read_text())["rows"] == found["rows"]
 
@@ -215,16 +216,16 @@ def test_a_folder_of_other_trainings_and_one_seed_are_refused(tmp_path):
     folder.mkdir()
     (folder / "parity.json").write_text('{"set_up": {}, "miou": 0.5}')
     with pytest.raises(S4Error, match="other settings"):
-        bench_parity.parity(quick=True, runs=tmp_path, methods=["supervised"])
+        parity.parity(quick=True, runs=tmp_path, methods=["supervised"])
     with pytest.raises(S4Error, match="at least two"):
-        bench_parity.parity(quick=True, runs=tmp_path, seeds=[0, 0])
+        parity.parity(quick=True, runs=tmp_path, seeds=[0, 0])
     with pytest.raises(S4Error, match="no plain loop"):
-        bench_parity.parity(quick=True, runs=tmp_path, methods=["ael"])
+        parity.parity(quick=True, runs=tmp_path, methods=["ael"])
 
 
 def test_a_difference_beyond_the_spread_does_not_hold():
-    near = bench_parity._judged("cps", [0.50, 0.52, 0.54], [0.51, 0.53, 0.55])
-    far = bench_parity._judged("cps", [0.50, 0.52, 0.54], [0.55, 0.57, 0.59])
+    near = parity._judged("cps", [0.50, 0.52, 0.54], [0.51, 0.53, 0.55])
+    far = parity._judged("cps", [0.50, 0.52, 0.54], [0.55, 0.57, 0.59])
     assert near["spread"] == pytest.approx(0.04) and near["difference"] == pytest.approx(-0.01)
     assert near["holds"] and not far["holds"]
     result = {
@@ -234,16 +235,16 @@ def test_a_difference_beyond_the_spread_does_not_hold():
         "rows": [far],
         "quick": False,
     }
-    assert "-5.0" in bench_parity.show(result) and "NO" in bench_parity.show(result)
+    assert "-5.0" in parity.show(result) and "NO" in parity.show(result)
 
 
 @pytest.mark.parametrize("name", list(methods.METHODS))
 def test_both_sides_begin_with_the_same_weights(name):
-    task, plan = toy_task(), Plan(name, {}, {"net": "tiny"})
+    task, chosen = toy_task(), Setup(name, {}, {"net": "tiny"})
     setup.seed_everything(3)
     kit = create(name, task, net="tiny")
     trained = [net for net in kit.children() if any(p.requires_grad for p in net.parameters())]
-    for ours, plain in zip(trained, bench_parity._fresh(plan, task, 3), strict=True):
+    for ours, plain in zip(trained, parity._fresh(chosen, task, 3), strict=True):
         for p, q in zip(ours.parameters(), plain.parameters(), strict=True):
             assert torch.equal(p, q)
 
@@ -253,22 +254,22 @@ def test_both_sides_begin_with_the_same_weights(name):
 
 def readme_table() -> str:
     """The table of notebooks/RESULTS.md of what was measured."""
-    found = bench_parity.measured()
+    found = parity.measured()
     rows = [f"| method | kit | plain loop | difference, {len(found['seeds'])} seeds |", "|---|---|---|---|"]
     for row in found["rows"]:
-        kit, plain = (text.spread(statistics.fmean(row[s]), statistics.stdev(row[s])) for s in bench_parity.SIDES)
+        kit, plain = (text.spread(statistics.fmean(row[s]), statistics.stdev(row[s])) for s in parity.SIDES)
         rows.append(f"| `{row['method']}` | {kit} | {plain} | {text.difference(row['difference'])} |")
     return "\n".join(rows) + "\n"
 
 
 def test_the_results_show_the_stored_one_which_is_of_these_settings():
-    found = bench_parity.measured()
+    found = parity.measured()
     readme = (Path(__file__).parents[2] / "notebooks" / "RESULTS.md").read_text()
     assert readme[readme.index("<!-- parity -->") : readme.index("<!-- end parity -->")] == (
         "<!-- parity -->\n" + readme_table()
     )
     assert [row["method"] for row in found["rows"]] == list(methods.METHODS) and not found["quick"]
-    assert found["settings"] == {"net": bench_parity.NET, **found["settings"], **bench_parity.FIT}
+    assert found["settings"] == {"net": parity.NET, **found["settings"], **parity.FIT}
     for row in found["rows"]:
         assert len(row["kit"]) == len(row["plain"]) == len(found["seeds"]) >= 3
-        assert bench_parity._judged(row["method"], row["kit"], row["plain"]) == row
+        assert parity._judged(row["method"], row["kit"], row["plain"]) == row

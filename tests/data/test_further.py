@@ -13,7 +13,8 @@ from s4kit.data import checks
 from s4kit.data.outline import outline
 from s4kit.data.scenes_paint import paint
 from s4kit.errors import S4Error
-from s4kit.report import feeding, look
+from s4kit.report.looking import look
+from s4kit.report.planning import feeding
 from s4kit.views import Stream, ViewPlan
 
 SMALL = {"n_train": 12, "n_val": 3, "side": 32}

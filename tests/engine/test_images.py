@@ -17,7 +17,7 @@ from s4kit.cli import main
 from s4kit.data.gathered import Gathered
 from s4kit.engine import images
 from s4kit.errors import S4Error
-from s4kit.report.diagnose import diagnose
+from s4kit.report.diagnosing.diagnose import diagnose
 
 
 @pytest.fixture(autouse=True)

@@ -13,8 +13,8 @@ from s4kit.errors import S4Error
 from s4kit.explore import gallery
 from s4kit.explore.family_tree import NODE, Tree
 from s4kit.explore.gallery_page import NONE, headline
-from s4kit.report.literature import entries
 from s4kit.report.plots import figure
+from s4kit.report.reproducing.literature import entries
 
 
 def card(name: str, year: int, *extends: str, family: str = "f") -> dict:

@@ -10,7 +10,7 @@ import torch
 from s4kit.methods import Clock
 from s4kit.methods.parts.density import component_log_prob, density_descent, log_prob, nll, some_places
 from s4kit.nets.flow import MixtureFlow
-from s4kit.report.memory import tracked
+from s4kit.report.planning.memory import tracked
 
 MIDDLE = Clock(50, 100)
 

@@ -20,8 +20,8 @@ from s4kit.methods.consistency.fixmatch import FixMatch
 from s4kit.methods.own import OWN
 from s4kit.methods.parts.losses import ce, pixel_ce
 from s4kit.nets import evaluating, make
-from s4kit.report.compare import compare, difference
-from s4kit.report.setup import Plan
+from s4kit.report.comparing.compare import compare, difference
+from s4kit.report.setup import Setup
 from s4kit.views import Batch, Views
 
 SMALL = {"steps": 4, "batch": 2, "evaluate_every": 2, "checkpoint_every": 2, "probes": 2, "progress": False}
@@ -115,8 +115,8 @@ def test_a_changed_class_is_not_taken_for_the_one_that_was_trained(tmp_path):
     task = toy_task()
     run = s4.fit(s4.methods.create("mine", task), task, out=tmp_path / "run", **SMALL)
     fit = {k: v for k, v in run.config["fit"].items() if k != "seed"}
-    plan = Plan("mine", run.config["task"], {}, fit)
-    assert difference(plan, 0, run.path, task) == ""
+    chosen = Setup("mine", run.config["task"], {}, fit)
+    assert difference(chosen, 0, run.path, task) == ""
 
     @s4.methods.register("mine")
     class Changed(Mine):
@@ -124,9 +124,9 @@ def test_a_changed_class_is_not_taken_for_the_one_that_was_trained(tmp_path):
             confidence, label = logits.softmax(1).max(1)
             return PseudoLabels(label, confidence, torch.ones_like(confidence), view.valid)
 
-    assert "class has changed" in difference(plan, 0, run.path, task)
+    assert "class has changed" in difference(chosen, 0, run.path, task)
     s4.methods.register("mine")(Mine)
-    assert difference(plan, 0, run.path, task) == ""
+    assert difference(chosen, 0, run.path, task) == ""
 
 
 def test_fingerprints_see_views_and_functions_but_not_the_kit(monkeypatch):

@@ -13,7 +13,7 @@ from s4kit.methods import Clock
 from s4kit.methods.consistency.psmt import assisted
 from s4kit.methods.parts.losses import ce
 from s4kit.methods.parts.schedules import cosine_ramp
-from s4kit.report.reproduce import prepare
+from s4kit.report.reproducing.reproduce import prepare
 from s4kit.views import beta_box
 from s4kit.views.boxes import beta_boxes
 

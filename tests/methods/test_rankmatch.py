@@ -11,7 +11,7 @@ from s4kit.methods import Clock
 from s4kit.methods.consistency.rankmatch import paste_enlarged
 from s4kit.methods.parts.ranking import agents, likings, ranking_kl, rankings
 from s4kit.nets.segnet import resize
-from s4kit.report.memory import tracked
+from s4kit.report.planning.memory import tracked
 from s4kit.views import paste
 
 MIDDLE = Clock(50, 100)

@@ -24,7 +24,8 @@ from s4kit.errors import S4Error
 from s4kit.methods import Clock
 from s4kit.methods.parts.masks import chosen_mask, draw_biased_mask
 from s4kit.methods.parts.queries import cell_means, cells_asked
-from s4kit.report import figures, setup
+from s4kit.report import setup
+from s4kit.report.comparing import figures
 from s4kit.views import Stream
 
 COLD, EARLY, LATE = (Clock(step, 100, stage=1) for step in (9, 20, 60))

@@ -14,7 +14,7 @@ from s4kit.methods import Clock
 from s4kit.methods.parts.losses import ce, union_ce
 from s4kit.methods.parts.reliability import class_iou, stability
 from s4kit.methods.parts.rounds import KEPT, NOW, believed
-from s4kit.report import figures
+from s4kit.report.comparing import figures
 
 SMALL = dict(batch=2, lr=1e-2, optimiser="sgd", probes=2, progress=False, device="cpu", evaluate_every=99)
 

@@ -20,10 +20,11 @@ from s4kit.data import load
 from s4kit.engine import open_run
 from s4kit.errors import S4Error
 from s4kit.methods import files, get
-from s4kit.report import figures, html, pictures, plots, processes, setup, text, trainings
-from s4kit.report.figures import collect
-from s4kit.report.selection import buildable, choose, families, remarks
-from s4kit.report.setup import Plan, match
+from s4kit.report import html, pictures, plots, setup, text
+from s4kit.report.comparing import figures, processes, trainings
+from s4kit.report.comparing.figures import collect
+from s4kit.report.comparing.selection import buildable, choose, families, remarks
+from s4kit.report.setup import Setup, match
 
 
 @pytest.fixture(scope="module")
@@ -60,15 +61,15 @@ def test_the_third_line_hides_nothing_and_trains_as_long(compared):
 
 
 def test_it_is_left_out_where_nothing_is_hidden_and_where_it_is_not_wanted(squares):
-    compare = import_module("s4kit.report.compare")
+    compare = import_module("s4kit.report.comparing.compare")
     task = load("folder", root=str(squares), labelled=4, crop=32)
-    plan = Plan("supervised", task.config, {"net": "tiny"}, {"steps": 2, "batch": 2})
-    found, tasks = compare._trainings([plan], task, [2, 1, 2], True)
+    chosen = Setup("supervised", task.config, {"net": "tiny"}, {"steps": 2, "batch": 2})
+    found, tasks = compare._trainings([chosen], task, [2, 1, 2], True)
     assert [(p.name, seed) for p, seed in found] == [("supervised", 2), ("all labels", 2), ("supervised", 1)]
     assert found[1][0].task == tasks["all labels"].config
-    assert [p.name for p, _ in compare._trainings([plan], task, [0], False)[0]] == ["supervised"]
+    assert [p.name for p, _ in compare._trainings([chosen], task, [0], False)[0]] == ["supervised"]
     every = load("folder", root=str(squares), labelled="all", crop=32)
-    assert [p.name for p, _ in compare._trainings([replace(plan, task=every.config)], every, [0], True)[0]] == [
+    assert [p.name for p, _ in compare._trainings([replace(chosen, task=every.config)], every, [0], True)[0]] == [
         "supervised"
     ]
 
@@ -141,13 +142,13 @@ def test_a_setting_younger_than_a_run_had_its_default(compared):
     folder = compared[0] / "runs" / "fixmatch-seed0"
     whole = (folder / "config.json").read_text()
     config = json.loads(whole)
-    plan = Plan("fixmatch", config["task"], config["options"], config["fit"])
+    chosen = Setup("fixmatch", config["task"], config["options"], config["fit"])
     del config["fit"]["nesterov"], config["fit"]["lr"]
     (folder / "config.json").write_text(json.dumps(config))
-    task, said = open_run(folder).task(), import_module("s4kit.report.compare").difference
-    assert said(plan, 0, folder, task).startswith("lr: 0.0006 there")
-    plan.fit = {**plan.fit, "lr": 6e-4, "nesterov": True}
-    assert said(plan, 0, folder, task) == "nesterov: False there, True now"
+    task, said = open_run(folder).task(), import_module("s4kit.report.comparing.compare").difference
+    assert said(chosen, 0, folder, task).startswith("lr: 0.0006 there")
+    chosen.fit = {**chosen.fit, "lr": 6e-4, "nesterov": True}
+    assert said(chosen, 0, folder, task) == "nesterov: False there, True now"
     (folder / "config.json").write_text(whole)
 
 
@@ -176,16 +177,16 @@ def test_jobs_give_the_same_figures(squares, tmp_path, monkeypatch):
 
 
 def test_one_protocol_for_all():
-    plans = [
-        Plan("cps", {"crop": 800}, {"net": "resnet101c", "weight": 6.0}, {"lr": 0.02}),
-        Plan("supervised", {"crop": 321}, {"net": "resnet50"}, {"lr": 1e-3}),
+    setups = [
+        Setup("cps", {"crop": 800}, {"net": "resnet101c", "weight": 6.0}, {"lr": 0.02}),
+        Setup("supervised", {"crop": 321}, {"net": "resnet50"}, {"lr": 1e-3}),
     ]
-    matched = match(plans)
-    assert matched[0] == Plan("cps", {"crop": 321}, {"net": "resnet50", "weight": 6.0}, {"lr": 1e-3})
+    matched = match(setups)
+    assert matched[0] == Setup("cps", {"crop": 321}, {"net": "resnet50", "weight": 6.0}, {"lr": 1e-3})
 
 
 def test_one_seed_has_no_spread(run):
-    row = collect([(Plan("fixmatch", {}), 0, run)])["methods"][0]
+    row = collect([(Setup("fixmatch", {}), 0, run)])["methods"][0]
     assert row["last_sd"] is None
     assert "±" not in text.spread(row["last"], row["last_sd"])
 
@@ -265,7 +266,7 @@ def test_a_preempted_comparison_leaves_with_its_status_and_goes_on(squares, tmp_
 def test_a_killed_process_ends_the_comparison(monkeypatch, tmp_path):
     stopped = []
 
-    def one(plan, *rest, **more):
+    def one(chosen, *rest, **more):
         raise BrokenProcessPool("killed")
 
     monkeypatch.setattr(processes, "ProcessPoolExecutor", lambda jobs, *rest: ThreadPoolExecutor(1))
@@ -273,7 +274,7 @@ def test_a_killed_process_ends_the_comparison(monkeypatch, tmp_path):
     shut = lambda pool, _: stopped.append(pool.shutdown(wait=False, cancel_futures=True))  # noqa: E731
     monkeypatch.setattr(processes, "stop", shut)
     with pytest.raises(BrokenProcessPool):
-        trainings.train_all([(Plan(name, {}), 0, None, False) for name in ("bad", "good")], 2, [None, None], tmp_path)
+        trainings.train_all([(Setup(name, {}), 0, None, False) for name in ("bad", "good")], 2, [None, None], tmp_path)
     assert stopped
 
 
@@ -298,10 +299,10 @@ def test_a_whole_family_is_built_and_what_differs_said(squares):
     """That each trains is in tests/methods; `--family` on the shell leads to the same function."""
     names = families()["consistency"]
     task = {"root": str(squares), "labelled": 4, "crop": 32}
-    plans = setup.match([setup.plan(n, "folder", task, {"net": "tiny"}, {"steps": 2, "batch": 2}) for n in names])
-    kept, left_out, said = import_module("s4kit.report.compare")._prepare(plans, load(**plans[0].task), [])
-    assert [plan.method for plan in kept] == names and left_out == []
-    assert {plan.options["net"] for plan in kept} == {"tiny"}
+    setups = setup.match([setup.of(n, "folder", task, {"net": "tiny"}, {"steps": 2, "batch": 2}) for n in names])
+    kept, left_out, said = import_module("s4kit.report.comparing.compare")._prepare(setups, load(**setups[0].task), [])
+    assert [chosen.method for chosen in kept] == names and left_out == []
+    assert {chosen.options["net"] for chosen in kept} == {"tiny"}
     assert any(words.startswith("uscs: draws 2 times") for words in said)
     assert any(words.startswith("cct: published with") for words in said)
 
@@ -347,7 +348,7 @@ def test_rounds_are_marked_where_they_begin_once_each():
 
 def test_what_the_shared_network_does_not_fit_is_named():
     task = toy_task()
-    aux = Plan("fixmatch", {}, {"net": "tiny(aux=True)"})
+    aux = Setup("fixmatch", {}, {"net": "tiny(aux=True)"})
     found, method = buildable(aux, task, named=True)
     assert found.options == {"net": "tiny"} and method.student.aux is None
     assert remarks(aux, found, method) == ["fixmatch: trains no auxiliary head, so its network has none."]

@@ -10,8 +10,8 @@ import torch
 from s4kit.engine.probe import Looked, Scene
 from s4kit.engine.writer import Writer
 from s4kit.methods import PseudoLabels
-from s4kit.report.diagnose import diagnose, show
-from s4kit.report.finding import DOWN, THRESHOLD, UP, Finding, agreed
+from s4kit.report.diagnosing.diagnose import diagnose, show
+from s4kit.report.diagnosing.finding import DOWN, THRESHOLD, UP, Finding, agreed
 
 
 def write(path, rows):
@@ -130,7 +130,7 @@ def test_batch_norm_is_judged_by_what_was_measured(make):
 )
 def test_the_network_that_is_proposed_exists(net, spec):
     from s4kit.nets import parse
-    from s4kit.report.norms import without
+    from s4kit.report.diagnosing.norms import without
 
     assert f'"{spec}"' in without(net) and parse(spec)
 

@@ -6,7 +6,7 @@ import pytest
 
 import s4kit as s4
 from s4kit.errors import S4Error
-from s4kit.report.literature import entries
+from s4kit.report.reproducing.literature import entries
 
 
 def test_every_row_is_complete_and_has_a_source():

@@ -14,8 +14,8 @@ from toy_folder import write_folder
 import s4kit as s4
 from s4kit.cli import main
 from s4kit.errors import S4Error
-from s4kit.report.look import look, spread, write
-from s4kit.report.look_figure import overlaid
+from s4kit.report.looking.figure import overlaid
+from s4kit.report.looking.look import look, spread, write
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ from toy import toy_task
 
 from s4kit.methods import create
 from s4kit.methods.base import Optim
-from s4kit.report.memory import step_peak, tracked
+from s4kit.report.planning.memory import step_peak, tracked
 
 
 def test_the_peak_is_the_largest_sum_of_live_tensors():

@@ -14,8 +14,9 @@ import torch
 from s4kit import preemption
 from s4kit.errors import S4Error
 from s4kit.methods import create
-from s4kit.report import placement, processes, setup
-from s4kit.report.placement import Card, place, slots
+from s4kit.report import setup
+from s4kit.report.comparing import placement, processes
+from s4kit.report.comparing.placement import Card, place, slots
 from s4kit.walk import groups
 
 GB = 1e9
@@ -75,11 +76,11 @@ def test_the_need_is_what_the_planner_says_of_the_largest():
 
     fit = {"steps": 2, "batch": 2}
     task = {"labelled": 4, "n_train": 12, "n_val": 2, "side": 48, "crop": 32}
-    plans = [setup.plan(name, "scenes", task, {"net": "tiny"}, fit) for name in ("supervised", "cps")]
-    loaded = load(**plans[0].task)
-    plans = [setup.settle(plan, loaded) for plan in plans]
-    one, other = (placement.largest([plan], loaded) for plan in plans)
-    assert one < other == placement.largest(plans, loaded)
+    setups = [setup.of(name, "scenes", task, {"net": "tiny"}, fit) for name in ("supervised", "cps")]
+    loaded = load(**setups[0].task)
+    setups = [setup.settle(chosen, loaded) for chosen in setups]
+    one, other = (placement.largest([chosen], loaded) for chosen in setups)
+    assert one < other == placement.largest(setups, loaded)
     weights = sum(p.numel() * 4 for p in create("cps", loaded, net="tiny").parameters())
     assert other > weights + 0.6e9  # CUDA's own
 

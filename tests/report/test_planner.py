@@ -14,11 +14,11 @@ from s4kit.cli import main
 from s4kit.data.outline import outline
 from s4kit.errors import S4Error
 from s4kit.methods.base import Optim
-from s4kit.report.capacity import roofline
-from s4kit.report.gpus import GPUS, gpus
-from s4kit.report.memory import step_peak
-from s4kit.report.planner import CONTEXT, SLACK, plan
-from s4kit.report.rehearsal import rehearse, stand_in
+from s4kit.report.planning.capacity import roofline
+from s4kit.report.planning.gpus import GPUS, gpus
+from s4kit.report.planning.memory import step_peak
+from s4kit.report.planning.planner import CONTEXT, SLACK, plan
+from s4kit.report.planning.rehearsal import rehearse, stand_in
 
 RESNET = "resnet18(weights='none')"
 LITE = "efficientnet_lite0(weights='none')"

@@ -13,7 +13,7 @@ from PIL import Image
 from s4kit.cli import main
 from s4kit.data import list_files, published
 from s4kit.errors import S4Error
-from s4kit.report import reported, reproduce, reproduce_train
+from s4kit.report.reproducing import reported, reproduce, train
 
 ROW = {
     "name": "unimatch", "dataset": "voc_classic", "split": "4", "backbone": "tiny", "crop": 64, "miou": 12.3,
@@ -117,13 +117,13 @@ def test_accumulation_keeps_the_batch_and_the_rate(on_small_voc, capsys, tmp_pat
     [(16, 1, 1, (16, 1)), (16, 3, 1, (4, 4)), (16, 2, 4, (2, 2)), (8, 9, 1, (1, 8)), (10, 3, 1, (2, 5))],
 )
 def test_micro_batches(batch, accumulate, world, made):
-    assert reproduce_train.micro_batches(batch, accumulate, world) == made
+    assert train.micro_batches(batch, accumulate, world) == made
     assert made[0] * made[1] * world == batch
 
 
 def test_processes_that_cannot_share_the_batch():
     with pytest.raises(S4Error, match="3 processes cannot share"):
-        reproduce_train.micro_batches(8, 1, 3)
+        train.micro_batches(8, 1, 3)
 
 
 # ---- the dry run ----
@@ -203,7 +203,7 @@ def test_the_plan_is_of_this_training():
     assert (planned.batch, planned.crop, planned.steps) == (16, 64, 100)
     told = " ".join(reproduce.words.planned(asked, planned).split())
     assert "T4 16 GB, fp16: the batch of 16 takes" in told and "and fits" in told and "24GB" in told
-    assert reproduce_train.wanted_parts(planned) == 1
+    assert train.wanted_parts(planned) == 1
 
 
 # ---- which number ----

@@ -16,9 +16,11 @@ from s4kit.engine.records import Table, numbers, read
 from s4kit.engine.scores import by_class, each, one_score
 from s4kit.errors import S4Error
 from s4kit.explore import gallery, gallery_page, plots
-from s4kit.report import figures, page, pictures, reported, reproduce_train, setup
-from s4kit.report.diagnose import diagnose, show
-from s4kit.report.setup import Plan
+from s4kit.report import pictures, setup
+from s4kit.report.comparing import figures, page
+from s4kit.report.diagnosing.diagnose import diagnose, show
+from s4kit.report.reproducing import reported, train
+from s4kit.report.setup import Setup
 from s4kit.walk import against, folders, recordings
 
 
@@ -58,7 +60,7 @@ def test_a_run_says_which_score_it_has(found, tmp_path):
 
 
 def work(**runs):
-    return [(Plan("fixmatch", run.config["task"], title=name), 0, run.path) for name, run in runs.items()]
+    return [(Setup("fixmatch", run.config["task"], title=name), 0, run.path) for name, run in runs.items()]
 
 
 def test_two_scores_are_never_shown_together(found):
@@ -127,7 +129,7 @@ def test_the_page_of_a_comparison_says_what_it_does_not_show(found, tmp_path, mo
 
 def test_corrections_are_judged_by_the_runs_own_score(found, tmp_path, monkeypatch):
     _, _, whole = found
-    monkeypatch.setattr(setup, "train", lambda plan, out: whole)
+    monkeypatch.setattr(setup, "train", lambda chosen, out: whole)
     table = ten_minutes.what_it_brought(whole, ten_minutes.Labelled(tmp_path, (), 0, 0.0), tmp_path)
     assert [row[0] for row in table.rows] == ["AP", *whole.by_class()] and {row[3] for row in table.rows} == {"+0.0"}
 
@@ -141,7 +143,7 @@ ROWS = (
 
 def test_reported_numbers_stand_with_those_of_their_score(found, monkeypatch):
     _, ap, _ = found
-    literature = import_module("s4kit.report.literature")
+    literature = import_module("s4kit.report.reproducing.literature")
     for module in (literature, reported, gallery_page):
         monkeypatch.setattr(module, "entries", lambda: ROWS)
     table = literature.literature(data="cityscapes")
@@ -157,5 +159,5 @@ def test_reported_numbers_stand_with_those_of_their_score(found, monkeypatch):
     shown = gallery_page._details(next(of for of in gallery.page().rows if of["name"] == "unimatch"))
     assert shown.count("<table") == 2 and ">AP<" in shown and ">mIoU<" in shown
     asked = type("Asked", (), {"rows": rows, "recipe": {"selection": "last"}, "changed": []})
-    outcome = reproduce_train.outcome(asked, ap)
+    outcome = train.outcome(asked, ap)
     assert outcome["score"] == "AP" and outcome["difference"] is None is outcome["reported_best"]

@@ -8,18 +8,18 @@ from s4kit.report import setup
 
 @pytest.mark.parametrize("method", ["fixmatch", "cps", "u2pl"])
 def test_the_papers_network_is_named_but_not_fetched_unasked(method, capsys):
-    assert "net" not in setup.plan(method, "voc").options
+    assert "net" not in setup.of(method, "voc").options
     assert "weights='imagenet')" in capsys.readouterr().err
-    assert setup.plan(method, "voc", options={"net": "resnet18"}).options["net"] == "resnet18"
+    assert setup.of(method, "voc", options={"net": "resnet18"}).options["net"] == "resnet18"
     assert capsys.readouterr().err == ""
 
 
 def test_all_networks_of_the_paper_are_named_and_none_is_fetched_unasked(capsys):
-    assert not {"net", "deep", "wide"} & setup.plan("mgd", "voc").options.keys()
+    assert not {"net", "deep", "wide"} & setup.of("mgd", "voc").options.keys()
     said = capsys.readouterr().err
     assert '--backbone "resnet18(' in said and said.count("weights='imagenet')") == 3
     assert "--option deep=" in said and "--option wide=" in said
-    assert setup.plan("mgd", "scenes").options.keys() >= {"deep", "wide"}, "the kit's own are light"
+    assert setup.of("mgd", "scenes").options.keys() >= {"deep", "wide"}, "the kit's own are light"
 
 
 def test_a_network_without_its_weights():
@@ -29,14 +29,14 @@ def test_a_network_without_its_weights():
 
 
 def test_what_was_asked_for_goes_over_the_recipe():
-    plan = setup.plan("u2pl", "scenes", {"labelled": 20}, {"warmup": 0.2}, {"steps": 30, "batch": 2})
-    assert plan.task == {"name": "scenes", "labelled": 20} and plan.options["warmup"] == 0.2
-    assert plan.fit["steps"] == 30 and plan.fit["reference_batch"] == 4 and plan.fit["warmup"] == 3
+    chosen = setup.of("u2pl", "scenes", {"labelled": 20}, {"warmup": 0.2}, {"steps": 30, "batch": 2})
+    assert chosen.task == {"name": "scenes", "labelled": 20} and chosen.options["warmup"] == 0.2
+    assert chosen.fit["steps"] == 30 and chosen.fit["reference_batch"] == 4 and chosen.fit["warmup"] == 3
 
 
 def test_the_list_says_what_the_paper_varies_but_baselines_train_as_long_as_the_others():
-    assert setup.plan("cps", "voc", {"labelled": "voc/cps/662"}).fit["epochs"] == 32
-    baseline = setup.plan("supervised", "voc", {"labelled": "voc/classic/183"}).fit
+    assert setup.of("cps", "voc", {"labelled": "voc/cps/662"}).fit["epochs"] == 32
+    baseline = setup.of("supervised", "voc", {"labelled": "voc/classic/183"}).fit
     assert baseline["epochs"] == 160 and "steps" not in baseline  # the published one has 80 of the labelled images
 
 

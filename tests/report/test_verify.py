@@ -11,9 +11,9 @@ import torch.nn.functional as F
 from s4kit.cli import main
 from s4kit.engine.device import autocast
 from s4kit.methods import get
-from s4kit.report import cards
-from s4kit.report.gpus import GPU, GPUS, gpus
-from s4kit.report.planner import plan
+from s4kit.report.planning import cards
+from s4kit.report.planning.gpus import GPU, GPUS, gpus
+from s4kit.report.planning.planner import plan
 from s4kit.report.verify import PARTS, fake
 from s4kit.report.verify.card import fitted
 from s4kit.report.verify.draws import SameDraws

@@ -147,7 +147,7 @@ def test_the_lines_to_hold_against(lesson):
     assert bound.config["method"] == "supervised" and len(bound.task().labelled) == len(lesson.task.train)
     assert bound.config["fit"]["steps"] == found["supervised"].config["fit"]["steps"]
     assert "gap closed" in lesson.table().head
-    assert len({plan.name for plan, *_ in comparable(lesson.folder)}) == 3
+    assert len({chosen.name for chosen, *_ in comparable(lesson.folder)}) == 3
     nothing_hidden = s4.lesson("test", "scenes", quiet=True, labelled="all")
     nothing_hidden.folder = lesson.folder.with_name("all")
     assert list(nothing_hidden.references(**FIT)) == ["supervised", "supervised_strong"]
@@ -182,19 +182,22 @@ def test_predictions_are_a_figure(lesson):
 @pytest.mark.parametrize("data", profiles.DATA)
 def test_every_profile_plans_every_method_of_the_walk(profile, data):
     chosen = profiles.profile(profile, data)
-    plans = [profiles.plan(chosen, data, m, {}, {}, {}) for m in ("supervised", "cutmix", "cps", "u2pl", "unimatch")]
+    setups = [
+        profiles.setup_of(chosen, data, m, {}, {}, {}) for m in ("supervised", "cutmix", "cps", "u2pl", "unimatch")
+    ]
     if chosen.equal:
-        assert all(p.task == plans[0].task and p.fit == plans[0].fit for p in plans)
-        assert len({p.options["net"] for p in plans}) == 1
+        assert all(p.task == setups[0].task and p.fit == setups[0].fit for p in setups)
+        assert len({p.options["net"] for p in setups}) == 1
     elif data in ("voc", "cityscapes"):
-        assert all("imagenet" in p.options["net"] for p in plans)
-        assert len({str(p.fit) for p in plans}) > 1
+        assert all("imagenet" in p.options["net"] for p in setups)
+        assert len({str(p.fit) for p in setups}) > 1
 
 
 def test_a_network_that_is_asked_for_is_that_of_the_training():
     chosen = profiles.profile("cpu", "scenes")
     plain, asked = (
-        profiles.plan(chosen, "scenes", "fixmatch", {}, own, {}) for own in ({"tau": 0.5}, {"tau": 0.5, "net": "tiny"})
+        profiles.setup_of(chosen, "scenes", "fixmatch", {}, own, {})
+        for own in ({"tau": 0.5}, {"tau": 0.5, "net": "tiny"})
     )
     assert plain.options["net"] != "tiny" and asked.options == {"net": "tiny", "tau": 0.5}
     assert (asked.task, asked.fit) == (plain.task, plain.fit)

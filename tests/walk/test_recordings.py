@@ -18,7 +18,7 @@ from s4kit.engine import images
 from s4kit.errors import S4Error
 from s4kit.methods import own
 from s4kit.report import setup
-from s4kit.report.compare import difference
+from s4kit.report.comparing.compare import difference
 from s4kit.walk import against, profiles, recordings
 
 FIT = {"steps": 4, "evaluate_every": 2, "checkpoint_every": 2, "probes": 2}
@@ -164,11 +164,11 @@ def test_a_shipped_recording_opens_and_is_of_the_lesson_as_it_is(file):
     config = run.config
     assert run.metrics() and run.last["step"] == config["fit"]["steps"] - 1 and 0.05 < run.last["miou"] < 1
     assert not re.search(r'"/|\\\\', json.dumps(config)), "a path of a machine"
-    plan = profiles.plan(profiles.profile("cpu", data), data, config["method"], {}, {}, {})
+    chosen = profiles.setup_of(profiles.profile("cpu", data), data, config["method"], {}, {}, {})
     if config["task"]["labelled"] == "all":
-        plan = setup.all_labels(plan)
-    task = loaded(json.dumps(plan.task))
-    assert difference(setup.settle(plan, task), config["fit"]["seed"], file.parent, task) == ""
+        chosen = setup.all_labels(chosen)
+    task = loaded(json.dumps(chosen.task))
+    assert difference(setup.settle(chosen, task), config["fit"]["seed"], file.parent, task) == ""
     assert config["method"] in methods.names() and (file.parent / images.FILE).is_file()
     if (file.parent / "probes").is_dir():
         snapshots = run.snapshots()
@@ -189,9 +189,9 @@ def test_a_shipped_experiment_is_one_that_a_page_opens(file, monkeypatch):
         define(config["method"])
     asked = {key: value for key, value in config["options"].items() if key != "net" or name.startswith("08")}
     fit = config["fit"] if name.startswith("08") else {}
-    plan = profiles.plan(profiles.profile("cpu", data), data, config["method"], config["task"], asked, fit)
-    task = loaded(json.dumps(plan.task))
-    assert difference(setup.settle(plan, task), 0, file.parent, task) == ""
+    chosen = profiles.setup_of(profiles.profile("cpu", data), data, config["method"], config["task"], asked, fit)
+    task = loaded(json.dumps(chosen.task))
+    assert difference(setup.settle(chosen, task), 0, file.parent, task) == ""
 
 
 def define(method: str) -> None:

@@ -9,7 +9,7 @@ from ...engine.progress import NOT_TERMS, running_means
 from ...engine.scores import one_score
 from ...errors import S4Error
 from ...report import plots as shared
-from ...report.page import kept_shares
+from ...report.comparing.page import kept_shares
 from ...report.plots import Picture, dress, figure, mark_rounds, style
 
 FEW = 12  # points: so many are drawn as dots, too

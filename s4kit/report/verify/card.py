@@ -17,8 +17,8 @@ from ...methods import create
 from ...methods.base import Clock
 from ...nets import place
 from ...views import draw_step, render
-from .. import cards
-from ..gpus import GPU, own
+from ..planning import cards
+from ..planning.gpus import GPU, own
 from .checks import OK, ONLY_CUDA, SKIPPED, Bench, Say, Time
 
 PROBES = 16  # images, as `fit` has them

@@ -20,10 +20,10 @@ from ...methods import create
 from ...methods.base import Method, Optim
 from ...views import HostStep, draw_step
 from ...views.sampling import stream_size
-from ..capacity import roofline
-from ..memory import Stepper, tracked
-from ..planner import CONTEXT, SLACK
-from ..rehearsal import Cost, rehearse, stand_in
+from ..planning.capacity import roofline
+from ..planning.memory import Stepper, tracked
+from ..planning.planner import CONTEXT, SLACK
+from ..planning.rehearsal import Cost, rehearse, stand_in
 from .card import ideal, sheet
 from .checks import Bench, Time
 

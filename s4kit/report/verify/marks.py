@@ -12,7 +12,7 @@ import torch
 from ...nets import SegNet
 from ...nets.compiled import parts_of
 from ...views import HostStep
-from ..memory import Stepper
+from ..planning.memory import Stepper
 from .checks import Bench
 from .grid import go
 

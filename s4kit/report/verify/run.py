@@ -17,7 +17,7 @@ from ... import __version__
 from ...engine.device import pick_device
 from ...errors import S4Error, closest
 from ...methods import names
-from ..bench_price import commit, machine, processor
+from ..benchmarking.price import commit, machine, processor
 from ..doctor import doctor
 from . import page
 from .card import keeping

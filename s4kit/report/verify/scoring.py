@@ -14,7 +14,7 @@ from ...data.task import Evaluation, Task
 from ...engine import evaluate
 from ...engine.device import pick_precision
 from ...nets import make, place
-from ..memory import tracked
+from ..planning.memory import tracked
 from ..text import size
 from .checks import FAILED, OK, SKIPPED, Bench, Say, Time
 

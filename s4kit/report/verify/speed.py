@@ -17,8 +17,8 @@ from ...engine.trace import undone
 from ...nets.compiled import compile_nets
 from ...views import Steps, draw_step
 from ...views.sampling import stream_size
-from ..bench import photos
-from ..memory import Stepper
+from ..benchmarking.bench import photos
+from ..planning.memory import Stepper
 from .checks import FAILED, OK, ONLY_CUDA, SKIPPED, Bench, Say, Time
 from .grid import NETS, QUICK, RECIPE, SIZES, Step, build, go, grid, made_up
 from .marks import profiled, where_time_goes

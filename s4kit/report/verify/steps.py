@@ -30,7 +30,7 @@ from ...engine.trace import undone
 from ...methods import create, fitting, get, recipe
 from ...methods.base import Clock, Method, Optim
 from ...views import Batch, HostStep, draw_step, render
-from ..memory import Stepper
+from ..planning.memory import Stepper
 from ..text import size
 from . import fake
 from .checks import FAILED, OK, SKIPPED, Bench, Say, Time

@@ -1,0 +1,1 @@
+"""The kit against plain code: speed, memory, and what its trainings come to."""

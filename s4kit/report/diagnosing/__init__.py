@@ -1,0 +1,1 @@
+"""A run's health, from its own files."""

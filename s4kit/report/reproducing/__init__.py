@@ -1,0 +1,1 @@
+"""A line of a paper's table again, and what papers report."""
