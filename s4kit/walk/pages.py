@@ -12,6 +12,7 @@ from typing import Any
 PAGES = (
     "families/cotraining", "families/contrastive", "families/self_training", "gallery", "own_data", "beyond/video",
     "beyond/domains", "beyond/instances", "beyond/weak_labels",
+    "beyond/points",
 )  # fmt: skip
 # What browsers leave out of MathML 3, said by style sheet; and TeX that the translation does not know
 STYLES = {"bold": "font-weight:bold", "monospace": "font-family:monospace"}

@@ -73,6 +73,7 @@ def test_a_lab_in_a_folder(course, pip, tmp_path, capsys):
     lessons = {
         "notebooks/02_cutmix.ipynb",
         *(f"notebooks/families/{name}.ipynb" for name in ("cotraining", "self_training")),
+        "notebooks/beyond/points.ipynb",
         "notebooks/beyond/video.ipynb",
     }
     assert {*lessons, "notebooks/assignments/3_cutmix.ipynb"} <= names

@@ -18,6 +18,7 @@ NOTEBOOKS = sorted(FOLDER.glob("[0-9][0-9]_*.ipynb"))
 TITLES = (
     "Family: co-training", "Family: contrast", "Family: self-training", "Gallery", "Own data", "Beyond images: video",
     "Beyond: domains", "Beyond images: single objects", "Beyond masks: weak labels",
+    "Beyond images: points",
 )  # fmt: skip
 PAGES = {FOLDER / f"{name}.ipynb": title for name, title in zip(pages.PAGES, TITLES, strict=True)}
 GALLERY = FOLDER / "gallery.ipynb"  # which is no lesson
