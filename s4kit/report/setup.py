@@ -76,7 +76,7 @@ def of(
     if "steps" in fit and "warmup" in shared:
         shared["warmup"] = min(shared["warmup"], fit["steps"] // 10)  # a short run would spend itself on it
     own = dict(known["method"])
-    if "net" in own and not is_light(get(method), data):
+    if "net" in own and dataset(data).marker and not is_light(get(method), data):  # no paper is about embedded data
         papers = {name: with_weights(own.pop(name)) for name in get(method).specs if name in own}
         said = [f"--backbone {net!r}" if name == "net" else f"--option {name}={net!r}" for name, net in papers.items()
                 if name not in (options or {})]  # fmt: skip
