@@ -89,13 +89,13 @@ class Lesson:
         return create(name, self.task_of(name), **chosen.options)
 
     def task_of(self, name: str) -> Any:
-        """The lesson's task as a method is trained on it: with the second domain or the single objects that its recipe
-        has."""
+        """The lesson's task as a method is trained on it: with the second domain or the objects that its recipe has."""
         from ..data import load
+        from ..methods import recipe
 
-        chosen = self._made(name)
-        own = ("more" in chosen.task and not self.task.more) or chosen.task.get("instances", False)
-        return load(**chosen.task) if own else self.task
+        known = recipe(name, self.data)["task"]
+        own = {key: known[key] for key in ("more", "instances") if key in known and key not in self.asked}
+        return load(**self._made(name).task | own) if own else self.task
 
     def fitting(self, name: str) -> Lesson:
         """This lesson, or, where its data are of another kind than those of a method, one on embedded data that are.

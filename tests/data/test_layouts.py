@@ -64,7 +64,7 @@ def test_voc_errors(voc_root, tmp_path):
 
 
 def test_missing_root_says_how_to_get_it(tmp_path):
-    for name, hint in (("camvid", "s4kit data get camvid"), ("voc", "s4kit data get voc"), ("cityscapes", "account")):
+    for name, hint in (("camvid", "s4kit data get camvid"), ("voc", "s4kit data get voc"), ("cityscapes", "by hand")):
         with pytest.raises(S4Error, match=f"{name} is not at .*{hint}"):
             data.load(name)
         with pytest.raises(S4Error, match=r"gone.*not a folder"):

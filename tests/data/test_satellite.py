@@ -92,7 +92,7 @@ def test_what_is_missing_is_said_with_the_way_to_it(tmp_path):
         data.get("ucmerced", tmp_path)
     with pytest.raises(S4Error, match=r"free account(?s:.*)codalab(?s:.*)kaggle datasets download"):
         data.get("deepglobe", tmp_path)
-    with pytest.raises(S4Error, match=r"deepglobe is not at .*account"):
+    with pytest.raises(S4Error, match=r"deepglobe is not at .*by hand"):
         data.load("deepglobe")
     with pytest.raises(S4Error, match=r"holds no ID_sat.jpg"):
         data.load("deepglobe", root=tmp_path)

@@ -28,8 +28,9 @@ def titles(rows: list[tiles.Row]) -> list[str]:
 
 def test_every_method_has_a_picture(lesson):
     for name in s4.methods.files():
-        method, batch = lesson.batch(name, n=2)
-        rows = ideas.rows(method, batch, lesson.task)
+        own = lesson.fitting(name)
+        method, batch = own.batch(name, n=2)
+        rows = ideas.rows(method, batch, own.task_of(name))
         assert 1 <= len(rows) <= 8 and all(row.cells for row in rows), name
         assert all(cell.pixels.size and np.isfinite(cell.pixels).all() for row in rows for cell in row.cells), name
         unlabelled = {"it is taught", "taught: nothing, here", "where it costs"} & set(titles(rows))

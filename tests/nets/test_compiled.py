@@ -52,6 +52,8 @@ def test_a_compiled_network_can_be_copied_and_saved(tmp_path):
 
 LEFT_OUT = {  # what methods train beside their networks, as the table of the methods says
     "ads": ["critic1", "critic2"],
+    "advcam": ["classifier"],
+    "als4gan": ["critic"],
     "ddfp": ["flow"],
     "eln": ["held"],
     "gct": ["detector"],

@@ -54,7 +54,7 @@ def test_the_page_is_whole_and_says_everything(own):
 
 
 def test_a_large_list_is_looked_at_in_part_and_says_so():
-    task = toy_task(n_labelled=70, n_unlabelled=2, n_val=40, size=16)
+    task = toy_task(n_labelled=70, n_unlabelled=2, n_val=40, size=16).with_(more={})
     found = look(task, images=4)
     assert found.parts["labelled"].seen == 64 and found.parts["val"].seen == 32 and len(found.samples) == 4
     assert "64 labelled images read of 70" in found.page()

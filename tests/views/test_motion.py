@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from toy import toy_task
+from toy import ToyClips, toy_task
 
 from s4kit.data import load
 from s4kit.errors import S4Error
@@ -87,7 +87,7 @@ def test_what_cannot_be_carried_is_said():
     assert torch.equal(alone.maps["cycle"], alone.label), "drawn all the same, it stays where it is"
     task = toy_task()
     PLAN["x"].check(task, "x")
-    still = type("Still", (type(task.train),), {"flow": lambda self, a, b: super(type(task.train), self).flow(a, b)})
+    still = type("Still", (type(task.train),), {"flow": lambda self, a, b: super(ToyClips, self).flow(a, b)})
     film = still(task.train.images, task.train.labels, 4, task.train.ids)
     with pytest.raises(S4Error, match="is not known"):
         PLAN["x"].check(task.with_(train=film), "x")
