@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import S4Error
-from ..methods import fitting
+from ..methods import fitting, recipe
 from ..report import setup
 from ..report.comparing.compare import difference, finished
 from ..report.comparing.figures import beside
@@ -61,7 +61,9 @@ class Lesson:
         self._played: dict[str, Any] = {}  # recordings that `open` has opened
 
     def _made(self, method: str, options: dict | None = None, task: dict | None = None, fit: dict | None = None) -> Any:
-        return profiles.setup_of(self.settings, self.data, method, self.asked | (task or {}), options or {}, fit or {})
+        own = {key: of for key, of in recipe(method, self.data)["task"].items() if key in ("more", "instances")}
+        task = own | self.asked | (task or {})  # a second domain, single objects: what its own data are
+        return profiles.setup_of(self.settings, self.data, method, task, options or {}, fit or {})
 
     def __str__(self) -> str:
         return opening.words(self)
@@ -91,11 +93,9 @@ class Lesson:
     def task_of(self, name: str) -> Any:
         """The lesson's task as a method is trained on it: with the second domain or the objects that its recipe has."""
         from ..data import load
-        from ..methods import recipe
 
-        known = recipe(name, self.data)["task"]
-        own = {key: known[key] for key in ("more", "instances") if key in known and key not in self.asked}
-        return load(**self._made(name).task | own) if own else self.task
+        wanted = self._made(name).task
+        return self.task if wanted == self._loaded else load(**wanted)
 
     def fitting(self, name: str) -> Lesson:
         """This lesson, or, where its data are of another kind than those of a method, one on embedded data that are.
