@@ -213,7 +213,7 @@ def _walk(command: Command) -> None:
     new.add_argument("--profile", default="cpu", metavar="cpu|gpu|paper", help="how long to train (default cpu)")
     new.add_argument("--data", default="scenes", metavar="NAME", help="scenes, camvid, voc or cityscapes")
     new.add_argument("--out", default="runs/walk", metavar="DIR", help="for notebooks, pages and runs")
-    new.add_argument("--only", default="", metavar="02,05", help="numbers of the notebooks (default all)")
+    new.add_argument("--only", default="", metavar="02,beyond", help="numbers, names, folders (default not beyond)")
     new.add_argument("--notebooks", metavar="DIR", help="where they are (default ./notebooks)")
     new.add_argument(
         "--jobs", type=int, default=0, metavar="N", help="side by side (default: one per GPU, or 2 with cpu)"

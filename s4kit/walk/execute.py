@@ -19,7 +19,7 @@ from ..report.comparing import placement
 from ..report.setup import REFERENCES
 from . import groups, profiles, recordings
 from .outputs import keep_pictures
-from .pages import PAGES, write_page
+from .pages import BEYOND, FOLDERS, PAGES, write_page
 from .places import BASE
 
 ROOT = Path(__file__).parents[2]
@@ -41,7 +41,8 @@ def walk(
 
     Args:
         profile, data: of every notebook, see `profiles`.
-        only: numbers of the notebooks, such as ["02", "05"], or a name such as "gallery"; empty = all.
+        only: numbers of the notebooks, such as ["02", "05"], a name such as "gallery", a folder such as "beyond";
+            empty = all but those beyond still images.
         notebooks: their folder; by default ./notebooks, else the one of this checkout.
         jobs: how many side by side, each with its share of the cores, where none opens a run that another trains; on
             GPUs each gets one, or shares one as far as the planner says that the trainings fit. 0 = one for each free
@@ -80,7 +81,7 @@ def walk(
 
 
 def found(notebooks: str | os.PathLike | None = None, only: Sequence[str] = ()) -> list[Path]:
-    """The notebooks in the order of their numbers, then those without.
+    """The notebooks in the order of their numbers, then those without; see `walk`.
 
     Raises:
         S4Error: there are none, or not those asked for.
@@ -92,10 +93,12 @@ def found(notebooks: str | os.PathLike | None = None, only: Sequence[str] = ()) 
     files = {file.name[:2]: file for file in sorted(folder.glob("[0-9][0-9]_*.ipynb"))}
     others = {name: folder / f"{name}.ipynb" for name in PAGES}
     files |= {name.rpartition("/")[2]: file for name, file in others.items() if file.is_file()}
-    for number in only:
-        if number not in files:
-            raise S4Error(f"There is no notebook {number!r} in {folder}; there are {', '.join(files)}.")
-    return [file for number, file in files.items() if not only or number in only]
+    for name in only:
+        if name not in files and name not in FOLDERS:
+            raise S4Error(f"There is no notebook {name!r} in {folder}; there are {', '.join([*files, *FOLDERS])}.")
+    if not only:
+        return [file for file in files.values() if file.parent.name != BEYOND]
+    return [file for name, file in files.items() if name in only or file.parent.name in {*only} & {*FOLDERS}]
 
 
 def _one(

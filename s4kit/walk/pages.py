@@ -14,6 +14,8 @@ PAGES = (
     "beyond/domains", "beyond/instances", "beyond/weak_labels",
     "beyond/points",
 )  # fmt: skip
+BEYOND = "beyond"  # of their own: no page of the walk needs them
+FOLDERS = ("families", BEYOND)
 # What browsers leave out of MathML 3, said by style sheet; and TeX that the translation does not know
 STYLES = {"bold": "font-weight:bold", "monospace": "font-family:monospace"}
 TEX = {r"\arg": r"\mathrm{arg}\,"}

@@ -156,6 +156,11 @@ def test_pages_without_a_number_come_last_and_can_be_walked_alone(tmp_path):
         write(tmp_path, name, "")
     assert [file.name for file in execute.found(tmp_path)] == ["00_a.ipynb", "01_b.ipynb", "gallery.ipynb"]
     assert [file.name for file in execute.found(tmp_path, ["gallery"])] == ["gallery.ipynb"]
+    (tmp_path / "beyond").mkdir()
+    write(tmp_path / "beyond", "video.ipynb", "")
+    assert len(execute.found(tmp_path)) == 3, "what is beyond still images is asked for"
+    for asked in ("beyond", "video"):
+        assert [file.name for file in execute.found(tmp_path, [asked])] == ["video.ipynb"]
     book = nbformat.read(tmp_path / "00_a.ipynb", 4)
     book.cells[0].source = "[all](gallery.ipynb) [next](01_b.ipynb) [mine](notes.ipynb)"
     pages.write_page(book, tmp_path / "00_a.html")
