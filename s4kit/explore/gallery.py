@@ -28,7 +28,7 @@ from .gallery_page import Gallery
 
 MEASURED = Path(__file__).parents[1] / "report" / "benchmarking" / "measured"
 SEED, IMAGES = 0, 3  # of the batch
-BRIEF = 100  # steps: enough for a network to be sure of something
+BRIEF = 30  # steps of a network that is trained for one picture; after a hundred it is sure of more
 OWN = (Boxed, Detector, FrequencyDecoder, MaskHead, NeuralProcessHead)  # what answers beside the usual decoder
 
 # ---- the pictures ----
@@ -40,9 +40,9 @@ def networks(lesson: Any) -> list[Any]:
     return [done.get(name) or _brief(lesson, name) for name in BASELINES]
 
 
-def _brief(lesson: Any, name: str, runs: Sequence[Any] = ()) -> Any:
+def _brief(lesson: Any, name: str, runs: Sequence[Any] = (), brief: int = 100) -> Any:
     """A short run of a method, which begins with what it can borrow from others."""
-    steps = min(BRIEF, lesson.steps)
+    steps = min(brief, lesson.steps)
     fit = {"steps": steps, "evaluate_every": steps, "probes": 0}
     start = partial(borrow, runs=runs) if runs else None
     return lesson.train(name, f"brief {name}", fit=fit, start=start, progress=False)
@@ -80,7 +80,7 @@ def _keep(method: Any, batch: Any) -> None:
             views.maps = dict.fromkeys(views.maps, label.where(views.valid > 0, VOID))
 
 
-def ideas(lesson: Any, runs: Sequence[Any], names: Sequence[str] | None = None) -> dict[str, Any]:
+def ideas(lesson: Any, runs: Sequence[Any], names: Sequence[str] | None = None, brief: int = BRIEF) -> dict[str, Any]:
     """The idea picture of each method: of a real step on the same images of the lesson, with borrowed networks.
 
     Args:
@@ -88,6 +88,7 @@ def ideas(lesson: Any, runs: Sequence[Any], names: Sequence[str] | None = None) 
         runs: see `borrow`; a method with decoders of its own, one whose prediction has a last word, see
             `Method.predictors`, and one whose labels are worth nothing with borrowed networks are trained briefly.
         names: of the methods; None = all of the kit.
+        brief: steps of these trainings; of more the pictures show more.
     """
     from .plots.ideas import NOTHING
     from .plots.tiles import draw
@@ -96,7 +97,7 @@ def ideas(lesson: Any, runs: Sequence[Any], names: Sequence[str] | None = None) 
     for name in names or sorted(methods.files()):
         of = lesson.fitting(name)
         if of is not lesson:  # of another kind, with networks from which there is nothing to borrow
-            found[name] = draw(steps(*_brief(of, name).load("last", of.task, "cpu")))
+            found[name] = draw(steps(*_brief(of, name, (), brief).load("last", of.task, "cpu")))
             continue
         method, task = lesson.method(name), lesson.task_of(name)
         own = any(isinstance(module, OWN) for module in method.modules())
@@ -104,7 +105,7 @@ def ideas(lesson: Any, runs: Sequence[Any], names: Sequence[str] | None = None) 
         rows = [] if own or mends else steps(borrow(method, runs), task, _keep)
         if not rows or any(cell.title == NOTHING for row in rows for cell in row.cells):
             begin = () if mends else runs  # a network that knows little has errors to mend
-            rows = steps(*_brief(lesson, name, begin).load("last", task, "cpu"))
+            rows = steps(*_brief(lesson, name, begin, brief).load("last", task, "cpu"))
         found[name] = draw(rows)
     return found
 
