@@ -22,7 +22,7 @@ from s4kit.explore.script import BROWSER, script
 from s4kit.methods import own
 from s4kit.nets.backbones import KINDS
 
-PAGE = (Path(__file__).parents[1] / "CONTRIBUTING.md").read_text(encoding="utf-8")
+PAGE = (Path(__file__).parents[1] / "notebooks" / "contributing.md").read_text(encoding="utf-8")
 BLOCKS = dict(re.findall(r"<!-- (\w+) -->\n```\w+\n(.*?)```", PAGE, re.S))
 # A page of whom only `Kept` makes elements, without a browser: what it shows is a list of texts.
 STAND_IN = """
@@ -39,7 +39,7 @@ console.log(JSON.stringify(panel.host.children.map((p) => p.children.join(""))))
 
 def run(name: str) -> dict[str, Any]:
     found: dict[str, Any] = {"__name__": "__main__"}
-    exec(compile(BLOCKS[name], f"CONTRIBUTING.md, {name}", "exec"), found)
+    exec(compile(BLOCKS[name], f"contributing.md, {name}", "exec"), found)
     return found
 
 
