@@ -39,7 +39,7 @@ def _given(a: argparse.Namespace, anew: bool = True) -> tuple[dict, dict, dict]:
 
 def _task(a: argparse.Namespace, data: str | None) -> dict[str, Any]:
     """The arguments of `load` that the flags say."""
-    from .data.split_names import flagged
+    from .data.splitting.split_names import flagged
 
     task = {name: getattr(a, flag) for flag, name in _TASK.items() if getattr(a, flag) is not None}
     labelled = flagged(a.split, a.labelled, data, a.split_seed)
@@ -80,7 +80,7 @@ def train(a: argparse.Namespace) -> dict[str, Any]:
 
 
 def compare(a: argparse.Namespace) -> dict[str, Any]:
-    from .explore.write import beside
+    from .explore.serving.write import beside
     from .report.comparing.compare import compare
 
     seeds = _numbers("--seeds", a.seeds)
@@ -216,8 +216,8 @@ def verify(a: argparse.Namespace) -> dict[str, Any]:
 
 
 def explore(a: argparse.Namespace) -> dict[str, Any]:
-    from .explore.serve import serve
-    from .explore.write import write
+    from .explore.serving.serve import serve
+    from .explore.serving.write import write
 
     added = {"added": _add(a.runs, a.add)} if a.add else {}
     if not (a.html or a.png):
@@ -238,7 +238,7 @@ def sweep(a: argparse.Namespace) -> dict[str, Any]:
 
 def query(a: argparse.Namespace) -> dict[str, Any]:
     from .data import load
-    from .data.lists import read_list
+    from .data.splitting.lists import read_list
     from .engine.query import NET, query
 
     def tell(asked: int, of: int) -> None:

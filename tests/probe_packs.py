@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 from numpy import ndarray
 
-from s4kit.explore import cells, policies
-from s4kit.explore.codec import encode
+from s4kit.explore import policies
+from s4kit.explore.packing import cells
+from s4kit.explore.packing.codec import encode
 
 CLASSES = ["ground", "disc", "box", "band", "ring", "dot"]
 PALETTE = [[0, 0, 0], [230, 159, 0], [86, 180, 233], [0, 158, 115], [240, 228, 66], [213, 94, 0]]

@@ -18,7 +18,7 @@ import s4kit as s4
 from s4kit.classroom import exercise
 from s4kit.classroom.exercises import metrics
 from s4kit.data.registry import DATASETS
-from s4kit.explore.script import BROWSER, script
+from s4kit.explore.serving.script import BROWSER, script
 from s4kit.methods import own
 from s4kit.nets.backbones import KINDS
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import s4kit
 
 ROOT = Path(s4kit.__file__).parent
+ROOMS = ("data", "report", "explore")  # folders whose sub-folders are read in an order, too
 ORDER = (
     "errors", "specs", "preemption", "data", "views", "nets", "methods", "engine", "report", "explore", "walk",
     "classroom",
@@ -44,6 +45,12 @@ def folder_of(name: str) -> str:
     return (*name.split("."), "")[1]
 
 
+def room_of(name: str, known: dict[str, Path]) -> str:
+    """ "data.reading" of "s4kit.data.decode"; "" of what lies in no sub-folder."""
+    parts = name.split(".") if known[name].name == "__init__.py" else name.split(".")[:-1]
+    return ".".join(parts[1:3]) if len(parts) > 2 else ""
+
+
 def graph() -> dict[str, set[str]]:
     known = modules()
     return {name: set(imported(name, file, known)) - {name} for name, file in known.items()}
@@ -69,6 +76,21 @@ def test_folders_import_those_that_are_read_before_them() -> None:
             if whose not in ORDER or ORDER.index(whose) > ORDER.index(folder):
                 back.append(f"{name} imports {other}")
     assert not back, back
+
+
+def test_rooms_of_a_folder_import_one_way() -> None:
+    known = modules()
+    between: dict[str, set[str]] = {}
+    for name, others in graph().items():
+        room = room_of(name, known)
+        found = {room_of(other, known) for other in others} - {"", room}
+        if folder_of(name) in ROOMS and room:
+            between.setdefault(room, set()).update(other for other in found if other.split(".")[0] == folder_of(name))
+    assert {"data.reading", "explore.packing", "report.planning"} <= between.keys()
+    try:
+        TopologicalSorter(between).prepare()
+    except CycleError as error:
+        raise AssertionError(f"a circle: {' <- '.join(error.args[1])}") from None
 
 
 def test_a_circle_would_be_found(tmp_path) -> None:

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from s4kit.data.clouds import Cloud, CloudSource, PartEvaluation
 from s4kit.data.objects import MaskEvaluation
+from s4kit.data.points.clouds import Cloud, CloudSource, PartEvaluation
 from s4kit.data.seeding import generator
 from s4kit.data.sources import MemorySource
 from s4kit.data.task import OBJECTS, PER_CLASS, VOID, Further, Sample, Task

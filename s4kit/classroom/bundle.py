@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from ..data import registry
-from ..data.cache import cache_folder
-from ..data.scenes_paint import VERSION
+from ..data.embedded.scenes_paint import VERSION
+from ..data.fetching.cache import cache_folder
 from ..errors import S4Error
 from . import sheet
 from .grade import load_sources

@@ -15,8 +15,8 @@ import numpy as np
 import torch
 from PIL import Image
 
+from ..data.embedded.scenes_paint import paint
 from ..data.palettes import SCENES
-from ..data.scenes_paint import paint
 from ..engine.scores import Scores, count
 from ..errors import S4Error
 from .feedback import STYLE, harmless

@@ -16,8 +16,8 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from ..errors import S4Error
-from .jpeg import decode_jpeg
-from .stored import Stored, header_size, opened, samples, told
+from .reading.jpeg import decode_jpeg
+from .reading.stored import Stored, header_size, opened, samples, told
 from .task import VOID
 
 __all__ = ["decode_image", "decode_label", "decode_map", "header_size", "id_table", "map_ids"]

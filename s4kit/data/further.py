@@ -9,10 +9,10 @@ from typing import Any
 from ..errors import S4Error
 from ..specs import parse
 from .catalog import public
-from .chosen import labelled_rows
 from .opening import open_catalog, root_of
 from .sources import parse_size
-from .splits import is_list
+from .splitting.chosen import labelled_rows
+from .splitting.splits import is_list
 from .task import Further
 
 

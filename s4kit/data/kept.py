@@ -12,8 +12,8 @@ import numpy as np
 from PIL import Image
 
 from ..errors import S4Error
-from .ids import id_image, read_ids
-from .stored import opened
+from .reading.ids import id_image, read_ids
+from .reading.stored import opened
 
 
 @dataclass(frozen=True)

@@ -12,16 +12,16 @@ from torch import Tensor
 
 from ..errors import S4Error, caution
 from .catalog import Catalog, public
-from .chosen import labelled_rows, published_rows, unlabelled_rows
-from .class_tables import refuse_equal
+from .checking.look import look
 from .corrections import corrected, is_corrections, read_corrections
 from .further import further, said
-from .look import look
 from .opening import open_catalog
+from .own.class_tables import refuse_equal
 from .palettes import distinct
-from .published import is_name
 from .sources import MemorySource, parse_size
-from .splits import Labelled, is_list
+from .splitting.chosen import labelled_rows, published_rows, unlabelled_rows
+from .splitting.published import is_name
+from .splitting.splits import Labelled, is_list
 from .task import Task
 
 

@@ -15,7 +15,7 @@ from PIL import Image
 from torch import Tensor
 
 from ..errors import S4Error
-from .ids import read_ids
+from .reading.ids import read_ids
 from .sources import FileSource, resized
 from .task import OBJECTS, PER_CLASS, VOID
 

@@ -8,8 +8,8 @@ from dataclasses import replace
 from typing import Any
 
 from ..errors import S4Error
-from .bits import settle_bits
 from .catalog import Catalog, DataSet, public
+from .checking.bits import settle_bits
 from .registry import dataset
 
 

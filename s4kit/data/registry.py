@@ -6,23 +6,23 @@ import os
 from pathlib import Path
 
 from ..errors import S4Error, closest
-from .ade20k import get_ade20k, open_ade20k
-from .camvid import get_camvid, open_camvid
 from .catalog import DataSet
-from .cityscapes import MANUAL, get_cityscapes, open_cityscapes
-from .clips import open_clips
-from .coco import get_coco, open_coco
-from .download import Progress
-from .folder import open_folder
-from .partnet import MANUAL as PARTNET
-from .partnet import open_partnet
-from .rendered import GTA5_MANUAL, SYNTHIA_MANUAL, get_gta5, get_synthia, open_gta5, open_synthia
-from .satellite import DEEPGLOBE_MANUAL, get_deepglobe, get_ucmerced, open_deepglobe, open_ucmerced
-from .scenes import open_plain, open_scenes
-from .shapenetpart import MANUAL as SHAPENETPART
-from .shapenetpart import open_shapenetpart
-from .shapes import open_shapes
-from .voc import get_voc, open_voc
+from .embedded.clips import open_clips
+from .embedded.scenes import open_plain, open_scenes
+from .embedded.shapes import open_shapes
+from .fetching.download import Progress
+from .own.folder import open_folder
+from .sets.ade20k import get_ade20k, open_ade20k
+from .sets.camvid import get_camvid, open_camvid
+from .sets.cityscapes import MANUAL, get_cityscapes, open_cityscapes
+from .sets.coco import get_coco, open_coco
+from .sets.partnet import MANUAL as PARTNET
+from .sets.partnet import open_partnet
+from .sets.rendered import GTA5_MANUAL, SYNTHIA_MANUAL, get_gta5, get_synthia, open_gta5, open_synthia
+from .sets.satellite import DEEPGLOBE_MANUAL, get_deepglobe, get_ucmerced, open_deepglobe, open_ucmerced
+from .sets.shapenetpart import MANUAL as SHAPENETPART
+from .sets.shapenetpart import open_shapenetpart
+from .sets.voc import get_voc, open_voc
 
 DATASETS: dict[str, DataSet] = {
     d.name: d

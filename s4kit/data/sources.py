@@ -12,9 +12,9 @@ from PIL import Image
 from torch import Tensor
 
 from ..errors import S4Error
-from .arrays import class_map, image_planes
-from .colour_maps import Colour, by_colour
 from .decode import decode_image, decode_map, header_size, id_table, map_ids
+from .reading.arrays import class_map, image_planes
+from .reading.colour_maps import Colour, by_colour
 from .task import Sample, Source
 
 CACHE_BYTES = 1_500_000_000  # a source whose decoded size is below this is kept in memory

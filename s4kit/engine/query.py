@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..data.seeding import generator, mix_seed
-from ..data.splits import count_of
+from ..data.splitting.splits import count_of
 from ..data.task import Task
 from ..errors import S4Error
 from ..methods.parts.present import tag_loss

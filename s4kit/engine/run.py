@@ -73,7 +73,7 @@ class Run:
     @property
     def split(self) -> str:
         """The published split that it was trained on, by its canonical name; "" where it was another one."""
-        from ..data.published import is_name
+        from ..data.splitting.published import is_name
 
         labelled = (self.config.get("task") or {}).get("labelled")
         return labelled if is_name(labelled) else ""

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..data.lists import Index, bare, read_list
 from ..data.seeding import generator
+from ..data.splitting.lists import Index, bare, read_list
 from ..data.task import Task
 from ..errors import S4Error, closest
 

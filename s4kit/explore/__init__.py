@@ -1,4 +1,11 @@
-"""Look inside a training: the pseudo-label explorer. `s4.explore(run)` opens it; the module itself can be called."""
+"""Look inside a training: the pseudo-label explorer. `s4.explore(run)` opens it; the module itself can be called.
+
+`view` is an explorer without a browser, `state` says where it stands, `explorer` is the widget.
+
+    packing, serving        what the browser gets of runs; where it gets it: a notebook, a local server, a page
+    browser                 what it makes of it
+    plots, gallery          pictures for notebooks and papers; the methods in one table
+"""
 
 from __future__ import annotations
 

@@ -12,9 +12,9 @@ from typing import Any
 
 from ..errors import S4Error
 from ..report.tables import Table
-from . import answers
 from .marks import Marked, marked
-from .script import script, style
+from .serving import answers
+from .serving.script import script, style
 from .state import NAMES, State, check, for_browser, start
 from .view import View
 

@@ -17,10 +17,12 @@ import numpy as np
 from ..engine import Run, open_run
 from ..errors import S4Error
 from ..report.tables import Table
-from . import cells, corrections, figure, page, policies, selections
-from .codec import encode
+from . import corrections, figure, policies, selections
 from .full import Loaded
-from .pack import Pack
+from .packing import cells
+from .packing.codec import encode
+from .packing.pack import Pack
+from .serving import page
 from .state import State, check
 
 
@@ -100,7 +102,7 @@ class View:
             (track,) = check(self.meta, {}, "tracks", asked.get("track"))
             return corrections.so_far(self.data.tracks[track].run)
         if asked.get("kind") == "embedding":
-            from . import embedding
+            from .packing import embedding
 
             (track,) = check(self.meta, {}, "tracks", asked.get("track"))
             return embedding.points(self, track, str(asked.get("how", "pca")))

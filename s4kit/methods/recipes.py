@@ -32,7 +32,7 @@ from __future__ import annotations
 from inspect import signature
 from typing import Any, ClassVar, NamedTuple, Protocol
 
-from ..data import published
+from ..data.splitting import published
 from ..errors import S4Error, closest
 
 Recipe = dict[str, Any]

@@ -12,7 +12,7 @@ from typing import Any
 from torch import nn
 
 from .. import specs
-from ..data.clouds import has_points
+from ..data.points.clouds import has_points
 from ..errors import S4Error, closest
 from .attention import AttentionHead
 from .backbones import KINDS, build, kind_of

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..data.clouds import has_points
+from ..data.points.clouds import has_points
 from ..errors import S4Error, closest
 from .layers import make_norm
 

@@ -156,7 +156,8 @@ def check(name: str, options: dict[str, Any]) -> dict[str, Any]:
     Args:
         name: of the data set. options: of `load`.
     """
-    from ..data import checks, registry
+    from ..data import registry
+    from ..data.checking import checks
 
     task = _quietly(name, options)
     counter = _Counter(name)

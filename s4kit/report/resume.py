@@ -99,7 +99,7 @@ def _of_task(name: str, value: Any) -> Any:
     """A value for `load` in the form in which a run stores it."""
     from ..data.further import said
     from ..data.sources import parse_size
-    from ..data.splits import is_list
+    from ..data.splitting.splits import is_list
 
     if value is None:
         return None

@@ -58,7 +58,7 @@ def of(
     a light one, whose weights need no download, unless another was asked for; a paper's is named on stderr.
     """
     from ..data import dataset
-    from ..data.published import is_name
+    from ..data.splitting.published import is_name
     from ..methods import get, recipe
     from ..methods.recipes import is_light
 

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from ..data.published import Split, get, index, is_name, names, read_list, resolve
+from ..data.splitting.published import Split, get, index, is_name, names, read_list, resolve
 from ..data.task import Source, Task
 from ..errors import S4Error
 from .tables import Table

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..data.sides import seen_points, shade
+from ..data.points.sides import seen_points, shade
 
 
 class Look(Protocol):

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..data.clouds import Cloud, has_points
+from ..data.points.clouds import Cloud, has_points
 from ..data.seeding import generator
 from ..data.task import VOID, Task
 from ..errors import S4Error

@@ -19,7 +19,7 @@ from lab import FLAGS, find_chromium, jupyter_lab, open_notebook, run_cell, writ
 from playwright.sync_api import sync_playwright
 
 from s4kit.explore import figure
-from s4kit.explore.page import ranked
+from s4kit.explore.serving.page import ranked
 from s4kit.explore.state import start
 from s4kit.explore.view import View
 

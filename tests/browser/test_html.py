@@ -15,10 +15,11 @@ import pytest
 from pages import Page
 
 from s4kit.errors import S4Error
-from s4kit.explore import html, policies
-from s4kit.explore.codec import encode
+from s4kit.explore import policies
 from s4kit.explore.outcomes import outcomes
-from s4kit.explore.script import script
+from s4kit.explore.packing.codec import encode
+from s4kit.explore.serving import html
+from s4kit.explore.serving.script import script
 from s4kit.explore.state import State
 
 LAST = len(probe_packs.STEPS) - 1

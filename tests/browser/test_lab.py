@@ -24,7 +24,7 @@ CELLS = [
     "explorer.image = 3\nexplorer.threshold = 0.25",
     "explorer.policy = 'none of them'",
     "print(explorer.selection)",
-    "from s4kit.explore.gallery_page import Gallery\nGallery(s4.methods.table()[:2], {})",
+    "from s4kit.explore.gallery.listing import Gallery\nGallery(s4.methods.table()[:2], {})",
 ]
 COMMANDS = "ddbaxm"  # of the notebook, on its cells: delete, insert below and above, cut, to Markdown
 

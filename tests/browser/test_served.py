@@ -19,7 +19,8 @@ from PIL import Image
 import s4kit as s4
 from s4kit.engine import later, probe, survey, watched
 from s4kit.engine.survey_file import Pages
-from s4kit.explore import corrections, serve
+from s4kit.explore import corrections
+from s4kit.explore.serving import serve
 
 COUNT = """(c, [r, g, b]) => { const d = c.getContext('2d').getImageData(0, 0, c.width, c.height).data; let n = 0;
   for (let i = 0; i < d.length; i += 4) n += d[i] === r && d[i + 1] === g && d[i + 2] === b && d[i + 3] === 255;

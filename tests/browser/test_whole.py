@@ -14,7 +14,8 @@ import pytest
 from pages import Page
 from PIL import Image
 
-from s4kit.explore import corrections, html
+from s4kit.explore import corrections
+from s4kit.explore.serving import html
 from s4kit.explore.state import State
 
 LAST = len(probe_packs.STEPS) - 1

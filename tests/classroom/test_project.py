@@ -47,7 +47,7 @@ def test_the_same_seed_makes_the_same_images_and_another_does_not(hidden, tmp_pa
 
 
 def test_images_do_not_share_a_seed_with_each_other_or_the_public_set(hidden):
-    from s4kit.data.scenes_paint import paint
+    from s4kit.data.embedded.scenes_paint import paint
 
     first = np.asarray(Image.open(f"{hidden['images']}/test_0000.png"))
     assert all((first != paint(seed, row, 96)[0]).any() for seed in (0, 1) for row in range(3))

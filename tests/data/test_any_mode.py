@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import s4kit.data as data
-from s4kit.data.ade20k import label_table
-from s4kit.data.cityscapes import label_id_table
 from s4kit.data.decode import decode_label
+from s4kit.data.sets.ade20k import label_table
+from s4kit.data.sets.cityscapes import label_id_table
 from s4kit.errors import S4Error, S4Warning
 
 from . import odd

@@ -13,8 +13,9 @@ import pytest
 from PIL import Image
 
 import s4kit.data as data
-from s4kit.data import ade20k, archives, cityscapes, coco, unpack, voc
-from s4kit.data.archives import Archive, obtain
+from s4kit.data.fetching import archives, unpack
+from s4kit.data.fetching.archives import Archive, obtain
+from s4kit.data.sets import ade20k, cityscapes, coco, voc
 from s4kit.errors import S4Error
 
 from .conftest import index_map, picture

@@ -8,8 +8,8 @@ import torch
 import torch.nn.functional as F
 
 import s4kit.data as data
-from s4kit.data.clips_paint import Clip
 from s4kit.data.corrections import Corrected
+from s4kit.data.embedded.clips_paint import Clip
 from s4kit.data.gathered import Gathered
 from s4kit.errors import S4Error
 

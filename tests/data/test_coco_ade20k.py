@@ -10,8 +10,8 @@ import pytest
 from PIL import Image
 
 import s4kit.data as data
-from s4kit.data import ade20k, coco, coco_masks
 from s4kit.data.palettes import ADE20K_CLASSES, COCO_CLASSES
+from s4kit.data.sets import ade20k, coco, coco_masks
 from s4kit.errors import S4Error
 
 from .conftest import index_map, picture

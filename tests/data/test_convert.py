@@ -14,7 +14,7 @@ from PIL import Image
 
 import s4kit as s4
 from s4kit.data import convert
-from s4kit.data.exports.common import ellipse, polygon, stamped
+from s4kit.data.own.exports.common import ellipse, polygon, stamped
 from s4kit.errors import S4Error
 
 

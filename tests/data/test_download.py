@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 
 import s4kit.data as data
-from s4kit.data import camvid, download
-from s4kit.data.download import fetch, manifest, sha256_of
+from s4kit.data.fetching import download
+from s4kit.data.fetching.download import fetch, manifest, sha256_of
+from s4kit.data.sets import camvid
 from s4kit.errors import S4Error
 
 from .server import BODY

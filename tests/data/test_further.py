@@ -9,9 +9,9 @@ import torch
 
 import s4kit as s4
 from s4kit import cli
-from s4kit.data import checks
+from s4kit.data.checking import checks
+from s4kit.data.embedded.scenes_paint import paint
 from s4kit.data.outline import outline
-from s4kit.data.scenes_paint import paint
 from s4kit.errors import S4Error
 from s4kit.report.looking import look
 from s4kit.report.planning import feeding

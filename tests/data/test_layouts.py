@@ -11,9 +11,9 @@ from PIL import Image
 from torchvision.models.optical_flow import raft_small
 
 import s4kit.data as data
-from s4kit.data.camvid import clips_of
 from s4kit.data.palettes import distinct, voc_palette
 from s4kit.data.raft import agree
+from s4kit.data.sets.camvid import clips_of
 from s4kit.errors import S4Error
 
 from .conftest import index_map, picture
@@ -306,7 +306,7 @@ def test_real_samples(real_data):
 
 
 def test_real_camvid_is_the_pinned_one(real_data):
-    from s4kit.data.camvid import get_camvid
+    from s4kit.data.sets.camvid import get_camvid
 
     assert get_camvid(real_data / "data/camvid", mirrors=()) == real_data / "data/camvid"
     assert torch.is_tensor(data.load("camvid", root=real_data / "data/camvid", cache=False).val.read(0).label)

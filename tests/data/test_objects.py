@@ -10,10 +10,10 @@ import torch
 from PIL import Image
 
 import s4kit.data as data
-from s4kit.data.ids import read_ids
+from s4kit.data.embedded.scenes_paint import paint, paint_objects
 from s4kit.data.kept import Kept
 from s4kit.data.objects import MaskEvaluation, classes_of, split
-from s4kit.data.scenes_paint import paint, paint_objects
+from s4kit.data.reading.ids import read_ids
 from s4kit.data.task import OBJECTS
 from s4kit.errors import S4Error
 from s4kit.views import Stream, ViewPlan, draw_step, render

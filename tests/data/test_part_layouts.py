@@ -8,8 +8,8 @@ import pytest
 import torch
 
 import s4kit.data as data
-from s4kit.data.partnet import merged
-from s4kit.data.shapenetpart import PARTS
+from s4kit.data.sets.partnet import merged
+from s4kit.data.sets.shapenetpart import PARTS
 from s4kit.errors import S4Error
 
 OFFSETS = {"Airplane": "02691156", "Chair": "03001627"}

@@ -11,9 +11,9 @@ from served import Served, normal, raw, sha256
 import s4kit as s4
 import s4kit.data as data
 from s4kit.cli import main
-from s4kit.data import list_files, published, split_names
+from s4kit.data.splitting import list_files, published, split_names
 from s4kit.errors import S4Error
-from s4kit.explore import tracks
+from s4kit.explore.packing import tracks
 from s4kit.explore.plots import training
 from s4kit.report import splits
 

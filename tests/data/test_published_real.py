@@ -10,7 +10,7 @@ import pytest
 from served import Served, normal, raw
 
 import s4kit as s4
-from s4kit.data import list_files, published
+from s4kit.data.splitting import list_files, published
 
 VARIANTS = {f"voc/classic/{n}" for n in ("92_pseudoseg", "183_pseudoseg", "366_pseudoseg", "732_psmt")}
 

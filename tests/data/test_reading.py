@@ -8,9 +8,9 @@ import torch
 from PIL import Image
 
 import s4kit.data as data
-from s4kit.data import jpeg
-from s4kit.data.colour_maps import convert_labels
 from s4kit.data.decode import decode_image, decode_label, id_table, map_ids
+from s4kit.data.reading import jpeg
+from s4kit.data.reading.colour_maps import convert_labels
 from s4kit.data.sources import Cached, FileSource, MemorySource, parse_size, resized
 from s4kit.errors import S4Error
 

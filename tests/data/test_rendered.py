@@ -12,9 +12,9 @@ from PIL import Image
 
 import s4kit as s4
 from s4kit import cli
-from s4kit.data import rendered
 from s4kit.data.outline import outline
 from s4kit.data.palettes import CITYSCAPES
+from s4kit.data.sets import rendered
 from s4kit.errors import S4Error
 
 from .conftest import picture

@@ -11,7 +11,8 @@ from PIL import Image
 from torch.utils.data import DataLoader
 
 import s4kit.data as data
-from s4kit.data import catalog, checks
+from s4kit.data import catalog
+from s4kit.data.checking import checks
 from s4kit.data.sources import FileSource
 from s4kit.errors import S4Error
 from s4kit.views import Steps, Stream, ViewPlan
@@ -117,7 +118,7 @@ def dies(job):
 
 
 def test_a_killed_process_ends_with_a_sentence():
-    from s4kit.data.parallel import each
+    from s4kit.data.reading.parallel import each
 
     assert list(each(abs, range(100), workers=2)) == list(range(100))
     with pytest.raises(S4Error, match="One of 2 processes was killed"):

@@ -7,11 +7,11 @@ import pytest
 import torch
 
 import s4kit.data as data
-from s4kit.data.clouds import Cloud, PartEvaluation, lifted
+from s4kit.data.embedded.shapes_paint import Ball, Box, Rod
+from s4kit.data.embedded.shapes_plans import TREE
+from s4kit.data.points.clouds import Cloud, PartEvaluation, lifted
+from s4kit.data.points.substituted import fitted, substitute
 from s4kit.data.seeding import generator
-from s4kit.data.shapes_paint import Ball, Box, Rod
-from s4kit.data.shapes_plans import TREE
-from s4kit.data.substituted import fitted, substitute
 from s4kit.errors import S4Error
 
 

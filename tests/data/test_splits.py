@@ -6,9 +6,9 @@ import pytest
 import torch
 
 import s4kit.data as data
-from s4kit.data.lists import bare
 from s4kit.data.seeding import mix_seed, mix_seeds
-from s4kit.data.splits import count_of, is_list, shuffled
+from s4kit.data.splitting.lists import bare
+from s4kit.data.splitting.splits import count_of, is_list, shuffled
 from s4kit.errors import S4Error
 
 SMALL = {"n_train": 24, "n_val": 4, "side": 48}

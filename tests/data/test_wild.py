@@ -10,11 +10,11 @@ from PIL import Image
 
 import s4kit.data as data
 from s4kit.cli import main
-from s4kit.data import stored
-from s4kit.data.class_tables import read_classes
 from s4kit.data.decode import decode_image, header_size
-from s4kit.data.lists import bare, candidates
-from s4kit.data.text import read_lines
+from s4kit.data.own.class_tables import read_classes
+from s4kit.data.reading import stored
+from s4kit.data.reading.text import read_lines
+from s4kit.data.splitting.lists import bare, candidates
 from s4kit.engine.device import pick_device
 from s4kit.errors import S4Error, S4Warning
 
@@ -69,7 +69,7 @@ def test_no_labelled_pixel(own_folder):
 
 
 def test_the_look_is_bounded_and_says_so(own_folder, monkeypatch):
-    from s4kit.data import look
+    from s4kit.data.checking import look
 
     monkeypatch.setattr(look, "MAPS", {"labelled": 4, "val": 2})
     relabel(own_folder, lambda ids: np.where(ids == 1, ids, 255))

@@ -11,7 +11,7 @@ import s4kit as s4
 from s4kit.data.sources import MemorySource
 from s4kit.engine import later, probe, watched
 from s4kit.errors import S4Error
-from s4kit.explore.codec import decode
+from s4kit.explore.packing.codec import decode
 from s4kit.explore.view import View
 
 SMALL = dict(steps=4, batch=2, lr=1e-2, evaluate_every=2, progress=False, device="cpu")

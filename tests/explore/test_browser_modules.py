@@ -13,8 +13,8 @@ import probe_packs
 import pytest
 
 from s4kit.explore import corrections, policies
-from s4kit.explore.script import BROWSER, script, style
 from s4kit.explore.selections import SELECTIONS
+from s4kit.explore.serving.script import BROWSER, script, style
 
 LAST = len(probe_packs.STEPS) - 1
 HOSTS = ("page.js", "served.js")  # which act as soon as they are loaded

@@ -7,8 +7,9 @@ import pytest
 from probe_packs import make
 
 import s4kit as s4
-from s4kit.explore import cells, policies
-from s4kit.explore.codec import decode
+from s4kit.explore import policies
+from s4kit.explore.packing import cells
+from s4kit.explore.packing.codec import decode
 from s4kit.explore.state import start
 from s4kit.explore.view import View
 

@@ -13,9 +13,9 @@ import s4kit as s4
 from s4kit.engine import roles
 from s4kit.engine.writer import Writer
 from s4kit.errors import S4Error
-from s4kit.explore import contrasts
-from s4kit.explore.codec import decode
-from s4kit.explore.pack import Pack
+from s4kit.explore.packing import contrasts
+from s4kit.explore.packing.codec import decode
+from s4kit.explore.packing.pack import Pack
 from s4kit.explore.view import View
 from s4kit.methods.parts.roles import ROLES, Cast, Group
 

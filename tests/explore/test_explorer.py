@@ -14,7 +14,7 @@ from PIL import Image
 
 import s4kit as s4
 from s4kit.explore import figure, policies
-from s4kit.explore.codec import decode
+from s4kit.explore.packing.codec import decode
 from s4kit.explore.state import start
 from s4kit.explore.view import View
 

@@ -11,9 +11,9 @@ import torch
 
 import s4kit as s4
 from s4kit.errors import S4Error
-from s4kit.explore import gallery
-from s4kit.explore.family_tree import NODE, Tree
-from s4kit.explore.gallery_page import NONE, headline
+from s4kit.explore.gallery import pictures, tables
+from s4kit.explore.gallery.family_tree import NODE, Tree
+from s4kit.explore.gallery.listing import NONE, headline
 from s4kit.report.plots import figure
 from s4kit.report.reproducing.literature import entries
 
@@ -103,7 +103,7 @@ def test_pictures_are_inside_and_described(tmp_path):
 
 def test_networks_are_borrowed(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("S4KIT_RUNS", str(tmp_path))
-    monkeypatch.setattr(gallery, "BRIEF", 2)
+    monkeypatch.setattr(pictures, "BRIEF", 2)
     lesson = s4.lesson("test", "scenes", quiet=True)
     runs = s4.gallery.networks(lesson)
     assert [run.config["method"] for run in runs] == ["supervised", "supervised_strong"]
@@ -117,8 +117,8 @@ def test_networks_are_borrowed(tmp_path, monkeypatch, capsys):
     assert all(
         torch.equal(v, first[k]) for net in (method.student, method.teacher) for k, v in net.state_dict().items()
     )
-    pictures = s4.gallery.ideas(lesson, runs, ["fixmatch"])
-    assert set(pictures) == {"fixmatch"} and pictures["fixmatch"].axes
+    drawn = s4.gallery.ideas(lesson, runs, ["fixmatch"])
+    assert set(drawn) == {"fixmatch"} and drawn["fixmatch"].axes
     assert s4.gallery.ideas(lesson, runs, ["mllc"])["mllc"].axes
     assert "brief mllc" in lesson.runs(), "its graphs cannot be borrowed"
     method = s4.gallery.borrow(lesson.method("self_correcting"), runs)
@@ -135,12 +135,12 @@ def test_stages_that_teach_are_shown():
         ("st", ["kept labels"]),
         ("one_weird_trick", ["labels alone", "filtered"]),
     ):
-        rows = gallery.steps(lesson.method(name), lesson.task, gallery._keep)
+        rows = s4.gallery.steps(lesson.method(name), lesson.task, pictures._keep)
         assert [row.name for row in rows] == shown
 
 
 def test_measured_tables_are_shown_or_asked_for(tmp_path, monkeypatch):
-    monkeypatch.setattr(gallery, "MEASURED", tmp_path)
+    monkeypatch.setattr(tables, "MEASURED", tmp_path)
     for name, command in (("price", "s4kit bench price"), ("family_camvid", "s4kit compare --family consistency")):
         table = s4.gallery.measured(name)
         assert command in repr(table) and "not measured yet" in repr(table)

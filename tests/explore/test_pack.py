@@ -14,8 +14,8 @@ from toy import toy_task
 import s4kit as s4
 from s4kit.errors import S4Error
 from s4kit.explore import policies
-from s4kit.explore.codec import decode, encode
-from s4kit.explore.pack import Pack
+from s4kit.explore.packing.codec import decode, encode
+from s4kit.explore.packing.pack import Pack
 
 FIT = dict(steps=6, batch=2, lr=1e-2, evaluate_every=2, probes=4, progress=False, device="cpu")
 

@@ -14,9 +14,9 @@ from PIL import Image
 
 import s4kit as s4
 from s4kit.cli import main
-from s4kit.explore import page
-from s4kit.explore.codec import decode
-from s4kit.explore.pack import Pack
+from s4kit.explore.packing.codec import decode
+from s4kit.explore.packing.pack import Pack
+from s4kit.explore.serving import page
 from s4kit.explore.state import start
 from s4kit.explore.view import View
 

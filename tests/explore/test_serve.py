@@ -16,8 +16,8 @@ import pytest
 import s4kit as s4
 from s4kit.cli import main
 from s4kit.engine import survey
-from s4kit.explore import serve
-from s4kit.explore.codec import decode
+from s4kit.explore.packing.codec import decode
+from s4kit.explore.serving import serve
 from s4kit.explore.state import for_browser
 from s4kit.explore.view import View
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from s4kit.explore import story
-from s4kit.explore.cells import count
-from s4kit.explore.codec import decode
-from s4kit.explore.pack import Pack
+from s4kit.explore.packing import story
+from s4kit.explore.packing.cells import count
+from s4kit.explore.packing.codec import decode
+from s4kit.explore.packing.pack import Pack
 
 
 class Told:

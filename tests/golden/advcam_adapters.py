@@ -10,7 +10,7 @@ from harness import Recording, adapter
 from torch import Tensor
 
 from s4kit.methods.parts.climbing import Climb, already_found, attribution, channel_weights, climbing, moved
-from s4kit.methods.parts.walk import random_walk
+from s4kit.methods.parts.random_walk import random_walk
 from s4kit.methods.weak.advcam import gathered, steps_at
 
 SCALES = {"05": 0.5, "10": 1.0, "15": 1.5, "20": 2.0}

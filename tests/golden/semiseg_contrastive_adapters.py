@@ -15,8 +15,8 @@ from s4kit.data.task import VOID
 from s4kit.methods import PseudoLabels
 from s4kit.methods.contrastive.semiseg_contrastive import SemiSegContrastive
 from s4kit.methods.parts import selectors as module
+from s4kit.methods.parts.class_frequencies import ClassTable
 from s4kit.methods.parts.contrast import members
-from s4kit.methods.parts.frequencies import ClassTable
 from s4kit.methods.parts.losses import entropy, pixel_ce, pixel_mean
 from s4kit.methods.parts.schedules import sigmoid_ramp
 from s4kit.methods.parts.selectors import Selectors, memory_distance, shares

@@ -9,7 +9,7 @@ import torch
 from harness import Recording, adapter, grad_of
 from torch import Tensor
 
-from s4kit.data.substituted import fitted
+from s4kit.data.points.substituted import fitted
 from s4kit.data.task import VOID
 from s4kit.methods.parts.nested import Nested, per_shape_ce, shape_means
 from s4kit.methods.points.shape3d import Shape3D, divergence, part_differences

@@ -12,8 +12,8 @@ from s4kit.data.kept import Kept
 from s4kit.errors import S4Error
 from s4kit.methods.base import Clock
 from s4kit.methods.parts.climbing import Climb, climbing, moved
+from s4kit.methods.parts.random_walk import colour_edges, random_walk, transitions, ways
 from s4kit.methods.parts.rounds import KEPT
-from s4kit.methods.parts.walk import colour_edges, random_walk, transitions, ways
 from s4kit.methods.weak.advcam import LOOK, gathered, steps_at
 
 TAGS = torch.tensor([0, 2])

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 
 from s4kit.methods import Clock
-from s4kit.methods.parts.frequencies import ClassTable
+from s4kit.methods.parts.class_frequencies import ClassTable
 from s4kit.methods.parts.selectors import Selectors, memory_distance, shares, standardised
 
 LATE = Clock(50, 100)

@@ -9,7 +9,7 @@ from toy import toy_task
 from s4kit import fit, methods, plots
 from s4kit.data.kept import Kept
 from s4kit.data.task import VOID
-from s4kit.explore.pack import Pack
+from s4kit.explore.packing.pack import Pack
 from s4kit.methods import Clock
 from s4kit.methods.parts.losses import ce, union_ce
 from s4kit.methods.parts.reliability import class_iou, stability

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 from torchvision.models.detection import MaskRCNN
 
-from s4kit.data.scenes_paint import paint, paint_objects
+from s4kit.data.embedded.scenes_paint import paint, paint_objects
 from s4kit.errors import S4Error
 from s4kit.nets.detector import SIZES, detector, targets_of
 from s4kit.nets.mask_branches import PlainMasks

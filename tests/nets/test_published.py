@@ -15,7 +15,8 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from s4kit import methods, nets
-from s4kit.data import Evaluation, published
+from s4kit.data import Evaluation
+from s4kit.data.splitting import published
 from s4kit.nets.deeplab import CPSASPP, SqueezedASPP
 from s4kit.nets.segnet import SegNet
 

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from s4kit.cli import main
-from s4kit.data import list_files, published
+from s4kit.data.splitting import list_files, published
 from s4kit.errors import S4Error
 from s4kit.report.reproducing import reported, reproduce, train
 

@@ -15,7 +15,8 @@ from s4kit.engine import open_run
 from s4kit.engine.records import Table, numbers, read
 from s4kit.engine.scores import by_class, each, one_score
 from s4kit.errors import S4Error
-from s4kit.explore import gallery, gallery_page, plots
+from s4kit.explore import gallery, plots
+from s4kit.explore.gallery import listing
 from s4kit.report import pictures, setup
 from s4kit.report.comparing import figures, page
 from s4kit.report.diagnosing.diagnose import diagnose, show
@@ -144,7 +145,7 @@ ROWS = (
 def test_reported_numbers_stand_with_those_of_their_score(found, monkeypatch):
     _, ap, _ = found
     literature = import_module("s4kit.report.reproducing.literature")
-    for module in (literature, reported, gallery_page):
+    for module in (literature, reported, listing):
         monkeypatch.setattr(module, "entries", lambda: ROWS)
     table = literature.literature(data="cityscapes")
     assert table.head[5] == "mIoU" and [row[5] for row in table.rows] == ["76.4"]
@@ -154,9 +155,9 @@ def test_reported_numbers_stand_with_those_of_their_score(found, monkeypatch):
         literature.literature(data="cityscapes", score="Hits")
     rows = reported.reported("unimatch", "cityscapes", "1_8", "resnet50", 801)
     assert [row.row["source"] for row in rows] == ["a/b README.md"]
-    row, _ = gallery_page.headline("unimatch", "cityscapes")
+    row, _ = listing.headline("unimatch", "cityscapes")
     assert row["miou"] == 76.4
-    shown = gallery_page._details(next(of for of in gallery.page().rows if of["name"] == "unimatch"))
+    shown = listing._details(next(of for of in gallery.page().rows if of["name"] == "unimatch"))
     assert shown.count("<table") == 2 and ">AP<" in shown and ">mIoU<" in shown
     asked = type("Asked", (), {"rows": rows, "recipe": {"selection": "last"}, "changed": []})
     outcome = train.outcome(asked, ap)

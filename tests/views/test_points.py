@@ -7,7 +7,7 @@ import pytest
 import torch
 from toy import toy_points, toy_task
 
-from s4kit.data.sides import seen_points
+from s4kit.data.points.sides import seen_points
 from s4kit.errors import S4Error
 from s4kit.views import PointStream, Rigid, Stream, ViewPlan, draw_step, render
 from s4kit.views.looks import POINTS

@@ -8,8 +8,8 @@ from typing import Any, Protocol
 import torch
 from torch import nn
 
-from ...data.clouds import PartEvaluation
 from ...data.objects import MaskEvaluation
+from ...data.points.clouds import PartEvaluation
 from ...data.task import Evaluation, Task
 from ...errors import S4Error
 from .masks import Masks, MaskScores

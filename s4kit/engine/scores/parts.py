@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from ...data.clouds import Cloud, PartEvaluation, lifted
+from ...data.points.clouds import Cloud, PartEvaluation, lifted
 from ...data.task import Task
 from .. import ahead, distributed
 from ..device import autocast

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ...data.clouds import Cloud, has_points, lifted
+from ...data.points.clouds import Cloud, has_points, lifted
 from ...data.task import VOID, Task
 from ...errors import S4Error
 from ...report.pictures import colour

@@ -6,8 +6,8 @@ from typing import Any, ClassVar
 
 from torch import Tensor
 
-from ...data.clouds import PartEvaluation, has_points
 from ...data.objects import has_objects
+from ...data.points.clouds import PartEvaluation, has_points
 from ...nets import evaluating, make
 from ...nets.voxel import voxel
 from ...views import Batch, PointStream, Stream, ViewPlan, Views

@@ -16,8 +16,8 @@ from ...views import Batch, Stream, Strong, ViewPlan, Views, draw_zoom, paste, r
 from ..base import Card, Clock, Losses, Method, PseudoLabels, zero_of
 from ..cotraining.dual_teacher import draw_upright_mask, mirror
 from ..parts.banks import Queues, surest
+from ..parts.class_frequencies import ClassTable
 from ..parts.contrast import members, rows, shrink
-from ..parts.frequencies import ClassTable
 from ..parts.losses import Criterion, ce, ce_map, criterion, entropy, pixel_ce, pixel_mean
 from ..parts.masks import draw_class_mask
 from ..parts.roles import apart, pictured, tell

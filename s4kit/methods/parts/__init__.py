@@ -1,0 +1,1 @@
+"""What several methods are made of, one idea a file."""

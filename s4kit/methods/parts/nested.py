@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ...data.clouds import lifted
+from ...data.points.clouds import lifted
 from ...data.task import VOID
 from .losses import ce_map
 from .precision import float32

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ...data.clouds import PartEvaluation
+from ...data.points.clouds import PartEvaluation
 from ...nets import evaluating
 from ...nets.voxel import voxel
 from ...views import Batch, PointStream, ViewPlan, Views
@@ -72,7 +72,7 @@ class Shape3D(Method):
     labelled and unlabelled shapes alike.
 
     The other half of the paper happens before the training: `load("shapes", substituted=64)` adds labelled shapes made
-    by part substitution, see `data.substituted`. It is a matter of the data, so any method for points can have it.
+    by part substitution, see `data.points.substituted`. It is a matter of data, so any method for points can have it.
 
     Deviation of the release from its paper: the symmetric divergence is its default, where a squared distance is an
     option; 1e-7 is added inside of the logarithm, behind the division. One thing is not as released: its octree of

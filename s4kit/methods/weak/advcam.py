@@ -21,9 +21,9 @@ from ..parts.climbing import Climb, Rung, climbing
 from ..parts.losses import Criterion, ce, criterion
 from ..parts.precision import float32
 from ..parts.present import allowed, located, tag_loss
+from ..parts.random_walk import colour_edges, random_walk
 from ..parts.rounds import KEPT, believed, hard, kept_of
 from ..parts.schedules import poly
-from ..parts.walk import colour_edges, random_walk
 
 LOOK = "first look"
 STRIDE = 4  # of the maps on which the walk goes

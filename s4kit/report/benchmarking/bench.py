@@ -27,6 +27,7 @@ from ...methods.base import Method, Optim
 from ...nets import make
 from ...views import STRONG, Stream, ViewPlan, draw_step, render, unimatch_box
 from .. import text
+from ..photos import write_photos
 from ..planning.memory import Stepper, step_peak, tracked
 from . import loader
 from .loop import plain_unimatch
@@ -93,7 +94,7 @@ def take_turns(sides: dict[str, Callable[[int], Any]], repeats: int, device: str
 def photos(amount: int, crop: int) -> Iterator[Task]:
     """A task over JPEGs of 500 x 375 in a temporary folder."""
     with tempfile.TemporaryDirectory() as folder:
-        yield loader.write_photos(Path(folder), amount).with_(crop=crop)
+        yield write_photos(Path(folder), amount).with_(crop=crop)
 
 
 def host(device: str, quick: bool) -> dict[str, Any]:

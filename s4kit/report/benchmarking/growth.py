@@ -16,7 +16,7 @@ from typing import Any
 
 from ...data.outline import MadeUp
 from ...data.palettes import distinct
-from ...data.splits import draw
+from ...data.splitting.splits import draw
 from ...data.task import Task
 from ...methods import create
 from ...methods.base import Optim

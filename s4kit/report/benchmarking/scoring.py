@@ -20,7 +20,7 @@ from ...engine.device import autocast, pick_precision
 from ...engine.scores import count, to_image
 from ...engine.windows import predict
 from ...nets import evaluating, make, place
-from .loader import CLASSES, write_photo
+from ..photos import CLASSES, write_photo
 
 NET = "resnet50(weights='none')"
 SIZE, WINDOW = (1024, 2048), 801  # Cityscapes

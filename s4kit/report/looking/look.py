@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from ...data.clouds import Cloud
+from ...data.points.clouds import Cloud
 from ...data.task import VOID, Sample, Source, Task
 from ...errors import S4Error
 from .looked import Looked, Part

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from ...data.cache import cache_folder
+from ...data.fetching.cache import cache_folder
 from ...engine.checkpoint import write_atomic
 from ...errors import S4Error
 

@@ -14,7 +14,7 @@ from ...data.outline import MadeUp, known
 from ...data.sources import FileSource
 from ...data.task import Task
 from ...views import ViewPlan, draw_step
-from ..benchmarking.loader import write_photo
+from ..photos import write_photo
 
 ROUNDS = 2
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ...data import published
+from ...data.splitting import published
 from ...methods import get
 from ...nets import parse
 from .literature import entries, score_of, value_of

@@ -39,7 +39,7 @@ def prepare(
         S4Error: no such method, data set or list, or no set-up of a paper for this data set.
     """
     from ...data import outline as outlines
-    from ...data import published
+    from ...data.splitting import published
     from ...engine.settings import steps_in
     from ...methods import get, lengths, recipe
     from ...methods.recipes import COMMON, STANDS_IN

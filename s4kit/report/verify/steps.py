@@ -23,7 +23,7 @@ from typing import Any
 import torch
 
 from ...data import load
-from ...data.clouds import has_points
+from ...data.points.clouds import has_points
 from ...data.task import Task
 from ...engine.device import autocast
 from ...engine.trace import undone

@@ -1,0 +1,1 @@
+"""Which images are labelled: drawn, from lists, by the names of published splits."""

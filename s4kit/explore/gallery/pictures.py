@@ -1,0 +1,116 @@
+"""The idea of each method as a picture of a real step of it, with networks that are borrowed from trained runs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+from ... import methods
+from ...data.task import VOID
+from ...nets import Boxed, FrequencyDecoder, MaskHead, NeuralProcessHead, SegNet, evaluating
+from ...nets.detector import Detector
+from ...report.setup import BASELINES
+
+SEED, IMAGES = 0, 3  # of the batch
+BRIEF = 30  # steps of a network that is trained for one picture; after a hundred it is sure of more
+OWN = (Boxed, Detector, FrequencyDecoder, MaskHead, NeuralProcessHead)  # what answers beside the usual decoder
+
+
+def networks(lesson: Any) -> list[Any]:
+    """Two trained runs to borrow from: the lesson's supervised baselines where they are there, else brief ones."""
+    done = lesson.runs()
+    return [done.get(name) or _brief(lesson, name) for name in BASELINES]
+
+
+def _brief(lesson: Any, name: str, runs: Sequence[Any] = (), brief: int = 100) -> Any:
+    """A short run of a method, which begins with what it can borrow from others."""
+    steps = min(brief, lesson.steps)
+    fit = {"steps": steps, "evaluate_every": steps, "probes": 0}
+    start = partial(borrow, runs=runs) if runs else None
+    return lesson.train(name, f"brief {name}", fit=fit, start=start, progress=False)
+
+
+def borrow(method: Any, runs: Sequence[Any]) -> Any:
+    """Give the networks of a fresh method the weights of trained ones, where they fit; returns the method.
+
+    An untrained network labels nothing but noise. The first network and every teacher get those of the first run,
+    further students those of the next, so that two networks which teach each other differ.
+
+    Args:
+        method: for the same task. runs: of `supervised` and the like: methods with a `student`.
+    """
+    weights = [run.load("last")[0].student.state_dict() for run in runs]
+    students = 0
+    for name, net in method.named_modules():
+        if isinstance(net, SegNet):
+            given = weights[0 if name.startswith("teacher") else students % len(weights)]
+            own = net.state_dict()
+            if isinstance(net.decoder, Boxed):
+                given = {k.replace("decoder.", "decoder.decoder.", 1): v for k, v in given.items()}
+            net.load_state_dict({k: v for k, v in given.items() if k in own and v.shape == own[k].shape}, strict=False)
+            students += not name.startswith("teacher")
+    return method
+
+
+def _keep(method: Any, batch: Any) -> None:
+    """What a stage would have kept of the images of a batch: here what the method's first network says of them."""
+    net = next(iter(method.predictors().values()))
+    for views in batch.values():
+        if views.maps:
+            with evaluating(net):
+                label = net(views.weak).argmax(1)
+            views.maps = dict.fromkeys(views.maps, label.where(views.valid > 0, VOID))
+
+
+def ideas(lesson: Any, runs: Sequence[Any], names: Sequence[str] | None = None, brief: int = BRIEF) -> dict[str, Any]:
+    """The idea picture of each method: of a real step on the same images of the lesson, with borrowed networks.
+
+    Args:
+        lesson: of `s4.lesson`.
+        runs: see `borrow`; a method with decoders of its own, one whose prediction has a last word, see
+            `Method.predictors`, and one whose labels are worth nothing with borrowed networks are trained briefly.
+        names: of the methods; None = all of the kit.
+        brief: steps of these trainings; of more the pictures show more.
+    """
+    from ..plots.ideas import NOTHING
+    from ..plots.tiles import draw
+
+    found = {}
+    for name in names or sorted(methods.files()):
+        of = lesson.fitting(name)
+        if of is not lesson:  # of another kind, with networks from which there is nothing to borrow
+            found[name] = draw(steps(*_brief(of, name, (), brief).load("last", of.task, "cpu")))
+            continue
+        method, task = lesson.method(name), lesson.task_of(name)
+        own = any(isinstance(module, OWN) for module in method.modules())
+        mends = any(hasattr(net, "finish") for net in method.predictors().values())
+        rows = [] if own or mends else steps(borrow(method, runs), task, _keep)
+        if not rows or any(cell.title == NOTHING for row in rows for cell in row.cells):
+            begin = () if mends else runs  # a network that knows little has errors to mend
+            rows = steps(*_brief(lesson, name, begin, brief).load("last", task, "cpu"))
+        found[name] = draw(rows)
+    return found
+
+
+def steps(method: Any, task: Any, keep: Callable[[Any, Any], None] | None = None) -> list[Any]:
+    """The rows of a method's idea picture: of its last stage, before it those of earlier stages with losses of their
+    own in which unlabelled images teach.
+
+    Args:
+        keep: (method, batch) -> None gives a batch the maps that the stage before would have kept; None = the task has
+            them.
+    """
+    from ...views import draw_step, render
+    from ..plots.ideas import ALONE, rows
+
+    found = []
+    *earlier, last = method.stages()
+    for stage in [stage for stage in earlier if stage.losses] + [last]:
+        plan = stage.views or method.views
+        batch = render(draw_step(task, plan, IMAGES, SEED, 0, 0), plan)
+        if keep:
+            keep(method, batch)
+        shown = rows(method, batch, task, losses=stage.losses)
+        found += [row for row in shown if stage is last or row.name != ALONE]
+    return found

@@ -1,0 +1,1 @@
+"""Where the explorer is seen: a kernel's answers, a local server, a page that is one file."""
