@@ -148,10 +148,10 @@ def predict(a: argparse.Namespace) -> dict[str, Any]:
     return predict_files(a.run, a.images, a.out, a.which, a.device)
 
 
-def methods(a: argparse.Namespace) -> list[dict[str, Any]]:
-    from .report.listing import methods
+def methods(a: argparse.Namespace) -> list[dict[str, Any]] | dict[str, Any]:
+    from .report import about, listing
 
-    return methods(a.family)
+    return about.about(a.name) if a.name else listing.methods(a.family)
 
 
 def data(a: argparse.Namespace) -> Any:

@@ -127,7 +127,8 @@ def _predict(command: Command) -> None:
 
 
 def _methods(command: Command) -> None:
-    new = command("methods", commands.methods, "List the methods by family, each with its idea.")
+    new = command("methods", commands.methods, "List the methods by family, or tell all about one.")
+    new.add_argument("name", nargs="?", metavar="NAME", help="this method: idea, equations, options, release")
     new.add_argument("--family", metavar="NAME", help="only these: baselines, consistency, ...")
 
 

@@ -156,6 +156,12 @@ def test_methods_and_data_list(capsys):
     some = answer(capsys, "methods", "--family", "cotraining")
     assert [row for row in rows if row["family"] == "cotraining"] == some and "cps" in {row["name"] for row in some}
     assert "cotraining" in answer(capsys, "methods", "--family", "cotrainin", status=2)["error"]
+    one = answer(capsys, "methods", "u2pl")
+    assert one["year"] == 2022 and {"voc", "cityscapes"} <= set(one["recipes"])
+    assert main(["methods", "u2pl"]) == 0
+    told = capsys.readouterr().out
+    assert all(words in told for words in ("checked    golden", "L_c = mean", "\nThe release\n", one["release"]))
+    assert "unimatch" in answer(capsys, "methods", "unimach", status=2)["error"]
     assert {"scenes", "camvid", "voc", "cityscapes", "folder"} <= {
         row["name"] for row in answer(capsys, "data", "list")
     }

@@ -31,6 +31,7 @@ __all__ = [
     "names",
     "recipe",
     "register",
+    "release",
     "table",
 ]
 
@@ -105,6 +106,18 @@ def idea(name: str) -> str:
     before, _, rest = line.partition(": ")
     words = rest if rest and len(before) < 30 else line
     return words[:1].upper() + words[1:]
+
+
+def release(name: str) -> str:
+    """What the authors' code does otherwise than their paper or the kit, and what of it is followed; of a
+    reconstruction what was read and what was chosen. Paragraphs; "" where nothing is to be said.
+
+    Raises:
+        S4Error: no such method.
+    """
+    import inspect
+
+    return inspect.cleandoc(vars(get(name)).get("release", ""))
 
 
 def table() -> list[dict[str, Any]]:

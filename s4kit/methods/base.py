@@ -182,11 +182,16 @@ Update = Callable[..., None]
 
 
 class Method(nn.Module):
-    """Base of all methods: owns networks, state (buffers: they checkpoint and move device for free) and losses."""
+    """Base of all methods: owns networks, state (buffers: they checkpoint and move device for free) and losses.
+
+    The docstring of a method has its idea, its equations and its arguments; what is to be said of the authors' code, or
+    of what a reconstruction was made of, is in `release`, see `methods.release`.
+    """
 
     card: Card
     views: ViewPlan = ViewPlan(x=Stream("labelled"), u=Stream("unlabelled"))
     recipes: ClassVar[dict[str, dict[str, Any]]] = {}  # set-ups by data set and list, see `recipes.py`
+    release: ClassVar[str] = ""  # paragraphs; of a class itself, those of its base are not its own
     specs: ClassVar[tuple[str, ...]] = ("net",)  # names of the options that are network specs
     scored_by: ClassVar[type] = Evaluation  # the type of `Task.evaluation` that asks for what its predictors say
     syncs: ClassVar[bool] = False  # its step reads the device, since sizes depend on values (boxes, groups)

@@ -79,6 +79,8 @@ def test_the_table_has_every_method_with_its_card():
         assert row["parity"] in body and str(row["year"]) in body and escape(row["note"]) in body
         assert (f"arxiv.org/abs/{row['arxiv']}" in body) == bool(row["arxiv"])
         known = {r["dataset"].split("_")[0] for r in entries() if r["name"] == row["name"]}
+        told = escape(" ".join(s4.methods.release(row["name"]).split()).replace("`", "")[:80])
+        assert told in body and ("The release" in body) == bool(told)
         assert body.count(NONE) == 2 - len(known & {"voc", "cityscapes"}), "a number, or that there is none"
     assert not re.search(r'src="(?!data:)|<link|@import|url\(', shown), "nothing is loaded from anywhere"
     assert len(re.findall(r"<tr><td>", shown)) == len(entries()), "every reported number is there"

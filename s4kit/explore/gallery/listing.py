@@ -201,12 +201,15 @@ def _repository(source: str) -> str:
 
 
 def _details(row: dict[str, Any]) -> str:
-    """The idea in the words of the class's docstring, the title and the code, and all reported numbers."""
+    """The idea in the words of the class's docstring, title and code, the release, and all reported numbers."""
     said = re.search(r"Idea: (.*?)\n\s*\n", (getdoc(methods.get(row["name"])) or "") + "\n\n", re.S)
     paragraphs = [" ".join(said[1].split()).replace("`", "")] if said else []
     code = f'<p>Code: <a href="{escape(row["code"])}">{escape(row["code"])}</a></p>' if row["code"] else ""
     extends = f"<p>Extends: {escape(', '.join(row['extends']))}</p>" if row["extends"] else ""
-    body = f"<p><i>{escape(row['title'])}</i></p>" + "".join(f"<p>{escape(p)}</p>" for p in paragraphs) + extends + code
+    told = [" ".join(p.split()).replace("`", "") for p in methods.release(row["name"]).split("\n\n") if p]
+    release = "<h4>The release</h4>" * bool(told) + "".join(f"<p>{escape(p)}</p>" for p in told)
+    idea = "".join(f"<p>{escape(p)}</p>" for p in paragraphs)
+    body = f"<p><i>{escape(row['title'])}</i></p>{idea}{extends}{code}{release}"
     rows = [r for r in entries() if r["name"] == row["name"]]
     by_score = {score: [r for r in rows if score_of(r) == score] for score in map(score_of, rows)}
     tables = "".join(_numbers(of, score) for score, of in by_score.items())

@@ -55,10 +55,6 @@ class ALS4GAN(Method):
     class in a one-hot map. All forwards are in train mode, those that select included, so the critic's dropout takes
     part. One backward, then a step of each: f by SGD, D by Adam, whose rate follows f's schedule.
 
-    From the release: its critic pools the 20 x 20 cells of a crop of 320, here all cells of any crop. It stretches u to
-    [0, 1] by the minimum and maximum of its batch, and g by its own minimum and the range of x; here images are in
-    [0, 1] from the start. Padding trains there, with the class that is predicted for it; here it does not.
-
     Cost: two forwards of the network with gradient and five of the critic a step.
 
     Args:
@@ -98,6 +94,11 @@ class ALS4GAN(Method):
             ],
         },
     }
+    release = """
+    Its critic pools the 20 x 20 cells of a crop of 320, here all cells of any crop. It stretches u to [0, 1] by the
+    minimum and maximum of its batch, and g by its own minimum and the range of x; here images are in [0, 1] from the
+    start. Padding trains there, with the class that is predicted for it; here it does not.
+    """
 
     def __init__(
         self,

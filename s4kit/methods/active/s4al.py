@@ -57,14 +57,6 @@ class S4AL(AveragedTeacher):
     Modes: t labels in train mode and fills its own BN buffers by that; parameters alone are averaged. The student is
     evaluated and asks, in eval mode and on images as they are.
 
-    Simplified: v are any unlabelled images; the release keeps the last 50 (CamVid) or 500 (Cityscapes) that it has seen
-    in the generation and takes each once. From the release: what a smaller image leaves free is reflected there, black
-    here, and ignored in both; a view is mirrored once here, before the mixing and after it there; its mixing may choose
-    void as a class.
-
-    S4AL+ (BMVC 2022, arXiv 2210.08403), which has rounds of self-training for noisy labels in the teacher's place and a
-    contrastive head, has no code; what its abstract leaves open is not guessed here.
-
     Cost: three forwards and their gradients a step and two of the teacher; a pass over the unlabelled images for each
     question.
 
@@ -130,6 +122,15 @@ class S4AL(AveragedTeacher):
             ],
         },
     }  # fmt: skip
+    release = """
+    Simplified: v are any unlabelled images; the release keeps the last 50 (CamVid) or 500 (Cityscapes) that it has seen
+    in the generation and takes each once. From the release: what a smaller image leaves free is reflected there, black
+    here, and ignored in both; a view is mirrored once here, before the mixing and after it there; its mixing may choose
+    void as a class.
+
+    S4AL+ (BMVC 2022, arXiv 2210.08403), which has rounds of self-training for noisy labels in the teacher's place and a
+    contrastive head, has no code; what its abstract leaves open is not guessed here.
+    """
 
     def __init__(
         self,

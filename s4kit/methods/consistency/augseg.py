@@ -65,13 +65,6 @@ class AugSeg(AveragedTeacher):
     Labelled pixels reach image i only where the boxes b_i and a_pi(i) meet: the author calls that a brake on labelled
     data, which are oversampled anyway. The base of B is the batch as it was, not the copy. The divisor is all pixels.
 
-    As released: padding of unlabelled images is not masked, its pseudo-labels count; a negative tau (Cityscapes) means
-    every pixel; Cityscapes is scored in sliding windows of 800, the last ones cut. Not as released: the area of the
-    boxes is drawn for each image, not for the batch; the colour operations run on floats and are not rounded to grey
-    levels between each other (see `views.intensity`). The scores in its README are the best of all epochs on the
-    validation set, of the teacher but for one, which is the student's; with few labels the end of the training is lower
-    by up to six points.
-
     Args:
         task: the data, or anything with `num_classes`.
         net: network spec, see `nets.make`.
@@ -115,6 +108,14 @@ class AugSeg(AveragedTeacher):
             "evaluation": "cityscapes/augseg",
         },
     }
+    release = """
+    As released: padding of unlabelled images is not masked, its pseudo-labels count; a negative tau (Cityscapes) means
+    every pixel; Cityscapes is scored in sliding windows of 800, the last ones cut. Not as released: the area of the
+    boxes is drawn for each image, not for the batch; the colour operations run on floats and are not rounded to grey
+    levels between each other (see `views.intensity`). The scores in its README are the best of all epochs on the
+    validation set, of the teacher but for one, which is the student's; with few labels the end of the training is lower
+    by up to six points.
+    """
 
     def __init__(
         self,

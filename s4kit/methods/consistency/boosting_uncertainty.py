@@ -39,12 +39,6 @@ class BoostingUncertainty(CPS):
     ones alone. Evaluation knows no booster. S_m and S_s carry no gradient, and are 0 where the batch is one image. With
     `strength` or `chance` 0 and `beta` 0 it is `cps`, bit for bit.
 
-    Read in the abstract: the gap, that uncertainty is raised on unlabelled data and "appropriately" so, that there are
-    two strategies and a tiny, pluggable booster that stands its hyper-parameters being varied, VOC and Cityscapes.
-    Chosen here: the host; that the booster shakes the statistics of channels, as is done against shifts of domain (Li
-    et al., ICLR 2022); where it sits; as strategies, that labelled images and labels stay unboosted, and the entropy
-    term, off by default; all figures.
-
     Args:
         task: the data, or anything with `num_classes`.
         net: network spec, see `nets.make`; convolutional; built twice.
@@ -88,6 +82,13 @@ class BoostingUncertainty(CPS):
             "differs": [HOST],
         },
     }
+    release = """
+    Read in the abstract: the gap, that uncertainty is raised on unlabelled data and "appropriately" so, that there are
+    two strategies and a tiny, pluggable booster that stands its hyper-parameters being varied, VOC and Cityscapes.
+    Chosen here: the host; that the booster shakes the statistics of channels, as is done against shifts of domain (Li
+    et al., ICLR 2022); where it sits; as strategies, that labelled images and labels stay unboosted, and the entropy
+    term, off by default; all figures.
+    """
 
     def __init__(
         self,

@@ -83,13 +83,7 @@ class CAC(Method):
     The classifier learns from labels alone. With equal crops nothing is selected: c_1 < c_2 is strict.
 
     The crops' offset is a multiple of 8, so that the cells of both maps fall on each other; crops of other sizes than
-    multiples of 8 are aligned to the nearest cell. From the release: negatives are chosen by the anchor's label; what
-    goes into the bank may be padding, or seen by one crop only; its epoch is 1157 steps whatever the split; its bank is
-    not in the checkpoint, here it is. The stabilising maximum is over 8000 vectors there, over all here. It counts
-    positions per GPU (6400 on two for VOC, 16,200 on four for Cityscapes: all there are), here they are of the whole
-    batch; where it has fewer than `samples` the bank reaches further back. Its dropout is active in all of this: each
-    crop has a mask of its own, and so has what compares their confidences. Cityscapes is scored on whole images, as
-    there. Its blur is 5 x 5 pixels wide, here a Gaussian of 1.1 pixels.
+    multiples of 8 are aligned to the nearest cell.
 
     The explorer's pseudo-labels are those of one image by itself, kept above tau. A pair of crops is trained on where
     the OTHER crop is above tau and surer: that is the loss shown under "crop u" and "crop v".
@@ -138,6 +132,15 @@ class CAC(Method):
             "differs": DIFFERS,
         },
     }
+    release = """
+    Negatives are chosen by the anchor's label; what goes into the bank may be padding, or seen by one crop only; its
+    epoch is 1157 steps whatever the split; its bank is not in the checkpoint, here it is. The stabilising maximum is
+    over 8000 vectors there, over all here. It counts positions per GPU (6400 on two for VOC, 16,200 on four for
+    Cityscapes: all there are), here they are of the whole batch; where it has fewer than `samples` the bank reaches
+    further back. Its dropout is active in all of this: each crop has a mask of its own, and so has what compares their
+    confidences. Cityscapes is scored on whole images, as there. Its blur is 5 x 5 pixels wide, here a Gaussian of 1.1
+    pixels.
+    """
 
     def __init__(
         self,

@@ -51,10 +51,6 @@ class CAFS(UniMatch):
     images are trained on in the second stage, as by the authors. A class that no held-out pixel shows or gets has no
     IoU: it is not repeated and does not count in mu.
 
-    From the release: it never sees 10 to 25 % of the unlabelled images, as an index beyond the list falls back on the
-    first part of one fixed shuffle; here the draw is even. Its epochs are over the longer labelled list; the kit's are
-    over the unlabelled one. Best epochs are picked on the validation set, tau_c and n_c never see it.
-
     Args:
         task: the data, or anything with `num_classes`.
         net: network spec, see `nets.make`; built twice where there is a scout.
@@ -108,6 +104,11 @@ class CAFS(UniMatch):
             ],
         },
     }
+    release = """
+    It never sees 10 to 25 % of the unlabelled images, as an index beyond the list falls back on the first part of one
+    fixed shuffle; here the draw is even. Its epochs are over the longer labelled list; the kit's are over the
+    unlabelled one. Best epochs are picked on the validation set, tau_c and n_c never see it.
+    """
 
     def __init__(
         self,

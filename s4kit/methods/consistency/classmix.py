@@ -51,13 +51,6 @@ class ClassMix(AveragedTeacher):
     Each class of a prediction is pasted whole or not at all; with one class in the image nothing is pasted. As in
     `cutmix`, r is one number for the batch. Half of an odd number of classes is rounded down.
 
-    From the release: padding is trained on, here it is not; its teacher labels in train mode, moves its own BN
-    statistics and is thrown away at the end: the student is evaluated. Here, as in the kit's `mean_teacher`, the
-    teacher labels in eval mode, its BN statistics are averaged like its weights, and it is evaluated. Its network is a
-    DeepLabV2, pretrained on COCO, whose BN goes by the statistics of the batch: frozen are scale and shift alone
-    (`freeze_bn="affine"`). It flips no image (`flip=0` in both recipes). Jitter and blur are decided once per batch, as
-    here; its order of the four operations is kornia's.
-
     Args:
         task: the data, or anything with `num_classes`.
         net: network spec, see `nets.make`.
@@ -106,6 +99,14 @@ class ClassMix(AveragedTeacher):
             "differs": [COCO_DEEPLABV2, "crop: 512 x 1024 (whole images) there, 512 x 512 here"],
         },
     }
+    release = """
+    Padding is trained on, here it is not; its teacher labels in train mode, moves its own BN statistics and is thrown
+    away at the end: the student is evaluated. Here, as in the kit's `mean_teacher`, the teacher labels in eval mode,
+    its BN statistics are averaged like its weights, and it is evaluated. Its network is a DeepLabV2, pretrained on
+    COCO, whose BN goes by the statistics of the batch: frozen are scale and shift alone (`freeze_bn="affine"`). It
+    flips no image (`flip=0` in both recipes). Jitter and blur are decided once per batch, as here; its order of the
+    four operations is kornia's.
+    """
 
     def __init__(
         self,

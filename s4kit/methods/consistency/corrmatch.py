@@ -43,11 +43,6 @@ class CorrMatch(Method):
     No gradient flows through z: the branch learns to pass logits on, the main head does not learn from it. The columns
     of P, by which z is weighted, do not add up to one (its rows do), as released.
 
-    Bugs of the release, not followed; the parity test feeds it what it reads: the target of L_kl is the unpasted
-    prediction, so that inside the box it speaks of another image; the threshold's statistics take the pasted padding
-    with unpasted predictions; the last position can never be drawn. Its partner is another crop of the same image; here
-    it is an independent draw. Its checkpoint lacks tau; here it is a buffer.
-
     The rule shown by explorer and metrics takes M rows evenly spread over the grid instead of drawn ones, so that two
     looks at one network agree. The Cityscapes start of tau is the paper's, the released configuration has none.
     At output stride 8 and a crop of 801 P takes 0.4 GB an image, and M = 128 shapes at that size 0.3 GB before they are
@@ -102,6 +97,12 @@ class CorrMatch(Method):
             ],
         },
     }
+    release = """
+    Bugs of the release, not followed; the parity test feeds it what it reads: the target of L_kl is the unpasted
+    prediction, so that inside the box it speaks of another image; the threshold's statistics take the pasted padding
+    with unpasted predictions; the last position can never be drawn. Its partner is another crop of the same image; here
+    it is an independent draw. Its checkpoint lacks tau; here it is a buffer.
+    """
 
     def __init__(
         self,

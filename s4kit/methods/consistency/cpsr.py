@@ -79,12 +79,6 @@ class CPSR(UniMatch):
         L = L of unimatch + sum over k of (ckr mean CKR + tps mean TPS) / 2,   means over all images of the batch
     c is one number per image. Sure pixels of an image with an unsure one count in both terms, padding counts in TPS.
 
-    From the release: its test takes the softmax of the probabilities, that is e^p in the place of p, which for numbers
-    up to 1 never passes e / (e + 1) = 0.73: the search always ends at c = K - 1, and the terms are
-    softplus(z(K) - z(1)) and -log(1 - s(K)). All its results were made so; `intended=False` does the same, and is what
-    the recipes have. The default is the test on p itself, which the paper seems to mean: this is inferred. Its
-    argument for an average of the sure share does nothing.
-
     Args:
         task: the data, or anything with `num_classes`.
         net: network spec, see `nets.make`.
@@ -137,6 +131,13 @@ class CPSR(UniMatch):
             "differs": ["backbone: xception65 there, resnet101 here"],
         },
     }
+    release = """
+    Its test takes the softmax of the probabilities, that is e^p in the place of p, which for numbers up to 1 never
+    passes e / (e + 1) = 0.73: the search always ends at c = K - 1, and the terms are softplus(z(K) - z(1)) and -log(1 -
+    s(K)). All its results were made so; `intended=False` does the same, and is what the recipes have. The default is
+    the test on p itself, which the paper seems to mean: this is inferred. Its argument for an average of the sure share
+    does nothing.
+    """
 
     def __init__(
         self,

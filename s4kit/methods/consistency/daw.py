@@ -40,11 +40,6 @@ class DAW(UniMatch):
     At the start both Gaussians are the same and tau sits at its lower clamp: every pixel is used. A group with fewer
     than ten pixels keeps its figures; where there is no real root tau stays.
 
-    From the release: its data set returns no map of the void labelled pixels while its loop asks for one, so that it
-    does not run as published; here it is the label's own 255. Its two ranks average their variances and never share a
-    and b; here all sums run over the processes before anything is averaged. The root is taken in the form without
-    cancellation (2C / (-B - sqrt(D)) for B > 0). It keeps none of these figures in a checkpoint; here they are buffers.
-
     Args:
         task: the data, or anything with `num_classes`.
         net: network spec, see `nets.make`.
@@ -84,6 +79,12 @@ class DAW(UniMatch):
             "evaluation": "cityscapes",
         },
     }
+    release = """
+    Its data set returns no map of the void labelled pixels while its loop asks for one, so that it does not run as
+    published; here it is the label's own 255. Its two ranks average their variances and never share a and b; here all
+    sums run over the processes before anything is averaged. The root is taken in the form without cancellation (2C /
+    (-B - sqrt(D)) for B > 0). It keeps none of these figures in a checkpoint; here they are buffers.
+    """
 
     def __init__(
         self,

@@ -39,15 +39,6 @@ class DDFP(AveragedTeacher):
     The flow learns from L_flow alone, the networks from L alone. For a share `alone` of the training only labels are
     learnt from; up to `start` the flow gets ready, L = CE(z_x, y_x) + CE(z_s, y).
 
-    From the release: r has its full length at every place that the gradient reaches, also at unsure neighbours, through
-    the 3x3 convolutions. Its yaml says that the means are fixed, its scripts learn them; so does this.
-    Simplified: one set of batch norms, where the release has a second one for perturbed features; the forward that
-    finds r leaves the running statistics alone. Phases are shares of the training; they are epochs 1 and 2 of 80.
-    Deviations: the release's teacher takes the student's parameters by reference when `alone` ends, so both are the
-    same tensors ever after and the average, written into them, changes nothing: it is the student with batch norms of
-    its own. Here it is the average of the paper. The rate of the flow falls to a hundredth continuously, there once an
-    epoch. The yaml of Cityscapes was not released: its recipe is the shared one.
-
     Args:
         task: the data, or anything with `num_classes`.
         net: network spec, see `nets.make`.
@@ -89,6 +80,16 @@ class DDFP(AveragedTeacher):
             ],
         },
     }
+    release = """
+    r has its full length at every place that the gradient reaches, also at unsure neighbours, through the 3x3
+    convolutions. Its yaml says that the means are fixed, its scripts learn them; so does this.
+    Simplified: one set of batch norms, where the release has a second one for perturbed features; the forward that
+    finds r leaves the running statistics alone. Phases are shares of the training; they are epochs 1 and 2 of 80.
+    Deviations: the release's teacher takes the student's parameters by reference when `alone` ends, so both are the
+    same tensors ever after and the average, written into them, changes nothing: it is the student with batch norms of
+    its own. Here it is the average of the paper. The rate of the flow falls to a hundredth continuously, there once an
+    epoch. The yaml of Cityscapes was not released: its recipe is the shared one.
+    """
 
     def __init__(
         self,

@@ -28,10 +28,6 @@ class FixMatch(Method):
     The divisor is all valid pixels, not the confident ones: L_u starts near zero and rises as pixels pass the
     threshold. The weak images share the labelled images' forward on purpose: they give the BN clean statistics.
 
-    From the release: its loader zips the unlabelled list with itself, and the two samplers give the same order, so the
-    box comes from another crop of the same image. Here v is an independent draw, which its author reports to be as
-    good. v is labelled in eval mode and u in train mode, as released; he calls the former "not a necessity".
-
     Args:
         task: the data, or anything with `num_classes`.
         net: network spec, see `nets.make`.
@@ -84,6 +80,11 @@ class FixMatch(Method):
             ],
         },
     }
+    release = """
+    Its loader zips the unlabelled list with itself, and the two samplers give the same order, so the box comes from
+    another crop of the same image. Here v is an independent draw, which its author reports to be as good. v is labelled
+    in eval mode and u in train mode, as released; he calls the former "not a necessity".
+    """
 
     def __init__(
         self,

@@ -40,11 +40,6 @@ class FOrec(FixMatch):
     Labelled and unlabelled images both count. g reads the last features alone, the image is too easy to draw from
     shallow ones; it is not used at test time. The mask o has no gradient.
 
-    Read in the abstract: the task, that it helps on several hosts and data sets, that a modified task disentangles
-    objects from background and helps where images have objects (VOC), and that inner channels of g go with classes.
-    Chosen here: the host, L1, the widths of g, what the modified task is, `weight`, and that it starts after a short
-    time of plain drawing, when the pseudo-labels mean something. Void pixels of labelled images are not counted.
-
     Args:
         task: the data, or anything with `num_classes`.
         net: network spec, see `nets.make`.
@@ -86,6 +81,12 @@ class FOrec(FixMatch):
             "differs": ["its host is UniMatch's FixMatch here; neither code nor set-up of the paper is known"],
         },
     }
+    release = """
+    Read in the abstract: the task, that it helps on several hosts and data sets, that a modified task disentangles
+    objects from background and helps where images have objects (VOC), and that inner channels of g go with classes.
+    Chosen here: the host, L1, the widths of g, what the modified task is, `weight`, and that it starts after a short
+    time of plain drawing, when the pseudo-labels mean something. Void pixels of labelled images are not counted.
+    """
 
     def __init__(
         self,

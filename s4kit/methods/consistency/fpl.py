@@ -37,9 +37,6 @@ class FPL(CPS):
     gradient of the ratio.
 
     Modes as in `cps`: every forward is in train mode, the labelling ones without gradient; network 1 is evaluated.
-    From the release: B / F is taken per process, as here; partners come from a second loader that has the same order
-    on several GPUs, see `cps`; its rate for VOC is 0.0025 times the number of GPUs (8). Its other host, AEL, weighs l
-    by the squared confidence of a mean teacher; the parts of that loss are tested, the host is not here.
 
     Args:
         task: the data, or anything with `num_classes`.
@@ -86,6 +83,11 @@ class FPL(CPS):
             "differs": ["its second host, AEL, is not in the kit's version"],
         },
     }
+    release = """
+    B / F is taken per process, as here; partners come from a second loader that has the same order on several GPUs, see
+    `cps`; its rate for VOC is 0.0025 times the number of GPUs (8). Its other host, AEL, weighs l by the squared
+    confidence of a mean teacher; the parts of that loss are tested, the host is not here.
+    """
 
     def __init__(
         self,

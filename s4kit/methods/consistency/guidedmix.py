@@ -76,13 +76,6 @@ class GuidedMix(Method):
     second classifier; the release has a second ASPP head of which it uses this part. The term is taken at the image's
     size, there at the features'.
 
-    From the release: its loss goes by the name of KL and is the focal one; on a CPU its target would be raw logits, on
-    a GPU their argmax, as here. It trains on the padding of unlabelled images; here padding is not valid. It permutes
-    the unlabelled side. Its crops avoid one class above 75 %, which unlabelled ones cannot; here neither do. Its VOC
-    images are resized to a shorter side of 512, times U(0.5, 2) in training (`short=512`) and as it is when they are
-    scored; its rate falls polynomially down to 1e-4, as in the recipes. The mirrored term for the labelled image is
-    computed there and thrown away.
-
     Args:
         task: the data, or anything with `num_classes`.
         net: network spec, see `nets.make`.
@@ -128,6 +121,14 @@ class GuidedMix(Method):
         },
         **{f"cityscapes/{family}/372": {"method": {"most": 0.4}} for family in ("cps", "u2pl")},
     }
+    release = """
+    Its loss goes by the name of KL and is the focal one; on a CPU its target would be raw logits, on a GPU their
+    argmax, as here. It trains on the padding of unlabelled images; here padding is not valid. It permutes the
+    unlabelled side. Its crops avoid one class above 75 %, which unlabelled ones cannot; here neither do. Its VOC images
+    are resized to a shorter side of 512, times U(0.5, 2) in training (`short=512`) and as it is when they are scored;
+    its rate falls polynomially down to 1e-4, as in the recipes. The mirrored term for the labelled image is computed
+    there and thrown away.
+    """
 
     def __init__(
         self,

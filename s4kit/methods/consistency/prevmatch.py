@@ -42,11 +42,6 @@ class PrevMatch(UniMatch):
     of a method that has never seen it. `select="regular"` stores a copy at even distances instead and looks at nothing.
     The paper evaluates after every epoch; give `fit` an `evaluate_every` of one epoch to do the same.
 
-    From the release: for Cityscapes ("pixelavg") its weight multiplies the loss of the whole batch by the sum of the
-    images' confidences, padding included, about B times what an average weight is; here each image has its own. r is
-    set per epoch there, per step here. Its checkpoint lacks the list, so that it cannot be resumed; here the models are
-    part of the state. Explorer and metrics show the even average of all models held.
-
     Args:
         task: the data, or anything with `num_classes`.
         net: network spec, see `nets.make`.
@@ -122,6 +117,12 @@ class PrevMatch(UniMatch):
             ],
         },
     }
+    release = """
+    For Cityscapes ("pixelavg") its weight multiplies the loss of the whole batch by the sum of the images' confidences,
+    padding included, about B times what an average weight is; here each image has its own. r is set per epoch there,
+    per step here. Its checkpoint lacks the list, so that it cannot be resumed; here the models are part of the state.
+    Explorer and metrics show the even average of all models held.
+    """
 
     def __init__(
         self,

@@ -54,11 +54,6 @@ class PSMT(Method):
     list. The teachers' logits are averaged, in the release under the name of probabilities. VOC is scored, as there,
     at whole images enlarged to multiples of 8.
 
-    From the release: T-VAT's xi of 1e-6 makes it a no-op, and its radius of 2 is below 1 % of the features' norm; here
-    both are shares of that norm. Its teachers label in train mode, here in eval mode. There only the student's
-    backbone is pretrained. Padding counts there. One lambda of the box for a batch, here one for each image; on
-    Cityscapes it has three boxes instead. Its Cityscapes configuration asks for OHEM, which its model never calls.
-
     Args:
         task: the data, or anything with `num_classes`.
         net: network spec, see `nets.make`; built three times.
@@ -116,6 +111,12 @@ class PSMT(Method):
             ],
         },
     }
+    release = """
+    T-VAT's xi of 1e-6 makes it a no-op, and its radius of 2 is below 1 % of the features' norm; here both are shares of
+    that norm. Its teachers label in train mode, here in eval mode. There only the student's backbone is pretrained.
+    Padding counts there. One lambda of the box for a batch, here one for each image; on Cityscapes it has three boxes
+    instead. Its Cityscapes configuration asks for OHEM, which its model never calls.
+    """
 
     def __init__(
         self,

@@ -34,11 +34,6 @@ class RankMatch(UniMatch):
         L = (L_x + L_1 / 4 + L_2 / 4 + L_fp / 2) / 2 + weight (L_c1 + L_c2) / 2
     Gradients reach the student's pixels and its agents. The mean over R! = 24 orderings makes L_c small by itself.
 
-    As released: padding takes part in L_c and nothing is masked by confidence; features are raw, not normalised, with
-    temperature 1. The paper also speaks of a plain agreement of likings; the release has the ranks alone, and so has
-    this class. Maps with fewer than M positions have them all as agents. The partner is an independent draw, see
-    `fixmatch`.
-
     Args:
         task: the data, or anything with `num_classes`.
         net: network spec, see `nets.make`.
@@ -83,6 +78,12 @@ class RankMatch(UniMatch):
             "differs": ["backbone: xception65 there, resnet101 here"],
         },
     }
+    release = """
+    As released: padding takes part in L_c and nothing is masked by confidence; features are raw, not normalised, with
+    temperature 1. The paper also speaks of a plain agreement of likings; the release has the ranks alone, and so has
+    this class. Maps with fewer than M positions have them all as agents. The partner is an independent draw, see
+    `fixmatch`.
+    """
 
     def __init__(
         self,

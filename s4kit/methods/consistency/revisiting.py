@@ -53,12 +53,6 @@ class Revisiting(Method):
     With perturbation="cutmix" neighbours in the batch exchange a box of half the area; "cutmix", distance="squared",
     tau=0.97, weight=1 is what the paper calls MT-CutMix*.
 
-    From the release: its control points lie at 3/4 and 5/4 of the sides, partly outside of the image, though the
-    quadrants' centres were meant; here they are these. Padding of unlabelled images, the images' mean colour, is not
-    masked there, nor here. The evaluated network is the student, also beside a mean teacher.
-    Deviations: labelled and unlabelled terms are differentiated together; there is one weight decay.
-    The paper's other three arrangements, all worse, are left out.
-
     Args:
         task: the data, or anything with `num_classes`.
         net: network spec, see `nets.make`; the paper has SwiftNet on ResNet-18, and DeepLabV2.
@@ -108,6 +102,13 @@ class Revisiting(Method):
             ],
         },
     }
+    release = """
+    Its control points lie at 3/4 and 5/4 of the sides, partly outside of the image, though the quadrants' centres were
+    meant; here they are these. Padding of unlabelled images, the images' mean colour, is not masked there, nor here.
+    The evaluated network is the student, also beside a mean teacher.
+    Deviations: labelled and unlabelled terms are differentiated together; there is one weight decay.
+    The paper's other three arrangements, all worse, are left out.
+    """
 
     def __init__(
         self,

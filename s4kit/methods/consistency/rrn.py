@@ -49,11 +49,6 @@ class RRN(Method):
     the same rule for one cell as for many. The abstract has the loss of the selected regions inside the consistency
     term; in the release, and here, it is a term of its own.
 
-    From the release: its critic pools 20 x 20 cells of the 32 x 32 that a crop of 512 has, so the right and lower parts
-    of an image are never looked at (the layer was made for crops of 320); here the mean is over all cells. It stretches
-    the images of a batch to [0, 1] by their own minimum and maximum, here they are in [0, 1] from the start. Its
-    warm-up ends with a jump down to the polynomial decay, here as well.
-
     Args:
         task: the data, or anything with `num_classes`.
         net: network spec, see `nets.make`; built twice.
@@ -95,6 +90,12 @@ class RRN(Method):
             ],
         },
     }
+    release = """
+    Its critic pools 20 x 20 cells of the 32 x 32 that a crop of 512 has, so the right and lower parts of an image are
+    never looked at (the layer was made for crops of 320); here the mean is over all cells. It stretches the images of a
+    batch to [0, 1] by their own minimum and maximum, here they are in [0, 1] from the start. Its warm-up ends with a
+    jump down to the polynomial decay, here as well.
+    """
 
     def __init__(
         self,

@@ -31,10 +31,6 @@ class UniMatch(FixMatch):
         L = (CE(z_x, y_x) + L_1 / 4 + L_2 / 4 + L_fp / 2) / 2
     The weights of the unlabelled terms add up to those of `fixmatch`, so its learning rate is kept.
 
-    From the release: the dropped copies of the labelled features go through the decoder as well and are thrown away,
-    but they count in its BN statistics; kept here. Its dropout module is made inside the forward, hence always active.
-    Its box partner is in effect the same image, see `fixmatch`; here v is an independent draw.
-
     Args:
         task: the data, or anything with `num_classes`.
         net: network spec, see `nets.make`.
@@ -86,6 +82,11 @@ class UniMatch(FixMatch):
             ],
         },
     }
+    release = """
+    The dropped copies of the labelled features go through the decoder as well and are thrown away, but they count in
+    its BN statistics; kept here. Its dropout module is made inside the forward, hence always active. Its box partner is
+    in effect the same image, see `fixmatch`; here v is an independent draw.
+    """
 
     def __init__(
         self,

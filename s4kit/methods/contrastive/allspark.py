@@ -39,11 +39,6 @@ class AllSpark(Method):
     Cost: a labelled image meets the memory in a map of C h x K C h, 88 MB for 512 channels, 21 classes, 2 heads. The
     memory holds K C N floats, 12 MB.
 
-    From the release: padding of unlabelled images counts in L; classes are told by raw logits. Not from it: it shows
-    images of an evaluation batch to each other, so that scores depend on the batch; pseudo-labels, too. Its memory
-    knows one size of crop; here other ones are resized. With several processes all write into the memory here, there
-    the first alone.
-
     Args:
         task: the data; `crop` says how many positions the memory has.
         net: network spec, see `nets.make`.
@@ -91,6 +86,11 @@ class AllSpark(Method):
             "differs": ["unsure: start: not read; a sixteenth of the training, as on VOC"],
         },
     }  # fmt: skip
+    release = """
+    Padding of unlabelled images counts in L; classes are told by raw logits. Not from it: it shows images of an
+    evaluation batch to each other, so that scores depend on the batch; pseudo-labels, too. Its memory knows one size of
+    crop; here other ones are resized. With several processes all write into the memory here, there the first alone.
+    """
 
     def __init__(
         self,

@@ -92,10 +92,6 @@ class C3SemiSeg(Method):
     Cost: slots are `groups` times `each`, whatever the number of classes (groups beyond are left out, evenly), and
     some five tables of slots x slots (0.5 GB for 256 groups of 20).
 
-    Simplified: thresholds of several processes are averaged by the number of pixels, where the release gathers all;
-    labelled images are not rotated (by up to 10 degrees there); strong views have two operations of `Intensity`, whose
-    list lacks inversion, for two of RandAugment. From the release: it holds thresholds for 19 classes.
-
     Args:
         task: the data, or anything with `num_classes`.
         net: network spec, see `nets.make`.
@@ -140,6 +136,11 @@ class C3SemiSeg(Method):
         },
         "scenes": {"method": {"decay": 0.98}},  # a short run forgets faster
     }
+    release = """
+    Simplified: thresholds of several processes are averaged by the number of pixels, where the release gathers all;
+    labelled images are not rotated (by up to 10 degrees there); strong views have two operations of `Intensity`, whose
+    list lacks inversion, for two of RandAugment. From the release: it holds thresholds for 19 classes.
+    """
 
     def __init__(
         self,

@@ -87,12 +87,6 @@ class CISCR(Method):
     Inside the map a pixel weighs s_a, outside 1 - s_a, which says nothing of its own class; where nothing is shared
     all weigh 1. Gradients of stage 1 reach the features of both images.
 
-    Simplified: the release has six stages. It writes pseudo-labels of several scales to disk, ranks labelled and
-    unlabelled images by such maps, retrains on the better half, labels the rest anew, retrains on all, and passes
-    on the model that is best on the VALIDATION set. Here are the first training and the last, in one run: labels are
-    made as they are needed, the query goes to the batch, not to lists by class, and nothing is selected. s_a is of the
-    weak view here, there of the recoloured one.
-
     Args:
         task: the data, or anything with `num_classes`.
         net: network spec, see `nets.make`; built twice.
@@ -135,6 +129,13 @@ class CISCR(Method):
             ],
         },
     }
+    release = """
+    Simplified: the release has six stages. It writes pseudo-labels of several scales to disk, ranks labelled and
+    unlabelled images by such maps, retrains on the better half, labels the rest anew, retrains on all, and passes
+    on the model that is best on the VALIDATION set. Here are the first training and the last, in one run: labels are
+    made as they are needed, the query goes to the batch, not to lists by class, and nothing is selected. s_a is of the
+    weak view here, there of the recoloured one.
+    """
 
     def __init__(
         self,

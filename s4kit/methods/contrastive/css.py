@@ -62,10 +62,6 @@ class CSS(ReCo):
 
     Cost: that of `reco`, and C prototypes.
 
-    As released, not as printed: prototypes are means of the student's representation, of the teacher's in the paper. A
-    prototype that is not there yet has a cosine of 0 to everything: hence the warm-up of 20 epochs, which the paper
-    has, too, and the release leaves to the user.
-
     Of `hard`: a share is at most 1 / (1 + (K - 1) e^(-2/T)), where the own cosine is 1 and all others are -1. With
     T = 0.5 that is below 0.8 for more than 14 classes, 0.73 for VOC's and 0.75 for Cityscapes': there every pixel with
     a label is a candidate, in the release as here.
@@ -119,6 +115,11 @@ class CSS(ReCo):
         },
         "scenes": {"method": {"decay": 0.98}},  # a short run forgets faster
     }  # fmt: skip
+    release = """
+    As released, not as printed: prototypes are means of the student's representation, of the teacher's in the paper. A
+    prototype that is not there yet has a cosine of 0 to everything: hence the warm-up of 20 epochs, which the paper
+    has, too, and the release leaves to the user.
+    """
 
     def __init__(
         self,

@@ -70,10 +70,6 @@ class DGCL(AveragedTeacher):
     `most` x `bank` cosines at a time (0.16 GB), and the memory, C bank (2 D + 1) values (0.2 GB for 21 classes, 1.5 GB
     for 150, in float16).
 
-    As released: class 0 is left out on Cityscapes, too, where it is road (`first=0` mends it). Not as released: t is
-    not copied anew through the first epoch after the warm-up; an empty memory has no density, that of the release a 0
-    too much.
-
     Args:
         task: the data, or anything with `num_classes`.
         net: network spec, see `nets.make`; an auxiliary head (`aux=True`) is trained with weight `aux`.
@@ -120,6 +116,11 @@ class DGCL(AveragedTeacher):
         "scenes": {"method": {"warmup": 0.2, "decay": 0.98, "bank": 500, "least": 50}},  # a short run forgets faster
         "camvid": {"method": {"warmup": 0.1, "decay": 0.99}},
     }  # fmt: skip
+    release = """
+    As released: class 0 is left out on Cityscapes, too, where it is road (`first=0` mends it). Not as released: t is
+    not copied anew through the first epoch after the warm-up; an empty memory has no density, that of the release a 0
+    too much.
+    """
 
     def __init__(
         self,

@@ -48,10 +48,6 @@ class MPMC(UniMatch):
 
     Cost: r is ten convolutions at stride 4, of 768 channels at first with a ResNet: twice as much as the decoder.
 
-    From the release: `share` starts at 0.00001 there, at which nothing is ever doubted, and the code that would raise
-    it per class fails; so it is fixed here. It also drops the most doubtful of the patches said NOT to hold a class.
-    Patches of 38 pixels are averaged for o_x there, of 39 here, and those of void alone teach nothing here.
-
     Args:
         task: the data, or anything with `num_classes`.
         net: network spec, see `nets.make`.
@@ -93,6 +89,11 @@ class MPMC(UniMatch):
             "differs": DIFFERS,
         },
     }
+    release = """
+    `share` starts at 0.00001 there, at which nothing is ever doubted, and the code that would raise it per class fails;
+    so it is fixed here. It also drops the most doubtful of the patches said NOT to hold a class. Patches of 38 pixels
+    are averaged for o_x there, of 39 here, and those of void alone teach nothing here.
+    """
 
     def __init__(
         self,

@@ -58,11 +58,6 @@ class MVCC(AveragedTeacher):
     Relations, not coordinates: turning all features of one view by one rotation changes nothing. Features have unit
     length, or they would agree by shrinking; without the stop-gradient and the labels, by being all alike.
 
-    A reconstruction: nothing but the abstract was found. It says: self-correlation matrices, matched across views, no
-    positives and negatives, an augmentation that keeps the correspondence of pixels. Unsure is all the rest: the
-    teacher, the threshold, the squared difference, that pixels are of one image, where the features are taken, M, the
-    weight and its ramp; they stay options.
-
     Cost: 2 B M^2 cosines (67 MB for 8 images and 1024 pixels) and what the gradient keeps of them.
 
     Args:
@@ -91,6 +86,12 @@ class MVCC(AveragedTeacher):
         v=Stream("unlabelled", strong=(STRONG, STRONG)),
     )
     recipes: ClassVar = {"scenes": {"method": {"decay": 0.98}}}  # a short run forgets faster
+    release = """
+    A reconstruction: nothing but the abstract was found. It says: self-correlation matrices, matched across views, no
+    positives and negatives, an augmentation that keeps the correspondence of pixels. Unsure is all the rest: the
+    teacher, the threshold, the squared difference, that pixels are of one image, where the features are taken, M, the
+    weight and its ramp; they stay options.
+    """
 
     def __init__(
         self,

@@ -60,13 +60,6 @@ class NPSemiSeg(AugSeg):
     Cost: the decoder runs T times over maps at stride 4; a summary takes K d values per pixel (0.6 GB for 16 crops of
     480 and 21 classes).
 
-    A bug of the release, which this class does not have: rows are read off its maps along the wrong axis, so a row is
-    d neighbouring pixels of one channel, and a centre says nothing of channels (the parity test feeds such rows).
-    Also otherwise: rows are taken at stride 4, at most `fresh` of a class and step, evenly spread, where the release
-    enlarges h to the image and keeps the last pixels of the last image; a class without rows has the centre 0, there
-    a row of 0 counts until it is pushed out; the teacher uses the centres behind the last step, there those of the
-    epoch's start.
-
     Args:
         task: the data, or anything with `num_classes`.
         net: network spec, see `nets.make`; its classifier is taken out.
@@ -110,6 +103,14 @@ class NPSemiSeg(AugSeg):
             "differs": DIFFERS,
         },
     }  # fmt: skip
+    release = """
+    A bug of the release, which this class does not have: rows are read off its maps along the wrong axis, so a row is
+    d neighbouring pixels of one channel, and a centre says nothing of channels (the parity test feeds such rows).
+    Also otherwise: rows are taken at stride 4, at most `fresh` of a class and step, evenly spread, where the release
+    enlarges h to the image and keeps the last pixels of the last image; a class without rows has the centre 0, there
+    a row of 0 counts until it is pushed out; the teacher uses the centres behind the last step, there those of the
+    epoch's start.
+    """
 
     def __init__(
         self,

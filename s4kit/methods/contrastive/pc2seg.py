@@ -79,11 +79,6 @@ class PC2Seg(Method):
     There is no teacher: the stop-gradient on the weak view takes its place. With features all alike L_con is
     log(1 + N). A batch of one image has no negatives, and no contrast.
 
-    Partly a reconstruction: the paper publishes no code. Its abstract and figures say the two losses, the shared
-    network, the head on an internal level, and four ways to draw negatives; two re-implementations agree on other
-    images, Gumbel noise and T = 0.07. Unsure: which view holds the anchors (here the strong one, and negatives are of
-    the weak one), whether both do, the number of negatives (200 or 50), the depth of the head, the weights, the ramp.
-
     Cost: A B^2 h w weights (9 million for 8 images, 128 anchors each, of 33 x 33 cells), A B N negatives of 128.
 
     Args:
@@ -106,6 +101,12 @@ class PC2Seg(Method):
     )
     views = ViewPlan(x=Stream("labelled"), u=Stream("unlabelled", strong=(STRONG,)))
     recipes: ClassVar = {}
+    release = """
+    Partly a reconstruction: the paper publishes no code. Its abstract and figures say the two losses, the shared
+    network, the head on an internal level, and four ways to draw negatives; two re-implementations agree on other
+    images, Gumbel noise and T = 0.07. Unsure: which view holds the anchors (here the strong one, and negatives are of
+    the weak one), whether both do, the number of negatives (200 or 50), the depth of the head, the weights, the ramp.
+    """
 
     def __init__(
         self,

@@ -86,9 +86,6 @@ class PCR(AveragedTeacher):
     Cost: features of 2 B grid^2 pixels (33 MB for 16 + 16 images), their cosines with C K prototypes, and `seeds` rows
     per class in float16 (5 MB).
 
-    From the release, which evaluates alone: where its training is not known U2PL's is taken. How the teacher gets its
-    BN statistics is not known either.
-
     Args:
         task: the data, or anything with `num_classes`.
         net: network spec, see `nets.make`; an auxiliary head (`aux=True`) is trained with weight `aux`.
@@ -135,6 +132,10 @@ class PCR(AveragedTeacher):
         "scenes": {"method": {"decay": 0.98, "momentum": 0.95, "warmup": 0.1}},  # a short run forgets faster
         "camvid": {"method": {"warmup": 0.1}},
     }  # fmt: skip
+    release = """
+    From the release, which evaluates alone: where its training is not known U2PL's is taken. How the teacher gets its
+    BN statistics is not known either.
+    """
 
     def __init__(
         self,

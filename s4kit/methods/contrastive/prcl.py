@@ -48,10 +48,6 @@ class PRCL(ReCo):
     Cost: that of `reco`; its negatives are twice as wide, and MLS is no product of matrices: it holds about six times
     Q M D floats at a time (0.8 GB), whatever the number of classes.
 
-    As released, not as printed: MLS is a mean over channels, not a sum; means are brought to unit length within MLS
-    alone, not in the centres. The global prototypes and virtual negatives of the authors' later paper are in
-    `prcl_global`.
-
     Args:
         task: the data, or anything with `num_classes`.
         net: network spec, see `nets.make`.
@@ -97,6 +93,11 @@ class PRCL(ReCo):
         },
         "scenes": {"method": {"decay": 0.98}},  # a short run forgets faster
     }
+    release = """
+    As released, not as printed: MLS is a mean over channels, not a sum; means are brought to unit length within MLS
+    alone, not in the centres. The global prototypes and virtual negatives of the authors' later paper are in
+    `prcl_global`.
+    """
 
     def __init__(
         self,

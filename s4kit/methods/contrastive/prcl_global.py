@@ -107,10 +107,6 @@ class PRCLGlobal(PRCL):
             of the class j of which a pixel would have been drawn
     With a momentum of 0 and nothing virtual it is `prcl`.
 
-    A reconstruction: the paper's code is not published. Its abstract says that prototypes are gathered over the
-    training and that virtual negatives are drawn from them with a small fixed variance; how they are fused, how many
-    are virtual and how small is unsure; they stay options.
-
     Cost: that of `prcl`, 4 K D floats more in the state.
 
     Args:
@@ -134,6 +130,11 @@ class PRCLGlobal(PRCL):
         name: {**entry, "source": SOURCE, "differs": [*entry.get("differs", ()), UNSURE]} if "fit" in entry else entry
         for name, entry in PRCL.recipes.items()
     }
+    release = """
+    A reconstruction: the paper's code is not published. Its abstract says that prototypes are gathered over the
+    training and that virtual negatives are drawn from them with a small fixed variance; how they are fused, how many
+    are virtual and how small is unsure; they stay options.
+    """
 
     def __init__(
         self,

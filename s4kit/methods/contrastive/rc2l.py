@@ -70,12 +70,6 @@ class RC2L(Method):
     The matching looks at -probability + 20 focal + 1 - dice, without gradient. Student and teacher see the same pixels,
     so masks can be compared. Evaluated is sum over queries of softmax(c) sigmoid(m).
 
-    A reconstruction: the paper's code is not published. Known are the four losses, the network, the stop-gradient.
-    Unsure: every constant (T, the weights, tau, the decay, the number of queries), the merging of masks, which regions
-    are negatives of features, CutMix (none here). And on purpose otherwise: the pixel decoder is DeepLabV3+'s, whose
-    classifier is taken out; losses are of the last transformer layer alone, masks are compared at stride 4; and
-    pairs are matched greedily, the cheapest first, not by the least sum, which would have to ask the device.
-
     Cost: B N P mask values at stride 4 (26 million for 16 crops of 512 and 100 queries), B N^2 costs.
 
     Args:
@@ -121,6 +115,13 @@ class RC2L(Method):
         },
         "scenes": {"method": {"decay": 0.98}},  # a short run forgets faster
     }
+    release = """
+    A reconstruction: the paper's code is not published. Known are the four losses, the network, the stop-gradient.
+    Unsure: every constant (T, the weights, tau, the decay, the number of queries), the merging of masks, which regions
+    are negatives of features, CutMix (none here). And on purpose otherwise: the pixel decoder is DeepLabV3+'s, whose
+    classifier is taken out; losses are of the last transformer layer alone, masks are compared at stride 4; and
+    pairs are matched greedily, the cheapest first, not by the least sum, which would have to ask the device.
+    """
 
     def __init__(
         self,

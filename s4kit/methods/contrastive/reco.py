@@ -64,11 +64,6 @@ class ReCo(AveragedTeacher):
     Cost: features of all pixels at stride 4 (N D floats, 0.13 GB for 20 crops of 321), and Q M D floats of negatives at
     a time (0.13 GB), whatever the number of classes.
 
-    From the release: images and teacher are warped bilinearly here, with the label read off afterwards; there labels
-    by nearest neighbour through 8-bit images. What a smaller image leaves free is reflected there, black here, and
-    ignored in both. Images are flipped before the teacher here, after the mixing there. A pixel whose cross entropy is
-    exactly 0 does not count in the mean of L_u there.
-
     Args:
         task: the data, or anything with `num_classes`.
         net: network spec, see `nets.make`.
@@ -111,6 +106,12 @@ class ReCo(AveragedTeacher):
         },
         "scenes": {"method": {"decay": 0.98}},  # a short run forgets faster
     }
+    release = """
+    Images and teacher are warped bilinearly here, with the label read off afterwards; there labels by nearest neighbour
+    through 8-bit images. What a smaller image leaves free is reflected there, black here, and ignored in both. Images
+    are flipped before the teacher here, after the mixing there. A pixel whose cross entropy is exactly 0 does not count
+    in the mean of L_u there.
+    """
 
     def __init__(
         self,

@@ -47,10 +47,6 @@ class CCVC(Method):
     unlabelled part of L_dis the mean of the mixed and the weak view. The partner of image i is image B-1-i of the
     batch. Every other forward is in train mode; one SGD for both.
 
-    Of the release: the paper speaks of confidence, the code compares the largest logit with 0.9, which nearly every
-    pixel passes; `measure="probability"` is the stricter reading. Its conflicts of the mixed view are those of the
-    unmixed image, although labels and padding are pasted: here the weights are pasted, too.
-
     Args:
         task: the data, or anything with `num_classes`.
         net: network spec, see `nets.make`; built twice, the second with a mapping layer.
@@ -101,6 +97,11 @@ class CCVC(Method):
             ],
         },
     }
+    release = """
+    Of the release: the paper speaks of confidence, the code compares the largest logit with 0.9, which nearly every
+    pixel passes; `measure="probability"` is the stricter reading. Its conflicts of the mixed view are those of the
+    unmixed image, although labels and padding are pasted: here the weights are pasted, too.
+    """
 
     def __init__(
         self,

@@ -36,14 +36,6 @@ class CPS(Method):
     argmax stops the gradient by itself. Every forward is in train mode, the labelling ones of CutMix too (without
     gradient): they move the BN statistics. One backward; each network has its own SGD. Network 1 is evaluated.
 
-    Deviations: new layers start as PyTorch's do, not Kaiming normal; lists are endless permutations (the release
-    repeats whole copies in order, then a random rest). The paper's net is
-    `resnet50c(multi_grid=(2, 4, 8), aspp='cps')`, with one BN over all ASPP branches; other nets have one in each.
-
-    A bug of the release: its unlabelled samplers are never told the epoch, so every epoch has the same order, and with
-    several GPUs both loaders deliver the same image, which is mixed with another crop of itself. The author meant two
-    images; u and v are two streams here.
-
     Args:
         task: the data, or anything with `num_classes`.
         net: network spec, see `nets.make`; built twice.
@@ -96,6 +88,15 @@ class CPS(Method):
             "differs": [START],
         },
     }
+    release = """
+    Deviations: new layers start as PyTorch's do, not Kaiming normal; lists are endless permutations (the release
+    repeats whole copies in order, then a random rest). The paper's net is
+    `resnet50c(multi_grid=(2, 4, 8), aspp='cps')`, with one BN over all ASPP branches; other nets have one in each.
+
+    A bug of the release: its unlabelled samplers are never told the epoch, so every epoch has the same order, and with
+    several GPUs both loaders deliver the same image, which is mixed with another crop of itself. The author meant two
+    images; u and v are two streams here.
+    """
 
     def __init__(
         self,

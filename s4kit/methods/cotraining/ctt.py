@@ -64,13 +64,6 @@ class CTT(Method):
     evaluated. Cost: four networks are held; in a step each student forwards x and its mixed images, each teacher u
     without gradient, and x, too, for its bank. Likenesses to banks are made again for the backward pass.
 
-    From the release: its contrasts are computed but not added to the loss (both branches of the sum are the same), so
-    the recipes have contrast=0; the default weight of 0.1 is the kit's, the paper's was not read. Its banks take pixels
-    by their largest LOGIT, not probability, and are written with the teachers behind the step, here before it; both
-    wait for the last class of all, which may never come. Its low term is 0/0 for a class without pixels; that the
-    other must be surer is from its DeepLabV3+ script. With mix=None its DeepLabV2 script masks 21 classes by an image
-    of 3 channels and fails. Features are taken behind the dropout there. Padding is trained on there, not here.
-
     Args:
         task: the data, or anything with `num_classes` (and `labelled`, whose length says what a bank takes in a step).
         net: network spec, see `nets.make`; of the first pair, and of the second without `other`.
@@ -125,6 +118,14 @@ class CTT(Method):
             ],
         },
     }
+    release = """
+    Its contrasts are computed but not added to the loss (both branches of the sum are the same), so the recipes have
+    contrast=0; the default weight of 0.1 is the kit's, the paper's was not read. Its banks take pixels by their largest
+    LOGIT, not probability, and are written with the teachers behind the step, here before it; both wait for the last
+    class of all, which may never come. Its low term is 0/0 for a class without pixels; that the other must be surer is
+    from its DeepLabV3+ script. With mix=None its DeepLabV2 script masks 21 classes by an image of 3 channels and fails.
+    Features are taken behind the dropout there. Padding is trained on there, not here.
+    """
 
     def __init__(
         self,

@@ -59,9 +59,6 @@ class DSSN(Method):
     A mixed image is one image to `class_wise`. In the warm stage (the first step on VOC, the first five epochs on
     Cityscapes) L_1 and L_2 are off and keep is 0: the teacher is the student.
 
-    Simplified: the teacher forwards in eval mode throughout. In the release nothing sets its mode: it is in train mode
-    in the first epoch, in eval mode after the first evaluation, and a resumed run differs.
-
     Args:
         task: the data, or anything with `num_classes`.
         net: network spec, see `nets.make`.
@@ -108,6 +105,10 @@ class DSSN(Method):
             "evaluation": "cityscapes",
         },
     }
+    release = """
+    Simplified: the teacher forwards in eval mode throughout. In the release nothing sets its mode: it is in train mode
+    in the first epoch, in eval mode after the first evaluation, and a resumed run differs.
+    """
 
     def __init__(
         self,

@@ -72,11 +72,6 @@ class GCT(Method):
     The gradient of L_fc reaches f_k through the detector. L and L_F go through one backward, then each of the three has
     a step of its own: the two networks by SGD, the detector by Adam.
 
-    From the release (PixelSSL): its handler zeroes negative flaws in place, in the tensor of which L_F is taken next,
-    whose gradient passes as if nothing had happened; here L_F sees the detector's own answer. Its supervised mean has
-    void pixels in the divisor, and its padding is taught as background. TorchSemiSeg's rerun, which the recipes follow,
-    has neither; its detector's rate is scheduled but never set, so it is constant here.
-
     Args:
         task: the data, or anything with `num_classes`.
         net: network spec, see `nets.make`; built twice.
@@ -120,6 +115,12 @@ class GCT(Method):
             ],
         },
     }
+    release = """
+    From the release (PixelSSL): its handler zeroes negative flaws in place, in the tensor of which L_F is taken next,
+    whose gradient passes as if nothing had happened; here L_F sees the detector's own answer. Its supervised mean has
+    void pixels in the divisor, and its padding is taught as background. TorchSemiSeg's rerun, which the recipes follow,
+    has neither; its detector's rate is scheduled but never set, so it is constant here.
+    """
 
     def __init__(
         self,

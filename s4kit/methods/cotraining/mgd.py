@@ -76,11 +76,6 @@ class MGD(Method):
     comes first, in which they teach each other by CPS with CutMix: as long as the student's, and much dearer. With the
     paper's networks its two trainings of teachers, each with a twin, take four large networks; the stage takes two.
 
-    From the release: its wide teacher, "WideResNet-34", is the Wide ResNet-50-2. Its total has the cross entropies of
-    both teachers with the labels of student and human as well, from which nothing learns; left out. L_image is a sum
-    over the two images of each process there, so that its weight of 0.002 is 0.004 here. Its unlabelled lists have the
-    flaw that `cps` tells of.
-
     Args:
         task: the data, or anything with `num_classes`.
         net: network spec of the student, see `nets.make`.
@@ -155,6 +150,12 @@ class MGD(Method):
             ],
         },
     }
+    release = """
+    Its wide teacher, "WideResNet-34", is the Wide ResNet-50-2. Its total has the cross entropies of both teachers with
+    the labels of student and human as well, from which nothing learns; left out. L_image is a sum over the two images
+    of each process there, so that its weight of 0.002 is 0.004 here. Its unlabelled lists have the flaw that `cps`
+    tells of.
+    """
 
     def __init__(
         self,

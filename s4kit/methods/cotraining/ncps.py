@@ -35,9 +35,6 @@ class NCPS(Method):
     At test time, on the logits of all networks: soft voting sums the probabilities, "most confident" takes the largest
     one of each class. Every forward of the training is in train mode; there is one SGD for all.
 
-    Simplified: with sliding windows the networks vote in each window, there on the joined logits of all windows. A
-    threshold that keeps nothing gives 0, there 0/0. Its third ensemble, hard voting, reshapes wrongly and is not used.
-
     Args:
         task: the data, or anything with `num_classes`.
         net: network spec, see `nets.make`; built `n` times.
@@ -90,6 +87,10 @@ class NCPS(Method):
             "differs": [START, "unsure: selection: which epoch is reported is not said"],
         },
     }
+    release = """
+    Simplified: with sliding windows the networks vote in each window, there on the joined logits of all windows. A
+    threshold that keeps nothing gives 0, there 0/0. Its third ensemble, hard voting, reshapes wrongly and is not used.
+    """
 
     def __init__(
         self,

@@ -88,12 +88,6 @@ class TCC(Method):
     Each student has its own optimiser: the CNN that of the run (SGD), the transformer AdamW. A step is one forward and
     one backward of either. The CNN is evaluated first, since it is what other methods train; both are.
 
-    Read in the sources: the two students, both levels, that each student's outputs are the pseudo labels by which its
-    features become class-aware maps, and the names. Chosen here: that map and its loss (`form`; the cosine is that of
-    IFVD, Wang et al., ECCV 2020), from which layer, centres per image, unlabelled images alone, gradient stopped on the
-    teaching side; the weights (`conflict`) and soft labels (`hard`); views (`strong`), `ramp`, all figures. With
-    hard=True, conflict=1, feature=0 and ramp=0 it is `cps` between two architectures, over valid pixels.
-
     Args:
         task: the data, or anything with `num_classes`.
         net: network spec of the CNN, see `nets.make`.
@@ -145,6 +139,13 @@ class TCC(Method):
             **STANDS_IN,
         },
     }
+    release = """
+    Read in the sources: the two students, both levels, that each student's outputs are the pseudo labels by which its
+    features become class-aware maps, and the names. Chosen here: that map and its loss (`form`; the cosine is that of
+    IFVD, Wang et al., ECCV 2020), from which layer, centres per image, unlabelled images alone, gradient stopped on the
+    teaching side; the weights (`conflict`) and soft labels (`hard`); views (`strong`), `ramp`, all figures. With
+    hard=True, conflict=1, feature=0 and ramp=0 it is `cps` between two architectures, over valid pixels.
+    """
 
     def __init__(
         self,

@@ -41,11 +41,6 @@ class SSDADualMix(Method):
     Behind it the student labels the unlabelled images (the thresholds are BDL's, Li et al., CVPR 2019: half of each
     class's pixels, and all above 0.9), which join x in the next round, for both teachers and the student.
 
-    Chosen here, since only inference code is public: the box has a share of the area that is uniform in `area`, as in
-    CutMix, and any aspect; the KL is a mean over pixels, without a temperature (10 stands in the configuration, the
-    paper has none); an image of the source takes the L*a*b* means and deviations of the target image of its step
-    (`match`), where the paper says target images without saying which.
-
     Cost: three trainings a round; a step of the student has two forwards of teachers and two of its own.
 
     Args:
@@ -89,6 +84,12 @@ class SSDADualMix(Method):
             ],
         },
     }
+    release = """
+    Chosen here, since only inference code is public: the box has a share of the area that is uniform in `area`, as in
+    CutMix, and any aspect; the KL is a mean over pixels, without a temperature (10 stands in the configuration, the
+    paper has none); an image of the source takes the L*a*b* means and deviations of the target image of its step
+    (`match`), where the paper says target images without saying which.
+    """
 
     def __init__(
         self,

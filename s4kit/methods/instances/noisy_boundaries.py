@@ -91,10 +91,6 @@ class NoisyBoundaries(Method):
     A step of the second stage has two labelled images for each unlabelled one, as the release's lists have them; true
     and pseudo objects count alike.
 
-    Deviation of the release from its paper: its configurations average the cross entropy before they multiply it by w,
-    whose mean is 3, so that the loss is three times the plain one and the boundary has no weight at all; that is
-    order="official".
-
     Cost: half of the steps train f as `mask_rcnn` does; then one pass over the unlabelled images, and g with 1.5 times
     the images of a step. Both networks are in memory. The device is waited for, see `mask_rcnn`.
 
@@ -163,6 +159,11 @@ class NoisyBoundaries(Method):
             ],
         },
     }  # fmt: skip
+    release = """
+    Deviation of the release from its paper: its configurations average the cross entropy before they multiply it by w,
+    whose mean is 3, so that the loss is three times the plain one and the boundary has no weight at all; that is
+    order="official".
+    """
 
     def __init__(
         self,

@@ -74,10 +74,6 @@ class Shape3D(Method):
     The other half of the paper happens before the training: `load("shapes", substituted=64)` adds labelled shapes made
     by part substitution, see `data.points.substituted`. It is a matter of data, so any method for points can have it.
 
-    Deviation of the release from its paper: the symmetric divergence is its default, where a squared distance is an
-    option; 1e-7 is added inside of the logarithm, behind the division. One thing is not as released: its octree of
-    depth 6 is a dense grid here, of 64^3 cells where they are to be as small, see `nets.voxel`.
-
     Cost: two forwards of all shapes and their gradients, four times the work of `supervised`.
 
     Args:
@@ -115,6 +111,11 @@ class Shape3D(Method):
             ],
         },
     }
+    release = """
+    Deviation of the release from its paper: the symmetric divergence is its default, where a squared distance is an
+    option; 1e-7 is added inside of the logarithm, behind the division. One thing is not as released: its octree of
+    depth 6 is a dense grid here, of 64^3 cells where they are to be as small, see `nets.voxel`.
+    """
 
     def __init__(
         self, task: Any, net: str = "voxel", point: float = 0.01, part: float = 0.01, hierarchy: float = 0.01

@@ -50,8 +50,6 @@ class DARS(Rounds):
     Cost: per round one training and two passes over the unlabelled images (one counts, one labels); the release keeps
     the logits of all images on the disk instead.
 
-    From the release: the class shares are tables of the authors' lists, here they are counted on the labelled images.
-
     Args:
         task: the data.
         net: network spec, see `nets.make`; an auxiliary head (`aux=True`) is trained with weight `aux`.
@@ -95,6 +93,9 @@ class DARS(Rounds):
             + ["length: 200 epochs a round (400 and 600 count on) there, 600 here: the sum of three rounds"],
         },
     }
+    release = """
+    The class shares are tables of the authors' lists, here they are counted on the labelled images.
+    """
 
     def __init__(
         self,

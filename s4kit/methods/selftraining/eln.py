@@ -42,9 +42,6 @@ class ELN(Method):
     to its teacher after each pass over the unlabelled list, statistics included. The unlabelled terms are at the
     decoder's resolution. Void pixels are wrong for the localiser. All networks are in train mode, as released.
 
-    From the release: its student's reset is not in the paper. It has one optimiser for all phases, here each stage has
-    its own. Its images are resized to squares.
-
     Cost: a teacher, two decoders and the localiser, which runs four times a step; contrast between all pairs of pixels
     of a crop.
 
@@ -100,6 +97,10 @@ class ELN(Method):
             ],
         },
     }
+    release = """
+    Its student's reset is not in the paper. It has one optimiser for all phases, here each stage has its own. Its
+    images are resized to squares.
+    """
 
     def __init__(
         self,

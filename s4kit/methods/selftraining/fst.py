@@ -48,9 +48,6 @@ class FST(JudgedTeacher):
 
     Cost: K + 1 forward and backward passes a step, one more copy of the parameters; wide: K + 1 times the images.
 
-    From the release: in its first epoch the teacher is overwritten by the student before every evaluation, and shares
-    its memory. Its projection head, which gets no gradient, is left out. 100 drops the largest entropy alone.
-
     Args:
         task: the data, or anything with `num_classes`.
         net: network spec, see `nets.make`; an auxiliary head (`aux=True`) is trained with weight `aux`.
@@ -98,6 +95,10 @@ class FST(JudgedTeacher):
             "differs": [*DIFFERS, "scored on a centre crop of 769 there, in windows of 769 here"],
         },
     }
+    release = """
+    In its first epoch the teacher is overwritten by the student before every evaluation, and shares its memory. Its
+    projection head, which gets no gradient, is left out. 100 drops the largest entropy alone.
+    """
 
     def __init__(
         self,

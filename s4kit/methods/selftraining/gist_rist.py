@@ -34,10 +34,6 @@ class GISTRIST(Rounds):
     GIST is its sequence of rounds: it chooses them by scores on the validation set, which the kit leaves to whoever
     wants it: train "h" and "p", keep the better, go on with "hh" and "hp". `course` says any such sequence.
 
-    There is no official code, and the abstract alone could be read: that RIST and GIST take turns between the two and
-    keep improving while FIST does not is in it. Unsure are the number of rounds, their length, that the network goes on
-    instead of beginning anew, and that the labels are hard.
-
     Cost: all rounds together are one training; before each, one forward of every unlabelled image.
 
     Args:
@@ -62,6 +58,11 @@ class GISTRIST(Rounds):
         extends=("st",),
         parity="reconstruction",
     )
+    release = """
+    There is no official code, and the abstract alone could be read: that RIST and GIST take turns between the two and
+    keep improving while FIST does not is in it. Unsure are the number of rounds, their length, that the network goes on
+    instead of beginning anew, and that the labels are hard.
+    """
     views = ViewPlan(x=Stream("labelled"), u=Stream("unlabelled", maps=("label",)))
 
     def __init__(

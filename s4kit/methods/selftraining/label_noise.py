@@ -56,10 +56,6 @@ class LabelNoise(Method):
         L = CE(s(x), y) + CE(s(u), label),    s the student, each a mean over the pixels with a label
     Stages: f and the classifier; the graph network, on crops; the student. f gets no gradient from the graph.
 
-    Reconstructed: of the paper its abstract and summaries were at hand, and there is no code. They say: labels of
-    activation maps, a clean model of strong labels, clean labels by cross entropy, a graph of superpixels by place and
-    likeness, attention taught by the clean labels. All figures, SLIC's details and the widths are this kit's.
-
     Cost: a network and a classifier, a small graph network, a student; two passes over the unlabelled images.
 
     Args:
@@ -86,6 +82,11 @@ class LabelNoise(Method):
     specs = ("net", "classifier")
     views = ViewPlan(x=Stream("labelled"), u=Stream("unlabelled", maps=("label",)))
     recipes: ClassVar = {name: {"method": {"background": False}} for name in ("cityscapes", "camvid", "ade20k")}
+    release = """
+    Reconstructed: of the paper its abstract and summaries were at hand, and there is no code. They say: labels of
+    activation maps, a clean model of strong labels, clean labels by cross entropy, a graph of superpixels by place and
+    likeness, attention taught by the clean labels. All figures, SLIC's details and the widths are this kit's.
+    """
 
     def __init__(
         self,

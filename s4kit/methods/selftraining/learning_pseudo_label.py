@@ -44,10 +44,6 @@ class LearningPseudoLabel(Method):
     Then the hybrid network labels all unlabelled images, over scales and mirrored, among their tags; and a third
     network, which never sees a tag and is evaluated, learns from these and the human labels with one cross entropy.
 
-    From the release: a class whose IoU is exactly 0 counts as perfect, not as useless; kept. exp without a shift, which
-    overflows in half precision; here the same with one. The pseudo network's learning rate stays as it begins; kept.
-    Padding counts neither in the areas nor in the losses.
-
     Cost: two networks with a forward of both lists each, then a third; a pass over the unlabelled images with a forward
     for each scale and mirroring.
 
@@ -99,6 +95,11 @@ class LearningPseudoLabel(Method):
         "camvid": {"method": {"background": False}},
         "ade20k": {"method": {"background": False}},
     }
+    release = """
+    A class whose IoU is exactly 0 counts as perfect, not as useless; kept. exp without a shift, which overflows in half
+    precision; here the same with one. The pseudo network's learning rate stays as it begins; kept. Padding counts
+    neither in the areas nor in the losses.
+    """
 
     def __init__(
         self,

@@ -62,10 +62,6 @@ class Minority(Method):
     right and sure of; from `ranked` on those nearest to the class's anchor. The anchors belong to the classes whose
     running centres fit them best: matched anew in each step, until `settled`. All forwards are in train mode.
 
-    From the release: its projection heads are in no optimiser; here that of s_1 learns, that of s_2 stays as it is,
-    since nothing is asked of it. Its anchors come from 10,000 steps of Adam towards the simplex. Its teachers begin
-    with empty BN statistics.
-
     Cost: two networks and two teachers, each with forwards of the labelled, both unlabelled or the mixed images.
 
     Args:
@@ -117,6 +113,11 @@ class Minority(Method):
             ],
         },
     }
+    release = """
+    Its projection heads are in no optimiser; here that of s_1 learns, that of s_2 stays as it is, since nothing is
+    asked of it. Its anchors come from 10,000 steps of Adam towards the simplex. Its teachers begin with empty BN
+    statistics.
+    """
 
     def __init__(
         self,

@@ -81,9 +81,6 @@ class MLLC(Method):
     The prototypes are running means of their class's features, one bank for each level. The labels come from the
     network's own graphs; its average is used for nothing in the release, and left out here.
 
-    From the release: the map that says which pixels are of one class has its axes mixed up; here it is as meant. The
-    file of its prototypes is missing, all three updates go to the first bank. The paper's contrastive loss is missing.
-
     Cost: two graphs over all pairs of cells in either layer: of 33 x 33 cells little, the memory grows with the fourth
     power of the side.
 
@@ -139,6 +136,10 @@ class MLLC(Method):
             ],
         },
     }
+    release = """
+    The map that says which pixels are of one class has its axes mixed up; here it is as meant. The file of its
+    prototypes is missing, all three updates go to the first bank. The paper's contrastive loss is missing.
+    """
 
     def __init__(
         self,

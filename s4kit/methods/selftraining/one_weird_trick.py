@@ -33,9 +33,6 @@ class OneWeirdTrick(Method):
 
     Where an image has most of the classes there is little to forbid, as in street scenes.
 
-    Reconstructed: there is no official code, and the threshold, the classifier's depth and its crops are this kit's.
-    The paper also uses filtered predictions as labels of other methods; that is not here.
-
     Cost: a second backbone, in training and in evaluation.
 
     Args:
@@ -60,6 +57,10 @@ class OneWeirdTrick(Method):
     specs = ("net", "classifier")
     views = ViewPlan(x=Stream("labelled"), c=Stream("all", weak(scale=(0.5, 1.0)), reveal="tags"))
     recipes: ClassVar = {name: {"method": {"background": False}} for name in ("cityscapes", "camvid", "ade20k")}
+    release = """
+    Reconstructed: there is no official code, and the threshold, the classifier's depth and its crops are this kit's.
+    The paper also uses filtered predictions as labels of other methods; that is not here.
+    """
 
     def __init__(
         self,

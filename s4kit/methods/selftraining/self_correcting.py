@@ -59,9 +59,6 @@ class SelfCorrecting(Method):
     places in the decoder, the low-level features and the ASPP output, a 3x3 convolution and a sigmoid of it weigh each
     channel. Here they are read off the masks: one for each connected region of a class, the 64 largest of an image.
 
-    Reconstructed: there is no official code. That alpha falls geometrically, the module's width and the places of the
-    boxes are of a third party's version, the rest is of the paper. Padding is not taught.
-
     Cost: a forward of the ancillary network for each unlabelled image, and the module at image size; three stages.
 
     Args:
@@ -92,6 +89,10 @@ class SelfCorrecting(Method):
     )
     views = ViewPlan(x=Stream("labelled", reveal="boxes"), u=Stream("unlabelled", reveal="boxes"))
     recipes: ClassVar = {name: {"method": {"background": False}} for name in ("cityscapes", "camvid", "ade20k")}
+    release = """
+    Reconstructed: there is no official code. That alpha falls geometrically, the module's width and the places of the
+    boxes are of a third party's version, the rest is of the paper. Padding is not taught.
+    """
 
     def __init__(
         self,

@@ -40,10 +40,6 @@ class SimpleBaseline(Rounds):
     Norms that are frozen, or of groups of channels, know no domain and stay one. Unlabelled pixels without a label
     (padding) have no loss and count in the mean, in the release they are an error.
 
-    From the release: its weight map has one axis too many, so that with several pseudo-labelled images on a GPU each
-    image is weighted by all of their maps; here each by its own. The second term's weight is 0.5 by its code, 1 by its
-    configuration and here. Its 17 strong operations are `STRONG` here, which also draws colours and blur.
-
     Args:
         task: the data.
         net: network spec, see `nets.make`.
@@ -85,6 +81,11 @@ class SimpleBaseline(Rounds):
             ],
         },
     }
+    release = """
+    Its weight map has one axis too many, so that with several pseudo-labelled images on a GPU each image is weighted by
+    all of their maps; here each by its own. The second term's weight is 0.5 by its code, 1 by its configuration and
+    here. Its 17 strong operations are `STRONG` here, which also draws colours and blur.
+    """
 
     def __init__(
         self,

@@ -43,9 +43,6 @@ class SSLDenoising(Method):
 
     Its third finding is that a threshold on the teacher's confidence adds little to this; there is none.
 
-    From the release: the symmetric cross entropy of its configuration is built and never called, so its loss is the one
-    above. It hands on the average of the best evaluation, here the last.
-
     Cost: an unsupervised step has one forward of the teacher and two of the student; each iteration is a training.
 
     Args:
@@ -103,6 +100,10 @@ class SSLDenoising(Method):
             ],
         },
     }
+    release = """
+    The symmetric cross entropy of its configuration is built and never called, so its loss is the one above. It hands
+    on the average of the best evaluation, here the last.
+    """
 
     def __init__(
         self,

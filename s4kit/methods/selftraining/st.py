@@ -49,10 +49,6 @@ class ST(Rounds):
     Cost: three (ST: two) trainings, and two passes over the unlabelled images with a forward for each scale and
     mirroring. The labels are files of the run, one per image.
 
-    From the release: one list holds all images, those with labels repeated until they are as many as the others, so
-    that a batch is half and half on average; here it always is. Its supervised stage repeats labelled lists of less
-    than 200 images.
-
     Args:
         task: the data.
         net: network spec, see `nets.make`.
@@ -108,6 +104,10 @@ class ST(Rounds):
             "differs": [*DIFFERS, LENGTH.format(240, 360)],
         },
     }
+    release = """
+    One list holds all images, those with labels repeated until they are as many as the others, so that a batch is half
+    and half on average; here it always is. Its supervised stage repeats labelled lists of less than 200 images.
+    """
 
     def __init__(
         self,

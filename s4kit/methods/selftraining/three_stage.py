@@ -47,9 +47,6 @@ class ThreeStage(Method):
     second branch that has a decoder of its own; with one that has a classifier alone. The first stage labels all images
     with its network, the second with its teacher.
 
-    From the release: three of 14 operations, each with probability 1/2; here one to three colour operations, and each
-    affine change with the probability that it has there. Its second branch has one more class, which nothing uses.
-
     Cost: three trainings; in the last two a forward of the teacher and one of the student with both branches.
 
     Args:
@@ -111,6 +108,10 @@ class ThreeStage(Method):
             "differs": [*DIFFERS, LENGTH.format(20, 140000), "crop: (256, 512) there, 512 here: crops are square"],
         },
     }
+    release = """
+    Three of 14 operations, each with probability 1/2; here one to three colour operations, and each affine change with
+    the probability that it has there. Its second branch has one more class, which nothing uses.
+    """
 
     def __init__(
         self,

@@ -72,12 +72,6 @@ class IFR(Method):
     Nothing but the argmaxes is held fixed: the gradient reaches the rebuilt frame, the other one and the classifier.
     With T_c = 0.01 the weights of 0.01 and 0.001 are those of 1 and 0.1 beside a plain cross entropy.
 
-    Deviation of the release from its paper: a prototype is the mean over a class's pixels in all images of the batch,
-    only the list of classes is the image's own (scope="image" is the paper's; with one image per GPU both agree).
-    Pseudo-labels are of the training mode, whatever their confidence: there is no threshold, and each of the six
-    forwards has the batch norms' statistics of its own frames. The release's second half, a light network that follows
-    a heavy one from key frame to key frame, is another subject and left out.
-
     Cost: six forwards and their gradients a step.
 
     Args:
@@ -122,6 +116,13 @@ class IFR(Method):
             ],
         },
     }
+    release = """
+    Deviation of the release from its paper: a prototype is the mean over a class's pixels in all images of the batch,
+    only the list of classes is the image's own (scope="image" is the paper's; with one image per GPU both agree).
+    Pseudo-labels are of the training mode, whatever their confidence: there is no threshold, and each of the six
+    forwards has the batch norms' statistics of its own frames. The release's second half, a light network that follows
+    a heavy one from key frame to key frame, is another subject and left out.
+    """
 
     def __init__(
         self,

@@ -43,10 +43,6 @@ class WarpRefine(Rounds):
     a box of the carried label is left out, with probability `drop`, so that R knows larger holes than the cycle makes.
     Every mean is over pixels with a label.
 
-    Reconstruction: there is no code, and the text that is public leaves open how R takes the label in (there it is
-    joined with features of the semantic network), what stands in holes, how long each stage is, and which pixels the
-    last one leaves out. All of these are options.
-
     Cost: three trainings, of which `start` and `refine` share out as much as the last one has; a pass over the frames
     about labelled ones. The motion itself is the data set's: known, or estimated once per pair of frames.
 
@@ -88,6 +84,11 @@ class WarpRefine(Rounds):
             ],
         },
     }
+    release = """
+    Reconstruction: there is no code, and the text that is public leaves open how R takes the label in (there it is
+    joined with features of the semantic network), what stands in holes, how long each stage is, and which pixels the
+    last one leaves out. All of these are options.
+    """
 
     def __init__(
         self,

@@ -70,11 +70,6 @@ class AdvCAM(Method):
         L = CE of the human labels of x and of these labels of u, one mean over all pixels
     Stages: the classifier, on all images; the student.
 
-    From the release: its walk stops at edges that a network (IRN) learns from sure parts of the maps, sharpened with a
-    CRF, here colours stand for them; where textures have as many edges as objects, PAMR finds more. Its segmentation is
-    trained elsewhere. A factor of 2 that all its maps get
-    falls out. There the momentum of the classifier is its weight decay, by a slip.
-
     Cost: once, for each tag of each unlabelled image, two images forward and backward at each step of each scale (the
     tags of an image go together); the walk has a matrix of (H W / 16)^2, squared 8 times.
 
@@ -138,6 +133,12 @@ class AdvCAM(Method):
         },
         **{name: {"method": {"background": False}} for name in ("cityscapes", "camvid", "ade20k")},
     }  # fmt: skip
+    release = """
+    Its walk stops at edges that a network (IRN) learns from sure parts of the maps, sharpened with a CRF, here colours
+    stand for them; where textures have as many edges as objects, PAMR finds more. Its segmentation is trained
+    elsewhere. A factor of 2 that all its maps get falls out. There the momentum of the classifier is its weight decay,
+    by a slip.
+    """
 
     def __init__(
         self,

@@ -78,11 +78,6 @@ class SLRNet(Method):
     most six, sigmoid(s) > 0.3. Without tags all K classes are predicted, there is no L_tags, and the background's mask
     is cubed before PAMR.
 
-    From the release: its network is a WideResNet-38 with a shallow map that is normalised by the deep one and mixed in
-    by chance; here any network of the kit, whose fused map stands for it. There a labelled crop that has lost a tagged
-    class counts nothing; here tags of x are the classes of its crop. There both lists are one, the labelled three (or
-    seven) times in it; here a batch always has as many of each. Padding has no label.
-
     Cost: two forwards and their gradients, the second of a quarter of the pixels; PAMR on maps of stride 4.
 
     Args:
@@ -145,6 +140,12 @@ class SLRNet(Method):
         "scenes": {"method": {"dilations": (1, 2, 4)}},
         **{name: {"method": {"background": False}} for name in ("cityscapes", "camvid", "ade20k")},
     }
+    release = """
+    Its network is a WideResNet-38 whose shallow map is normalised by the deep one and mixed in by chance; for it stands
+    here the fused map of any network. There a labelled crop that has lost a tagged class counts nothing; here tags of x
+    are its crop's classes. There both lists are one, the labelled three (or seven) times in it; here a batch always has
+    as many of each. Padding has no label.
+    """
 
     def __init__(
         self,
@@ -291,9 +292,8 @@ class SLRNet(Method):
         z = self.student.decode(self.student.encode(image)).logits
         s = image_scores(z, z.softmax(1))[:, self.skipped :].sigmoid()
         kept = (s > self.cut) & (s >= s.topk(self.most, dim=1).values[:, -1:])
-        if self.skipped:
-            return torch.cat([torch.ones_like(kept[:, :1]), kept], 1)
-        return kept | (s == s.amax(1, keepdim=True))
+        always = torch.ones_like(kept[:, :1])
+        return torch.cat([always, kept], 1) if self.skipped else kept | (s == s.amax(1, keepdim=True))
 
     def predictors(self) -> dict[str, nn.Module]:
         alone = {"student": self.student}
