@@ -37,6 +37,7 @@ class Report:
 
     @property
     def passed(self) -> bool:
+        """Whether nothing was found to be wrong."""
         return not self.findings
 
     def __bool__(self) -> bool:

@@ -43,6 +43,7 @@ class Verdict:
 
     @property
     def passed(self) -> bool:
+        """Whether nothing was found to be wrong."""
         return not self.findings
 
 

@@ -48,8 +48,10 @@ class Graded:
 
     @property
     def points(self) -> float:
+        """Of all marks together; what a person has yet to mark counts nothing."""
         return sum(mark.points or 0.0 for mark in self.marks)
 
     @property
     def reachable(self) -> float:
+        """Points of all items that are marked here; texts are marked by a person."""
         return sum(mark.item.points for mark in self.marks if not mark.item.text)

@@ -33,7 +33,8 @@ def need_weights(path: str) -> str:
 
 
 def between(source: FileSource, a: int, b: int, weights: str | None) -> tuple[Tensor, Tensor]:
-    """The motion from frame `a` of a source to frame `b`, see `Source.flow`; remembered.
+    """The motion (2, H, W) from frame `a` of a source to frame `b` and where it is seen (H, W), see `Source.flow`;
+    remembered.
 
     Raises:
         S4Error: there are no weights, or the frames are of two clips.

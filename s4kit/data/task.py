@@ -103,6 +103,9 @@ class Further:
         source: the images.
         rows: those that may be learnt from, each with its label.
         protocol: which they are, in words that a table can print ("512 of plain").
+
+    Raises:
+        S4Error: no row.
     """
 
     source: Source
@@ -145,6 +148,9 @@ class Task:
         kept: the maps that the run has kept of whole images so far, see `Stage.prepare`; never set by `load`.
         levels: of parts that are nested: class names by level, from coarse to fine, the finest ones being `classes`.
         parents: by level the class of each of `classes` there.
+
+    Raises:
+        S4Error: no labelled row, or another number of colours than of classes.
     """
 
     name: str
@@ -177,6 +183,7 @@ class Task:
 
     @property
     def num_classes(self) -> int:
+        """How many `classes` there are, void not among them."""
         return len(self.classes)
 
     @property

@@ -16,7 +16,11 @@ from ..errors import S4Error
 
 @contextmanager
 def writing(path: Path) -> Iterator[None]:
-    """Turn what the system says of a failed write into words that name the file and the mend."""
+    """Turn what the system says of a failed write into words that name the file and the mend.
+
+    Raises:
+        S4Error: in the place of what the system said.
+    """
     try:
         yield
     except (OSError, RuntimeError) as error:  # torch.save reports a full disk as RuntimeError

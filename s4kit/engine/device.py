@@ -16,7 +16,11 @@ _DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def pick_device(device: torch.device | str | None = "auto") -> torch.device:
-    """The device for "auto" (CUDA where there is one), "cpu", "cuda", "cuda:1"."""
+    """The device for "auto" (CUDA where there is one), "cpu", "cuda", "cuda:1".
+
+    Raises:
+        S4Error: no such device, one that this machine does not have, or one on which the kit does not compute.
+    """
     if isinstance(device, torch.device):
         return device
     if device in (None, "auto"):
@@ -39,7 +43,11 @@ def pick_device(device: torch.device | str | None = "auto") -> torch.device:
 
 
 def pick_precision(precision: str, device: torch.device) -> str:
-    """ "auto" is float32 on a CPU, bf16 where the GPU has it in hardware (a T4 only emulates it), else fp16."""
+    """ "auto" is float32 on a CPU, bf16 where the GPU has it in hardware (a T4 only emulates it), else fp16.
+
+    Raises:
+        S4Error: no such precision.
+    """
     if precision not in ("auto", "float32", *_DTYPES):
         raise S4Error(f"precision is 'auto', 'float32', 'bf16' or 'fp16', not {precision!r}.")
     if precision != "auto":
@@ -61,7 +69,11 @@ def autocast(device: torch.device, precision: str) -> Any:
 
 
 def pick_workers(workers: int | str, device: torch.device) -> int:
-    """Decode workers: none on a CPU (they would take its cores) and in notebooks on Windows and macOS, two on Colab."""
+    """Decode workers: none on a CPU (they would take its cores) and in notebooks on Windows and macOS, two on Colab.
+
+    Raises:
+        S4Error: neither "auto" nor a number.
+    """
     if workers != "auto":
         if not str(workers).isdigit():
             raise S4Error(f"workers is 'auto' or a number of decode processes, not {workers!r}.")

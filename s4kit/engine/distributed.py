@@ -16,10 +16,12 @@ from ..methods.base import Losses
 
 
 def world() -> int:
+    """Processes that train together; 1 without a group."""
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
 
 
 def rank() -> int:
+    """The number of this process among them, from 0."""
     return dist.get_rank() if world() > 1 else 0
 
 

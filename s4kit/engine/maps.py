@@ -56,7 +56,8 @@ def fitted(height: int, width: int, box: Box) -> tuple[int, int]:
 
 
 def picked(maps: Tensor, box: Box) -> Tensor:
-    """The middle pixel of each cell of a grid that fits into a box: values stay exact, where an average would blur."""
+    """(..., h, w) of (..., H, W): the middle pixel of each cell of a grid that fits into a box. Values stay exact,
+    where an average would blur."""
     size, small = maps.shape[-2:], fitted(*maps.shape[-2:], box)
     if tuple(size) == small:
         return maps
@@ -76,7 +77,7 @@ def pictures(images: Tensor, box: Box) -> np.ndarray:
 
 
 def levels(values: Tensor) -> Tensor:
-    """[0, 1] in steps of 1/255, as 0 to 255."""
+    """Values of [0, 1], of any shape, in steps of 1/255: whole numbers 0 to 255."""
     return (values.clamp(0, 1) * LEVELS).round()
 
 
@@ -88,5 +89,5 @@ def differences(maps: np.ndarray) -> np.ndarray:
 
 
 def sums(maps: np.ndarray) -> np.ndarray:
-    """What `differences` was made of."""
+    """(..., H, W) uint8: what `differences` was made of."""
     return maps.cumsum(-1, dtype=np.uint8).cumsum(-2, dtype=np.uint8)

@@ -113,7 +113,7 @@ class Recorder:
         self.task, self.probe = task, None
 
     def note(self, clock: Clock, step: int, rate: float, rows: list[dict[str, Tensor]]) -> None:
-        """Keep the measures of a step's micro-batches on the device until `flush`."""
+        """Keep the measures of a step's micro-batches, scalars by name, on the device until `flush`."""
         self.pending.append(
             (clock, step, rate, list(rows[0]), torch.stack([torch.stack(list(r.values())) for r in rows]))
         )

@@ -55,7 +55,11 @@ class Settings:
 def resolve(
     task: Task, steps: int | None, epochs: float | None, before: str | None, reference: int | None, given: dict
 ) -> Settings:
-    """Settings from the arguments of `fit`: epochs to steps, learning rate to the batch."""
+    """Settings from the arguments of `fit`: epochs to steps, learning rate to the batch.
+
+    Raises:
+        S4Error: an unknown setting, one out of range, or settings that contradict each other or the task.
+    """
     unknown = sorted(set(given) - set(Settings.__dataclass_fields__))
     if unknown:
         raise S4Error(f"fit has no setting {unknown[0]!r}. {closest(unknown[0], list(Settings.__dataclass_fields__))}")

@@ -150,7 +150,11 @@ class Snapshots:
         return self._steps("_roles")
 
     def roles(self, step: int, name: str) -> tuple[Arrays, np.ndarray]:
-        """Who takes part in a contrast, and its pictures, as `roles.arranged` gives them."""
+        """Who takes part in a contrast, and its pictures, as `roles.arranged` gives them.
+
+        Raises:
+            S4Error: the file is missing or damaged.
+        """
         file = self._file(step, "_roles")
         with opened(file) as arrays:
             points = {field: _array(arrays, f"{name}/points/{field}", shape) for field, shape in POINTS.items()}
@@ -226,6 +230,11 @@ def _array(arrays: Any, key: str, wanted: tuple[int | None, ...]) -> np.ndarray:
 
 @contextmanager
 def opened(file: Path) -> Iterator[Any]:
+    """The arrays of an .npz file by name.
+
+    Raises:
+        S4Error: it is missing or damaged.
+    """
     try:
         with np.load(file, allow_pickle=False) as arrays:
             yield arrays

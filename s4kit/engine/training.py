@@ -76,6 +76,7 @@ class Training:
     # ---- the loop ----
 
     def run(self) -> Run:
+        """All stages, from where the checkpoint stands to the end or to a stop; the run that they leave."""
         with threads.on(self.threads), guards.interrupt(self), guards.broken_file(self):
             for index, (stage, first, steps) in enumerate(self.stages):
                 if self.stopped or self.done >= first + steps:

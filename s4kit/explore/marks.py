@@ -41,6 +41,7 @@ class Mark:
 
     @property
     def pixels(self) -> int | None:
+        """How many pixels are marked; None where a whole image is."""
         return None if self.mask is None else int(self.mask.sum())
 
 

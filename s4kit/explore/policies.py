@@ -35,6 +35,9 @@ def kept(policy: str, level: int, maps: dict[str, ndarray], valid: ndarray) -> n
 
     Returns:
         (h, w) bool, False on padding.
+
+    Raises:
+        S4Error: no such policy.
     """
     real = valid > 0
     if policy == "own":
@@ -50,7 +53,8 @@ def kept(policy: str, level: int, maps: dict[str, ndarray], valid: ndarray) -> n
 
 
 def entropy_limit(level: int, entropy: ndarray) -> int:
-    """The smallest entropy level e with 255 * #(entropy <= e) >= level * #pixels; -1 for level 0 or no pixel."""
+    """The smallest level e of entropies 0..255, of any shape, with 255 * #(entropy <= e) >= level * #pixels; -1 for
+    level 0 or no pixel."""
     if level == 0 or entropy.size == 0:
         return -1
     reached = 255 * np.bincount(entropy, minlength=256).cumsum() >= level * entropy.size
@@ -75,6 +79,9 @@ def class_levels(level: int, label: ndarray, prob: ndarray) -> ndarray:
 
 def numbers(mask: ndarray, label: ndarray, truth: ndarray, valid: ndarray, classes: int) -> dict[str, Any]:
     """Coverage, precision and class balance of the kept pixels of one image.
+
+    Args:
+        mask: (h, w) bool, the kept pixels. label, truth: (h, w) classes, 255 = unknown. valid: (h, w), 0 on padding.
 
     Returns:
         valid, kept, known (kept with known truth), right: counts of pixels; coverage = kept / valid; precision = right
@@ -120,7 +127,8 @@ def confirmed(labels: ndarray, weights: ndarray, truth: ndarray, valid: ndarray)
 
 
 def bias_counts(labels: ndarray, weights: ndarray, truth: ndarray, valid: ndarray) -> list[int]:
-    """Confirmed mistakes (pixels with `confirmed` >= 2) at each of the T snapshots."""
+    """Confirmed mistakes (pixels with `confirmed` >= 2) at each of the T snapshots: labels and weights (T, h, w), truth
+    and valid (h, w)."""
     wrong = (weights > 0) & (labels != truth) & (truth != VOID) & (valid > 0)
     again = wrong[1:] & wrong[:-1] & (labels[1:] == labels[:-1])
     return [0, *again.sum((1, 2)).tolist()]
@@ -148,7 +156,7 @@ def reliability(confidence: ndarray, label: ndarray, truth: ndarray, mask: ndarr
 
 
 def bins(confidence: ndarray) -> ndarray:
-    """The bin 0..9 of each level."""
+    """The bin 0..9 of each level 0..255, of any shape."""
     return np.minimum(BINS - 1, 10 * confidence.astype(np.int64) // 255)
 
 

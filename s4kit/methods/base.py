@@ -82,6 +82,7 @@ class PseudoLabels:
         return self.map(lambda t: t[rows])
 
     def detach(self) -> PseudoLabels:
+        """All fields without a gradient."""
         return self.map(Tensor.detach)
 
 
@@ -223,7 +224,11 @@ class Method(nn.Module):
         return None
 
     def probabilities(self, evidence: Any) -> Tensor | dict[str, Tensor]:
-        """(B, C, H, W) class probabilities that the evidence stands for; by name where pseudo-labels have names."""
+        """(B, C, H, W) class probabilities that the evidence stands for; by name where pseudo-labels have names.
+
+        Raises:
+            S4Error: the evidence is no tensor, and the method does not say what it stands for.
+        """
         if not isinstance(evidence, Tensor):
             raise S4Error(
                 f"`teach` of {type(self).__name__} gives a {type(evidence).__name__}: say with a method "

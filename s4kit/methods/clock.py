@@ -34,10 +34,12 @@ class Clock:
 
     @property
     def epoch(self) -> int:
+        """The pass over the unlabelled list that the step belongs to, from 0."""
         return self.step // self.epoch_steps
 
     @property
     def epochs(self) -> int:
+        """Passes over the unlabelled list in the stage, the last one perhaps cut; at least 1."""
         return max(1, -(-self.steps // self.epoch_steps))
 
     def steps_of(self, length: Length) -> int:

@@ -50,7 +50,11 @@ def tiny(
     freeze_bn: bool | str,
     bn_momentum: float | None = None,
 ) -> Backbone:
-    """Four 3x3 convolutions for tests: milliseconds, no weights."""
+    """Four 3x3 convolutions for tests: milliseconds, no weights.
+
+    Raises:
+        S4Error: weights are asked for.
+    """
     if weights not in ("auto", "none"):
         raise S4Error(f"The backbone tiny has no pretrained weights; weights={weights!r} should be 'none'.")
     last = {16: {"stride": 2}, 8: {"dilation": 2}}[output_stride]

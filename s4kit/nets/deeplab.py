@@ -133,6 +133,9 @@ class DeepLabV3Plus(nn.Module):
             (0.5, 0.5, 0, 0.1) in CAC.
         dropout_kind: "channel" drops whole channels, "element" single values.
         norm: "batch" or "group".
+
+    Raises:
+        S4Error: no such `aspp`, or rates of dropout that do not fit, see `rates_of`.
     """
 
     classifies = ("convs", "classifier")
@@ -183,7 +186,7 @@ class DeepLabV3Plus(nn.Module):
         return self.join(self.aspp(features.high), features.low)
 
     def join(self, context: Tensor, low: Tensor) -> Fused:
-        """The context and the low-level features at the size of the latter."""
+        """The context (B, C, h, w) beside the reduced low-level features (B, L, H, W), at the size of the latter."""
         if self.reduce is None:
             return Fused(context, context)
         up = resize(context, low.shape[-2:], self.align_corners)
@@ -200,7 +203,11 @@ class DeepLabV3Plus(nn.Module):
 
 
 def rates_of(dropout: float | Sequence[float], convs: int, aspp: str) -> list[float]:
-    """The dropout rates behind the ASPP, behind each of the decoder's convolutions, and before the classifier."""
+    """The dropout rates behind the ASPP, behind each of the decoder's convolutions, and before the classifier.
+
+    Raises:
+        S4Error: another number of rates, or one behind an ASPP that has no place for it.
+    """
     if isinstance(dropout, int | float):
         return [dropout] * (1 + convs) + [0.0]
     rates = [*dropout, 0.0] if len(dropout) == 1 + convs else [*dropout]

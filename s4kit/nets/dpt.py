@@ -51,6 +51,9 @@ class DPT(nn.Module):
         classes: number of classes K.
         widths: channels of the four levels after their projection.
         decoder_channels: channels of all fused maps.
+
+    Raises:
+        S4Error: not four `widths`.
     """
 
     align_corners = True

@@ -64,6 +64,9 @@ def make_norm(norm: str, channels: int, pooled: bool = False) -> nn.Module:
     """A normalisation layer: "batch", or "group" (groups of 8 channels, or one group where 8 does not divide).
 
     Group norm looks at one image at a time, so that results do not depend on how a batch is cut over processes.
+
+    Raises:
+        S4Error: no such normalisation.
     """
     if norm == "batch":
         return PooledBatchNorm(channels) if pooled else nn.BatchNorm2d(channels)
@@ -93,7 +96,11 @@ def conv_block(
 
 
 def make_dropout(kind: str, rate: float) -> nn.Module:
-    """Dropout of whole channels of an image ("channel"), or of each value by itself ("element")."""
+    """Dropout of whole channels of an image ("channel"), or of each value by itself ("element").
+
+    Raises:
+        S4Error: no such kind.
+    """
     if kind not in ("channel", "element"):
         raise S4Error(f"dropout_kind={kind!r}: choose channel or element.")
     return nn.Dropout2d(rate) if kind == "channel" else nn.Dropout(rate)

@@ -25,7 +25,7 @@ class Factors(NamedTuple):
 
 
 def unit(x: Tensor) -> Tensor:
-    """Vectors along the last axis at length 1, but for `EPS`."""
+    """Vectors (..., D) at length 1, but for `EPS`."""
     return x / (EPS + x.norm(dim=-1, keepdim=True))
 
 

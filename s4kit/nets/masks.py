@@ -93,5 +93,5 @@ class Masked(nn.Module):
 
 
 def regions_of(net: SegNet, image: Tensor) -> Regions:
-    """What the queries of `heads["masks"]` answer."""
+    """What the queries of `heads["masks"]` answer on images (B, 3, H, W) in [0, 1]."""
     return net.heads["masks"](net.fuse(net.encode(image)).map)

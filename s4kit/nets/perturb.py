@@ -83,7 +83,8 @@ def shift_statistics(map: Tensor, noise: Tensor, strength: Tensor) -> Tensor:
 
 
 def draw_statistics(map: Tensor, strength: float, chance: float) -> Tensor:
-    """`shift_statistics` with fresh draws; each image is left alone with probability 1 - `chance`."""
+    """`shift_statistics` of maps (B, D, h, w) with fresh draws; each image is left alone with probability 1 -
+    `chance`."""
     batch, width = map.shape[:2]
     chosen = torch.rand(batch, device=map.device) < chance
     return shift_statistics(map, torch.randn(2, batch, width, device=map.device), strength * chosen)

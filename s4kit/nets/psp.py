@@ -59,7 +59,7 @@ class Pooling(nn.Module):
         return Fused(context, context)
 
     def classify(self, map: Tensor) -> tuple[Tensor, Tensor]:
-        """Pooled map to (logits at the classifier's stride, the map)."""
+        """Pooled map (B, D, h, w) to (logits (B, K, ...) at the classifier's stride, the map)."""
         return self.classifier(map), map
 
     def branch(self) -> nn.Module:

@@ -28,17 +28,17 @@ class Features(NamedTuple):
 
     @property
     def low(self) -> Tensor:
-        """The stride-4 map that the decoder reads."""
+        """(B, D, H/4, W/4), the map that the decoder reads."""
         return self.levels[0]
 
     @property
     def mid(self) -> Tensor:
-        """The level before the last: where an auxiliary head sits (layer3 of a ResNet)."""
+        """(B, D, h, w), the level before the last: where an auxiliary head sits (layer3 of a ResNet)."""
         return self.levels[-2]
 
     @property
     def high(self) -> Tensor:
-        """The coarsest map, the input of the ASPP."""
+        """(B, D, h, w), the coarsest map, the input of the ASPP."""
         return self.levels[-1]
 
     @property
@@ -174,7 +174,11 @@ class SegNet(nn.Module):
         return self.enlarge(self.heads[name](map), size)
 
     def auxiliary(self, features: Features, size: Sequence[int] | None = None) -> Tensor:
-        """(B, K, h, w) float32 logits of the auxiliary head on `features.mid` (net option `aux=True`)."""
+        """(B, K, h, w) float32 logits of the auxiliary head on `features.mid` (net option `aux=True`).
+
+        Raises:
+            S4Error: it was built without one.
+        """
         if self.aux is None:
             raise S4Error("This network has no auxiliary head; build it with aux=True.")
         return self.enlarge(self.aux(features.mid), size)

@@ -54,7 +54,7 @@ class AttentionCam(nn.Module):
         self.mix, self.norm = nn.Conv2d(classes, classes, 1, bias=False), Shift(classes)
 
     def complete(self, maps: Tensor, whole: float) -> Tensor:
-        """Maps with the background in front, `whole` less the largest of them."""
+        """Maps (B, C - 1, h, w) with the background in front, `whole` less the largest of them: (B, C, h, w)."""
         return torch.cat([whole - maps.amax(1, keepdim=True), maps], 1) if self.background else maps
 
     def forward(self, high: Tensor, mid: Tensor, maps: Tensor, valid: Tensor) -> Tensor:

@@ -62,7 +62,7 @@ class Spark(nn.Module):
         return self.leave(rearrange(joined, "b (h w) c -> b c h w", h=like.shape[-2]))
 
     def forward(self, map: Tensor) -> Tensor:
-        """At test time every image is rebuilt of its own channels."""
+        """(B, D, h, w) as it came; at test time every image is rebuilt of its own channels."""
         plain, t = self.tokens(map)
         mixed = torch.cat([self.across(image, image) for image in t.split(1)])
         return self.restore(plain, mixed, map)

@@ -20,6 +20,9 @@ class Backbone(nn.Module):
         freeze_bn: what batch norms keep of the pretrained weights: True for statistics and affine parameters, or one of
             them: "statistics", "affine".
         bn_momentum: share of a batch in the running statistics, instead of the network's own (0.1).
+
+    Raises:
+        S4Error: no such `freeze_bn`.
     """
 
     def __init__(
@@ -55,7 +58,8 @@ class Backbone(nn.Module):
         levels: tuple[Tensor, ...] = (),
         after: Callable[[Tensor], Tensor] | None = None,
     ) -> tuple[Tensor, ...]:
-        """All levels of a normalised image; with `levels`, the image is not read and only those after are computed.
+        """All levels, (B, D, h, w) each, of a normalised image (B, C, H, W); with `levels`, the image is not read and
+        only those after are computed.
 
         `after` changes each level that is computed, and the next stage reads what it gives.
         """

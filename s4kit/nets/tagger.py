@@ -22,7 +22,7 @@ class Tagger(nn.Module):
         self.register_buffer("std", net.std, persistent=False)
 
     def normalise(self, image: Tensor) -> Tensor:
-        """As of a `SegNet`."""
+        """(B, C, H, W) in [0, 1] less the mean and over the deviation of each channel, as of a `SegNet`."""
         return (image - self.mean) / self.std
 
     def features(self, normalised: Tensor) -> Tensor:

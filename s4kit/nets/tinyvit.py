@@ -81,7 +81,8 @@ class TinyViT(Backbone):
 
 
 def tiny_vit(name: str, mean: Sequence[float], std: Sequence[float], **size: Any) -> Callable[..., TinyViT]:
-    """A builder of timm's network `name`; with `size` (embed_dims, depths, ...) one that has no published weights."""
+    """A builder of timm's network `name`; with `size` (embed_dims, depths, ...) one that has no published weights, and
+    raises S4Error where they are asked for."""
 
     def build(in_channels: int, weights: str = "auto") -> TinyViT:
         import timm

@@ -93,7 +93,8 @@ class ViT(nn.Module):
 def vit(
     name: str, blocks: Sequence[int], mean: Sequence[float], std: Sequence[float], norm: bool = True, **size: Any
 ) -> Callable:
-    """A builder of timm's network `name`; with `size` (embed_dim, depth, ...) one that has no published weights."""
+    """A builder of timm's network `name`; with `size` (embed_dim, depth, ...) one that has no published weights, and
+    raises S4Error where they are asked for."""
 
     def build(in_channels: int, weights: str = "auto") -> ViT:
         import timm

@@ -49,6 +49,9 @@ class VoxelUNet(nn.Module):
         depth: how often it is pooled.
         hidden: channels of the heads.
         norm: "batch" or "group".
+
+    Raises:
+        S4Error: `grid` cannot be halved `depth` times.
     """
 
     def __init__(

@@ -70,7 +70,11 @@ def _load(path: Path) -> Any:
 
 
 def fill(net: nn.Module, state: dict[str, Tensor], source: str) -> None:
-    """Copy `state` into all of `net` but its classifier; every tensor must be there and fit."""
+    """Copy `state` into all of `net` but its classifier; every tensor must be there and fit.
+
+    Raises:
+        S4Error: a tensor is missing or of another shape; nothing is copied.
+    """
     own = net.state_dict()
     needed = [k for k in own if not k.startswith(UNUSED) and not k.endswith("num_batches_tracked")]
     used = {}

@@ -173,6 +173,9 @@ def look(name: str, options: dict[str, Any], out: str, images: int) -> dict[str,
 
     Args:
         name: of the data set. options: of `load`. out, images: see `look.write` and `look.look`.
+
+    Raises:
+        S4Error: no image is asked for; as `load`.
     """
     from .looking import look as looked
 

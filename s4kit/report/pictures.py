@@ -72,7 +72,8 @@ def predictions(run: Any, rows: Sequence[int], task: Task, which: str = "last") 
 
 
 def picture_iou(prediction: np.ndarray, truth: np.ndarray, classes: int) -> float:
-    """mIoU of one picture over the classes in its truth or prediction."""
+    """mIoU in [0, 1] of one picture over the classes in its truth or prediction, (H, W) each; nan where there is
+    none."""
     known = truth != VOID
     index = truth[known].astype(int) * classes + prediction[known]
     confusion = np.bincount(index, minlength=classes**2).reshape(classes, classes)

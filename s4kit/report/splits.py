@@ -32,7 +32,11 @@ NEVER = (
 
 
 def table(dataset: str | None = None) -> Table:
-    """All published splits, or those of one data set: who is labelled and unlabelled, and from where the list comes."""
+    """All published splits, or those of one data set: who is labelled and unlabelled, and from where the list comes.
+
+    Raises:
+        S4Error: there is none for it.
+    """
     facts = index()["splits"]
     if not names(dataset):
         raise S4Error(f"There is no published split for {dataset!r}; there are some for {', '.join(datasets())}.")

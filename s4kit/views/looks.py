@@ -58,7 +58,7 @@ class Points:
         return found.masked_fill(at < 0, fill).unflatten(-1, self.at.shape[1:])
 
     def pictures(self, shown: Tensor) -> Tensor:
-        """Grey, by the angle between the normal and the light, on white."""
+        """(B, 3, H, W) in [0, 1] of points (B, N, 6): grey, by the angle between the normal and the light, on white."""
         return self.maps(shade(shown), 1)[:, None].expand(-1, 3, -1, -1)
 
 

@@ -35,8 +35,10 @@ def shown(path: Path) -> str:
 
 
 def on_colab() -> bool:
+    """Whether this notebook runs on Colab."""
     return "google.colab" in sys.modules
 
 
 def on_drive() -> bool:
+    """Whether it does, with the user's Drive mounted."""
     return on_colab() and DRIVE.is_dir()

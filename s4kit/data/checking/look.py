@@ -45,6 +45,7 @@ class Look:
 
     @property
     def all(self) -> bool:
+        """Whether every map of the list was read."""
         return self.seen + len(self.faults) == self.total
 
     @property
@@ -58,6 +59,7 @@ class Look:
         return f"the {self.seen} {self.part} maps" + ("" if self.all else f" looked at (of {self.total})")
 
     def add(self, label: np.ndarray | S4Error) -> None:
+        """Count a map (H, W) uint8, or what is wrong with it."""
         if isinstance(label, S4Error):
             self.faults.append(str(label))
         else:

@@ -17,7 +17,12 @@ def turned(x: Real, y: Real, turn: float) -> tuple[Real, Real]:
 
 
 def outline(kind: int, x: np.ndarray, y: np.ndarray, r: float, turn: float, squash: float) -> np.ndarray:
-    """Signed distance in pixels, negative inside, to the outline of a class of `scenes` around the origin."""
+    """Signed distance in pixels, negative inside, to the outline of a class of `scenes` around the origin.
+
+    Args:
+        kind: the class. x, y: places in pixels, of any equal shape, which the result has, too.
+        r: radius in pixels. turn: in radians. squash: short side by long side, in (0, 1].
+    """
     if kind in (1, 2, 6):
         return np.hypot(x, y) - r
     u, v = turned(x, y, turn)

@@ -75,6 +75,8 @@ class Rod:
 
 @dataclass(frozen=True)
 class Ball:
+    """A ball around `middle` (3,)."""
+
     middle: np.ndarray
     radius: float
 

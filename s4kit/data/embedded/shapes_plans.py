@@ -39,6 +39,7 @@ SIGNS = (-1, 1)
 
 
 def chair(rng: np.random.Generator) -> Furniture:
+    """A seat with a back or none, on legs or on a column, with arms or without."""
     made = Furniture()
     wide, deep, high = rng.uniform(0.35, 0.6), rng.uniform(0.35, 0.6), rng.uniform(0.35, 0.6)
     thick, radius = rng.uniform(0.02, 0.07), rng.uniform(0.02, 0.045)
@@ -65,6 +66,7 @@ def chair(rng: np.random.Generator) -> Furniture:
 
 
 def table(rng: np.random.Generator) -> Furniture:
+    """A board, round or not, on legs or on a column."""
     made = Furniture()
     wide, deep, high = rng.uniform(0.6, 1.2), rng.uniform(0.45, 0.9), rng.uniform(0.35, 1.0)
     thick, radius = rng.uniform(0.02, 0.06), rng.uniform(0.025, 0.06)
@@ -95,6 +97,7 @@ def table(rng: np.random.Generator) -> Furniture:
 
 
 def lamp(rng: np.random.Generator) -> Furniture:
+    """A standing lamp: what it stands on, a pole, and what shines."""
     made = Furniture()
     high, radius, reach = rng.uniform(0.7, 2.0), rng.uniform(0.015, 0.035), rng.uniform(0.18, 0.4)
     if rng.random() < 0.6:

@@ -23,7 +23,8 @@ def cache_folder() -> Path | None:
 
 
 def save_atomically(path: Path, array: np.ndarray) -> None:
-    """Write a .npy that is either whole or, where the disk refuses, absent: it is only a cache."""
+    """Write an array of any shape as .npy that is either whole or, where the disk refuses, absent: it is only a
+    cache."""
     handle, name = -1, ""
     try:
         handle, name = tempfile.mkstemp(dir=path.parent, suffix=".part")

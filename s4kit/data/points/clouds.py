@@ -60,7 +60,7 @@ def has_points(task: Any) -> bool:
 
 
 def lifted(label: Tensor, parents: Sequence[int]) -> Tensor:
-    """Labels (long) of the finest level as those of a coarser one, `parents` by class; 255 stays."""
+    """Labels of the finest level, of any shape, as those (long) of a coarser one, `parents` by class; 255 stays."""
     table = torch.full((VOID + 1,), VOID, dtype=torch.long)
     table[: len(parents)] = torch.tensor(parents, dtype=torch.long)
     return table.to(label.device)[label.long()]
@@ -86,7 +86,11 @@ def in_unit_ball(places: np.ndarray) -> np.ndarray:
 
 
 def cloud_of(places: np.ndarray, normals: np.ndarray, label: np.ndarray | None, count: int, id: str) -> Cloud:
-    """`count` of the points of an item, moved into the unit ball; which ones depends on its id alone."""
+    """`count` of the points of an item, moved into the unit ball; which ones depends on its id alone.
+
+    Args:
+        places, normals: (n, 3). label: (n,) classes, or None.
+    """
     kept = as_many(len(places), count, id)
     length = np.linalg.norm(normals, axis=1, keepdims=True)
     points = np.concatenate([in_unit_ball(places), normals / np.maximum(length, 1e-9)], 1)[kept]

@@ -36,7 +36,12 @@ def _need_labels(catalog: Catalog, rows: Sequence[int], where: str) -> None:
 def labelled_rows(
     catalog: Catalog, labelled: Labelled, seed: int, cover: int, made: Corrections | None
 ) -> tuple[list[int], str]:
-    """Rows of the labelled images and the words that describe the draw."""
+    """Rows of the labelled images and the words that describe the draw.
+
+    Raises:
+        S4Error: the list cannot be read or names what is not there; no image has a label; a count or share out of
+            range.
+    """
     if is_list(labelled):
         ids, where = read_list(labelled)
         rows = rows_of(ids, catalog.train, catalog.val, where)
@@ -54,6 +59,11 @@ def labelled_rows(
 def unlabelled_rows(
     catalog: Catalog, labelled: list[int], unlabelled: Labelled | None, overlap: bool
 ) -> tuple[list[int], str]:
+    """Rows of the unlabelled images, and the words that describe the choice.
+
+    Raises:
+        S4Error: no list, one that cannot be read, or one that names what is not there.
+    """
     taken = set(labelled)
     if unlabelled is None:
         rest = [row for row in range(len(catalog.train)) if overlap or row not in taken]

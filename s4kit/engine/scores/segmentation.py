@@ -42,6 +42,7 @@ class Scores:
 
     @property
     def headline(self) -> float:
+        """The score that runs are ranked by, in [0, 1]."""
         return self.miou
 
     @property

@@ -34,7 +34,7 @@ def encode(arrays: dict[str, np.ndarray], **header: Any) -> bytes:
 
 
 def decode(pack: bytes) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    """Arrays and header of what `encode` has made."""
+    """Arrays by name and header of what `encode` has made, with the shapes and types that went in."""
     raw = gzip.decompress(pack)
     start = 4 + struct.unpack("<I", raw[:4])[0]
     header = json.loads(raw[4:start])

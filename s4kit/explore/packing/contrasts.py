@@ -54,7 +54,7 @@ def framed(points: list[dict[str, ndarray]]) -> ndarray:
 
 
 def means(place: ndarray, points: dict[str, ndarray]) -> dict[tuple[int, int], ndarray]:
-    """The middle of each class in each part."""
+    """{(role, class): (2,)} the middle of the `place` (n, 2) of each class in each part."""
     kinds = points["role"].astype(int) * 256 + points["label"]
     return {divmod(int(kind), 256): place[kinds == kind].mean(0) for kind in np.unique(kinds)}
 

@@ -132,7 +132,11 @@ class Pack:
         return {field: np.stack([found[step][field] for step in seen]) for field in found[seen[0]]}
 
     def seen(self, t: int, k: int) -> list[int]:
-        """The step that is shown of an image at each step of a track: its own nearest one, where it was added later."""
+        """The step that is shown of an image at each step of a track: its own nearest one, where it was added later.
+
+        Raises:
+            S4Error: the track has no snapshot of the image.
+        """
         track = self.tracks[t]
         recorded = track.snapshots.recorded(track.name, self.images[k])
         if not recorded:

@@ -38,7 +38,11 @@ def titles_of(runs: Sequence[Run]) -> list[str]:
 
 
 def tracks_of(title: str, run: Run, snapshots: Snapshots, wanted: Sequence[int] | None) -> list[Track]:
-    """The tracks of a run: a path goes with the pseudo-label of its name; one of another name with all of them."""
+    """The tracks of a run: a path goes with the pseudo-label of its name; one of another name with all of them.
+
+    Raises:
+        S4Error: the run has no snapshot, or none at the wanted steps.
+    """
     if not snapshots.steps:
         raise S4Error(
             f"{run.path} has no snapshot: it has not come to an evaluation, or {run.config['method']} has no rule "

@@ -156,6 +156,9 @@ def views(
         seen: `Losses.seen` of a step on this batch: shown instead, with the weak views they were made of.
         n: examples of each stream.
         only: titles of the columns to show, in this order; a stream's name stands for all of it.
+
+    Raises:
+        S4Error: `only` names no column.
     """
     columns = dict(_columns(batch))
     if seen:

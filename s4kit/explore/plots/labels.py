@@ -23,6 +23,9 @@ def quality(runs: Any) -> Picture:
 
     Args:
         runs: as in `curves`; of several seeds the first is drawn, of several pseudo-labels each.
+
+    Raises:
+        S4Error: no run has recorded pseudo-labels.
     """
     by_name = named(runs)
     found = {name: of[0].pseudo() for name, of in by_name.items()}

@@ -43,15 +43,18 @@ class Row:
 
 
 def picture(image: Tensor) -> np.ndarray:
+    """(H, W, 3) uint8 of an image (3, H, W) in [0, 1]."""
     return (image.detach().float().clamp(0, 1) * 255).round().byte().permute(1, 2, 0).cpu().numpy()
 
 
 def indices(label: Tensor) -> np.ndarray:
+    """Classes, of any shape, as uint8."""
     return label.to(torch.uint8).cpu().numpy()
 
 
 def taught(target: Any, k: int, task: Task) -> np.ndarray:
-    """The labels, the paler the less they weigh; grey where they do not count."""
+    """(H, W, 3) uint8: the labels of image k of pseudo-labels, the paler the less they weigh; grey where they do not
+    count."""
     weight = (target.weight[k] * (target.valid[k] > 0)).float()
     share = (weight / target.weight.max().clamp(min=1e-12)).clamp(0, 1).cpu().numpy()[..., None]
     shade = np.where(share > 0, 0.25 + 0.75 * share, 0)
@@ -60,6 +63,7 @@ def taught(target: Any, k: int, task: Task) -> np.ndarray:
 
 
 def cost(path: dict[str, Any], k: int) -> np.ndarray | None:
+    """(H, W) in [0, 1], what each pixel of image k of a path costs, the dearest 1; None where it is not known."""
     if "loss" in path:
         loss = path["loss"][k]
         loss = (loss.mean(0) if loss.dim() == 3 else loss).float()
@@ -92,6 +96,7 @@ def mosaic(maps: Tensor, scale: Tensor, lost: Tensor | None = None) -> np.ndarra
 
 
 def added(change: Tensor) -> np.ndarray:
+    """What is added to features (D, h, w), channel by channel: red and blue, the largest change the darkest."""
     from matplotlib import colormaps
 
     most = float(change.abs().max().clamp(min=1e-12))

@@ -157,7 +157,11 @@ class Live:
             return tags.mark(self._run(r), tag, ids, bool(on))
 
     def watch(self, r: Any, ids: Any) -> list[str]:
-        """Watch more images of a run, see `later.add`."""
+        """Watch more images of a run, see `later.add`.
+
+        Raises:
+            S4Error: `ids` is no list of words, no such run or image, or the run cannot watch more.
+        """
         if not isinstance(ids, list) or not all(isinstance(id, str) for id in ids):
             raise S4Error(f"ids={ids!r}: give a list of ids.")
         with self._lock:

@@ -43,6 +43,9 @@ def write(
     Returns:
         {"html", "png": paths or None, "images", "steps": what the page holds, "size": its bytes, "shown": the image
         that it opens with, "tracks": for each of them title, coverage and precision there}.
+
+    Raises:
+        S4Error: a file cannot be written, or a run, an image or a step is not there.
     """
     view = View(list(runs))
     for run in view.runs:

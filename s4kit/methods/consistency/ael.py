@@ -146,6 +146,9 @@ class AEL(AveragedTeacher):
         area, seen: shares of the image, see above.
         gamma, gamma2: exponents of the weight and of the rate.
         supervised: criterion of the labelled images, "ce", "ohem(...)" or a function.
+
+    Raises:
+        S4Error: `exclude` leaves no class.
     """
 
     card = Card(

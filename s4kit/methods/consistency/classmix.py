@@ -63,6 +63,9 @@ class ClassMix(AveragedTeacher):
         colour: jitter and blur on the mixed images (off on VOC).
         flip: probability of mirroring an image.
         supervised: criterion of the labelled images, "ce", "ohem(...)" or a function.
+
+    Raises:
+        S4Error: no such `weighting`.
     """
 
     card = Card(

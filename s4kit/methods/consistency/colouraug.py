@@ -82,6 +82,9 @@ class ColourAug(AveragedTeacher):
         alpha: of "blend".
         radius: of "vat", a factor of the adaptive one.
         supervised: criterion of the labelled images, "ce", "ohem(...)" or a function.
+
+    Raises:
+        S4Error: no such `perturbation`.
     """
 
     card = Card(

@@ -45,6 +45,9 @@ class FPL(CPS):
         clear: weight w, "none", "linear", "convex" or "concave".
         weight: of the unlabelled term (Cityscapes: 5).
         supervised: criterion of the labelled images, "ce", "ohem(...)" or a function.
+
+    Raises:
+        S4Error: no such `clear`.
     """
 
     card = Card(

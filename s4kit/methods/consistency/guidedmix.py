@@ -82,6 +82,9 @@ class GuidedMix(Method):
         most: upper end of lam, at most 1/2.
         weight: of L_u. gamma, alpha: of the focal loss.
         supervised: criterion of the labelled images, "ce", "ohem(...)" or a function.
+
+    Raises:
+        S4Error: `most` out of range.
     """
 
     card = Card(

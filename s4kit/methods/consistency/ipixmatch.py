@@ -40,6 +40,9 @@ class IPixMatch(FixMatch):
         tau: confidence from which a pixel counts in L_u. sure: the same for L_ip.
         relation: "kl" or "correlation". temperature: T. weight: of L_ip; 0 is `fixmatch`.
         supervised: criterion of the labelled images, "ce", "ohem(...)" or a function.
+
+    Raises:
+        S4Error: no such `relation`.
     """
 
     card = Card(

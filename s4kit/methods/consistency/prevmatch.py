@@ -51,6 +51,9 @@ class PrevMatch(UniMatch):
         select: "validation" or "regular".
         drop: probability that a feature channel is dropped.
         supervised: criterion of the labelled images, "ce", "ohem(...)" or a function.
+
+    Raises:
+        S4Error: no such `select`.
     """
 
     card = Card(

@@ -63,6 +63,9 @@ class Revisiting(Method):
         tau: only pixels whose target is at least as confident count, in a mean over all; 0 = all (the paper).
         weight: of L_u. decay: of the teacher.
         supervised: criterion of the labelled images, "ce", "ohem(...)" or a function.
+
+    Raises:
+        S4Error: no such `perturbation` or `distance`.
     """
 
     card = Card(

@@ -112,6 +112,9 @@ class S4MC(JudgedTeacher):
         joint: E, one number per class; None = counted.
         weight: of L_u. aux: of the auxiliary head's term.
         supervised: criterion of the labelled images, "ce", "ohem(...)" or a function.
+
+    Raises:
+        S4Error: no such `indicator`, or another number of entries in `joint` than of classes.
     """
 
     card = Card(

@@ -76,6 +76,9 @@ class CSS(ReCo):
         warmup: share of the training, or passes, in which the class head alone labels.
         fade: share of the training, or passes, after which L_c is off.
         supervised: criterion of the labelled images, "ce", "ohem(...)" or a function.
+
+    Raises:
+        S4Error: no such `strategy`.
     """
 
     card = Card(

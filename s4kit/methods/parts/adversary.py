@@ -23,7 +23,7 @@ def length(x: Tensor) -> Tensor:
 
 
 def unit(x: Tensor) -> Tensor:
-    """Each image divided by its L2 norm plus 1e-8."""
+    """Each image of (B, ...) divided by its L2 norm plus 1e-8."""
     return x / (length(x) + 1e-8)
 
 

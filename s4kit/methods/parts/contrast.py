@@ -259,6 +259,7 @@ class OtherClasses:
 
     @property
     def ready(self) -> Tensor:
+        """(C,) bool: which classes have negatives in the batch."""
         return self.share.sum(1) > 0
 
     def draw(self, which: int, number: int) -> Tensor:

@@ -31,7 +31,7 @@ def binary(student: Tensor, teacher: Tensor, eps: float = 1e-6) -> Tensor:
 
 @float32
 def kl(student: Tensor, teacher: Tensor) -> Tensor:
-    """KL(q || p) in nats."""
+    """(B, H, W) KL(q || p) in nats, of logits (B, C, H, W)."""
     log_q = teacher.log_softmax(1)
     return (log_q.exp() * (log_q - student.log_softmax(1))).sum(1)
 
@@ -50,7 +50,8 @@ def logits_smooth_l1(student: Tensor, teacher: Tensor) -> Tensor:
 
 @float32
 def js(student: Tensor, teacher: Tensor, eps: float = 1e-5) -> Tensor:
-    """(KL(m || p) + KL(m || q)) / 2 in nats with m = (p + q) / 2, the order of arguments that CCT's release has."""
+    """(B, H, W) (KL(m || p) + KL(m || q)) / 2 in nats with m = (p + q) / 2, the order of arguments that CCT's release
+    has; of logits (B, C, H, W)."""
     p, q = student.softmax(1), teacher.softmax(1)
     m = (p + q) / 2
     return (torch.xlogy(m, m) - m * (student.log_softmax(1) + (q + eps).log()) / 2).sum(1)
@@ -62,7 +63,7 @@ DISTANCES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
 
 
 def distance(name: str) -> Callable[[Tensor, Tensor], Tensor]:
-    """The function of that name.
+    """The function of that name: logits (B, C, H, W) of student and teacher to (B, H, W).
 
     Raises:
         S4Error: there is none.

@@ -37,7 +37,7 @@ def gaussian(size: int) -> tuple[float, ...]:
 
 
 def blur(map: Tensor, size: int) -> Tensor:
-    """A Gaussian blur of odd `size` with reflected borders, one dimension after the other."""
+    """A Gaussian blur of odd `size` of maps (B, C, H, W) with reflected borders, one dimension after the other."""
     half = min(size // 2, min(map.shape[-2:]) - 1)  # a border cannot be reflected beyond the map
     values = gaussian(2 * half + 1)
     padded = F.pad(map, (half, half, half, half), mode="reflect")
@@ -54,8 +54,8 @@ def stretched(map: Tensor) -> tuple[Tensor, Tensor]:
 @float32
 @torch.no_grad()
 def handled(flaws: Tensor, side: int, least: float = 0.1) -> Tensor:
-    """A detector's answers made comparable: cut at 0, blurred, an image without a flaw above `least` set to 0, then
-    stretched to [0, 1] image by image.
+    """A detector's answers (B, 1, H, W) made comparable: cut at 0, blurred, an image without a flaw above `least` set
+    to 0, then stretched to [0, 1] image by image.
 
     The stretch is that of the map before it was set to 0, so such an image is constant, 0 or a little below.
     """

@@ -32,6 +32,7 @@ def traits_apart(real: Tensor, fake: Tensor) -> Tensor:
 
 
 def judging(critic: Critic, fake: Tensor, seen: Tensor, real: Tensor, image: Tensor) -> Tensor:
-    """What the critic learns: a network's class maps `fake` on the images `seen` are to score 0, human ones 1."""
+    """What the critic learns: a network's class maps `fake` (B, C, H, W) on the images `seen` (B, 3, H, W) are to score
+    0, human ones 1. A scalar."""
     of_fake, of_real = critic(fake, seen).score, critic(real, image).score
     return (F.softplus(of_fake).mean() + F.softplus(-of_real).mean()) / 2

@@ -38,7 +38,7 @@ def class_mask(label: Tensor, uniform: Tensor) -> Tensor:
 
 
 def draw_class_mask(label: Tensor, classes: int) -> Tensor:
-    """`class_mask` with fresh draws."""
+    """`class_mask` of labels (B, H, W) with fresh draws."""
     return class_mask(label, torch.rand(len(label), classes, device=label.device))
 
 
@@ -85,7 +85,8 @@ def block_mask(label: Tensor, blocks: int, by_class: Tensor, uniform: Tensor, bo
 
 
 def draw_block_mask(label: Tensor, classes: int, blocks: int) -> Tensor:
-    """`block_mask` with fresh draws: every block is a coin's choice between its classes and a box of half its area."""
+    """`block_mask` of labels (B, H, W) with fresh draws: every block is a coin's choice between its classes and a box
+    of half its area."""
     number, device = len(label) * blocks**2, label.device
     rng = np.random.default_rng(random.getrandbits(63))
     size = tuple(-(-side // blocks) for side in label.shape[-2:])

@@ -14,7 +14,7 @@ def number_of_processes() -> int:
 
 @torch.no_grad()
 def over_processes(value: Tensor, largest: bool = False) -> Tensor:
-    """Sum of a tensor over all processes, or its largest values; the tensor itself where there is one process."""
+    """Sum of a tensor of any shape over all processes, or its largest values; itself where there is one process."""
     if number_of_processes() == 1:
         return value
     value = value.clone()

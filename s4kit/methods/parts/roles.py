@@ -136,7 +136,7 @@ def prototypes(vectors: Tensor) -> Group:
 
 
 def unknown(like: Tensor) -> Tensor:
-    """The class of what is of none, or of one that is not known."""
+    """The class of what is of none, or of one that is not known: 255 in the shape of `like`."""
     return torch.full_like(like, VOID)
 
 

@@ -41,7 +41,8 @@ class Rounds(Method):
     classes: int
 
     def teach(self, view: Views) -> tuple[Tensor, Tensor]:
-        """Logits of the network as it is now, and the labels that were kept, 255 where there are none."""
+        """Logits (B, C, H, W) of the network as it is now, and the labels (B, H, W) that were kept, 255 where there are
+        none."""
         with evaluating(self.student):
             return self.student(view.weak), kept_of(view)
 

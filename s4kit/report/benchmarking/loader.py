@@ -25,7 +25,7 @@ def labelled_sample(task: Task, row: int) -> tuple[Tensor, Tensor]:
 
 
 def unlabelled_sample(task: Task, row: int) -> tuple[Tensor, ...]:
-    """One unlabelled image: a weak and two strong views, the padding mask, two CutMix masks.
+    """One unlabelled image: a weak and two strong views (3, S, S), the padding (S, S) as 255, two CutMix masks (S, S).
 
     The label map is read as well, since these loaders' lists name one for every image.
     """

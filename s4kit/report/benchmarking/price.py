@@ -96,6 +96,9 @@ def price(quick: bool = False, out: str | Path | None = None, methods: Sequence[
         {"command", "date", "commit", "machine", "settings", "reference", "rows": [{"method", "time", "memory"}],
         "exactness", ...}; time and memory are multiples of the reference's, whose own row is 1. "exactness" is how far
         the reference, measured against itself, came out from 1. A method that failed is in "failed", not in "rows".
+
+    Raises:
+        S4Error: the reference, against which the others are measured, failed.
     """
     from .bench import one_thread
 

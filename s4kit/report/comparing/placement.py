@@ -97,7 +97,11 @@ def largest(setups: Sequence[Setup], task: Task) -> float:
 
 
 def cards() -> list[Card]:
-    """The GPUs that PyTorch sees, as they are now; asked in a process of its own, so that this one holds none."""
+    """The GPUs that PyTorch sees, as they are now; asked in a process of its own, so that this one holds none.
+
+    Raises:
+        S4Error: PyTorch cannot ask them.
+    """
     asked = subprocess.run([sys.executable, "-c", ASK], capture_output=True, text=True)
     if asked.returncode:
         raise S4Error(f"The GPUs could not be asked for their memory: {asked.stderr.strip().splitlines()[-1:]}")
