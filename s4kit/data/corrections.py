@@ -17,10 +17,10 @@ from urllib.parse import quote
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from ..errors import S4Error
 from .decode import decode_map, id_table, map_ids
+from .over import Over
 from .task import Sample, Source
 
 FILE, VERSION = "corrections.json", 1
@@ -112,7 +112,7 @@ def _json(file: Path) -> dict[str, Any]:
     return found
 
 
-class Corrected(Source):
+class Corrected(Over):
     """A source some of whose labels are corrected.
 
     Args:
@@ -122,13 +122,8 @@ class Corrected(Source):
     """
 
     def __init__(self, source: Source, files: Mapping[int, str], classes: int) -> None:
-        self.source, self.ids, self.files, self.classes = source, source.ids, dict(files), classes
-        self.scenes = source.scenes
-
-    def __getattr__(self, name: str) -> Any:  # paths and shapes of the source behind
-        if name.startswith("_") or name == "source":
-            raise AttributeError(name)
-        return getattr(self.source, name)
+        super().__init__(source)
+        self.files, self.classes = dict(files), classes
 
     def read(self, row: int, label: bool = True) -> Sample:
         if not label or row not in self.files:
@@ -137,16 +132,7 @@ class Corrected(Source):
         return replace(sample, label=torch.from_numpy(self._map(row, tuple(sample.image.shape[1:]))))
 
     def view(self, row: int) -> Sample:
-        return self.read(row) if row in self.files else self.source.view(row)
-
-    def scene(self, row: int) -> int:
-        return self.source.scene(row)
-
-    def clip(self, row: int) -> Sequence[int]:
-        return self.source.clip(row)
-
-    def flow(self, a: int, b: int) -> tuple[Tensor, Tensor]:
-        return self.source.flow(a, b)
+        return self.read(row) if row in self.files else super().view(row)
 
     def label(self, row: int) -> np.ndarray | None:
         """(H, W) uint8 classes; None without a label."""

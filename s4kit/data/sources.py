@@ -13,6 +13,7 @@ from torch import Tensor
 
 from ..errors import S4Error
 from .decode import decode_image, decode_map, header_size, id_table, map_ids
+from .over import Over
 from .reading.arrays import class_map, image_planes
 from .reading.colour_maps import Colour, by_colour
 from .task import Sample, Source
@@ -187,7 +188,7 @@ class MemorySource(Source):
         return Sample(self.images[row].clone(), None if target is None else target.clone(), self.ids[row])
 
 
-class Cached(Source):
+class Cached(Over):
     """Keeps each image and label in memory after its first read.
 
     The memory is one anonymous shared mapping, so that forked decode workers fill and read the same copy (and it does
@@ -200,26 +201,10 @@ class Cached(Source):
     """
 
     def __init__(self, source: Source, limit: int = CACHE_BYTES) -> None:
-        self.source, self.limit, self.ids, self.scenes = source, limit, source.ids, source.scenes
+        super().__init__(source)
+        self.limit = limit
         self._memory: np.ndarray | None = None
         self._ready = False
-
-    def __getattr__(self, name: str):  # paths and shapes of the source behind
-        if name.startswith("_") or name == "source":
-            raise AttributeError(name)
-        return getattr(self.source, name)
-
-    def view(self, row: int) -> Sample:
-        return self.source.view(row)
-
-    def scene(self, row: int) -> int:
-        return self.source.scene(row)
-
-    def clip(self, row: int) -> Sequence[int]:
-        return self.source.clip(row)
-
-    def flow(self, a: int, b: int) -> tuple[Tensor, Tensor]:
-        return self.source.flow(a, b)
 
     def objects(self, row: int) -> Tensor:
         return self.source.objects(row)

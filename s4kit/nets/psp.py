@@ -48,11 +48,24 @@ class PyramidPooling(nn.Module):
 
 
 class Pooling(nn.Module):
-    """A decoder without low-level features: `fuse` pools the coarsest map, `classify` is its classifier alone."""
+    """A decoder without low-level features: `fuse` pools the coarsest map, `classify` is its classifier alone.
 
-    pool: nn.Module
+    Args:
+        high: channels of `features.high`.
+        channels: of the pooled map.
+        align_corners: of every bilinear resize.
+        norm: "batch" or "group".
+        width: channels of each pooled grid, see `PyramidPooling`.
+    """
+
     classifier: nn.Module
     classifies = ("classifier",)
+
+    def __init__(self, high: int, channels: int, align_corners: bool, norm: str, width: int | None = None) -> None:
+        super().__init__()
+        self.align_corners = align_corners
+        self.fused_channels = self.embedding_channels = channels
+        self.pool = PyramidPooling(high, channels, norm=norm, align=align_corners, width=width)
 
     def fuse(self, features: Features) -> Fused:
         context = self.pool(features.high)
@@ -88,10 +101,7 @@ class PSPNet(Pooling):
         align_corners: bool = False,
         norm: str = "batch",
     ) -> None:
-        super().__init__()
-        self.align_corners = align_corners
-        self.fused_channels = self.embedding_channels = channels
-        self.pool = PyramidPooling(high, channels, norm=norm, align=align_corners, width=channels)
+        super().__init__(high, channels, align_corners, norm, width=channels)
         last = nn.Conv2d(channels, classes, 1)
         self.classifier = nn.Sequential(make_dropout("channel", dropout), last) if dropout else last
 
@@ -153,10 +163,7 @@ class PSPShuffle(Pooling):
         align_corners: bool = True,
         norm: str = "batch",
     ) -> None:
-        super().__init__()
-        self.align_corners = align_corners
-        self.fused_channels = self.embedding_channels = channels
-        self.pool = PyramidPooling(high, channels, norm=norm, align=align_corners)
+        super().__init__(high, channels, align_corners, norm)
         self.classifier = ShuffleDecoder(channels, classes, doublings)
 
 

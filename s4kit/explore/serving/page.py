@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -133,35 +133,30 @@ def _fitting(data: Pack, view: Any, state: State, room: float) -> tuple[list[int
 
 def _paths(data: Pack, room: float) -> tuple[dict[str, bytes], list[int]]:
     """The ways through training that fit, in turn from each track; and how many of each."""
-    packs: dict[str, bytes] = {}
-    counts = [0] * len(data.tracks)
     most = max(len(track.examples) for track in data.tracks)
-    for k in range(most):
-        for t, track in enumerate(data.tracks):
-            if k >= len(track.examples) or counts[t] < k:
-                continue
-            key = f"path/{t}/{k}"
-            found = {key: data.pack(key)}
-            room -= html.size(found)
-            if room < 0:
-                return packs, counts
-            packs |= found
-            counts[t] += 1
-    return packs, counts
+    tracks = list(enumerate(data.tracks))
+    return _fitting(
+        data, ((t, f"path/{t}/{k}") for k in range(most) for t, track in tracks if k < len(track.examples)), room
+    )
 
 
 def _roles(data: Pack, room: float) -> tuple[dict[str, bytes], list[int]]:
     """The contrasts that fit, in their order; and how many of each track."""
+    tracks = enumerate(data.tracks)
+    return _fitting(data, ((t, f"roles/{t}/{c}") for t, track in tracks for c in range(len(track.contrasts))), room)
+
+
+def _fitting(data: Pack, wanted: Iterable[tuple[int, str]], room: float) -> tuple[dict[str, bytes], list[int]]:
+    """The packs (track, key) that fit into `room` bytes, up to the first that does not; and how many of each track."""
     packs: dict[str, bytes] = {}
     counts = [0] * len(data.tracks)
-    for t, track in enumerate(data.tracks):
-        for c in range(len(track.contrasts)):
-            found = {f"roles/{t}/{c}": data.pack(f"roles/{t}/{c}")}
-            room -= html.size(found)
-            if room < 0:
-                return packs, counts
-            packs |= found
-            counts[t] += 1
+    for t, key in wanted:
+        found = {key: data.pack(key)}
+        room -= html.size(found)
+        if room < 0:
+            break
+        packs |= found
+        counts[t] += 1
     return packs, counts
 
 
