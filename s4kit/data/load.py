@@ -105,6 +105,14 @@ def load_arrays(
     By default all images with a label are labelled where some have none, else 1/16 of them. Such a task cannot be
     reopened: its `config` is {}.
 
+    Args:
+        images, labels: to train on, equally many. val_images, val_labels: those that are scored.
+        classes: their names, or how many there are; labels are 0 .. their number - 1, and 255.
+        name: what errors and reports call it. ids: names of the training images; None = their numbers.
+        palette: (R, G, B) in 0..255 for each class; None = colours that are told apart.
+        crop: side of the training crop in pixels. scale: factors of the random resize of the weak view.
+        labelled, unlabelled, seed, cover, overlap: as of `load`.
+
     Raises:
         S4Error: wrong types, sizes or ids, or a split that cannot be made.
     """

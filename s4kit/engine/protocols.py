@@ -27,6 +27,7 @@ class Protocol:
     """A paper's way to score.
 
     Attributes:
+        evaluation: sizes, windows and the rest, as a task has them.
         source: repository, commit and file.
         note: what the official code does beyond it, or differently on other images.
     """

@@ -129,6 +129,7 @@ def query(
         alpha, beta: shares, see above. Small ones make many rounds: with the published 0.1 and 0.5 some 20.
         net: network spec, of which the backbone is taken. lr, batch, epochs: of SGD with momentum 0.9, as published.
         seed: of the first images and the classifier.
+        device: as of `fit`.
         tags: any words for each image by its id, such as the place where it was taken; then no mask is needed.
         tell: called with (images asked for, n) behind each round.
 

@@ -178,7 +178,14 @@ class Run:
         return images.reopened(self.path, self._loaded(), self.config.get("protocol", ""), say)
 
     def load(self, which: str = "last", task: Any = None, device: str = "auto") -> tuple[Any, Any]:
-        """(method, task) with the weights of the checkpoint "last" or "best"."""
+        """(method, task) with the weights of the checkpoint `which`, "last" or "best".
+
+        Args:
+            task: default the run's own. device: as of `fit`.
+
+        Raises:
+            S4Error: no such checkpoint, or its data set is not there.
+        """
         return self.restored(which, task, device)[:2]
 
     def restored(self, which: str = "last", task: Any = None, device: str = "auto") -> tuple[Any, Any, Clock]:
@@ -203,6 +210,7 @@ class Run:
         """Score every predictor of the method on the validation set; {name: Scores}.
 
         Args:
+            which: the checkpoint, "last" or "best". device: as of `fit`.
             task: default the run's own, see `task`.
             how: the protocol (`PROTOCOLS["cityscapes/cps"].evaluation`); default the task's own.
 

@@ -18,7 +18,7 @@ from . import distributed, watched
 
 @dataclass
 class Settings:
-    """Everything `fit` was told, resolved; stored in `config.json`."""
+    """Everything `fit` was told, resolved; stored in `config.json`. What each means is said there."""
 
     steps: int
     batch: int = 8

@@ -207,7 +207,8 @@ class View:
         images: Sequence[int] | None = None,
         steps: Sequence[int] | None = None,
     ) -> page.Saved:
-        """Write one page that needs neither a kernel nor a network, see `page.save`."""
+        """Write one page that needs neither a kernel nor a network and opens at `state`; of these images and steps,
+        None = those that fit, see `page.save`."""
         return page.save(Path(path), self, state, images, steps)
 
 

@@ -170,7 +170,8 @@ class SegNet(nn.Module):
         return self.classify(self.fuse(features).map, size)
 
     def branch(self, name: str, map: Tensor, size: Sequence[int] | None = None) -> Tensor:
-        """(B, K, h, w) float32 logits of a fused map by `heads[name]`, a further classifier (`decoder.branch()`)."""
+        """(B, K, h, w) float32 logits of a fused map by `heads[name]`, a further classifier (`decoder.branch()`),
+        enlarged to `size` (H, W) where that is given."""
         return self.enlarge(self.heads[name](map), size)
 
     def auxiliary(self, features: Features, size: Sequence[int] | None = None) -> Tensor:

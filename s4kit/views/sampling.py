@@ -43,7 +43,12 @@ def stream_size(stream: AnyStream, batch: int) -> int:
 
 
 def draw_step(task: Task, plan: ViewPlan, batch: int, seed: int, stage: int, micro: int) -> HostStep:
-    """All streams of micro-batch number `micro` (= step * slots + slot) of a stage."""
+    """All streams of micro-batch number `micro` (= step * slots + slot) of a stage: a pure function of the arguments.
+
+    Args:
+        task, plan: whose images, and how they are drawn. batch: labelled images of a micro-batch.
+        seed: of the training. stage: its number.
+    """
     step = HostStep()
     for name, stream in plan.items():
         size = stream_size(stream, batch)

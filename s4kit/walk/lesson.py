@@ -83,7 +83,7 @@ class Lesson:
     # ---- before training ----
 
     def method(self, name: str, **options: Any) -> Any:
-        """A fresh, untrained method with the profile's network; the same weights every time."""
+        """The method `name`, untrained, by the profile's network or that of `options`; the same weights each time."""
         from ..methods import create
 
         chosen = self._made(name, options)
@@ -110,7 +110,7 @@ class Lesson:
         raise S4Error(f"No embedded data set of a lesson is of the kind of {name}.")
 
     def batch(self, name: str, n: int = 4, seed: int = 0, **options: Any) -> tuple[Any, Any]:
-        """(method, batch): a fresh method and a real batch of its own views, `n` images a stream, on the CPU.
+        """(method, batch): as `method`, and a real batch of its own views, `n` images a stream, on the CPU.
 
         The same seed gives the same images, crops, colours and boxes.
         """
@@ -246,7 +246,7 @@ class Lesson:
         return {name: runs for name, runs in found.items() if recordings.fits(runs[0], mine)}
 
     def curves(self, *names: str, kept: bool = True) -> Any:
-        """The course of runs of this lesson beside both baselines and `all labels`, see `against.curves`."""
+        """The course of runs, and what is `kept`, beside both baselines and `all labels`, see `against.curves`."""
         return against.curves(self.runs(*names), self.references(), self._recorded(names), kept)
 
     def verdict(self, name: str) -> None:
@@ -278,14 +278,14 @@ class Lesson:
         return asked_for(names, self._played | found, places.shown(self.folder)) if names else found
 
     def explore(self, *names: str, **options: Any) -> Any:
-        """The pseudo-label explorer over runs of this lesson: those named, or all."""
+        """The explorer over runs of this lesson: those of these `names`, or all; `options` as of `s4.explore`."""
         from .. import explore
 
         runs = {name: run for name, run in self.runs(*names).items() if names or name != setup.ALL_LABELS}
         return explore(runs, **options)
 
     def predictions(self, *names: str, images: int = 4) -> Any:
-        """Images of val, their truth, and what runs of this lesson say of them, with the mIoU of each picture."""
+        """`images` of val, their truth, and what the runs `names` say of them, with the mIoU of each picture."""
         from ..report import pictures
 
         rows = pictures.varied(self.task, images)

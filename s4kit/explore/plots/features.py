@@ -59,7 +59,7 @@ def embeddings(
     """Pixels in the plane of their embeddings, coloured by class.
 
     Args:
-        vectors: (N, D). labels: (N,) class index.
+        vectors: (N, D). labels: (N,) class index. task: whose names and colours are taken.
         groups: N names such as "anchor", "negative", "bank": each has its own marker, the first ones are drawn last.
         how: see `project`. most: at most so many points, drawn at random. title: before what is drawn.
     """

@@ -122,7 +122,8 @@ def overlay(
     """Label maps laid over their images; void, and what is not `kept`, shows the bare image in grey.
 
     Args:
-        images: n images; a tensor (n, 3, H, W) will do. labels: n label maps. kept: n masks.
+        images: n images; a tensor (n, 3, H, W) will do. labels: n label maps. kept: n masks. titles: n words.
+        task: whose colours are taken.
         alpha: 0 shows the image alone, 1 the labels alone.
     """
     masks = [None] * len(images) if kept is None else kept
@@ -135,7 +136,12 @@ def overlay(
 
 
 def blend(image: Any, label: Any, task: Task, alpha: float = 0.6, kept: Any = None) -> np.ndarray:
-    """One image with its label map over it, (H, W, 3) float in [0, 1], see `overlay`; for `grid`."""
+    """One image with its label map over it, (H, W, 3) float in [0, 1], see `overlay`; for `grid`.
+
+    Args:
+        image: (3, H, W), of uint8 or in [0, 1]. label: (H, W), 255 = void. task: whose colours are taken.
+        alpha: 0 shows the image alone, 1 the label alone. kept: (H, W), what is not is grey; None = all.
+    """
     ground, label = _unit(_array(image)), _array(label).astype(np.uint8)
     on = (label != VOID) & (True if kept is None else _array(kept) > 0)
     grey = np.repeat(ground.mean(2, keepdims=True), 3, 2) * 0.6 + 0.35
@@ -202,7 +208,7 @@ def pseudo(images: Any, labels: Any, task: Task, truth: Any = None, n: int = 3) 
     """A method's pseudo-labels: image, label, confidence, what is kept and, with the truth, which of it is right.
 
     Args:
-        images: (B, 3, H, W) in [0, 1]. labels: the `PseudoLabels` of them.
+        images: (B, 3, H, W) in [0, 1]. labels: the `PseudoLabels` of them. task: whose colours are taken.
         truth: (B, H, W), 255 where unknown; the last column is then blue where kept and right, orange where kept and
             wrong, grey where rejected.
     """
@@ -229,7 +235,11 @@ def _judged(label: np.ndarray, kept: np.ndarray, truth: np.ndarray) -> np.ndarra
 def boxes(
     mask: Any, first: Any, second: Any, titles: Sequence[str] = ("A", "B", "box", "A with B in the box")
 ) -> Picture:
-    """How two images are mixed: `second` where the mask is true, else `first`; one row per example."""
+    """How two images are mixed: `second` where the mask is true, else `first`; one row per example.
+
+    Args:
+        mask: (B, H, W) bool. first, second: (B, 3, H, W) in [0, 1]. titles: of the four columns.
+    """
     from ...views import paste
 
     mixed = paste(mask, second, first)

@@ -118,7 +118,7 @@ def reliability(source: Any, truth: Any = None, bins: int = 10, kept: bool = Fal
     Args:
         source: runs as in `curves` (their last snapshots), or `PseudoLabels`, or {name: `PseudoLabels`}.
         truth: of `PseudoLabels`: (B, H, W), 255 where unknown.
-        kept: only the pixels that the rule keeps.
+        bins: of the confidence in [0, 1]. kept: only the pixels that the rule keeps.
     """
     found = _sources(source, truth)
     edges = np.linspace(0, 1, bins + 1)
@@ -181,7 +181,7 @@ def histogram(
 
     Args:
         source: a run (its last snapshot), or `PseudoLabels` with or without their `truth` (B, H, W), 255 where unknown.
-        threshold: draws an upright line.
+        threshold: draws an upright line. bins: of the confidence in [0, 1]. log: the count on a log scale.
     """
     labels, truth = next(iter(_sources(source, truth).values()))
     fig = figure((5.6, 3.2))

@@ -84,7 +84,11 @@ def confusion(scores: Any, classes: tuple[str, ...] | None = None) -> Picture:
 
 
 def bars(values: Mapping[str, float], ylabel: str, task: Task | None = None) -> Picture:
-    """One bar per name; with a task, those named like its classes have their colours."""
+    """One bar per name; with a task, those named like its classes have their colours.
+
+    Args:
+        values: the height of each bar, by name. ylabel: what it is.
+    """
     colours = dict(zip(task.classes, task.palette)) if task else {}
     fig = figure((max(4.0, 0.75 * len(values) + 0.6), 3.0))
     axis = fig.subplots()

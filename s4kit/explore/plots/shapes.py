@@ -48,7 +48,11 @@ def shape(task: Task, item: int | Cloud, net: Any = None, part: str = "train") -
 
 
 def copies(task: Task, views: Any, k: int = 0) -> Picture:
-    """The copies of item `k` of a batch of points with their finest parts, and what of it is inside the cube in all."""
+    """The copies of item `k` of a batch of points with their finest parts, and what of it is inside the cube in all.
+
+    Args:
+        task: whose colours are taken. views: of a stream of points, rendered.
+    """
     every = [views.weak[k : k + 1], *(copy[k : k + 1] for copy in views.strong)]
     label = views.label[k] if (views.label[k] != VOID).any() else task.train.read(int(views.index[k])).label.long()
     looks = [POINTS.bind(copy, SIDE) for copy in every]

@@ -120,6 +120,7 @@ def lines(
     """Lines over a common axis, such as a schedule or a knob turned; few points are dotted.
 
     Args:
+        x: the axis. values: the height of each line at each x, by name. xlabel, ylabel, title: words.
         mark: a value of x for an upright line.
     """
     fig = figure((5.6, 3.2))
