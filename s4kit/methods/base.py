@@ -186,7 +186,9 @@ class Method(nn.Module):
     """Base of all methods: owns networks, state (buffers: they checkpoint and move device for free) and losses.
 
     The docstring of a method has its idea, its equations and its arguments; what is to be said of the authors' code, or
-    of what a reconstruction was made of, is in `release`, see `methods.release`.
+    of what a reconstruction was made of, is in `release`, see `methods.release`. Unless it says something else, images
+    are (B, 3, H, W) in [0, 1], logits (B, C, H, W), labels (B, H, W) long with 255 = void, features (B, D, h, w), and
+    terms of a loss scalars.
     """
 
     card: Card

@@ -186,12 +186,16 @@ class SegNet(nn.Module):
 
     def joint(self, *images: Tensor) -> list[Decoded]:
         """One forward of several batches of equal H and W as one BN batch; their parts, logits at image size."""
-        both = self.decode(self.encode(torch.cat(images)), images[0].shape[-2:])
+        both = self.decoded(torch.cat(images))
         return both.split(*(len(image) for image in images))
+
+    def decoded(self, image: Tensor) -> Decoded:
+        """All that the decoder makes of (B, C, H, W) in [0, 1], logits at the image's size."""
+        return self.decode(self.encode(image), image.shape[-2:])
 
     def forward(self, image: Tensor) -> Tensor:
         """(B, C, H, W) in [0, 1] to (B, K, H, W) float32 logits."""
-        return self.decode(self.encode(image), image.shape[-2:]).logits
+        return self.decoded(image).logits
 
     def param_groups(self) -> dict[str, list[nn.Parameter]]:
         """All parameters as "backbone" (pretrained) and "head" (new: decoder, auxiliary head, `heads`)."""

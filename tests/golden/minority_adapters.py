@@ -12,8 +12,9 @@ from torch import Tensor, nn
 from s4kit.data.task import VOID
 from s4kit.methods import Clock
 from s4kit.methods.parts.anchors import anchored
+from s4kit.methods.parts.contrast import shrink
 from s4kit.methods.parts.losses import ce, ohem
-from s4kit.methods.selftraining.minority import GENERAL, PROFESSIONAL, Minority, mismatch, on_cells
+from s4kit.methods.selftraining.minority import GENERAL, PROFESSIONAL, Minority, mismatch
 from s4kit.nets import ema
 from s4kit.views import Batch
 
@@ -181,7 +182,7 @@ def late(r: Recording) -> dict[str, Any]:
     on = {name: r.tensor(f"feature_{name}", grad=True) for name in ("labelled", "mixed")}
     method.temperature = h["temperature"]
     labels = {"labelled": label, "mixed": first["out_pseudo_2"]}
-    terms = {name: method.drawn(f, on_cells(labels[name], f)) for name, f in on.items()}
+    terms = {name: method.drawn(f, shrink(labels[name], f.shape[-2:])) for name, f in on.items()}
     (h["contrast_weight"] * sum(terms.values())).backward()
     kept = {key: value for key, value in first.items() if key in r.expected}
     return kept | {

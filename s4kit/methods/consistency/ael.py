@@ -87,7 +87,7 @@ def object_mask(label: Tensor, which: Tensor, priority: Tensor, otherwise: Tenso
 
 
 def draw_object_mask(label: Tensor, which: Tensor, otherwise: Tensor, share: float) -> Tensor:
-    """`object_mask` of a random region."""
+    """`object_mask` (B, H, W) of a random region of labels (B, H, W)."""
     priority = torch.rand(len(label), label[0].numel() + 1, device=label.device)
     return object_mask(label, which, priority, otherwise, share)
 

@@ -30,7 +30,8 @@ FIT = {"steps": 80 * 1157, "batch": 8, "head": 10.0, "weight_decay": 1e-4}
 
 
 def draw_positions(number: int, wanted: int, device: torch.device) -> Tensor:
-    """`wanted` of `number` positions without replacement (all of them where there are fewer), in random order."""
+    """(n,) long: `wanted` of `number` positions without replacement, all of them where there are fewer, in random
+    order."""
     return torch.randperm(number, device=device)[:wanted]
 
 

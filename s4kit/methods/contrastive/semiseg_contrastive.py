@@ -215,7 +215,7 @@ class SemiSegContrastive(Method):
     @staticmethod
     def through(net: SegNet, image: Tensor) -> tuple[Tensor, Tensor]:
         """Logits at image size and the decoder's embedding."""
-        found = net.decode(net.encode(image), image.shape[-2:])
+        found = net.decoded(image)
         return found.logits, found.embedding
 
     def supervise(self, logits: Tensor, label: Tensor) -> Tensor:

@@ -25,7 +25,7 @@ def likeness(a: Tensor, b: Tensor) -> Tensor:
 
 
 def discrepancy(a: Tensor, b: Tensor) -> Tensor:
-    """`likeness`, in halves that each teach one of the two: what pushes two networks' features apart."""
+    """`likeness` of features, in halves that each teach one of the two: what pushes two networks' features apart."""
     return (likeness(a.detach(), b) + likeness(a, b.detach())) / 2
 
 

@@ -265,5 +265,5 @@ class CTT(Method):
 
 
 def through(net: SegNet, image: Tensor) -> Decoded:
-    """A network's answer at the size of its own maps."""
+    """A network's answer to images (B, 3, H, W) at the size of its own maps."""
     return net.decode(net.encode(image))

@@ -51,7 +51,7 @@ def exchange(p1: Tensor, p2: Tensor, flaw1: Tensor, flaw2: Tensor, xi: float) ->
 
 @float32
 def mean_square(a: Tensor, b: Tensor | float = 0.0, where: Tensor | float = 1.0) -> Tensor:
-    """Mean of (a - b)^2 over all elements, those outside of `where` counting as 0."""
+    """Mean of (a - b)^2 over all elements of any shape, those outside of `where` counting as 0."""
     return ((a - b).square() * where).mean()
 
 

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ...errors import S4Error
-from ...nets import Decoded, SegNet, evaluating, make
+from ...nets import evaluating, make
 from ...views import Batch, Stream, ViewPlan, Views, paste, three_boxes, weak
 from ..base import Card, Clock, Losses, Method, PseudoLabels, Stage
 from ..parts.losses import Criterion, ce, criterion, pixel_ce
@@ -234,10 +234,10 @@ class MGD(Method):
         seen = paste(m, v.weak, u.weak)
         with torch.no_grad():  # in train mode, so these forwards count in the BN statistics, the student's too
             of_u, of_v = ([net(w.weak) for net in (self.student, self.deep, self.wide)][1:] for w in (u, v))
-            deep, wide = whole(self.deep, seen), whole(self.wide, seen)
+            deep, wide = self.deep.decoded(seen), self.wide.decoded(seen)
             of_x = self.deep(x.weak), self.wide(x.weak)
         y = [paste(m, b, a) for a, b in zip(self.labels(of_u, u), self.labels(of_v, v))]
-        s, z = whole(self.student, seen), self.student(x.weak)
+        s, z = self.student.decoded(seen), self.student(x.weak)
         l_pixel = sum(pixel_ce(s.logits, y_t, over="all") for y_t in y)
         l_pixel = l_pixel + sum(pixel_ce(z, t.argmax(1), over="all") for t in of_x)
         losses = Losses(x=self.supervised(z, x.label), pixel=l_pixel)
@@ -248,8 +248,3 @@ class MGD(Method):
 
     def predictors(self) -> dict[str, nn.Module]:
         return {"student": self.student, "deep teacher": self.deep, "wide teacher": self.wide}
-
-
-def whole(net: SegNet, image: Tensor) -> Decoded:
-    """Logits at the image's size, and the map before the classifier."""
-    return net.decode(net.encode(image), image.shape[-2:])

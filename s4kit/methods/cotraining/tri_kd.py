@@ -48,14 +48,14 @@ class Seen(NamedTuple):
 
 
 def seen(net: SegNet, image: Tensor, attention: bool = False) -> Seen:
-    """One forward of a batch."""
+    """One forward of images (B, 3, H, W)."""
     features = net.encode(image, attention=attention)
     logits = net.decode(features, image.shape[-2:]).logits
     return Seen(logits, features.low, features.extra["attention"] if attention else features.high)
 
 
 def fitted(x: Tensor, like: Tensor) -> Tensor:
-    """`x` at the size of `like`."""
+    """`x` (B, D, h, w) at the size of `like` (..., H, W)."""
     return x if x.shape[-2:] == like.shape[-2:] else resize(x, like.shape[-2:], align_corners=True)
 
 

@@ -24,7 +24,8 @@ def wrongness_loss(logit: Tensor, right: Tensor) -> Tensor:
 
 
 def held_back(loss: Tensor, main: Tensor, multiple: float) -> Tensor:
-    """A decoder's loss while it is at least `multiple` times the main one, else 0: it is to stay the worse one."""
+    """A decoder's loss, a scalar, while it is at least `multiple` times the main one, else 0: it is to stay the worse
+    one."""
     return torch.where(loss >= multiple * main.detach(), loss, 0.0)
 
 

@@ -15,6 +15,7 @@ from ...nets.segnet import resize
 from ...views import Batch, Stream, Strong, ViewPlan, Views, weak
 from ..base import Card, Clock, Losses, Method, PseudoLabels, Stage
 from ..lengths import Length
+from ..parts.cells import enlarged
 from ..parts.localise import held_back, pair_contrast, wrongness_loss
 from ..parts.losses import Criterion, ce, ce_map, criterion, entropy, pixel_ce
 
@@ -223,8 +224,3 @@ class ELN(Method):
 
     def predictors(self) -> dict[str, nn.Module]:
         return {"student": self.student, "teacher": self.teacher}
-
-
-def enlarged(map: Tensor, size: Any) -> Tensor:
-    """A map (B, h, w) of any kind at the size of an image, each pixel that of its cell."""
-    return F.interpolate(map[:, None].float(), tuple(size), mode="nearest")[:, 0].to(map.dtype)

@@ -152,7 +152,7 @@ class LabelNoise(Method):
     def nodes_of(self, view: Views) -> tuple[Nodes, PseudoLabels]:
         """The graphs of some images, and their labels pixel by pixel."""
         with evaluating(self.clean):
-            of = self.clean.decode(self.clean.encode(view.weak), view.weak.shape[-2:])
+            of = self.clean.decoded(view.weak)
         noisy = kept_of(view, "noisy")
         target = self.judged(of.logits, noisy, view)
         index, count = superpixels(view.weak, self.nodes)

@@ -9,14 +9,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ...data.task import VOID
-from ...nets import Decoded, ProjectionHead, SegNet, copy_of, ema, evaluating, make
+from ...nets import ProjectionHead, copy_of, ema, evaluating, make
 from ...views import Batch, Stream, ViewPlan, Views, paste, three_boxes, weak
 from ..base import Card, Clock, Losses, Method, PseudoLabels, zero_of
 from ..cotraining.cps import PAPER_NET, START
 from ..lengths import Length
 from ..parts.anchors import anchored, best_match, simplex
 from ..parts.banks import Queues, surest
-from ..parts.contrast import members, rows
+from ..parts.contrast import members, rows, shrink
 from ..parts.losses import Criterion, ce, criterion, pixel_ce
 from ..parts.precision import float32
 from ..parts.processes import over_processes
@@ -196,14 +196,14 @@ class Minority(Method):
         with torch.no_grad():
             l_1, l_2 = (paste(m, t(v.weak), t(u.weak)) for t in (self.teacher1, self.teacher2))
         seen = paste(m, v.weak, u.weak)
-        x_1, x_2, z_1, z_2 = (whole(net, image) for image in (x.weak, seen) for net in (self.net1, self.net2))
+        x_1, x_2, z_1, z_2 = (net.decoded(image) for image in (x.weak, seen) for net in (self.net1, self.net2))
         targets = self.judged(l_1, l_2, z_2.logits.detach(), torch.ones_like(u.valid))  # padding counts, as released
         losses = Losses(x1=self.supervised(x_1.logits, x.label), x2=self.supervised(x_2.logits, x.label))
         losses.add("general", pixel_ce(z_1.logits, targets[GENERAL], over="all"), self.weight)
         losses.add("professional", pixel_ce(z_2.logits, targets[PROFESSIONAL], over="all"), self.weight)
         if clock.since(self.memory) >= 0:
             with torch.no_grad():
-                of_teacher = whole(self.teacher2, x.weak)
+                of_teacher = self.teacher2.decoded(x.weak)
                 f = self.teacher2.heads["projection"](of_teacher.embedding)
             self.remember(*self.trusted(of_teacher.logits, x.label, f), len(x) * self.fresh, clock)
             if self.settled is None or clock.since(self.settled) < 0:
@@ -212,9 +212,9 @@ class Minority(Method):
         on_x, on_u = zero_of(*projected), zero_of(*projected)
         if clock.since(self.late) >= 0:
             pictured(projected[0].shape[-2:], x.weak, name="contrast_x")
-            on_x = self.drawn(projected[0], on_cells(x.label, projected[0]))
+            on_x = self.drawn(projected[0], shrink(x.label, projected[0].shape[-2:]))
             pictured(projected[1].shape[-2:], seen, name="contrast_u")
-            on_u = self.drawn(projected[1], on_cells(targets[GENERAL].label, projected[1]))
+            on_u = self.drawn(projected[1], shrink(targets[GENERAL].label, projected[1].shape[-2:]))
         losses.add("contrast_x", on_x, self.contrast).add("contrast_u", on_u, self.contrast)
         losses.see(weak=u.weak, mixed=seen).see(GENERAL, target=targets[GENERAL], student=z_1.logits)
         return losses.see(PROFESSIONAL, target=targets[PROFESSIONAL], student=z_2.logits)
@@ -229,8 +229,8 @@ class Minority(Method):
     def trusted(self, logits: Tensor, label: Tensor, features: Tensor) -> tuple[Tensor, Tensor]:
         """(N, D) features of all cells, and (N,) their labels, 255 where the teacher is not right and sure."""
         confidence, found = logits.softmax(1).max(1)
-        label, found = on_cells(label, features), on_cells(found, features)
-        confidence = F.interpolate(confidence[:, None], features.shape[-2:], mode="nearest")[:, 0]
+        label, found = (shrink(map, features.shape[-2:]) for map in (label, found))
+        confidence = shrink(confidence, features.shape[-2:])
         return rows(features), label.where((found == label) & (confidence > self.sure), VOID).flatten()
 
     @torch.no_grad()
@@ -259,16 +259,6 @@ class Minority(Method):
 
     def predictors(self) -> dict[str, nn.Module]:
         return {"general": self.net1, "professional": self.net2}
-
-
-def whole(net: SegNet, image: Tensor) -> Decoded:
-    """Logits at the image's size, and the map before the classifier."""
-    return net.decode(net.encode(image), image.shape[-2:])
-
-
-def on_cells(label: Tensor, features: Tensor) -> Tensor:
-    """A label map at the size of features, the nearest pixel of each cell."""
-    return F.interpolate(label[:, None].float(), features.shape[-2:], mode="nearest")[:, 0].long()
 
 
 def first_last(chosen: Tensor, amount: Tensor) -> Tensor:

@@ -14,6 +14,7 @@ from ...nets.segnet import SegNet, resize
 from ...views import Batch, Stream, Strong, ViewPlan, Views, paste, weak
 from ..base import Card, Clock, Losses, Method, PseudoLabels
 from ..lengths import Length
+from ..parts.contrast import shrink
 from ..parts.graphs import class_graph, semantic_graph, settled_pixels, spread
 from ..parts.losses import Criterion, ce, criterion, pixel_ce
 from ..parts.masks import draw_class_mask
@@ -209,7 +210,7 @@ class MLLC(Method):
         """Each feature is to be nearest to the prototype of its class; those of classes without one are left out."""
         total = 0.0
         for level, bank in zip(levels, self.banks):
-            cells = on_grid(label, level.features)
+            cells = shrink(label, level.features.shape[-2:])
             there = bank.moves[cells.clamp(max=self.classes - 1)] > 0
             total = total + ce(SHARP * cosine_map(level.features, bank.mean), cells.where(there, VOID))
         return total
@@ -219,7 +220,8 @@ class MLLC(Method):
         """Move the prototypes, and count what the plain head is sure of."""
         for own, other, bank in zip(on_x, on_u, self.banks):
             f = torch.cat([own.features, other.features]).detach()
-            bank.learn(f, torch.cat([on_grid(label, own.features), on_grid(target, other.features)]), 0.99)
+            cells = [shrink(y, of.features.shape[-2:]) for y, of in ((label, own), (target, other))]
+            bank.learn(f, torch.cat(cells), 0.99)
         confidence, found = torch.cat([on_x[0].logits, on_u[0].logits]).softmax(1).max(1)
         counts = torch.zeros_like(self.seen).scatter_add_(
             0, found.flatten(), (confidence >= self.level).flatten().float()
@@ -228,10 +230,5 @@ class MLLC(Method):
 
 
 def full(logits: Tensor, image: Tensor, net: SegNet) -> Tensor:
-    """Logits at an image's size."""
+    """Logits (B, C, h, w) at an image's size: (B, C, H, W), float32."""
     return resize(logits.float(), image.shape[-2:], net.decoder.align_corners)
-
-
-def on_grid(label: Tensor, features: Tensor) -> Tensor:
-    """A label map at the size of features, each cell the label of its pixel."""
-    return F.interpolate(label[:, None].float(), features.shape[-2:], mode="nearest")[:, 0].long()

@@ -27,7 +27,7 @@ def between(first: float, last: float, clock: Clock, kind: str) -> float:
 
 @float32
 def mixed_logits(primary: Tensor, ancillary: Tensor, alpha: float | Tensor) -> Tensor:
-    """Logits of the q with the least KL(q | primary) + alpha KL(q | ancillary)."""
+    """Logits (B, C, H, W) of the q with the least KL(q | primary) + alpha KL(q | ancillary)."""
     return (primary + alpha * ancillary) / (1 + alpha)
 
 

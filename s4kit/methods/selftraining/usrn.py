@@ -16,6 +16,7 @@ from ...views import Batch, Stream, Strong, ViewPlan, Views, weak
 from ..base import Card, Clock, Losses, Method, PseudoLabels, Stage
 from ..lengths import Length
 from ..parts.balanced import costs, equal_clusters
+from ..parts.cells import enlarged
 from ..parts.losses import Criterion, ce, ce_map, criterion, entropy
 
 CLASSES, SUBCLASSES = "classes", "subclasses"
@@ -270,11 +271,6 @@ class USRN(Method):
 
 
 def classified(net: SegNet, features: Features) -> Tensor:
-    """Logits from a decoder's last map, averaged over 2 x 2 cells before the classifier."""
+    """Logits (B, C, h / 2, w / 2) from a decoder's last map, averaged over 2 x 2 cells before the classifier."""
     embedding = net.decode(features).embedding
     return net.decoder.classifier(F.avg_pool2d(embedding, 2)).float()
-
-
-def enlarged(map: Tensor, size: Any) -> Tensor:
-    """A map (B, h, w) of any kind at the size of an image, each pixel that of its cell."""
-    return F.interpolate(map[:, None].float(), tuple(size), mode="nearest")[:, 0].to(map.dtype)
