@@ -135,7 +135,7 @@ def _paths(data: Pack, room: float) -> tuple[dict[str, bytes], list[int]]:
     """The ways through training that fit, in turn from each track; and how many of each."""
     most = max(len(track.examples) for track in data.tracks)
     tracks = list(enumerate(data.tracks))
-    return _fitting(
+    return _packed(
         data, ((t, f"path/{t}/{k}") for k in range(most) for t, track in tracks if k < len(track.examples)), room
     )
 
@@ -143,10 +143,10 @@ def _paths(data: Pack, room: float) -> tuple[dict[str, bytes], list[int]]:
 def _roles(data: Pack, room: float) -> tuple[dict[str, bytes], list[int]]:
     """The contrasts that fit, in their order; and how many of each track."""
     tracks = enumerate(data.tracks)
-    return _fitting(data, ((t, f"roles/{t}/{c}") for t, track in tracks for c in range(len(track.contrasts))), room)
+    return _packed(data, ((t, f"roles/{t}/{c}") for t, track in tracks for c in range(len(track.contrasts))), room)
 
 
-def _fitting(data: Pack, wanted: Iterable[tuple[int, str]], room: float) -> tuple[dict[str, bytes], list[int]]:
+def _packed(data: Pack, wanted: Iterable[tuple[int, str]], room: float) -> tuple[dict[str, bytes], list[int]]:
     """The packs (track, key) that fit into `room` bytes, up to the first that does not; and how many of each track."""
     packs: dict[str, bytes] = {}
     counts = [0] * len(data.tracks)
