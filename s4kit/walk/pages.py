@@ -10,9 +10,8 @@ from typing import Any
 # Notebooks without a number, after those that have one; of a family of methods, and of what is no still image, below a
 # folder
 PAGES = (
-    "families/cotraining", "families/contrastive", "families/self_training", "gallery", "own_data", "beyond/video",
-    "beyond/domains", "beyond/instances", "beyond/weak_labels",
-    "beyond/points",
+    "gallery", "families/cotraining", "families/contrastive", "families/self_training", "own_data", "beyond/video",
+    "beyond/domains", "beyond/instances", "beyond/weak_labels", "beyond/points",
 )  # fmt: skip
 BEYOND = "beyond"  # of their own: no page of the walk needs them
 FOLDERS = ("families", BEYOND)

@@ -13,6 +13,7 @@ from ...nets.detector import Detector
 from ...report.setup import BASELINES
 
 SEED, IMAGES = 0, 3  # of the batch
+POOL = 48  # unlabelled images of a brief training; more than these it would hardly see
 BRIEF = 30  # steps of a network that is trained for one picture; after a hundred it is sure of more
 OWN = (Boxed, Detector, FrequencyDecoder, MaskHead, NeuralProcessHead)  # what answers beside the usual decoder
 
@@ -24,11 +25,13 @@ def networks(lesson: Any) -> list[Any]:
 
 
 def _brief(lesson: Any, name: str, runs: Sequence[Any] = (), brief: int = 100) -> Any:
-    """A short run of a method, which begins with what it can borrow from others."""
+    """A short run of a method on few of the images, which begins with what it can borrow from others."""
     steps = min(brief, lesson.steps)
     fit = {"steps": steps, "evaluate_every": steps, "probes": 0}
+    of = lesson.task
+    task = {"unlabelled": [of.train.ids[row] for row in of.unlabelled[:POOL]]}
     start = partial(borrow, runs=runs) if runs else None
-    return lesson.train(name, f"brief {name}", fit=fit, start=start, progress=False)
+    return lesson.train(name, f"brief {name}", task=task, fit=fit, start=start, progress=False)
 
 
 def borrow(method: Any, runs: Sequence[Any]) -> Any:
