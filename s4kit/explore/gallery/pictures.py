@@ -7,13 +7,14 @@ from functools import partial
 from typing import Any
 
 from ... import methods
+from ...data import dataset
 from ...data.task import VOID
 from ...nets import Boxed, FrequencyDecoder, MaskHead, NeuralProcessHead, SegNet, evaluating
 from ...nets.detector import Detector
 from ...report.setup import BASELINES
 
 SEED, IMAGES = 0, 3  # of the batch
-POOL = 48  # unlabelled images of a brief training; more than these it would hardly see
+POOL, SCORED = 48, 8  # images of a brief training, unlabelled and val: few more than it can see
 BRIEF = 30  # steps of a network that is trained for one picture; after a hundred it is sure of more
 OWN = (Boxed, Detector, FrequencyDecoder, MaskHead, NeuralProcessHead)  # what answers beside the usual decoder
 
@@ -30,6 +31,8 @@ def _brief(lesson: Any, name: str, runs: Sequence[Any] = (), brief: int = 100) -
     fit = {"steps": steps, "evaluate_every": steps, "probes": 0}
     of = lesson.task
     task = {"unlabelled": [of.train.ids[row] for row in of.unlabelled[:POOL]]}
+    if not dataset(lesson.data).marker:  # embedded: as many as wanted
+        task["n_val"] = SCORED
     start = partial(borrow, runs=runs) if runs else None
     return lesson.train(name, f"brief {name}", task=task, fit=fit, start=start, progress=False)
 
