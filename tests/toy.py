@@ -60,6 +60,8 @@ class ToyClips(MemorySource):
 class ToyObjects(ToyClips):
     """Images whose regions of a class are one object each."""
 
+    maps = (OBJECTS,)
+
     def objects(self, row: int) -> torch.Tensor:
         label = self.labels[row].int()
         return torch.where((label > 0) & (label != VOID), PER_CLASS * label + 1, label)

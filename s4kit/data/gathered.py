@@ -28,6 +28,8 @@ class Gathered(Source):
         self.places = [places.get(name) for name in self.ids]
         self.scenes = self.sources[0].scenes if self.sources else ()
         self.item = self.sources[0].item if self.sources else Sample
+        known = [set(source.maps) for source in self.sources] or [set()]
+        self.maps = tuple(sorted(set.intersection(*known)))
         self.rows = {name: row for row, name in enumerate(self.ids)}
         self.missing = [name for name, place in zip(self.ids, self.places) if place is None]
 
@@ -54,6 +56,14 @@ class Gathered(Source):
     def flow(self, a: int, b: int) -> tuple[Tensor, Tensor]:
         (source, first), (other, then) = self._at(a), self._at(b)
         return source.flow(first, then) if source is other else super().flow(a, b)
+
+    def map(self, name: str, row: int) -> Tensor:
+        source, place = self._at(row)
+        return source.map(name, place)
+
+    def objects(self, row: int) -> Tensor:
+        source, place = self._at(row)
+        return source.objects(place)
 
     def shape(self, row: int) -> tuple[int, int]:
         source, place = self._at(row)

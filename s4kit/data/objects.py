@@ -86,6 +86,8 @@ class ObjectFiles(FileSource):
     A data set says by `_ids` how a file is read.
     """
 
+    maps = (OBJECTS,)
+
     def objects(self, row: int) -> Tensor:
         path = self.label_path(row)
         if path is None:

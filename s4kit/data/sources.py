@@ -202,9 +202,12 @@ class Cached(Over):
 
     def __init__(self, source: Source, limit: int = CACHE_BYTES) -> None:
         super().__init__(source)
-        self.limit = limit
+        self.limit, self.maps = limit, source.maps
         self._memory: np.ndarray | None = None
         self._ready = False
+
+    def map(self, name: str, row: int) -> Tensor:
+        return self.source.map(name, row)
 
     def objects(self, row: int) -> Tensor:
         return self.source.objects(row)

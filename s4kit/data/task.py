@@ -44,11 +44,13 @@ class Source(ABC):
 
     Attributes:
         scenes: the kinds of scene that an image may be of as a whole, where each is said to be of one; else ().
+        maps: names of the maps that it has of an image beside the label, see `map`; they are shown where the label is.
     """
 
     ids: list[str]
     item: type = Sample  # what `read` gives; streams ask, so that a method meets the data that it is for
     scenes: tuple[str, ...] = ()
+    maps: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -86,8 +88,19 @@ class Source(ABC):
         """
         raise S4Error(f"How {self.ids[a]} moves to {self.ids[b]} is not known; of the embedded `clips` it is.")
 
+    def map(self, name: str, row: int) -> Tensor:
+        """(*places) integers, one of `maps` of image `row`; whoever has maps says here how they are read.
+
+        Raises:
+            S4Error: there is no such map, or its file is damaged.
+        """
+        if name == OBJECTS:
+            return self.objects(row)
+        raise S4Error(f"{self.ids[row]} has no map {name!r} of its own; there is {', '.join(self.maps) or 'none'}.")
+
     def objects(self, row: int) -> Tensor:
-        """(H, W) int32, which object a pixel of image `row` shows, see `data.objects`; below 1000 none, 255 = void.
+        """(H, W) int32, which object a pixel of image `row` shows, see `data.objects`; below 1000 none, 255 = void. As
+        one of `maps` it is called "instance".
 
         Raises:
             S4Error: single objects are not known.
@@ -235,16 +248,16 @@ class Task:
         return frozenset(self.labelled)
 
     def map_of(self, name: str, row: int, size: tuple[int, int], shown: bool = False) -> np.ndarray:
-        """(H, W) uint8, of objects int32, the kept map of an image; 255 throughout where there is none.
+        """(H, W) uint8 or int32, the kept map of an image; 255 throughout where there is none.
 
         Args:
-            shown: the label may be seen, and so the true objects.
+            shown: the label may be seen, and so the maps that the source has itself: they go before kept ones.
 
         Raises:
             S4Error: it is of another size than the image.
         """
-        if name == OBJECTS and shown:
-            return self.train.objects(row).numpy()
+        if shown and name in self.train.maps:
+            return self.train.map(name, row).numpy()
         found = self.kept.read(name, row) if self.kept else None
         if found is None:
             return np.full(size, VOID, np.uint8)

@@ -12,7 +12,7 @@ import torch
 
 from .. import preemption
 from ..data.catalog import some
-from ..data.task import OBJECTS, Task
+from ..data.task import Task
 from ..errors import S4Error
 from ..methods import fitting
 from ..methods.base import Clock, Method
@@ -71,16 +71,25 @@ def scored_alike(method: Method, task: Task) -> None:
 
 
 def kept_maps(task: Task, plan: ViewPlan, stage: str) -> None:
-    """Every map that a stage's streams read must have been kept; of labelled images the objects are known.
+    """Every map that a stage's streams read must have been kept, or be one that the source has, see `Source.maps`, and
+    may show of all images of the list.
 
     Raises:
         S4Error: names the one that is missing.
     """
     there = task.kept.names() if task.kept else []
-    named = [(n, stream) for stream in plan.values() for n in stream.maps if isinstance(n, str)]
-    missing = [n for n, s in named if n not in there and (n, s.source) != (OBJECTS, "labelled")]
+    named = [(n, stream.source) for stream in plan.values() for n in stream.maps if isinstance(n, str)]
+    missing = [n for n, of in named if n not in there and not (n in task.source(of).maps and _all_shown(task, of))]
     if missing:
-        raise S4Error(f"The stage {stage!r} reads the map {missing[0]!r}, which no `prepare` has kept of any image.")
+        own = ", ".join(task.train.maps) or "no map"
+        raise S4Error(
+            f"The stage {stage!r} reads the map {missing[0]!r}: no `prepare` has kept it of any image, and {task.name} "
+            f"comes with {own} of its labelled ones."
+        )
+
+
+def _all_shown(task: Task, source: str) -> bool:
+    return task.shown(source).issuperset(task.rows(source))
 
 
 @contextmanager

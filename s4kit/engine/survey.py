@@ -26,9 +26,8 @@ from . import images, probe, watched
 from .device import autocast, pick_precision
 from .maps import picked, pictures
 from .reading import in_order
-from .scores import count
+from .scores import class_scores, count
 from .survey_file import Pages, Survey
-from .windows import whole
 
 THUMBNAIL = 96  # longest side, in pixels
 FLUSH = 5.0  # seconds between two writings: what a kill may cost
@@ -116,6 +115,7 @@ class Looking:
         self.device = next(self.method.parameters()).device
         self.precision = pick_precision(run.settings.precision, self.device)
         self.classes, self.palette, self.nets = task.classes, task.palette, self.method.predictors()
+        self.plain = type(self.task.evaluation)()  # one forward, whatever the scores are of
 
     @torch.no_grad()
     def row(self, views: Views, truth: Tensor, other: Looking | None = None) -> tuple[dict[str, float], Tensor]:
@@ -156,7 +156,7 @@ class Looking:
 
     def _whole(self, net: nn.Module, views: Views) -> Tensor:
         with evaluating(net), autocast(self.device, self.precision):
-            return whole(net, views.weak)
+            return class_scores(net, views.weak, self.plain)
 
 
 def _mean(maps: Sequence[Tensor]) -> Tensor:

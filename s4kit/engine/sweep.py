@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from ..data.kept import Kept
 from ..data.seeding import mix_seed
-from ..data.task import OBJECTS, VOID, Evaluation, Task
+from ..data.task import VOID, Task
 from ..errors import S4Error
 from ..nets import evaluating
 from ..views import AnyStream, Views
@@ -24,8 +24,7 @@ from . import cost, distributed
 from .checkpoint import writing
 from .evaluate import evaluate
 from .reading import in_order
-from .scores import AnyScores
-from .windows import predict
+from .scores import AnyScores, class_scores
 
 
 class Stopped(Exception):
@@ -115,22 +114,26 @@ class Sweep:
             yield row, view
             self._tell((done + 1) * distributed.world(), len(every))
 
-    def scores(self, net: nn.Module, view: Views, how: Evaluation | None = None) -> Tensor:
+    def scores(self, net: nn.Module, view: Views, how: Any = None) -> Tensor:
         """(1, C, H, W) scores of a whole image, whose argmax is the prediction, in eval mode.
 
         Args:
-            how: scales, mirroring and windows, see `Evaluation`; by default one forward, whose softmax it is. Over
-                several scales and windows they are sums.
+            how: of the type of the task's evaluation: scales, mirroring and windows, see `Evaluation`; by default one
+                forward, whose probabilities they are. Over several scales and windows they are sums.
         """
         with evaluating(net):
-            return predict(net, view.weak, how or Evaluation())
+            return class_scores(net, view.weak, how or type(self.task.evaluation)())
 
     def keep(self, name: str, row: int, values: Tensor) -> None:
-        """Keep a map (H, W) of an image, of integers from 0 to 255 (255 = nothing), for the streams that name it; that
-        of objects, "instance", of their ids."""
-        kind = torch.int32 if name == OBJECTS else torch.uint8
+        """Keep a map (H, W) of an image for the streams that name it.
+
+        Args:
+            values: int32 is kept as it is, from 0 to 2^24 - 1, such as ids of objects; any other type as integers from
+                0 to 255. 255 = nothing.
+        """
+        kept = values if values.dtype == torch.int32 else values.to(torch.uint8)
         with writing(self._kept.path(name, row)):
-            self._kept.write(name, row, values.to(kind).cpu().numpy())
+            self._kept.write(name, row, kept.cpu().numpy())
         self._written.add(self._kept.path(name, row))
 
     def truth(self, row: int, where: Tensor) -> Tensor:
@@ -170,7 +173,7 @@ class Sweep:
         """The sum of a tensor over all processes; a meeting of all of them."""
         return distributed.summed(counts)
 
-    def evaluate(self, net: nn.Module, how: Evaluation | None = None) -> AnyScores:
+    def evaluate(self, net: nn.Module, how: Any = None) -> AnyScores:
         """Scores on the validation set; all processes meet. A method that steers by them says so in its card."""
         return evaluate(net, self.task, how, precision=self._precision)
 

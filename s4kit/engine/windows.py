@@ -10,24 +10,19 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..data.objects import MaskEvaluation
 from ..data.task import Evaluation
 from ..errors import S4Error
-from ..nets.objects import paint
 
 IMAGENET = (0.485, 0.456, 0.406)
 
 
-def predict(net: Callable[[Tensor], Any], image: Tensor, how: Any, at_once: int = 1) -> Tensor:
+def predict(net: Callable[[Tensor], Tensor], image: Tensor, how: Evaluation, at_once: int = 1) -> Tensor:
     """Scores (B, C, H, W), their argmax the prediction, of images (B, 3, H, W) in [0, 1] by a protocol.
 
     Args:
         net: image -> logits of the same size; its `finish`, if it has one, see `Method.predictors`, is the last step.
-        how: of masks of objects it is one forward; the scores are what the objects paint, see `nets.objects.paint`.
         at_once: windows of one size that the network sees in a forward.
     """
-    if isinstance(how, MaskEvaluation):
-        return torch.stack([paint(found, net.classes).probabilities for found in net(image)])
     size, total = image.shape[-2:], None
     for scale in how.scales:
         sides = [_side(side, scale * (how.short / min(size) if how.short else 1), how) for side in size]

@@ -197,6 +197,7 @@ class Method(nn.Module):
     release: ClassVar[str] = ""  # paragraphs; of a class itself, those of its base are not its own
     specs: ClassVar[tuple[str, ...]] = ("net",)  # names of the options that are network specs
     scored_by: ClassVar[type] = Evaluation  # the type of `Task.evaluation` that asks for what its predictors say
+    kind: ClassVar[tuple[str, ...]] = ()  # arguments of `load` in its recipes that make the data what it is for
     syncs: ClassVar[bool] = False  # its step reads the device, since sizes depend on values (boxes, groups)
 
     @classmethod

@@ -39,10 +39,12 @@ Recipe = dict[str, Any]
 
 
 class Carded(Protocol):
-    """What a recipe asks of a method's class: its own figures, and who published it."""
+    """What a recipe asks of a method's class: its own figures, who published it, and which of the `task` arguments make
+    the data what it is for, such as single objects or a second domain."""
 
     card: Any
     recipes: ClassVar[dict[str, Recipe]]
+    kind: ClassVar[tuple[str, ...]]
 
 
 PARTS = ("task", "method", "fit")
@@ -145,10 +147,11 @@ def recipe_for(method: type[Carded], dataset: str, split: str | None = None) -> 
 
     Returns:
         {"task": for `load(dataset, ...)`, "method": for `create(name, task, ...)`, "fit": for `fit(method, task,
-        ...)`, "evaluation": name of a protocol, or None for the data set's own, "selection": "best" or "last",
-        "source": str, "differs": list of sentences, "published": {"lr", "weight_decay", "processes", "batch per
-        process", "divided"} as the release has them, None where it does not say or nothing is published; `fit` and
-        `method` are the effective ones, the same unless something is divided}.
+        ...)`, "kind": those of "task" that it needs under any other protocol as well, see `Method.kind`, "evaluation":
+        name of a protocol, or None for the data set's own, "selection": "best" or "last", "source": str, "differs":
+        list of sentences, "published": {"lr", "weight_decay", "processes", "batch per process", "divided"} as the
+        release has them, None where it does not say or nothing is published; `fit` and `method` are the effective ones,
+        the same unless something is divided}.
 
     Raises:
         S4Error: nothing is known for this data set, or there is no such list.
@@ -166,6 +169,7 @@ def recipe_for(method: type[Carded], dataset: str, split: str | None = None) -> 
         layers = [{"fit": USUAL}, *([] if complete else [_taken(COMMON[dataset], method)]), *layers]
     found: Recipe = {part: {k: v for layer in layers for k, v in layer.get(part, {}).items()} for part in PARTS}
     _set_length(found["fit"], layers, place)
+    found["kind"] = {name: found["task"][name] for name in method.kind if name in found["task"]}
     found |= {"evaluation": _last(layers, "evaluation", None), "selection": _last(layers, "selection", "best")}
     found["source"] = _last(layers, "source", _source(method, dataset, complete, light))
     found["differs"] = [sentence for layer in layers for sentence in layer.get("differs", ())]

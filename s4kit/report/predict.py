@@ -15,8 +15,7 @@ from PIL import Image
 from ..data.decode import IMAGE_SUFFIXES, decode_image
 from ..data.task import Sample, Task
 from ..engine import open_run
-from ..engine.scores import to_image
-from ..engine.windows import predict
+from ..engine.scores import class_scores, to_image
 from ..errors import S4Error
 from ..nets import evaluating
 from . import pictures
@@ -109,7 +108,7 @@ def _segment(net: torch.nn.Module, pixels: np.ndarray, task: Any, size: Any) -> 
     if shape != (height, width):
         seen = np.array(Image.fromarray(pixels).resize(shape[::-1], Image.Resampling.BILINEAR))
     sample = Sample(torch.from_numpy(seen).permute(2, 0, 1), None, "")
-    scores = predict(net, to_image(sample, next(net.parameters()).device), task.evaluation)
+    scores = class_scores(net, to_image(sample, next(net.parameters()).device), task.evaluation)
     if shape != (height, width):
         scores = torch.nn.functional.interpolate(scores, (height, width), mode="bilinear", align_corners=False)
     return scores.argmax(1)[0].to(torch.uint8).cpu().numpy()

@@ -34,7 +34,7 @@ class HostViews:
     boxes: list[Tensor] = field(default_factory=list)  # j x (B, k, 4) int32
     strong: list[Params] = field(default_factory=list)  # k x parameters stacked over the batch
     where: Tensor | None = None  # (B, 4) float32, see Views
-    maps: dict[str, Tensor] = field(default_factory=dict)  # (B, S, S) uint8 by name, of objects int32
+    maps: dict[str, Tensor] = field(default_factory=dict)  # (B, S, S) uint8 or int32 by name
     revealed: dict[str, Tensor] = field(default_factory=dict)  # "tags" or "boxes", see Views
 
     def pin_memory(self) -> HostViews:
@@ -58,8 +58,8 @@ class Stream:
             its own that overlap with those; `weak` is then `overlapping(...)`, or `SameBox()`.
         other: with `of`, not the same images but of each another frame of its clip, drawn anew.
         maps: names of maps that a stage has kept of the whole images (`Stage.prepare`), or what makes one of an image
-            as it is drawn; they go through the geometry of the weak view as labels do. "instance" is the map of
-            objects, see `data.objects`: the true one where the label is shown, else the kept one.
+            as it is drawn; they go through the geometry of the weak view as labels do. One that the source has itself,
+            see `Source.maps`, is the true one where the label is shown, else the kept one.
         reveal: "tags" or "boxes": the only door to what the masks of unlabelled images say. A run whose method opens it
             is marked "weak labels" wherever it is shown.
     """

@@ -61,8 +61,7 @@ class Lesson:
         self._played: dict[str, Any] = {}  # recordings that `open` has opened
 
     def _made(self, method: str, options: dict | None = None, task: dict | None = None, fit: dict | None = None) -> Any:
-        own = {key: of for key, of in recipe(method, self.data)["task"].items() if key in ("more", "instances")}
-        task = own | self.asked | (task or {})  # a second domain, single objects: what its own data are
+        task = recipe(method, self.data)["kind"] | self.asked | (task or {})
         return profiles.setup_of(self.settings, self.data, method, task, options or {}, fit or {})
 
     def __str__(self) -> str:
@@ -91,7 +90,7 @@ class Lesson:
         return create(name, self.task_of(name), **chosen.options)
 
     def task_of(self, name: str) -> Any:
-        """The lesson's task as a method is trained on it: with the second domain or the objects that its recipe has."""
+        """The lesson's task as a method is trained on it: of the kind that it is for, see `Method.kind`."""
         from ..data import load
 
         wanted = self._made(name).task

@@ -11,10 +11,12 @@ from PIL import Image
 
 import s4kit.data as data
 from s4kit.data.embedded.scenes_paint import paint, paint_objects
+from s4kit.data.gathered import Gathered
 from s4kit.data.kept import Kept
 from s4kit.data.objects import MaskEvaluation, classes_of, split
 from s4kit.data.reading.ids import read_ids
 from s4kit.data.task import OBJECTS
+from s4kit.engine import guards
 from s4kit.errors import S4Error
 from s4kit.views import Stream, ViewPlan, draw_step, render
 
@@ -52,6 +54,8 @@ def test_split_leaves_out_background_void_and_slivers():
 class Wide(data.MemorySource):
     """Objects that lie side by side, of ids beyond 16 bits."""
 
+    maps = (OBJECTS,)
+
     def objects(self, row):
         return (80_000 + torch.arange(24) // 4).int().expand(20, 24).contiguous()
 
@@ -82,8 +86,28 @@ def test_kept_ids_are_exact(tmp_path):
 
 
 def test_objects_are_not_known_of_everything():
+    clips = data.load("clips", n_train=2, n_val=1, side=32).train
     with pytest.raises(S4Error, match=r"objects .* is not known.*instances=True"):
-        data.load("clips", n_train=2, n_val=1, side=32).train.objects(0)
+        clips.objects(0)
+    with pytest.raises(S4Error, match=r"no map 'depth' of its own; there is none"):
+        clips.map("depth", 0)
+
+
+def test_a_source_says_which_maps_it_has():
+    """The true one goes where the label is shown; those that are made of other sources are asked alike."""
+    task = data.load("scenes", n_train=4, n_val=2, side=48, labelled=2, cover=0, instances=True)
+    row = task.labelled[0]
+    true = task.train.objects(row)
+    assert task.train.maps == (OBJECTS,) and torch.equal(task.train.map(OBJECTS, row), true)
+    assert (task.map_of(OBJECTS, row, (48, 48), shown=True) == true.numpy()).all()
+    assert (task.map_of(OBJECTS, row, (48, 48)) == 255).all() and (task.map_of("own", row, (48, 48), True) == 255).all()
+    found = Gathered([task.val.ids[1], task.train.ids[row]], (task.train, task.val))
+    assert found.maps == (OBJECTS,) and torch.equal(found.map(OBJECTS, 1), true)
+    assert torch.equal(found.objects(0), task.val.objects(1))
+    guards.kept_maps(task, ViewPlan(x=Stream("labelled", maps=(OBJECTS,))), "first")
+    for source, name in (("unlabelled", OBJECTS), ("all", OBJECTS), ("labelled", "own")):
+        with pytest.raises(S4Error, match=rf"reads the map '{name}': no `prepare` .* scenes comes with instance"):
+            guards.kept_maps(task, ViewPlan(u=Stream(source, maps=(name,))), "first")
 
 
 @pytest.fixture

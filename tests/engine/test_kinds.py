@@ -165,6 +165,10 @@ class ShareTally:
         hits, of = summed(self.counts).tolist()
         return ShareScores(hits / of)
 
+    @staticmethod
+    def class_scores(net: nn.Module, shown: Tensor, how: Share) -> Tensor:
+        return net(shown).softmax(1)
+
 
 class DotNet(nn.Module):
     def __init__(self) -> None:
@@ -256,6 +260,18 @@ def test_what_it_believes_is_stored_as_pictures(task, tmp_path):
     assert pseudo["accuracy"] == pytest.approx((net(seen).argmax(1) == truth).double().mean().item())
     survey = run.sweep(task=task, device="cpu", workers=0, show=False)
     assert len(survey) == len(task.unlabelled) + len(task.val)
+
+
+def test_a_pass_and_a_survey_see_what_its_tally_makes_of_a_network(task, tmp_path, monkeypatch):
+    run, seen = train(task, tmp_path / "run"), []
+    net = run.load(task=task, device="cpu")[0].student
+    sweep = Sweep(task, DotStream("unlabelled"), Kept(str(tmp_path), 0), 0, torch.device("cpu"), "float32", 0)
+    for _, view in sweep.over("unlabelled"):
+        seen.append(sweep.scores(net, view))
+        assert torch.equal(seen[-1], net(view.weak).softmax(1))
+    monkeypatch.setattr(DotMethod, "pseudo_labels", lambda *_: None)  # without a rule the predictor is asked
+    found = run.sweep(task=task, device="cpu", workers=0, show=False).columns["confidence"]
+    assert found[: len(seen)] == pytest.approx([float(p.amax(1).mean()) for p in seen], abs=1e-5)
 
 
 def test_it_resumes_exactly(task, tmp_path, monkeypatch):

@@ -295,6 +295,16 @@ def test_what_is_kept_is_on_the_disk_and_nothing_else_is_waited_for(task, tmp_pa
     assert len(synced) == 5 and set(synced) == {path.stat().st_ino for path in files}
 
 
+def test_ids_are_kept_as_they_are_and_all_else_as_bytes(task, tmp_path):
+    kept = Kept(str(tmp_path), 0)
+    sweep = Sweep(task, Stream("all"), kept, 0, CPU, "fp32")
+    for row, dtype in enumerate((torch.int32, torch.long, torch.float32, torch.bool, torch.uint8)):
+        sweep.keep("any", row, torch.ones(3, 4, dtype=dtype))
+        assert kept.read("any", row).dtype == (np.int32 if dtype == torch.int32 else np.uint8)
+    sweep.keep("any", 0, torch.full((3, 4), 70_001, dtype=torch.int32))
+    assert (kept.read("any", 0) == 70_001).all()
+
+
 def test_optimisers_go_on_where_a_stage_says_so(task, tmp_path):
     momenta = []
 

@@ -28,7 +28,8 @@ CLASSES = {"voc": 21, "cityscapes": 19, "coco": 81, "ade20k": 150}
 @pytest.mark.parametrize(("name", "dataset"), USED)
 def test_a_recipe_can_be_used(name, dataset):
     recipe = methods.recipe(name, dataset)
-    assert set(recipe) == {"task", "method", "fit", "evaluation", "selection", "source", "differs", "published"}
+    parts = {"task", "method", "fit", "kind", "evaluation", "selection", "source", "differs", "published"}
+    assert set(recipe) == parts and recipe["kind"].items() <= recipe["task"].items()
     json.dumps(recipe)  # runs are reopened from such text
     for part, known in (
         ("task", {*inspect.signature(data.load).parameters, *inspect.signature(data.dataset(dataset).open).parameters}),
@@ -147,6 +148,15 @@ def test_the_effective_set_up_trains_as_the_divided_losses_do(optimiser, clip):
     assert found["published"] == {
         "lr": 1e-2, "weight_decay": 0.1, "processes": 4, "batch per process": 2, "divided": "all",
     }  # fmt: skip
+
+
+def test_a_recipe_says_what_makes_data_of_the_methods_kind():
+    for name in methods.names():
+        for key in methods.get(name).recipes:
+            assert set(methods.recipe(name, key.split("/")[0])["kind"]) == set(methods.get(name).kind), (name, key)
+    assert methods.recipe("noisy_boundaries", "scenes")["kind"] == {"instances": True}
+    assert methods.recipe("ssda_dual_mix", "scenes")["kind"] == {"more": {"domain": "plain"}}
+    assert methods.recipe("supervised", "voc")["kind"] == {}
 
 
 def test_a_divided_term_weighs_less():

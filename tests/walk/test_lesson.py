@@ -8,6 +8,7 @@ import pytest
 import torch
 
 import s4kit as s4
+from s4kit.data.objects import MaskEvaluation
 from s4kit.errors import S4Error
 from s4kit.methods.consistency.fixmatch import FixMatch
 from s4kit.methods.own import OWN
@@ -50,6 +51,12 @@ def test_a_batch_is_the_same_every_time_and_of_the_methods_own_views(lesson):
     assert all(torch.equal(one[name].weak, two[name].weak) for name in one)
     assert all(torch.equal(a, b) for a, b in zip(method.state_dict().values(), again.state_dict().values()))
     assert (one.u.label == 255).all() and (one.x.label != 255).any()
+
+
+def test_a_method_meets_data_of_its_kind(lesson):
+    assert lesson.task_of("fixmatch") is lesson.task
+    assert isinstance(lesson.task_of("noisy_boundaries").evaluation, MaskEvaluation)
+    assert lesson.task_of("ssda_dual_mix").more["domain"].protocol.endswith("of plain")
 
 
 def test_the_images_to_judge_by_are_those_that_runs_watch(lesson):

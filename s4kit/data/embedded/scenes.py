@@ -21,7 +21,7 @@ from ..fetching.cache import cache_folder, save_atomically
 from ..objects import MaskEvaluation
 from ..palettes import SCENES
 from ..sources import cached
-from ..task import Sample, Source
+from ..task import OBJECTS, Sample, Source
 from .scenes_paint import VERSION, paint, paint_objects
 
 TRAIN_SEED, VAL_SEED = 0, 1  # of the pictures; the seed of a split is another matter
@@ -37,6 +37,8 @@ class SceneSource(Source):
 
     Read from the user's cache folder where they have been stored; else painted when read.
     """
+
+    maps = (OBJECTS,)
 
     def __init__(self, part: str, count: int, side: int, seed: int, plain: bool = False) -> None:
         self.ids = [f"{part}_{index:04d}" for index in range(count)]

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Protocol
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from ...data.objects import MaskEvaluation
 from ...data.points.clouds import PartEvaluation
@@ -79,10 +79,21 @@ class Tally(Protocol):
     def __init__(self, task: Task, how: Any, device: torch.device, precision: str) -> None: ...
 
     def add(self, net: nn.Module, items: Iterable[Any]) -> None:
-        """Count what a network in eval mode makes of the items, as `Source.read` gives them."""
+        """Count what a network in eval mode makes of the items, as `Source.read` gives them; how many of them a forward
+        takes is the tally's to say."""
 
     def scores(self) -> AnyScores:
         """The scores over the items of all processes; a meeting of all of them."""
+
+    @staticmethod
+    def class_scores(net: nn.Module, shown: Tensor, how: Any) -> Tensor:
+        """(B, C, *places), by which a picture can be made of whatever a network in eval mode says: the class of a place
+        is the largest.
+
+        Args:
+            shown: whole items as a view shows them, of images (B, 3, H, W) in [0, 1], see `Views.weak`.
+            how: by the defaults of its type, `type(how)()`, one forward, and the scores are class probabilities.
+        """
 
 
 TALLIES: dict[type, type[Tally]] = {Evaluation: Confusion, PartEvaluation: PartTally, MaskEvaluation: Masks}
@@ -100,6 +111,15 @@ def tally_of(how: Any) -> type[Tally]:
     return TALLIES[type(how)]
 
 
+def class_scores(net: nn.Module, shown: Tensor, how: Any) -> Tensor:
+    """(B, C, *places) class scores of whole items by a `Task.evaluation`, see `Tally.class_scores`.
+
+    Raises:
+        S4Error: nothing is known of how to score by its type.
+    """
+    return tally_of(how).class_scores(net, shown, how)
+
+
 __all__ = [
     "TALLIES",
     "AnyScores",
@@ -111,6 +131,7 @@ __all__ = [
     "Scores",
     "Tally",
     "by_class",
+    "class_scores",
     "count",
     "each",
     "one_score",

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from ...data.objects import PER_CLASS, MaskEvaluation, run_lengths, split
 from ...data.task import VOID, Sample, Task
-from ...nets.objects import INSIDE, Objects
+from ...nets.objects import INSIDE, Objects, paint
 from .. import distributed
 from ..device import autocast
 from .segmentation import to_image
@@ -100,6 +100,11 @@ class Masks:
         everyone = distributed.gathered(self.seen)
         classes = self.task.classes[1:]
         return MaskScores(precisions([everyone[name] for name in sorted(everyone)], len(classes)), classes)
+
+    @staticmethod
+    def class_scores(net: nn.Module, shown: Tensor, how: MaskEvaluation) -> Tensor:
+        """What the objects paint, see `nets.objects.paint`."""
+        return torch.stack([paint(found, net.classes).probabilities for found in net(shown)])
 
 
 def wanted(ids: Tensor, least: int, classes: int) -> list[dict]:

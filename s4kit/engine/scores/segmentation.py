@@ -102,6 +102,10 @@ class Confusion:
     def scores(self) -> Scores:
         return Scores(distributed.summed(self.confusion).cpu(), self.classes)
 
+    @staticmethod
+    def class_scores(net: nn.Module, shown: Tensor, how: Evaluation) -> Tensor:
+        return predict(net, shown, how)
+
     def _together(self) -> int:
         """How many images a forward takes; of those that are seen through windows, one."""
         return 1 if self.how.mode == "sliding" else self.at_once

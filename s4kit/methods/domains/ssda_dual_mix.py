@@ -63,6 +63,7 @@ class SSDADualMix(Method):
         extends=("st", "cutmix"),
         parity="reconstruction",
     )
+    kind = ("more",)
     recipes: ClassVar = {
         "scenes": {"task": {"more": {"domain": "plain"}}, "method": {"area": (0.05, 0.35)}},  # few steps: more target
         "cityscapes": {

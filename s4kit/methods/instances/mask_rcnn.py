@@ -62,6 +62,7 @@ class MaskRCNN(Method):
     )
     views = ViewPlan(x=Stream("labelled", maps=(OBJECTS,)))
     scored_by = MaskEvaluation
+    kind = ("instances",)
     syncs = True
     recipes: ClassVar = {
         "scenes": SMALL,

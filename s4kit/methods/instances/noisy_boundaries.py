@@ -123,6 +123,7 @@ class NoisyBoundaries(Method):
         u=Stream("unlabelled", strong=(COLOURS,), masks=(cut_out(0.1),) * 3, batch=0.5, maps=(OBJECTS,)),
     )
     scored_by = MaskEvaluation
+    kind = ("instances",)
     syncs = True
     recipes: ClassVar = {
         "scenes": SMALL | {"method": {"net": "efficientnet_lite0", "anew": False}},
