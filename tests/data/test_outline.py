@@ -5,6 +5,7 @@ import time
 import pytest
 
 from s4kit.data import dataset
+from s4kit.data.objects import OBJECTS, split
 from s4kit.data.outline import OUTLINES, outline
 from s4kit.errors import S4Error
 from s4kit.methods import get
@@ -31,6 +32,17 @@ def test_counts_sizes_and_protocol():
     assert task.evaluation.mode == "sliding" and task.evaluation.window == 801
     assert len(outline("voc", labelled=732, train=1464).unlabelled) == 732
     assert task.train.read(0, label=False).label is None
+
+
+@pytest.mark.parametrize(("name", "classes"), [("cityscapes", 9), ("coco", 81), ("scenes", 7)])
+def test_an_outline_of_single_objects(name, classes):
+    task = outline(name, labelled=8, crop=33, instances=True)
+    assert task.num_classes == len(task.palette) == classes and task.evaluation.of == "masks of single objects"
+    found, masks = split(task.train.map(OBJECTS, 3))
+    assert len(found) == 8 and min(found // 1000) >= 1 and max(found // 1000) < classes
+    assert (masks.sum(0) <= 1).all() and task.train.maps == (OBJECTS,) and outline(name).train.maps == ()
+    with pytest.raises(S4Error, match=r"objects of voc cannot be loaded; scenes, cityscapes or coco"):
+        outline("voc", instances=True)
 
 
 def test_a_large_list_starts_at_once():

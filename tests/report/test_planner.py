@@ -12,13 +12,15 @@ from toy import toy_task
 from s4kit import methods
 from s4kit.cli import main
 from s4kit.data.outline import outline
+from s4kit.engine import Settings
 from s4kit.errors import S4Error
 from s4kit.methods.base import Optim
-from s4kit.report.planning.capacity import roofline
+from s4kit.report.planning.capacity import Tried, roofline
 from s4kit.report.planning.gpus import GPUS, gpus
 from s4kit.report.planning.memory import step_peak
-from s4kit.report.planning.planner import CONTEXT, SLACK, plan
+from s4kit.report.planning.planner import CONTEXT, SLACK, demand, plan
 from s4kit.report.planning.rehearsal import rehearse, stand_in
+from s4kit.views import draw_step, render
 
 RESNET = "resnet18(weights='none')"
 LITE = "efficientnet_lite0(weights='none')"
@@ -110,9 +112,33 @@ def test_own_steps_stages_and_optimisers_can_be_rehearsed(name):
         assert cost.memory > sum(cost.parts.values()) > 0 and cost.half.any()
 
 
-def test_a_step_that_depends_on_what_it_finds_is_not_planned():
-    with pytest.raises(S4Error, match=r"cannot be told without running it.*--steps 20.*timing.csv"):
-        plan("mask_rcnn", "scenes")
+@pytest.mark.parametrize("name", ["mask_rcnn", "noisy_boundaries"])
+def test_a_step_that_depends_on_what_it_finds_is_taken(name):
+    """Of one and two labelled images; what five take lies on the line through them."""
+    task = outline("scenes", labelled=8, instances=True)
+    torch.manual_seed(0)
+    scene = Tried(methods.create(name, task, net="tiny"), task, Settings(steps=10, batch=5))
+    cost, (stage, progress) = scene.cost(5, False), scene.moment(False)
+    drawn = render(draw_step(scene.task, scene.views, 4, 0, stage, 0), scene.views)
+    assert all((views.maps["instance"] >= 1000).any() for views in drawn.values()), "objects, true ones or kept ones"
+    real = rehearse(scene.method, scene.task, 5, scene.optim, False, stage, progress, scene.share, real=True)
+    assert cost.memory == pytest.approx(real.memory, rel=0.1) and cost.work == pytest.approx(real.work, rel=0.1)
+    assert cost.parts == pytest.approx(real.parts, rel=0.01)
+    t4 = gpus("T4")[0]
+    assert roofline(cost, t4) == pytest.approx(roofline(real, t4), rel=0.15)
+    assert scene.cost(2, False).times.all() and scene.largest(1e12, False) == len(task.labelled)
+
+
+def test_the_plan_says_that_steps_were_taken(capsys):
+    found = plan("mask_rcnn", "scenes", "T4,0.5GB", options={"net": "tiny"}, batch=3, host=False)
+    assert "mask_rcnn: a step depends on what it finds" in capsys.readouterr().err
+    assert found.tried and {on.precision for on in found.gpus} == {"float32"}
+    assert found.fits == {"T4": True, "0.5GB": False}
+    assert found.hours["T4"] > 0 and "1 and 2 labelled images were taken here" in " ".join(str(found).split())
+    assert json.loads(json.dumps(found.to_dict()))["tried"] and max(map(len, str(found).splitlines())) <= 100
+    task = outline("scenes", labelled=8, instances=True)
+    assert demand("mask_rcnn", task, {"net": "tiny"}, {"steps": 2, "batch": 3}) > CONTEXT + found.parts["weights"]
+    assert not plan("supervised", "scenes", "T4", options={"net": "tiny"}, host=False).tried
 
 
 def test_the_answer_for_a_data_set_that_is_not_there():

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 
-from ...data.task import Task
+from ...data.outline import MadeUp
+from ...data.task import Source, Task
 from ...engine.settings import Settings, pass_steps, share_out
 from ...methods.base import Method, Optim
+from ...views import ViewPlan
 from ...views.sampling import stream_size
 from .gpus import GPU
 from .rehearsal import Cost, rehearse, scaled
 
 BEYOND = 4  # times the wanted batch is as far as anybody looks
 CLEAR = 1.3  # so much above the line needs no rehearsal
+TRIED = (1, 2)  # labelled images of steps that are taken
 STEPS = 1000  # among which stages are shared out where no length is known
 
 
@@ -22,6 +27,8 @@ class Scene:
     Args:
         method: from `stand_in`.
     """
+
+    real = False  # whether its steps are taken; else they compute nothing
 
     def __init__(self, method: Method, task: Task, settings: Settings) -> None:
         self.method, self.task, self.settings = method, task, settings
@@ -37,9 +44,9 @@ class Scene:
     def _rehearse(self, batch: int, half: bool, stage: int, progress: float) -> Cost:
         key = (batch, half, stage, progress)
         if key not in self._costs:
-            ledger = batch == self.settings.batch
+            ledger = self.real or batch == self.settings.batch
             self._costs[key] = rehearse(
-                self.method, self.task, batch, self.optim, half, stage, progress, self.share, ledger
+                self.method, self.task, batch, self.optim, half, stage, progress, self.share, ledger, self.real
             )
         return self._costs[key]
 
@@ -115,7 +122,66 @@ class Scene:
 
     def images(self, batch: int) -> int:
         """Images of all streams in a step of the last stage."""
-        return sum(stream_size(stream, batch) for stream in self.views.values())
+        return _images(self.views, batch)
+
+
+def _images(views: ViewPlan, batch: int) -> int:
+    return sum(stream_size(stream, batch) for stream in views.values())
+
+
+class Tried(Scene):
+    """One method whose step depends on what it finds in the images, on one task: real steps of one and of two labelled
+    images are taken on this machine's CPU, and what other batches take lies on the line through them, by images.
+
+    The networks find what they find as they begin; of a data set's outline every image has its objects, those that a
+    stage would have kept as well.
+
+    Args:
+        method: one that may be used up.
+    """
+
+    real = True
+
+    def __init__(self, method: Method, task: Task, settings: Settings) -> None:
+        made_up = isinstance(task.train, MadeUp)
+        super().__init__(method, task.with_(kept=Assumed(task.train)) if made_up else task, settings)
+
+    def _rehearse(self, batch: int, half: bool, stage: int, progress: float) -> Cost:
+        if batch in TRIED:
+            return super()._rehearse(batch, half, stage, progress)
+        views = scaled(self.stages[stage].views or self.method.views, self.share)
+        few, more, wanted = (_images(views, n) for n in (*TRIED, batch))
+        low, high = (super(Tried, self)._rehearse(n, half, stage, progress) for n in TRIED)
+        return along(low, high, (wanted - few) / (more - few))
+
+
+@dataclass(frozen=True)
+class Assumed:
+    """The maps that stages will have kept, see `data.kept.Kept`: those of the source itself stand in."""
+
+    source: Source
+
+    def names(self) -> list[str]:
+        return list(self.source.maps)
+
+    def read(self, name: str, row: int) -> np.ndarray | None:
+        return self.source.map(name, row).numpy() if name in self.source.maps else None
+
+
+def along(low: Cost, high: Cost, place: float) -> Cost:
+    """The cost at a place on the line through two: 0 is `low`, 1 is `high`."""
+
+    def at(a: float, b: float) -> int:
+        return round(a + place * (b - a))
+
+    rows = ("flops", "traffic", "half", "launched")
+    return Cost(
+        at(low.memory, high.memory),
+        {name: at(size, high.parts[name]) for name, size in low.parts.items()},
+        *(np.concatenate([getattr(low, name), getattr(high, name)]) for name in rows),
+        times=np.concatenate([(1 - place) * low.times, place * high.times]),
+        timed=high.timed,
+    )
 
 
 def roofline(cost: Cost, gpu: GPU, count: int = 1) -> float:
@@ -123,4 +189,4 @@ def roofline(cost: Cost, gpu: GPU, count: int = 1) -> float:
     peak = np.where(cost.half, gpu.half, gpu.single)
     work = cost.flops / (gpu.flops_share * peak * count)
     moved = cost.traffic / (gpu.bandwidth_share * gpu.bandwidth * count)
-    return count * float(np.maximum(np.maximum(work, moved), gpu.launch * cost.launched).sum())
+    return count * float((cost.times * np.maximum(np.maximum(work, moved), gpu.launch * cost.launched)).sum())

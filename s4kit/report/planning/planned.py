@@ -19,6 +19,11 @@ NOTES = (
     "a step, training: estimates by a roofline, {}; evaluations are not counted.",
     "cores: of a machine like this one, to read and crop as fast as the GPU trains.",
 )
+TAKEN = (
+    "What a step takes depends on what it finds in the images: steps of 1 and 2 labelled images were taken here, by "
+    "the networks as they begin; all figures lie on the line through them. timing.csv of a run says what later ones "
+    "take."
+)
 
 
 @dataclass(frozen=True)
@@ -70,6 +75,7 @@ class Planned:
         host_seconds: CPU seconds of this machine to decode and crop one image; None = not measured.
         workers: decode processes that `fit` starts on a machine like this with a GPU.
         gpus: one entry per GPU.
+        tried: the figures are from small steps that were taken here, see `capacity.Tried`.
     """
 
     method: str
@@ -91,6 +97,7 @@ class Planned:
     host_seconds: float | None
     workers: int
     gpus: tuple[OnGpu, ...]
+    tried: bool = False
 
     @property
     def fits(self) -> dict[str, bool]:
@@ -154,7 +161,7 @@ def _notes(plan: Planned) -> list[str]:
     """What is under the table; of a card that was measured here how well its estimates meet."""
     known = [f"{on.gpu}: {on.measured}" for on in plan.gpus if on.measured]
     source = "not measured on any GPU" if not known else "by data sheets where nothing else is said"
-    return [*(note.format(source) for note in NOTES), *known]
+    return [*(note.format(source) for note in NOTES), *known, *([TAKEN] if plan.tried else [])]
 
 
 def _facts(plan: Planned) -> list[tuple[str, str]]:

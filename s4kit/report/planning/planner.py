@@ -3,6 +3,7 @@
     s4.plan("unimatch", "cityscapes", split="1_8", gpu="T4,A100")
 
 Nothing is computed and no data need be there. The memory is PyTorch's own account of a full-size step (`rehearsal`).
+Where a step depends on what it finds in the images (`Method.syncs`), small ones are taken here (`capacity.Tried`).
 The time is an estimate by a roofline, kernel by kernel: the larger of
 
     operations / (0.5 x peak),    bytes moved / (0.75 x bandwidth),    6 microseconds
@@ -16,7 +17,9 @@ user of timm reported 2600 (pytorch-image-models, issue 1491: AMP, channels_last
 
 from __future__ import annotations
 
+import copy
 import inspect
+import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -35,7 +38,7 @@ from ...methods.recipes import read_split, recipe_for
 from ...methods.trained import is_run
 from ...nets import live_norms, parse
 from ..setup import without_weights
-from .capacity import Scene
+from .capacity import Scene, Tried
 from .feeding import seconds_per_image
 from .gpus import GPU, gpus
 from .planned import OnGpu, Planned
@@ -66,21 +69,17 @@ def plan(
         gpu: names, see `gpus.gpus`: "T4", "T4,L4,A100", "24GB", "auto".
         split: name of a published list ("classic/183", "1_8"), which says how many images are labelled.
         batch: labelled images a step; by default the recipe's. crop: side of the crop.
-        precision: "auto" is bf16 where the GPU has it, else fp16; or "float32", "fp16", "bf16".
+        precision: "auto" is bf16 where the GPU has it, else fp16, and float32 where steps are taken, since a CPU may be
+            very slow in the others; or "float32", "fp16", "bf16".
         options: of the method, over the recipe's, such as {"net": "resnet50c"}.
         fit: settings over the recipe's: optimiser, steps, epochs, unlabelled_batch, ...
         host: also measure what it takes here to decode and crop an image.
 
     Raises:
-        S4Error: unknown names, no recipe for the data set, or a method whose steps depend on what it finds.
+        S4Error: unknown names, or no recipe for the data set.
     """
     found = gpus(gpu if isinstance(gpu, str) else list(gpu))
     kind = get(method) if isinstance(method, str) else type(method)
-    if kind.syncs:
-        raise S4Error(
-            "A step of this method depends on what it finds in the images, so its cost cannot be told without running "
-            "it: train it for some steps (--steps 20); timing.csv of the run has seconds a step and peak memory."
-        )
     recipe = _recipe(kind, task if isinstance(task, str) else task.name, split, named=isinstance(method, str))
     task = _task(task, split, recipe["task"], crop)
     settings = _settings(recipe["fit"] | (fit or {}), batch, task)
@@ -88,8 +87,8 @@ def plan(
         built, network = _build(kind, method, task, recipe["method"] | (options or {}))
     else:
         built, network = method, "as built"
-    scene = Scene(stand_in(built), task, settings)
-    wanted = settings.batch
+    scene, wanted = _scene(built, task, settings), settings.batch
+    precision = "float32" if scene.real and precision == "auto" else precision
     feed = seconds_per_image(task, scene.views) if host else None
     rows = tuple(_on(gpu, scene, precision, feed) for gpu in found)
     first = scene.cost(wanted, rows[0].precision != "float32")
@@ -107,12 +106,13 @@ def plan(
         parameters=sum(p.numel() for p in built.parameters()),
         trained=sum(p.numel() for p in built.parameters() if p.requires_grad),
         norms=len(live_norms(built)),
-        flops=float(first.flops.sum()),
+        flops=first.work,
         memory=first.memory,
         parts=first.parts | {"activations": max(0, first.memory - sum(first.parts.values()))},
         host_seconds=feed,
         workers=pick_workers("auto", torch.device("cuda")),
         gpus=rows,
+        tried=scene.real,
     )
 
 
@@ -124,8 +124,17 @@ def demand(method: str, task: Task, options: dict[str, Any], fit: dict[str, Any]
     """
     settings = Settings(**fit)
     built, _ = _build(get(method), method, task, options)
-    cost = Scene(stand_in(built), task, settings).cost(settings.batch, settings.precision != "float32")
+    scene = _scene(built, task, settings)
+    cost = scene.cost(settings.batch, settings.precision != "float32" and not scene.real)
     return cost.memory * (1 + SLACK) + CONTEXT
+
+
+def _scene(built: Method, task: Task, settings: Settings) -> Scene:
+    if not built.syncs:
+        return Scene(stand_in(built), task, settings)
+    name = getattr(built, "name", type(built).__name__)
+    print(f"{name}: a step depends on what it finds in the images; small ones are taken here", file=sys.stderr)
+    return Tried(copy.deepcopy(built), task, settings)
 
 
 def _recipe(kind: type[Method], data: str, split: str | None, named: bool) -> dict[str, Any]:

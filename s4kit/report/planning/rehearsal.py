@@ -41,6 +41,7 @@ class Cost:
             optimiser, gradients; and of the views of one micro-batch.
         flops, traffic: operations and bytes moved, per kernel. half: whether its inputs have 16 bits.
         launched: whether the kernel is one of many small ones that cost their launch (not so in fused optimisers).
+        times: how often each kernel counts: once, unless the cost was concluded from that of other steps.
         timed: whether the step looks at the clock; if not, it is the same at every moment of its stage.
     """
 
@@ -50,7 +51,13 @@ class Cost:
     traffic: np.ndarray = field(default_factory=lambda: np.zeros(0))
     half: np.ndarray = field(default_factory=lambda: np.zeros(0, bool))
     launched: np.ndarray = field(default_factory=lambda: np.zeros(0, bool))
+    times: np.ndarray = field(default_factory=lambda: np.zeros(0))
     timed: bool = True
+
+    @property
+    def work(self) -> float:
+        """Operations of the step."""
+        return float((self.times * self.flops).sum())
 
 
 class Watched(Clock):
@@ -181,7 +188,7 @@ def rehearse(
         for parameter in method.parameters():
             parameter.grad = None
     flops, traffic, sixteen, launched = np.array(book.rows).reshape(-1, 4).T
-    return Cost(book.peak, sizes, flops, traffic, sixteen > 0, launched > 0, clock.looked)
+    return Cost(book.peak, sizes, flops, traffic, sixteen > 0, launched > 0, np.ones(len(flops)), clock.looked)
 
 
 def scaled(plan: ViewPlan, share: float) -> ViewPlan:
