@@ -13,7 +13,7 @@ from s4kit.explore.packing.pack import Pack
 from s4kit.methods import Clock
 from s4kit.methods.parts.losses import ce, union_ce
 from s4kit.methods.parts.reliability import class_iou, stability
-from s4kit.methods.parts.rounds import KEPT, NOW, believed
+from s4kit.methods.parts.rounds import KEPT, NOW, believed, hard
 from s4kit.report.comparing import figures
 
 SMALL = dict(batch=2, lr=1e-2, optimiser="sgd", probes=2, progress=False, device="cpu", evaluate_every=99)
@@ -32,6 +32,11 @@ def test_images_are_as_reliable_as_their_labels_are_stable() -> None:
     a, b = torch.zeros(1, 2, 2).long(), torch.zeros(1, 2, 2).long()
     b[0, 0] = 1
     assert class_iou(a, b, 3)[0].tolist()[:2] == [0.5, 0.0] and class_iou(a, b, 3)[0, 2].isnan()
+
+
+def test_what_is_not_kept_is_believed_of_no_class() -> None:
+    label = torch.tensor([[[2, VOID]]])
+    assert hard(label, 4)[0, :, 0].T.tolist() == [[0, 0, 1, 0], [0.25] * 4]
 
 
 def test_one_mean_over_both_lists(build, draw) -> None:

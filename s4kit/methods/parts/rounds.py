@@ -26,8 +26,10 @@ def believed(label: Tensor, view: Views) -> PseudoLabels:
 
 
 def hard(label: Tensor, classes: int) -> Tensor:
-    """(B, C, H, W) float32: all probability on the label; on the first class where it is 255."""
-    return F.one_hot(label.where(label != VOID, 0), classes).movedim(-1, 1).float()
+    """(B, C, H, W) float32: all probability on the label; where it is 255, on every class alike."""
+    known = label != VOID
+    sure = F.one_hot(label.where(known, 0), classes).movedim(-1, 1).float()
+    return sure.where(known[:, None], 1 / classes)
 
 
 class Rounds(Method):
