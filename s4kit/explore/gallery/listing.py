@@ -188,6 +188,7 @@ def _headline(name: str, data: str) -> str:
     row, words = found
     said = (
         f"{row['backbone']}, crop {row['crop'] or 'not stated'}; {KINDS.get(row['kind'], row['kind'])}: {row['source']}"
+        + (f" ({row['note']})" if row.get("note") else "")
     )
     return (
         f'<span title="{escape(said)}">{value_of(row):.1f}</span><br><span class="soft">{escape(words)}, '
