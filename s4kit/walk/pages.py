@@ -11,7 +11,7 @@ from typing import Any
 # folder
 PAGES = (
     "gallery", "families/cotraining", "families/contrastive", "families/self_training", "own_data", "beyond/video",
-    "beyond/domains", "beyond/instances", "beyond/weak_labels", "beyond/points",
+    "beyond/domains", "beyond/instances", "beyond/weak_labels", "beyond/active", "beyond/points",
 )  # fmt: skip
 BEYOND = "beyond"  # of their own: no page of the walk needs them
 FOLDERS = ("families", BEYOND)

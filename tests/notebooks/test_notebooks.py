@@ -17,7 +17,7 @@ FOLDER = Path(__file__).parents[2] / "notebooks"
 NOTEBOOKS = sorted(FOLDER.glob("[0-9][0-9]_*.ipynb"))
 TITLES = (
     "Family: co-training", "Family: contrast", "Family: self-training", "Gallery", "Own data", "Beyond images: video",
-    "Beyond: domains", "Beyond images: single objects", "Beyond masks: weak labels",
+    "Beyond: domains", "Beyond images: single objects", "Beyond masks: weak labels", "Beyond chance: active selection",
     "Beyond images: points",
 )  # fmt: skip
 PAGES = {FOLDER / f"{name}.ipynb": title for name, title in zip(pages.PAGES, TITLES, strict=True)}
