@@ -99,6 +99,16 @@ def test_boxes_that_a_method_is_told_are_framed(lesson):
     assert np.array_equal(image.outline, inside) and inside.any() and not inside.all()
 
 
+def test_regions_that_were_asked_for_are_framed_in_a_step_of_the_last_generation(lesson):
+    method, batch = lesson.batch("s4al", n=2)
+    asked = torch.zeros_like(batch.u.label)
+    asked[:, 8:16, 4:20] = 1
+    batch.u.maps = {"asked": asked, "truth": torch.full_like(asked, 2)}
+    first, second = ideas.rows(method, batch, lesson.task, 1)
+    assert first.cells[0].title == "asked where framed" and second.name == "rare classes"
+    assert np.array_equal(first.cells[0].outline, asked[1].numpy() == 1)
+
+
 def test_dropped_features_are_found_and_are_whole_channels(lesson):
     method, batch = lesson.batch("unimatch", n=2)
     _, watched = ideas.step(method, batch)

@@ -16,7 +16,7 @@ from s4kit.walk import execute, pages, profiles, setup_cell
 FOLDER = Path(__file__).parents[2] / "notebooks"
 NOTEBOOKS = sorted(FOLDER.glob("[0-9][0-9]_*.ipynb"))
 TITLES = (
-    "Family: co-training", "Family: contrast", "Family: self-training", "Gallery", "Own data", "Beyond images: video",
+    "Gallery", "Family: co-training", "Family: contrast", "Family: self-training", "Own data", "Beyond images: video",
     "Beyond: domains", "Beyond images: single objects", "Beyond masks: weak labels", "Beyond chance: active selection",
     "Beyond images: points",
 )  # fmt: skip

@@ -9,14 +9,17 @@ from typing import Any
 from ... import methods
 from ...data import dataset
 from ...data.task import VOID
-from ...nets import Boxed, FrequencyDecoder, MaskHead, NeuralProcessHead, SegNet, evaluating
+from ...engine.run import STORE
+from ...nets import Boxed, Factorised, FrequencyDecoder, MaskHead, NeuralProcessHead, SegNet, evaluating
 from ...nets.detector import Detector
 from ...report.setup import BASELINES
 
 SEED, IMAGES = 0, 3  # of the batch
 POOL, SCORED = 48, 8  # images of a brief training, unlabelled and val: few more than it can see
 BRIEF = 30  # steps of a network that is trained for one picture; after a hundred it is sure of more
-OWN = (Boxed, Detector, FrequencyDecoder, MaskHead, NeuralProcessHead)  # what answers beside the usual decoder
+LONGER = 3  # times as many, where after these nothing is taught
+DRAWS = 8  # batches of such a network that are looked at until something is
+OWN = (Boxed, Detector, Factorised, FrequencyDecoder, MaskHead, NeuralProcessHead)  # beside the usual decoder
 
 
 def networks(lesson: Any) -> list[Any]:
@@ -25,7 +28,7 @@ def networks(lesson: Any) -> list[Any]:
     return [done.get(name) or _brief(lesson, name) for name in BASELINES]
 
 
-def _brief(lesson: Any, name: str, runs: Sequence[Any] = (), brief: int = 100) -> Any:
+def _brief(lesson: Any, name: str, runs: Sequence[Any] = (), brief: int = 100, called: str = "brief") -> Any:
     """A short run of a method on few of the images, which begins with what it can borrow from others."""
     steps = min(brief, lesson.steps)
     fit = {"steps": steps, "evaluate_every": steps, "probes": 0}
@@ -34,7 +37,7 @@ def _brief(lesson: Any, name: str, runs: Sequence[Any] = (), brief: int = 100) -
     if not dataset(lesson.data).marker:  # embedded: as many as wanted
         task["n_val"] = SCORED
     start = partial(borrow, runs=runs) if runs else None
-    return lesson.train(name, f"brief {name}", task=task, fit=fit, start=start, progress=False)
+    return lesson.train(name, f"{called} {name}", task=task, fit=fit, start=start, progress=False)
 
 
 def borrow(method: Any, runs: Sequence[Any]) -> Any:
@@ -52,7 +55,7 @@ def borrow(method: Any, runs: Sequence[Any]) -> Any:
         if isinstance(net, SegNet):
             given = weights[0 if name.startswith("teacher") else students % len(weights)]
             own = net.state_dict()
-            if isinstance(net.decoder, Boxed):
+            if isinstance(net.decoder, Boxed | Factorised):  # the usual one is inside
                 given = {k.replace("decoder.", "decoder.decoder.", 1): v for k, v in given.items()}
             net.load_state_dict({k: v for k, v in given.items() if k in own and v.shape == own[k].shape}, strict=False)
             students += not name.startswith("teacher")
@@ -79,44 +82,73 @@ def ideas(lesson: Any, runs: Sequence[Any], names: Sequence[str] | None = None, 
         names: of the methods; None = all of the kit.
         brief: steps of these trainings; of more the pictures show more.
     """
-    from ..plots.ideas import NOTHING
+    from ..plots.ideas import LAST_WORD, NOTHING
     from ..plots.tiles import draw
 
     found = {}
     for name in names or sorted(methods.files()):
         of = lesson.fitting(name)
         if of is not lesson:  # of another kind, with networks from which there is nothing to borrow
-            found[name] = draw(steps(*_brief(of, name, (), brief).load("last", of.task, "cpu")))
+            found[name] = draw(_taught(of, name, (), brief))
             continue
-        method, task = lesson.method(name), lesson.task_of(name)
-        own = any(isinstance(module, OWN) for module in method.modules())
-        mends = any(hasattr(net, "finish") for net in method.predictors().values())
-        rows = [] if own or mends else steps(borrow(method, runs), task, _keep)
-        if not rows or any(cell.title == NOTHING for row in rows for cell in row.cells):
-            begin = () if mends else runs  # a network that knows little has errors to mend
-            rows = steps(*_brief(lesson, name, begin, brief).load("last", task, "cpu"))
+        method = lesson.method(name)
+        own = any(isinstance(module, OWN) for module in method.modules()) or _asks(method)
+        rows = [] if own else steps(borrow(method, runs), lesson.task_of(name), _keep)
+        titles = _titles(rows)
+        if not rows or titles & {LAST_WORD, NOTHING}:
+            begin = () if LAST_WORD in titles else runs  # a network that knows little has errors to mend
+            rows = _taught(lesson, name, begin, brief)
         found[name] = draw(rows)
     return found
 
 
-def steps(method: Any, task: Any, keep: Callable[[Any, Any], None] | None = None) -> list[Any]:
+def _asks(method: Any) -> bool:
+    """Whether a person is asked during the training: no other network knows of what."""
+    return any("asked" in stream.maps for stream in method.views.values())
+
+
+def _titles(rows: Sequence[Any]) -> set[str]:
+    return {cell.title for row in rows for cell in row.cells}
+
+
+def _taught(lesson: Any, name: str, runs: Sequence[Any], brief: int) -> list[Any]:
+    """The rows of a method that is trained briefly, or for longer where nothing is taught after that; on the images
+    that it has kept maps of, if it keeps any."""
+    from ..plots.ideas import NOTHING
+
+    for called, times in (("brief", 1), ("longer", LONGER)):
+        run = _brief(lesson, name, runs, times * brief, called)
+        kept = (run.path / STORE).is_dir()
+        rows = steps(*run.load("last", None if kept else lesson.task_of(name), "cpu"), draws=DRAWS)
+        if NOTHING not in _titles(rows):
+            break
+    return rows
+
+
+def steps(method: Any, task: Any, keep: Callable[[Any, Any], None] | None = None, draws: int = 1) -> list[Any]:
     """The rows of a method's idea picture: of its last stage, before it those of earlier stages with losses of their
     own in which unlabelled images teach.
 
     Args:
         keep: (method, batch) -> None gives a batch the maps that the stage before would have kept; None = the task has
             them.
+        draws: batches that are looked at, at most, until there is one in which something is taught.
     """
     from ...views import draw_step, render
-    from ..plots.ideas import ALONE, rows
+    from ..plots.ideas import ALONE, NOTHING, rows
 
-    found = []
-    *earlier, last = method.stages()
-    for stage in [stage for stage in earlier if stage.losses] + [last]:
+    found, stages = [], method.stages()
+    for index, stage in enumerate(stages):
+        last = index == len(stages) - 1
+        if not (last or stage.losses):
+            continue
         plan = stage.views or method.views
-        batch = render(draw_step(task, plan, IMAGES, SEED, 0, 0), plan)
-        if keep:
-            keep(method, batch)
-        shown = rows(method, batch, task, losses=stage.losses)
-        found += [row for row in shown if stage is last or row.name != ALONE]
+        for draw in range(draws):
+            batch = render(draw_step(task, plan, IMAGES, SEED, 0, draw), plan)
+            if keep:
+                keep(method, batch)
+            shown = rows(method, batch, task, stage=index)
+            if NOTHING not in _titles(shown):
+                break
+        found += [row for row in shown if last or row.name != ALONE]
     return found

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -24,7 +23,7 @@ from .watch import Damage, Pasting, Watched, watching
 CHANNELS = 16  # of features are shown, as 4 x 4 small maps
 LATE = 0.75  # of the training: warm-ups are over
 MOST = 7  # copies of features in a row
-ALONE, NOTHING = "labels alone", "taught: nothing, here"  # a row's name; the title of a tile
+ALONE, LABELS, NOTHING, LAST_WORD = "labels alone", "gives the label", "taught: nothing, here", "the last word"
 
 
 def idea(method: Any, batch: Any, task: Task, example: int | None = None) -> Picture:
@@ -45,13 +44,13 @@ def idea(method: Any, batch: Any, task: Task, example: int | None = None) -> Pic
 # ---- the step ----
 
 
-def rows(method: Any, batch: Any, task: Task, example: int | None = None, losses: Callable | None = None) -> list[Row]:
+def rows(method: Any, batch: Any, task: Task, example: int | None = None, stage: int | None = None) -> list[Row]:
     """The rows of the picture, from one step of the method; its buffers and the random state are left as they were.
 
     Args:
-        losses: of a stage that has its own, with a batch of its views.
+        stage: index of the stage that the step is of, with a batch of its views; None = the last, with the method's.
     """
-    seen, watched = step(method, batch, losses)
+    seen, watched = step(method, batch, stage)
     paths = {name.rpartition("/")[0]: {} for name in seen}
     for name, value in seen.items():
         paths[name.rpartition("/")[0]][name.rpartition("/")[2]] = value
@@ -71,20 +70,21 @@ def rows(method: Any, batch: Any, task: Task, example: int | None = None, losses
     first = next(iter(shown.values()))
     k = _telling(first, watched) if example is None else example
     plain = [view for stream in batch.values() for view in (stream.weak, *stream.strong)]
-    scene = _Scene(
-        k, watched, plain, task, any("features" in name for name in shown), _boxes(method, batch, task.num_classes)
-    )
+    named, framed = any("features" in name for name in shown), _framed(method, batch, task.num_classes)
+    scene = _Scene(k, watched, plain, task, named, framed)
     found = [row for name, path in list(shown.items())[:4] for row in scene.path(name, path)]
     found[0].cells.extend(_beside(first, k, watched))
     return found
 
 
-def step(method: Any, batch: Any, losses: Callable | None = None) -> tuple[dict[str, Any], Watched]:
-    """(what `Losses.see` handed out, what was seen besides) of one step late in the training."""
+def step(method: Any, batch: Any, stage: int | None = None) -> tuple[dict[str, Any], Watched]:
+    """(what `Losses.see` handed out, what was seen besides) of one step late in a stage, see `rows`."""
     from ...methods import Clock
 
-    kept = {name: value.clone() for name, value in method.state_dict().items()}
-    clock = Clock(step=round(LATE * 100), steps=100, epoch_steps=10, overall=LATE)
+    kept, stages = {name: value.clone() for name, value in method.state_dict().items()}, method.stages()
+    losses = None if stage is None else stages[stage].losses
+    stage = len(stages) - 1 if stage is None else stage
+    clock = Clock(step=round(LATE * 100), steps=100, epoch_steps=10, stage=stage, overall=LATE)
     state = random.getstate()
     with torch.random.fork_rng(devices=[]), torch.enable_grad():
         torch.manual_seed(0)
@@ -165,17 +165,20 @@ def _finished(method: Any, batch: Any, task: Task) -> list[Row]:
         before, after = scores.argmax(1), net.finish(image, scores).argmax(1)
     k = int((before != after).flatten(1).sum(1).argmax())
     said = [colour(tiles.indices(label[k]), task.palette) for label in (before, after)]
-    shown = zip(("image without mask", "the network says", "the last word"), (tiles.picture(image[k]), *said))
+    shown = zip(("image without mask", "the network says", LAST_WORD), (tiles.picture(image[k]), *said))
     return [Row(name, [Cell(title, pixels) for title, pixels in shown])]
 
 
-def _boxes(method: Any, batch: Any, classes: int) -> dict[int, Tensor]:
-    """(B, H, W) bool, inside of the boxes that the method is told, by the `data_ptr` of the images."""
+def _framed(method: Any, batch: Any, classes: int) -> dict[int, tuple[str, Tensor]]:
+    """By the `data_ptr` of the images where a person has said something of them, (B, H, W) bool, and the tile's title:
+    inside of the boxes that the method is told, or in the regions that it has asked for."""
     found, background = {}, getattr(method, "background", False)
     for stream in batch.values():
         if stream.boxes is not None:
             maps = box_map(stream.boxes, classes, stream.weak.shape[-2:], background)
-            found[stream.weak.data_ptr()] = maps[:, int(background) :].amax(1) > 0
+            found[stream.weak.data_ptr()] = LABELS, maps[:, int(background) :].amax(1) > 0
+        elif "asked" in stream.maps:
+            found[stream.weak.data_ptr()] = "asked where framed", stream.maps["asked"] == 1
     return found
 
 
@@ -183,9 +186,15 @@ class _Scene:
     """What the rows of one picture have in common."""
 
     def __init__(
-        self, k: int, watched: Watched, plain: Sequence[Tensor], task: Task, named: bool, boxes: dict[int, Tensor]
+        self,
+        k: int,
+        watched: Watched,
+        plain: Sequence[Tensor],
+        task: Task,
+        named: bool,
+        framed: dict[int, tuple[str, Tensor]],
     ) -> None:
-        self.k, self.watched, self.plain, self.task, self.boxes = k, watched, plain, task, boxes
+        self.k, self.watched, self.plain, self.task, self.framed = k, watched, plain, task, framed
         self.named = named  # a path of its own is about features
         self.told: list[np.ndarray] = []  # images whose features were shown
 
@@ -194,8 +203,9 @@ class _Scene:
         weak, mixed, k = path["weak"], path["mixed"], self.k
         pasting = _pasting(mixed, k, self.watched, self.plain)
         cells = self.before(weak[k] if weak is not None else mixed[k], mixed[k], pasting, "target" in path)
-        if weak is not None and weak.data_ptr() in self.boxes:
-            cells[0] = replace(cells[0], outline=self.boxes[weak.data_ptr()][k].cpu().numpy())
+        if weak is not None and weak.data_ptr() in self.framed:
+            title, inside = self.framed[weak.data_ptr()]
+            cells[0] = Cell(title, tiles.picture(weak[k]), inside[k].cpu().numpy())
         damages = self.damages(name, mixed[k])
         if len(damages) == 1:
             cells += _features(damages[0])
@@ -220,8 +230,8 @@ class _Scene:
                 Cell("pasted in", tiles.picture(inside), outline),
                 Cell("the student sees", tiles.picture(mixed), outline),
             ]
-            return [Cell("gives the label", tiles.picture(first)), *pasted]
-        cells = [Cell("gives the label" if taught else "seen once", tiles.picture(weak))]
+            return [Cell(LABELS, tiles.picture(first)), *pasted]
+        cells = [Cell(LABELS if taught else "seen once", tiles.picture(weak))]
         if not torch.equal(weak, mixed):
             cells.append(Cell("the student sees" if taught else "seen again", tiles.picture(mixed)))
         return cells

@@ -163,7 +163,7 @@ def _paint(axis: Any, cell: Cell) -> None:
     axis.set(xticks=[], yticks=[])
     axis.spines[:].set(color="#999", linewidth=0.6)
     axis.imshow(cell.pixels, cmap="magma", vmin=0, vmax=1, interpolation="nearest")
-    if cell.outline is not None:
+    if cell.outline is not None and cell.outline.any():
         framed = np.pad(cell.outline, 1).astype(float)
         grid = np.arange(-1, cell.outline.shape[0] + 1), np.arange(-1, cell.outline.shape[1] + 1)
         axis.contour(grid[1], grid[0], framed, [0.5], colors=PASTED, linewidths=1.1)
