@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from s4kit.data.objects import MaskEvaluation
-from s4kit.data.points.clouds import Cloud, CloudSource, PartEvaluation
+from s4kit.data.points.clouds import Cloud, CloudSource, PartEvaluation, RoomEvaluation, has_rooms
 from s4kit.data.seeding import generator
 from s4kit.data.sources import MemorySource
 from s4kit.data.task import OBJECTS, PER_CLASS, VOID, Further, Sample, Task
@@ -80,7 +80,7 @@ class ToyKept:
         if name == OBJECTS:
             return self.source.objects(row).numpy()
         label = self.source.label(row).copy()
-        label[:, :6] = (label[:, :6] + 1) % self.classes
+        label[..., :6] = (label[..., :6] + 1) % self.classes
         return label
 
 
@@ -150,13 +150,59 @@ def toy_points(n_labelled: int = 8, n_unlabelled: int = 16, n_val: int = 6, poin
     )  # fmt: skip
 
 
+class ToyRoom(CloudSource):
+    """A floor with three balls on it, each an object, of the classes 1 to 3 by their height; some points are void."""
+
+    maps = (OBJECTS,)
+
+    def __init__(self, part: str, count: int, points: int, seed: int) -> None:
+        self.ids = [f"{part}_{k}" for k in range(count)]
+        self.points, self.seed = points, seed
+
+    def _made(self, row: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        rng = generator("toy room", self.seed, row)
+        which = np.arange(self.points) % 5  # 0 and 4: the floor
+        label = np.where(which % 4 == 0, 0, rng.permutation(3)[which % 4 - 1] + 1)
+        middle = np.array([[np.cos(k), 0, np.sin(k)] for k in rng.uniform(0, 6) + 2.1 * np.arange(5)])[which]
+        normals = rng.standard_normal((self.points, 3))
+        normals /= np.linalg.norm(normals, axis=1, keepdims=True)
+        places = middle + 0.3 * normals + np.outer(0.3 + 0.3 * label, (0, 1, 0))
+        floor = label == 0
+        places[floor] = rng.uniform(-1.4, 1.4, (int(floor.sum()), 3)) * (1, 0, 1)
+        normals[floor] = (0, 1, 0)
+        ids = np.where(floor, 0, PER_CLASS * label + which).astype(np.int32)
+        label[:2] = ids[:2] = VOID
+        return np.concatenate([places, normals], 1).astype(np.float32), label.astype(np.uint8), ids
+
+    def read(self, row: int, label: bool = True) -> Cloud:
+        points, truth, _ = self._made(row)
+        return Cloud(torch.from_numpy(points), torch.from_numpy(truth) if label else None, self.ids[row])
+
+    def objects(self, row: int) -> torch.Tensor:
+        return torch.from_numpy(self._made(row)[2])
+
+    def label(self, row: int) -> np.ndarray:
+        return self._made(row)[1]
+
+
+def toy_rooms(n_labelled: int = 4, n_unlabelled: int = 8, n_val: int = 4, points: int = 200) -> Task:
+    """A `Task` of rooms with three objects each."""
+    n = n_labelled + n_unlabelled
+    lists = tuple(range(n_labelled)), tuple(range(n_labelled, n))
+    return Task(
+        "toy rooms", ("floor", "low", "middle", "high"), PALETTE[:4], ToyRoom("train", n, points, 0), *lists,
+        ToyRoom("val", n_val, points, 1), crop=None, protocol="balls", evaluation=RoomEvaluation((1, 2, 3), 10),
+    )  # fmt: skip
+
+
 LIGHT = {"gct": {"width": 4}}  # what has large networks of its own
 TINY = {True: "tiny", False: "voxel(width=4, grid=16, depth=2, hidden=16)"}  # networks of images, of points
+ROOMS = "voxel(width=4, cell=0.25, depth=2, hidden=16, reach=0.2, least=6)"
 
 
 def toy_for(method: type, accepted: Sequence[Task] = ()) -> Task:
     """The first toy task from which all of a method's streams can draw."""
-    for task in accepted or (toy_task(), toy_points(), toy_objects()):
+    for task in accepted or (toy_task(), toy_points(), toy_objects(), toy_rooms()):
         try:
             for name, stream in method.views.items():
                 stream.check(task, name)
@@ -169,7 +215,7 @@ def toy_for(method: type, accepted: Sequence[Task] = ()) -> Task:
 
 def tiny_net(task: Task) -> str:
     """The spec of a network for a step in milliseconds."""
-    return TINY[task.train.item is Sample]
+    return ROOMS if has_rooms(task) else TINY[task.train.item is Sample]
 
 
 def tiny(name: str, task: Task) -> dict[str, Any]:

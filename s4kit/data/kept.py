@@ -36,7 +36,8 @@ class Kept:
         return Path(self.root, str(self.stage), name, f"{row:07d}.png")
 
     def read(self, name: str, row: int) -> np.ndarray | None:
-        """(H, W) uint8 or int32, as it was kept, the newest map of an image; None where no stage has kept one.
+        """(H, W) uint8 or int32, as it was kept, the newest map of an image, (1, N) of points; None where no stage has
+        kept one.
 
         Raises:
             S4Error: its file is damaged.
@@ -49,15 +50,19 @@ class Kept:
         return None
 
     def write(self, name: str, row: int, values: np.ndarray) -> None:
-        """Keep a map (H, W) of an image, uint8, or int32 from 0 to 2^24 - 1.
+        """Keep a map (H, W) of an image, or (N,) of points as one row of an image; uint8, or int32 from 0 to 2^24 - 1.
 
         Raises:
             OSError: the disk is full.
         """
-        if values.dtype not in (np.uint8, np.int32) or values.ndim != 2:
-            raise S4Error(f"A map that is kept is (H, W) uint8 or int32, not {values.dtype} of shape {values.shape}.")
+        if values.dtype not in (np.uint8, np.int32) or values.ndim not in (1, 2):
+            raise S4Error(
+                f"A map that is kept is (H, W), of points (N,), uint8 or int32, not {values.dtype} of shape "
+                f"{values.shape}."
+            )
         file = self.path(name, row)
         file.parent.mkdir(parents=True, exist_ok=True)
+        values = np.atleast_2d(values)
         image = Image.fromarray(values) if values.dtype == np.uint8 else id_image(values)
         image.save(file, compress_level=1)
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from ..errors import S4Error, closest
 from .catalog import DataSet
 from .embedded.clips import open_clips
+from .embedded.rooms import open_rooms
 from .embedded.scenes import open_plain, open_scenes
 from .embedded.shapes import open_shapes
 from .fetching.download import Progress
@@ -19,7 +20,11 @@ from .sets.coco import get_coco, open_coco
 from .sets.partnet import MANUAL as PARTNET
 from .sets.partnet import open_partnet
 from .sets.rendered import GTA5_MANUAL, SYNTHIA_MANUAL, get_gta5, get_synthia, open_gta5, open_synthia
+from .sets.s3dis import MANUAL as S3DIS
+from .sets.s3dis import open_s3dis
 from .sets.satellite import DEEPGLOBE_MANUAL, get_deepglobe, get_ucmerced, open_deepglobe, open_ucmerced
+from .sets.scannet import MANUAL as SCANNET
+from .sets.scannet import open_scannet
 from .sets.shapenetpart import MANUAL as SHAPENETPART
 from .sets.shapenetpart import open_shapenetpart
 from .sets.voc import get_voc, open_voc
@@ -54,6 +59,13 @@ DATASETS: dict[str, DataSet] = {
             open_shapes,
             25,
             "128 train, 48 val, 2048 points",
+        ),
+        DataSet(
+            "rooms",
+            "embedded rooms as points: furniture on a floor between walls, each piece an object",
+            open_rooms,
+            6,
+            "48 train, 24 val, 6144 points",
         ),
         DataSet(
             "camvid",
@@ -167,6 +179,25 @@ DATASETS: dict[str, DataSet] = {
             "26671 of 24 categories",
             marker=("stats/after_merging2_label_ids",),
             manual=PARTNET,
+        ),
+        DataSet(
+            "scannet",
+            "scanned rooms as points, single objects of 18 of 20 classes",
+            open_scannet,
+            20,
+            "1201 train, 312 val",
+            marker=("scans", "scannetv2_train.txt"),
+            manual=SCANNET,
+            expected={"train": (1201,), "val": (312,)},
+        ),
+        DataSet(
+            "s3dis",
+            "scanned rooms of six areas as points, single objects of 13 classes",
+            open_s3dis,
+            13,
+            "204 train, 68 val of area 5",
+            marker=("Area_1", "Stanford3dDataset_v1.2_Aligned_Version"),
+            manual=S3DIS,
         ),
         DataSet(
             "folder",

@@ -99,8 +99,8 @@ class Source(ABC):
         raise S4Error(f"{self.ids[row]} has no map {name!r} of its own; there is {', '.join(self.maps) or 'none'}.")
 
     def objects(self, row: int) -> Tensor:
-        """(H, W) int32, which object a pixel of image `row` shows, see `data.objects`; below 1000 none, 255 = void. As
-        one of `maps` it is called "instance".
+        """(H, W), of points (N,), int32, which object a pixel of image `row` shows, see `data.objects`; below 1000
+        none, 255 = void. As one of `maps` it is called "instance".
 
         Raises:
             S4Error: single objects are not known.
@@ -247,8 +247,8 @@ class Task:
         """The labelled rows, to ask whether one is among them."""
         return frozenset(self.labelled)
 
-    def map_of(self, name: str, row: int, size: tuple[int, int], shown: bool = False) -> np.ndarray:
-        """(H, W) uint8 or int32, the kept map of an image; 255 throughout where there is none.
+    def map_of(self, name: str, row: int, size: tuple[int, ...], shown: bool = False) -> np.ndarray:
+        """(H, W), of points (N,), uint8 or int32, the kept map of an item; 255 throughout where there is none.
 
         Args:
             shown: the label may be seen, and so the maps that the source has itself: they go before kept ones.
@@ -261,6 +261,7 @@ class Task:
         found = self.kept.read(name, row) if self.kept else None
         if found is None:
             return np.full(size, VOID, np.uint8)
+        found = found[0] if len(size) == 1 and len(found) == 1 else found
         if found.shape != tuple(size):
             raise S4Error(f"The kept map {name!r} of image {self.train.ids[row]} is {found.shape}, the image {size}.")
         return found

@@ -125,7 +125,7 @@ class Sweep:
             return class_scores(net, view.weak, how or type(self.task.evaluation)())
 
     def keep(self, name: str, row: int, values: Tensor) -> None:
-        """Keep a map (H, W) of an image for the streams that name it.
+        """Keep a map (H, W) of an image, (N,) of points, for the streams that name it.
 
         Args:
             values: int32 is kept as it is, from 0 to 2^24 - 1, such as ids of objects; any other type as integers from

@@ -95,6 +95,7 @@ POINTS_FIT = {"optimiser": "adamw", "lr": 6e-3, "head": 1.0, "weight_decay": 1e-
 KIT: dict[str, Recipe] = {
     "scenes": {"task": {}, "method": {"net": STEADY}, "fit": {**LIGHT_FIT, "steps": 600, "batch": 4}},
     "clips": {"task": {}, "method": {"net": STEADY}, "fit": {**LIGHT_FIT, "steps": 600, "batch": 4}},
+    "rooms": {"task": {}, "method": {}, "fit": {**POINTS_FIT, "steps": 600, "batch": 2, "lr": 3e-3}},
     "shapes": {"task": {}, "method": {}, "fit": {**POINTS_FIT, "steps": 600, "batch": 4}},
     "shapenetpart": {"task": {}, "method": {}, "fit": {**POINTS_FIT, "steps": 2400, "batch": 8}},
     "camvid": {

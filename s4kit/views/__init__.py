@@ -11,7 +11,7 @@ from .mixing import paste
 from .motion import Cycle
 from .photometric import STRONG, Strong, recolour
 from .plan import AnyStream, Batch, MapReader, ViewPlan, Views
-from .points import PointStream, Rigid
+from .points import PointStream, Rigid, Upright
 from .sampling import HostStep, Steps, draw_step, render
 from .warp import align, draw_affine, draw_shift, draw_zoom, warp
 
@@ -32,6 +32,7 @@ __all__ = [
     "Steps",
     "Stream",
     "Strong",
+    "Upright",
     "ViewPlan",
     "Views",
     "align",

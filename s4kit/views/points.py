@@ -10,9 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..data.points.clouds import Cloud, has_points
+from ..data.points.clouds import Cloud, has_points, has_rooms
 from ..data.seeding import generator
-from ..data.task import VOID, Task
+from ..data.task import OBJECTS, VOID, Task
 from ..errors import S4Error
 from .looks import POINTS, Look
 from .plan import Still, ViewPlan, Views
@@ -43,6 +43,25 @@ class Rigid:
         return np.concatenate([places, points[:, 3:] @ turn.T], 1).astype(np.float32)
 
 
+@dataclass(frozen=True)
+class Upright:
+    """How a room is moved, its floor staying below: mirrored or not, turned by some quarters and a little, scaled.
+
+    Attributes:
+        degrees: beside the quarters, up to this in either direction. scale: see `Rigid`.
+    """
+
+    degrees: float = 5.0
+    scale: float = 0.1
+
+    def moved(self, rng: np.random.Generator, points: np.ndarray) -> np.ndarray:
+        """(N, 6) float32 copy of points (N, 6)."""
+        mirrored = np.diag([rng.choice([-1.0, 1.0]), 1.0, 1.0])
+        turn = _about(1, np.radians(90 * rng.integers(4) + rng.uniform(-self.degrees, self.degrees))) @ mirrored
+        places = points[:, :3] @ turn.T * (1 + rng.uniform(-self.scale, self.scale))
+        return np.concatenate([places, points[:, 3:] @ turn.T], 1).astype(np.float32)
+
+
 def _about(axis: int, angle: float) -> np.ndarray:
     one, other = (k for k in range(3) if k != axis)
     turn, sine = np.eye(3), np.sin(angle) * (-1 if axis == 1 else 1)
@@ -59,7 +78,7 @@ class HostPoints:
     label: Tensor  # (B, N) uint8
     index: Tensor  # (B,) int64
     labelled: Tensor  # (B,) bool
-    maps: dict[str, Tensor] = field(default_factory=dict)  # (B, N) uint8 by name
+    maps: dict[str, Tensor] = field(default_factory=dict)  # (B, N) uint8, of objects int32, by name
 
     def pin_memory(self) -> HostPoints:
         rest = (t.pin_memory() for t in (self.label, self.index, self.labelled))
@@ -72,22 +91,25 @@ class PointStream:
     """One independent, seeded draw per step from one list of point sets, and moved copies of each.
 
     `weak` (B, N, 6) is the first copy, `strong` are the others: the same points in the same order. `valid` (B, N) is 0
-    where a point has left the cube [-1, 1]^3 in any of them.
+    where a point has left the cube [-1, 1]^3 in any of them, if there is one.
 
     Attributes:
         source: "labelled", "unlabelled" or "all".
         copies: how many.
         rigid: how each is moved.
         batch: items per labelled item.
-        maps: names of maps that a stage has kept of the items, (N,).
+        maps: names of maps that a stage has kept of the items, (N,); "instance", of the objects, is known of labelled
+            ones.
+        cube: whether the items lie in a cube; rooms do not.
         of, reveal: None: nothing is known of points that goes in pairs or stands for a label.
     """
 
     source: str
     copies: int = 2
-    rigid: Rigid = field(default_factory=Rigid)
+    rigid: Rigid | Upright = field(default_factory=Rigid)
     batch: float = 1.0
     maps: tuple[str, ...] = ()
+    cube: bool = True
     of: None = None
     reveal: None = None
     look: ClassVar[Look] = POINTS
@@ -95,6 +117,8 @@ class PointStream:
     def check(self, task: Task, name: str) -> None:
         if not has_points(task):
             raise S4Error(f'The stream {name!r} draws points, and {task.name} has none: it needs load("shapes").')
+        if OBJECTS in self.maps and not has_rooms(task):
+            raise S4Error(f'The stream {name!r} draws rooms with objects, not {task.name}: it needs load("rooms").')
 
     def draw(self, task: Task, name: str, plan: ViewPlan, seed: int, stage: int, positions: range) -> HostPoints:
         """The points at the given positions; labels are shown for rows of the labelled list alone."""
@@ -103,12 +127,13 @@ class PointStream:
             row = pick(task, self, name, seed, stage, position)
             cloud, rng = source.read(row, label=row in known), generator(seed, "view", name, stage, position)
             copies = [self.rigid.moved(rng, cloud.points.numpy()) for _ in range(self.copies)]
-            hosts.append(_host(cloud, row, self._kept(task, self.maps, row, cloud), copies))
+            hosts.append(_host(cloud, row, self._kept(task, self.maps, row, cloud, row in known), copies))
         return self.join(hosts)
 
     def whole(self, task: Task, row: int) -> HostPoints:
-        cloud = task.train.read(row, label=row in task.labelled_rows)
-        return _host(cloud, row, self._kept(task, self.maps, row, cloud))
+        shown = row in task.labelled_rows
+        cloud = task.train.read(row, label=shown)
+        return _host(cloud, row, self._kept(task, self.maps, row, cloud, shown))
 
     def still(self, task: Task, part: str, row: int, whole: bool = False, reveals: tuple[str, ...] = ()) -> Still:
         cloud, own = _shown(task, part, row), part == "train"
@@ -128,6 +153,7 @@ class PointStream:
 
         weak, *strong = map(to, host.copies)
         inside = torch.stack([in_cube(copy) for copy in (weak, *strong)]).all(0)
+        inside = inside if self.cube else torch.ones_like(inside)
         return Views(
             weak=weak,
             strong=strong,
@@ -140,8 +166,8 @@ class PointStream:
         )
 
     @staticmethod
-    def _kept(task: Task, names: Sequence[str], row: int, cloud: Cloud) -> dict[str, np.ndarray]:
-        return {name: task.map_of(name, row, (len(cloud.points),)) for name in names}
+    def _kept(task: Task, names: Sequence[str], row: int, cloud: Cloud, shown: bool = False) -> dict[str, np.ndarray]:
+        return {name: task.map_of(name, row, (len(cloud.points),), shown) for name in names}
 
 
 def in_cube(points: Tensor) -> Tensor:

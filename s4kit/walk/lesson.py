@@ -25,7 +25,7 @@ def lesson(profile: str = "cpu", data: str = "scenes", quiet: bool = False, **ta
 
     Args:
         profile: "cpu", "gpu" or "paper", see `walk.profiles`.
-        data: "scenes", "camvid", "voc" or "cityscapes"; "clips" for video, "shapes" for points.
+        data: "scenes", "camvid", "voc" or "cityscapes"; "clips" for video, "shapes" and "rooms" for points.
         quiet: say nothing.
         task: over the profile's arguments of `load`, such as `labelled="splits/92.txt"` or `root=...`.
 

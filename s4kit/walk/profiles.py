@@ -15,7 +15,7 @@ from ..report import setup
 PROFILES = ("cpu", "gpu", "paper", "test")
 DATA = ("scenes", "camvid", "voc", "cityscapes")
 WALK = ("supervised", "cutmix", "cps", "u2pl", "unimatch")  # what the notebooks train
-BEYOND = ("clips", "shapes")  # of lessons beyond still images: each has its own
+BEYOND = ("clips", "shapes", "rooms")  # of lessons beyond still images: each has its own
 OWN_DATA = "folder"  # a lesson on photos of one's own: root=... says where they are
 
 
@@ -105,6 +105,18 @@ TABLE: dict[tuple[str, str], Profile] = {
         "It learns nothing.",
         {"n_train": 24, "n_val": 4, "points": 128, "labelled": 8},
         {"net": "voxel(width=4, grid=16, depth=2)"},
+        _TEST_FIT,
+    ),
+    ("cpu", "rooms"): Profile("about two minutes of one core", fit=_fit(600, 2, 2)),
+    ("gpu", "rooms"): Profile(
+        "some minutes", UNVERIFIED, {"n_train": 400}, {"net": "voxel(width=16, cell=0.05)"}, _fit(2000, 8)
+    ),
+    ("paper", "rooms"): Profile("minutes", OWN, equal=False),
+    ("test", "rooms"): Profile(
+        "seconds",
+        "It learns nothing.",
+        {"n_train": 8, "n_val": 2, "points": 512, "labelled": 4},
+        {"net": "voxel(width=4, depth=2, cell=0.2, least=8)"},
         _TEST_FIT,
     ),
     **{

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from toy import ToyKept, tiny, toy_for, toy_points, toy_task
+from toy import ToyKept, tiny, toy_for, toy_points, toy_rooms, toy_task
 
 from s4kit import methods
 from s4kit.data.objects import MaskEvaluation
@@ -25,7 +25,9 @@ def task() -> Any:
 @pytest.fixture(scope="session")
 def task_of(task: Any) -> Callable[[str], Any]:
     """`task_of("shape3d")`: the toy task that a method learns from."""
-    tasks = task, toy_points(), replace(task, name="toy objects", evaluation=MaskEvaluation(4))
+    rooms = toy_rooms()
+    rooms = replace(rooms, kept=ToyKept(rooms.train))
+    tasks = task, toy_points(), replace(task, name="toy objects", evaluation=MaskEvaluation(4)), rooms
     return lambda name: toy_for(methods.get(name), tasks)
 
 

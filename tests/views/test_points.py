@@ -5,11 +5,11 @@ import pickle
 import numpy as np
 import pytest
 import torch
-from toy import toy_points, toy_task
+from toy import toy_points, toy_rooms, toy_task
 
 from s4kit.data.points.sides import seen_points
 from s4kit.errors import S4Error
-from s4kit.views import PointStream, Rigid, Stream, ViewPlan, draw_step, render
+from s4kit.views import PointStream, Rigid, Stream, Upright, ViewPlan, draw_step, render
 from s4kit.views.looks import POINTS
 
 PLAN = ViewPlan(x=PointStream("labelled"), u=PointStream("unlabelled", copies=3, batch=2.0))
@@ -117,3 +117,27 @@ def test_an_item_for_people_is_a_picture_with_its_label(task):
     at = seen_points(cloud.points[:, :3].numpy(), 240)
     assert np.array_equal(sample.label.numpy()[at >= 0], cloud.label.numpy()[at[at >= 0]])
     assert (sample.label.numpy()[at < 0] == 255).all() and (sample.image[0].numpy()[at < 0] == 255).all()
+
+
+def test_a_room_stays_upright_and_its_objects_come_with_it():
+    rooms = toy_rooms()
+    stream = PointStream("labelled", copies=2, rigid=Upright(3.0, 0.2), cube=False, maps=("instance",))
+    views = render(draw_step(rooms, ViewPlan(x=stream), 4, 0, 0, 0), ViewPlan(x=stream)).x
+    assert views.valid.all() and views.maps["instance"].shape == (4, 200)
+    for k, row in enumerate(views.index.tolist()):
+        before = rooms.train.read(row).points
+        assert torch.equal(views.maps["instance"][k], rooms.train.objects(row).long())
+        for copy in (views.weak[k], views.strong[0][k]):
+            turn = torch.linalg.lstsq(before[:, 3:], copy[:, 3:]).solution
+            assert torch.allclose(turn @ turn.T, torch.eye(3), atol=1e-4) and turn[1, 1] == pytest.approx(1, abs=1e-4)
+            scale = torch.linalg.lstsq(before[:, :3] @ turn, copy[:, :3]).solution
+            assert torch.allclose(scale, scale[0, 0] * torch.eye(3), atol=1e-4) and 0.8 <= scale[0, 0] <= 1.2
+            angle = torch.rad2deg(torch.atan2(turn[0, 2].abs(), turn[0, 0].abs())).item()
+            assert min(angle, 90 - angle) <= 3
+    hidden = PointStream("unlabelled", cube=False, maps=("instance",))
+    views = hidden.render(hidden.whole(rooms, 6), torch.device("cpu"))
+    assert (views.maps["instance"] == 255).all() and (views.label == 255).all(), "nothing is kept of it"
+    views = hidden.render(hidden.whole(rooms, 1), torch.device("cpu"))
+    assert torch.equal(views.maps["instance"][0], rooms.train.objects(1).long()), "a labelled one is known"
+    with pytest.raises(S4Error, match="draws rooms with objects, not toy points"):
+        stream.check(toy_points(), "x")

@@ -1,4 +1,4 @@
-"""What an item of points is, how its parts are nested, and lists of such items."""
+"""What an item of points is, how its parts are nested or its objects scored, and lists of such items."""
 
 from __future__ import annotations
 
@@ -22,7 +22,8 @@ class Cloud:
     """The points of one item.
 
     Attributes:
-        points: (N, 6) float32, place (x, y, z; y is up) and unit normal; the item lies in the unit ball.
+        points: (N, 6) float32, place (x, y, z; y is up) and unit normal; the item lies in the unit ball. Of a room
+            metres, the middle of its bounding box is 0.
         label: (N,) uint8 class of the finest level, 255 = void; None where the source has no labels.
         id: the name by which errors, splits and the explorer call it.
     """
@@ -44,6 +45,21 @@ class PartEvaluation:
     how: ClassVar[str] = 'sets of points: load("shapes")'
 
 
+@dataclass(frozen=True)
+class RoomEvaluation:
+    """AP of the single objects of rooms, as the ScanNet benchmark counts it, see `engine.scores.rooms`.
+
+    Attributes:
+        things: the classes that have objects; of the others (floor, wall) each point is scored alone.
+        least: points of an object that counts; a smaller one is neither wanted nor wrong, and not taught.
+    """
+
+    things: tuple[int, ...] = ()
+    least: int = 1
+    of: ClassVar[str] = "objects of points"
+    how: ClassVar[str] = 'rooms of points: load("rooms")'
+
+
 class CloudSource(Source):
     """A list of items of points, all with the same number of them; `read` gives a `Cloud`."""
 
@@ -57,6 +73,11 @@ class CloudSource(Source):
 def has_points(task: Any) -> bool:
     """Whether the items of a task are points."""
     return getattr(getattr(task, "train", None), "item", None) is Cloud
+
+
+def has_rooms(task: Any) -> bool:
+    """Whether the single objects of rooms of points are what a task asks for."""
+    return isinstance(getattr(task, "evaluation", None), RoomEvaluation)
 
 
 def lifted(label: Tensor, parents: Sequence[int]) -> Tensor:

@@ -9,11 +9,12 @@ import torch
 from torch import Tensor, nn
 
 from ...data.objects import MaskEvaluation
-from ...data.points.clouds import PartEvaluation
+from ...data.points.clouds import PartEvaluation, RoomEvaluation
 from ...data.task import Evaluation, Task
 from ...errors import S4Error
 from .masks import Masks, MaskScores
 from .parts import PartScores, PartTally
+from .rooms import RoomScores, RoomTally
 from .segmentation import Confusion, Scores, count, to_image
 
 
@@ -96,7 +97,12 @@ class Tally(Protocol):
         """
 
 
-TALLIES: dict[type, type[Tally]] = {Evaluation: Confusion, PartEvaluation: PartTally, MaskEvaluation: Masks}
+TALLIES: dict[type, type[Tally]] = {
+    Evaluation: Confusion,
+    PartEvaluation: PartTally,
+    MaskEvaluation: Masks,
+    RoomEvaluation: RoomTally,
+}
 
 
 def tally_of(how: Any) -> type[Tally]:
@@ -128,6 +134,8 @@ __all__ = [
     "Masks",
     "PartScores",
     "PartTally",
+    "RoomScores",
+    "RoomTally",
     "Scores",
     "Tally",
     "by_class",

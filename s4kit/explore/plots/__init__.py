@@ -12,6 +12,7 @@ from .labels import class_share, histogram, quality, recorded, reliability
 from .network import network
 from .objects import objects, precision_recall
 from .over_time import classes_over_time
+from .rooms import room
 from .scores import bars, class_frequency, confusion, iou_bars
 from .shapes import copies, shape
 from .splits import presence
@@ -46,6 +47,7 @@ __all__ = [
     "quality",
     "recorded",
     "reliability",
+    "room",
     "shape",
     "views",
 ]

@@ -53,7 +53,7 @@ def painted(image: Tensor, ids: Tensor) -> np.ndarray:
     pixels = np.where((ids == VOID)[..., None], 0.5, pixels)
     inside, rim = ids >= PER_CLASS, _rim(ids)
     _, number = np.unique(ids, return_inverse=True)
-    hues = _colours(number.max() + 1)[number.reshape(ids.shape)]
+    hues = distinct_hues(number.max() + 1)[number.reshape(ids.shape)]
     filled = np.where(inside[..., None], (1 - FILLED) * pixels + FILLED * hues, pixels)
     return np.where((rim & inside)[..., None], hues, filled)
 
@@ -69,7 +69,7 @@ def _rim(ids: np.ndarray) -> np.ndarray:
     return rim
 
 
-def _colours(count: int) -> np.ndarray:
+def distinct_hues(count: int) -> np.ndarray:
     """(n, 3) colours that neighbours in the list can be told apart by."""
     import colorsys
 

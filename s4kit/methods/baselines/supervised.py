@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, ClassVar
 
+import torch
 from torch import Tensor
 
 from ...data.objects import has_objects
-from ...data.points.clouds import PartEvaluation, has_points
+from ...data.points.clouds import PartEvaluation, RoomEvaluation, has_points, has_rooms
+from ...data.task import OBJECTS
 from ...nets import evaluating, make
+from ...nets.rooms import Proposed, room_net
 from ...nets.voxel import voxel
 from ...views import Batch, PointStream, Stream, ViewPlan, Views
 from ..base import Card, Clock, Losses, Method, PseudoLabels
 from ..instances.mask_rcnn import MaskRCNN
 from ..parts.losses import Criterion, ce, criterion
 from ..parts.nested import Nested, per_shape_ce
+from ..parts.proposals import DIFFERS, LABELLED, SCANNED, least_points, object_map, room_terms
 
 SOURCE = "official code of UniMatch, LiheYoung/UniMatch: supervised.py, configs, README (twice the batch)"
 LENGTH = (
@@ -38,7 +43,7 @@ class Supervised(Method):
         tau: confidence from which a pixel would be kept; shown, never trained on.
         supervised: criterion of the labelled images, "ce", "ohem(...)" or a function.
 
-    Of points it is `SupervisedPoints`, below; of single objects `mask_rcnn`.
+    Of points it is `SupervisedPoints`, of rooms `SupervisedRooms`, both below; of single objects `mask_rcnn`.
     """
 
     card = Card(
@@ -73,6 +78,8 @@ class Supervised(Method):
             "source": "as shape3d's, isunchy/semi_supervised_3d_segmentation, without its terms",
             "differs": ["backbone: octree U-Net of depth 6 there, U-Net on a dense grid of 64^3 cells here"],
         },
+        "scannet": SCANNED | {"differs": list(DIFFERS)},  # these two of the version for rooms
+        "s3dis": SCANNED | {"differs": list(DIFFERS)},
         "cityscapes": {
             "task": {"crop": 801},
             "method": {"net": "resnet101c", "supervised": "ohem(thresh=0.7, per_image=50000)"},
@@ -103,6 +110,8 @@ class Supervised(Method):
     def of(cls, task: Any) -> type[Method]:
         if cls is not Supervised:
             return cls
+        if has_rooms(task):
+            return SupervisedRooms
         return SupervisedPoints if has_points(task) else MaskRCNN if has_objects(task) else cls
 
     def teach(self, view: Views) -> Tensor:
@@ -143,3 +152,42 @@ class SupervisedPoints(Supervised):
         for level, z_x in self.student.levels(x.weak).items():
             losses.add(f"x_{level}", per_shape_ce(z_x, labels[level], x.valid))
         return losses
+
+
+class SupervisedRooms(Supervised):
+    """The same for rooms of points, whose single objects are the task: a voxel U-Net that says of each point its class
+    and the way to the middle of its object, and judges the groups in which points meet, in the manner of PointGroup
+    (Jiang et al., CVPR 2020).
+
+    Equation: L = class + offset + 0.3 direction + 0.3 kind + 0.3 quality, see `parts.proposals.room_terms`; the terms
+    of twist, which has them of unlabelled rooms as well.
+
+    Cost: a forward and its gradient; groups are counted, so the device is waited for.
+
+    Args:
+        task: the data, of rooms. net: network spec, see `nets.rooms.room_net`.
+        tau: see `Supervised`.
+    """
+
+    views = ViewPlan(x=LABELLED)
+    scored_by = RoomEvaluation
+    syncs = True
+
+    def __init__(self, task: Any, net: str = "voxel", tau: float = 0.95) -> None:
+        Method.__init__(self)
+        self.student, self.least, self.tau = room_net(net, task), least_points(task), tau
+
+    def teach(self, view: Views) -> list[Proposed]:
+        with evaluating(self.student):
+            return self.student.find(view.weak)
+
+    def pseudo_labels(self, found: list[Proposed], view: Views, clock: Clock) -> PseudoLabels:
+        logits = torch.stack([one.logits for one in found])
+        return replace(super().pseudo_labels(logits, view, clock), ids=object_map(found))
+
+    def probabilities(self, found: list[Proposed]) -> Tensor:
+        return torch.stack([one.logits.softmax(0) for one in found])
+
+    def losses(self, batch: Batch, clock: Clock) -> Losses:
+        x = batch.x
+        return room_terms(self.student, self.student.read(x.weak), x.weak, x.label, x.maps[OBJECTS], self.least, "x")

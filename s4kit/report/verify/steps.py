@@ -23,7 +23,7 @@ from typing import Any
 import torch
 
 from ...data import load
-from ...data.points.clouds import has_points
+from ...data.points.clouds import has_points, has_rooms
 from ...data.task import Task
 from ...engine.device import autocast
 from ...engine.trace import undone
@@ -45,7 +45,7 @@ FLOOR = 0.05  # of all terms together: a smaller term is judged as if it were th
 LEFT = 1 << 20  # bytes that a method may leave behind
 CPU = torch.device("cpu")
 DOMAIN = "plain(n_train=8, n_val=1, side=64)"
-POINTS = "voxel(width=4, grid=16, depth=2)"  # the tiny network of points
+POINTS, ROOMS = "voxel(width=4, grid=16, depth=2)", "voxel(width=4, cell=0.2, depth=2)"  # tiny networks of points
 
 
 def steps(bench: Bench, say: Say, left: Time) -> dict[str, Any]:
@@ -54,6 +54,7 @@ def steps(bench: Bench, say: Say, left: Time) -> dict[str, Any]:
         load("scenes", n_train=16, n_val=2, side=64, labelled=8, crop=48, more={"domain": DOMAIN}),
         load("scenes", n_train=16, n_val=2, side=64, labelled=8, crop=48, instances=True),
         load("shapes", n_train=16, n_val=2, points=256, labelled=8),
+        load("rooms", n_train=8, n_val=2, points=1024, labelled=4),
     ]
     _look("supervised", bench, tasks[0])  # libraries take their workspaces once
     figures, taken = {}, []
@@ -99,7 +100,8 @@ def _look(name: str, bench: Bench, task: Task) -> dict[str, Any]:
 def _build(name: str, task: Task) -> Method:
     torch.manual_seed(0)
     own = {key: value for key, value in recipe(name, "scenes")["method"].items() if key not in get(name).specs}
-    return create(name, task, **own | {"net": POINTS if has_points(task) else "tiny"})
+    net = ROOMS if has_rooms(task) else POINTS if has_points(task) else "tiny"
+    return create(name, task, **own | {"net": net})
 
 
 def _all_precisions(name: str, bench: Bench, task: Task) -> dict[str, Any]:
