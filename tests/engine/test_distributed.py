@@ -29,7 +29,7 @@ BANKS = {
 }  # fmt: skip
 # Centres, prototypes and thresholds of what all ranks show together, which one that accumulates sees in parts, one
 # after the other: another path.
-CENTRES = {"css", "pcr", "prcl", "prcl_global", "c3_semiseg", "np_semiseg", "mllc"}
+CENTRES = {"css", "pcr", "prcl", "prcl_global", "c3_semiseg", "np_semiseg", "np_semiseg_u2pl", "mllc"}
 
 
 def build(name: str):

@@ -8,16 +8,15 @@ import torch
 from torch import Tensor, nn
 
 from ...data.task import VOID
-from ...nets import NeuralProcessHead, Sampled, copy_of, divergence, evaluating
+from ...nets import NeuralProcessHead, Sampled, SegNet, copy_of, divergence, evaluating
 from ...views import Batch, Views
-from ..base import Card, Clock, Losses
+from ..base import Card, Clock, Losses, Method
 from ..consistency.augseg import AugSeg
 from ..parts.banks import Queues
 from ..parts.contrast import members, rows, shrink
 from ..parts.losses import Criterion, ce, pixel_ce
 
 DIFFERS = [
-    "its code has a second host, U2PL; this set-up is that on AugSeg, of the same paper",
     "unsure: epochs and rate: read in the example; crops and colours are AugSeg's",
 ]
 
@@ -38,7 +37,59 @@ class Memories(nn.Module):
         return tuple(q.snapshot().sum(1) / q.count.clamp(min=1)[:, None] for q in (self.latent, self.fixed))
 
 
-class NPSemiSeg(AugSeg):
+class NeuralProcess(Method):
+    """What the hosts share, before whom it stands in a class's bases: the head instead of the classifier, its memories.
+
+    Attributes:
+        student, teacher: of the host. memories: see above. centres: (2, K, d), of the memories, as the last step left
+        them. noise: (tested, d), where nothing is to be drawn. samples: T.
+    """
+
+    student: SegNet
+    teacher: SegNet
+
+    def replace_classifier(self, classes: int, dim: int, rows: int, fresh: int, samples: int, tested: int) -> None:
+        """Of the host's networks; arguments as in `NPSemiSeg`."""
+        decoder, training = self.student.decoder, self.teacher.training
+        head = NeuralProcessHead(decoder.fused_channels, classes, dim, decoder.embedding_channels)
+        for name in decoder.classifies:
+            setattr(decoder, name, nn.Identity())
+        self.student.heads["process"] = head
+        self.teacher = copy_of(self.student).train(training)
+        self.memories = Memories(classes, dim, rows, fresh)
+        self.register_buffer("noise", torch.randn(tested, dim))
+        self.register_buffer("centres", torch.zeros(2, classes, dim))
+        self.classes, self.samples = classes, samples
+
+    def said(self, view: Views) -> Tensor:
+        """(B, K, H, W): the logarithm of the teacher's mean probability, in eval mode."""
+        with evaluating(self.teacher):
+            return Sampled(self.teacher, self.centres, self.noise[: self.samples])(view.weak)
+
+    def drawn(self, map: Tensor, label: Tensor, n: int) -> tuple[Tensor, Tensor]:
+        """The student's mean logits (B, K, h, w) of fused maps (B, F, h, w), and the KL; see `remember`."""
+        self.remember(map, label, n)
+        noise = torch.randn(self.samples, len(map), self.noise.shape[1], device=map.device)
+        z, latent, fixed = self.student.heads["process"](map, *self.memories(), noise)
+        return z.mean(0), divergence(latent, fixed).mean()
+
+    @torch.no_grad()
+    def remember(self, map: Tensor, label: Tensor, n: int) -> None:
+        """Write descriptions of maps (B, F, h, w) under labels (B, H, W); the first n images are labelled."""
+        u = self.student.heads["process"].describe(map).float()
+        y = shrink(label, map.shape[-2:])
+        for queues, part in ((self.memories.latent, slice(None)), (self.memories.fixed, slice(n))):
+            queues.write(rows(u[part]), members(y[part].flatten(), self.classes))
+
+    def after_step(self, clock: Clock) -> None:
+        super().after_step(clock)
+        self.centres.copy_(torch.stack(self.memories()))
+
+    def predictors(self) -> dict[str, nn.Module]:
+        return {name: Sampled(net, self.centres, self.noise) for name, net in super().predictors().items()}
+
+
+class NPSemiSeg(NeuralProcess, AugSeg):
     """When neural processes meet semi-supervised semantic segmentation (Wang et al., ICML 2023).
 
     Idea: a pseudo-label should come with how far the network can answer otherwise. So the classifier becomes a
@@ -55,7 +106,8 @@ class NPSemiSeg(AugSeg):
         L = L of `augseg` on these logits + kl * mean over images of KL(by v_l || by v_f), sigma taken for a variance
     The mean of samples enters the loss as a mean of logits, the teacher's as one of probabilities. No gradient passes
     from the summaries into the network or the memories; g learns by them alone. Where nothing is to be drawn (teacher,
-    evaluation, explorer) the noise is fixed, `tested` samples for evaluation, `samples` for pseudo-labels.
+    evaluation, explorer) the noise is fixed, `tested` samples for evaluation, `samples` for pseudo-labels. On the
+    paper's other host it is `np_semiseg_u2pl`.
 
     Cost: the decoder runs T times over maps at stride 4; a summary takes K d values per pixel (0.6 GB for 16 crops of
     480 and 21 classes).
@@ -128,49 +180,18 @@ class NPSemiSeg(AugSeg):
         supervised: str | Criterion = ce,
     ) -> None:
         super().__init__(task, net, tau, decay, weight, supervised=supervised)
-        self.classes = task.num_classes
-        decoder = self.student.decoder
-        head = NeuralProcessHead(decoder.fused_channels, self.classes, dim, decoder.embedding_channels)
-        for name in decoder.classifies:
-            setattr(decoder, name, nn.Identity())
-        self.student.heads["process"] = head
-        self.teacher = copy_of(self.student)
-        self.memories = Memories(self.classes, dim, rows, fresh)
-        self.register_buffer("noise", torch.randn(tested, dim))
-        self.register_buffer(
-            "centres", torch.zeros(2, self.classes, dim)
-        )  # of the memories, as the last step left them
-        self.kl, self.samples = kl, samples
+        self.replace_classifier(task.num_classes, dim, rows, fresh, samples, tested)
+        self.kl = kl
 
     def teach(self, view: Views) -> Tensor:
-        """The logarithm of the mean probability."""
-        with evaluating(self.teacher):
-            return Sampled(self.teacher, self.centres, self.noise[: self.samples])(view.weak)
+        return self.said(view)
 
     def losses(self, batch: Batch, clock: Clock) -> Losses:
         x, u = batch.x, batch.u
         mixed, target = self.mixed(x, u, clock)
         map = self.student.fuse(self.student.encode(torch.cat([x.weak, mixed]))).map
-        self.remember(map, torch.cat([x.label, target.label.where(target.valid > 0, VOID)]), len(x))
-        noise = torch.randn(self.samples, len(map), self.noise.shape[1], device=map.device)
-        z, latent, fixed = self.student.heads["process"](map, *self.memories(), noise)
-        mean = self.student.enlarge(z.mean(0), x.label.shape[-2:])
-        z_x, z_u = mean.split([len(x), len(u)])
+        z, kl = self.drawn(map, torch.cat([x.label, target.label.where(target.valid > 0, VOID)]), len(x))
+        z_x, z_u = self.student.enlarge(z, x.label.shape[-2:]).split([len(x), len(u)])
         losses = Losses(x=self.supervised(z_x, x.label), u=(pixel_ce(z_u, target, over="all"), self.weight))
-        losses.add("kl", divergence(latent, fixed).mean(), self.kl)
+        losses.add("kl", kl, self.kl)
         return losses.see(weak=u.weak, mixed=mixed, target=target, student=z_u)
-
-    @torch.no_grad()
-    def remember(self, map: Tensor, label: Tensor, n: int) -> None:
-        """Write descriptions of maps (B, F, h, w) under labels (B, H, W); the first n images are labelled."""
-        u = self.student.heads["process"].describe(map).float()
-        y = shrink(label, map.shape[-2:])
-        for queues, part in ((self.memories.latent, slice(None)), (self.memories.fixed, slice(n))):
-            queues.write(rows(u[part]), members(y[part].flatten(), self.classes))
-
-    def after_step(self, clock: Clock) -> None:
-        super().after_step(clock)
-        self.centres.copy_(torch.stack(self.memories()))
-
-    def predictors(self) -> dict[str, nn.Module]:
-        return {name: Sampled(net, self.centres, self.noise) for name, net in super().predictors().items()}

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ...data.task import VOID
 from ...errors import caution
-from ...nets import Features, ProjectionHead, SegNet, copy_of, ema, evaluating, make, warm
+from ...nets import Features, ProjectionHead, SegNet, copy_of, ema, make, warm
 from ...nets.psp import without_psp
 from ...views import Batch, Stream, ViewPlan, Views, half_box, paste, weak
 from ..base import Card, Clock, Losses, PseudoLabels, zero_of
@@ -204,18 +204,17 @@ class U2PL(JudgedTeacher):
     def losses(self, batch: Batch, clock: Clock) -> Losses:
         x, u = batch.x, batch.u
         if clock.since(self.warmup) < 0:
-            own = self.through(self.student, x.weak)
+            own = self.answer(x.weak, x.label, len(x))
             with torch.no_grad():
                 self.through(self.teacher, x.weak)  # feeds its BN statistics
             zero = zero_of(own.z)
             return self.supervise(own, x.label).add("u", zero).add("contrast", zero, self.weight)
 
-        with evaluating(self.teacher):
-            logits = self.teacher(u.weak)
+        logits, _ = self.teach(u)
         box = by_coin(u.masks[0])
         mixed, logits = (paste(box, t.roll(-1, 0), t) for t in (u.weak, logits))
         both, n = torch.cat([x.weak, mixed]), len(x)
-        own = self.through(self.student, both)
+        own = self.answer(both, torch.cat([x.label, logits.argmax(1)]), n)
         with torch.no_grad():
             other = self.through(self.teacher, both)
         h = entropy(self.student.enlarge(other.logits[n:], u.label.shape[-2:]))
@@ -231,6 +230,11 @@ class U2PL(JudgedTeacher):
             l_c = self.contrast(own, other, label, low, high, n)
         losses = self.supervise(own, x.label).add("u", l_u).add("contrast", l_c, self.weight)
         return losses.see(weak=u.weak, mixed=mixed, target=target, student=z_u)
+
+    def answer(self, image: Tensor, label: Tensor, n: int) -> Forward:
+        """The student's, of images of which the first n are labelled; for heads that remember what is taught, `label`
+        (B, H, W) is that."""
+        return self.through(self.student, image)
 
     def through(self, net: SegNet, image: Tensor) -> Forward:
         features = net.encode(image)
