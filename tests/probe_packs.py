@@ -129,6 +129,8 @@ def make(height: int = 96, width: int = 128, tracks: int = 2, images: int = 3, s
     for t in range(tracks):
         made.maps.append([_beliefs(random, truth, start=0.8 + 0.4 * t) for truth in hidden])
         made.paths.append([_way(random, maps, scene) for maps, scene in zip(made.maps[t][:2], made.scenes)])
+    for maps in made.maps[0]:  # the first track sees single objects: of each class but the ground and the band one
+        maps["object"] = np.where(np.isin(maps["label"], (0, 3)), 0, maps["label"])
     made.meta["images"] = [{"id": f"street_{k:02d}", "known": k < images - 1} for k in range(images)]
     made.meta["left_out"] = []
     made.meta["tracks"] = [_about(made, t) for t in range(tracks)]
@@ -224,4 +226,5 @@ def _about(made: Made, t: int) -> dict[str, Any]:
         "path_names": ["pseudo"] * len(made.paths[t]),
         "path_ids": [image["id"] for image in made.meta["images"][: len(made.paths[t])]],
         "quality": quality,
+        "objects": t == 0,
     }

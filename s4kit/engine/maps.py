@@ -29,7 +29,7 @@ def beliefs(labels: PseudoLabels, probabilities: Tensor, box: Box) -> list[Array
     Returns:
         label (h, w), exact; weight (h, w), 0 = rejected, else 255 * weight rounded up; confidence (h, w), the rule's
         own, 255 * c; top (3, h, w) classes by falling probability, 255 where there are fewer; prob (3, h, w), 255 * p;
-        entropy (h, w), 255 * H / log C. All uint8.
+        entropy (h, w), 255 * H / log C; where single objects are believed in, object (h, w), see `numbered`. All uint8.
     """
     classes = probabilities.shape[1]
     p = picked(probabilities, box).float()
@@ -44,8 +44,20 @@ def beliefs(labels: PseudoLabels, probabilities: Tensor, box: Box) -> list[Array
         "prob": F.pad(levels(prob), missing),
         "entropy": levels(entropy),
     }
+    if labels.ids is not None:
+        maps["object"] = numbered(picked(labels.ids, box))
     whole = {name: values.to(torch.uint8).cpu().numpy() for name, values in maps.items()}
     return [{name: values[k] for name, values in whole.items()} for k in range(len(p))]
+
+
+def numbered(ids: Tensor) -> Tensor:
+    """The objects of each map of ids (B, h, w) by numbers from 1 on, 0 = none; the 256th has number 1 again."""
+    found = []
+    for image in ids:
+        there, place = image.unique(return_inverse=True)
+        number = place + (there[0] != 0)  # 0, where there is any, is the first
+        found.append(torch.where(number > 0, (number - 1) % LEVELS + 1, 0))
+    return torch.stack(found)
 
 
 def fitted(height: int, width: int, box: Box) -> tuple[int, int]:

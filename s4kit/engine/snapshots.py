@@ -33,6 +33,7 @@ VERSION = 1
 LARGEST = 4096  # pixels of a side, images of a probe set: more is no snapshot
 EVIDENCE = "rule on an eval forward"
 FIELDS = ("label", "weight", "confidence", "top", "prob", "entropy")
+ALSO = ("object",)  # where the method has said it
 EQUAL = {"label": "top", "confidence": "prob"}  # left out where it is the first plane of the other
 LAYOUT = {"top": ((TOP,), ()), "prob": ((TOP,), ()), **dict.fromkeys(("image", "weak", "mixed"), ((), (3,)))}
 POINTS = dict.fromkeys(("role", "label", "own", "image", "cosine"), (None,))
@@ -117,13 +118,14 @@ class Snapshots:
 
     def read(self, step: int, name: str, k: int, *fields: str) -> Arrays:
         """The maps of one image at one step, see `beliefs`; with the label, those of the fields, by default all."""
-        wanted = dict.fromkeys(("label", *(fields or FIELDS)))
+        asked = ("label", *(fields or (*FIELDS, *ALSO)))
+        wanted, also = (dict.fromkeys(f for f in asked if (f in ALSO) == there) for there in (False, True))
         equal = {field: other for field, other in EQUAL.items() if field in wanted}
-        fields = (*wanted, *(other for other in equal.values() if other not in wanted))
+        fields = (*wanted, *also, *(other for other in equal.values() if other not in wanted))
         found = self._read(self._file(step), f"{name}/{k}", (self.height, self.width), *fields)
         found = {field: found[other][0] for field, other in equal.items() if other in found} | found
         self._check(self._file(step), found, *wanted)
-        return {field: found[field] for field in wanted}
+        return {field: found[field] for field in (*wanted, *also) if field in found}
 
     def examples(self, name: str) -> int:
         """Number of images of a path."""

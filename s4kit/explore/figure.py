@@ -14,6 +14,7 @@ from ..data.task import VOID
 from ..report import plots
 from ..report.pictures import VOID_COLOUR, colour
 from .outcomes import outcomes
+from .rim import rim
 
 REJECTED = {"rejected, right": (226, 226, 226), "rejected, wrong": (112, 112, 120)}
 MARK = (240, 0, 220)  # the selection
@@ -34,6 +35,7 @@ class Row:
         image: (h, w, 3) uint8. truth, label: (h, w) uint8, truth 255 where unknown. confidence: (h, w) uint8.
         valid, kept: (h, w) bool. shown: (h, w) bool, False where the pseudo-label's class is hidden.
         marked: (h, w) bool, the selected pixels; None without a selection.
+        objects: (h, w) uint8 numbers of single objects, 0 = none; None where none were recorded.
     """
 
     title: str
@@ -46,13 +48,16 @@ class Row:
     kept: np.ndarray
     shown: np.ndarray
     marked: np.ndarray | None = None
+    objects: np.ndarray | None = None
 
 
 def draw(rows: Sequence[Row], classes: Sequence[str], palette: Any, kept_title: str, dark: bool = False) -> Any:
-    """The figure of the rows: image, truth where it is known, pseudo-label, confidence, kept, errors."""
-    known = any((row.truth != VOID).any() for row in rows)
-    columns = ["image", "truth", "pseudo-label", "confidence", kept_title, "errors"]
-    columns = [name for name in columns if known or name not in ("truth", "errors")]
+    """The figure of the rows: image, truth where it is known, pseudo-label, objects where they were recorded,
+    confidence, kept, errors."""
+    known, single = any((row.truth != VOID).any() for row in rows), any(row.objects is not None for row in rows)
+    columns = ["image", "truth", "pseudo-label", "objects", "confidence", kept_title, "errors"]
+    left_out = (() if known else ("truth", "errors")) + (() if single else ("objects",))
+    columns = [name for name in columns if name not in left_out]
     height, width = rows[0].label.shape
     present = _present(rows, len(classes))
     marks = _legend_marks(classes, palette, present, known, dark)
@@ -104,11 +109,29 @@ def _panel(axis: Any, row: Row, name: str, palette: Any) -> Any:
         pixels = colour(np.where(row.valid & row.shown, row.label, VOID), palette)
     elif name == "errors":
         pixels = errors(row, palette)
+    elif name == "objects":
+        pixels = outlined(row, palette)
     else:
-        grey = np.repeat(row.image.mean(2, keepdims=True) * 0.35 + 150, 3, 2).astype(np.uint8)
-        pixels = np.where((row.kept & row.shown)[..., None], colour(row.label, palette), grey)
+        pixels = np.where((row.kept & row.shown)[..., None], colour(row.label, palette), _grey(row))
     axis.imshow(pixels, interpolation="nearest")
     return None
+
+
+def _grey(row: Row) -> np.ndarray:
+    """(h, w, 3) uint8, the image as a ground for colours."""
+    return np.repeat(row.image.mean(2, keepdims=True) * 0.35 + 150, 3, 2).astype(np.uint8)
+
+
+def outlined(row: Row, palette: Any) -> np.ndarray:
+    """(h, w, 3) uint8: single objects by their confidence, in the colours of its panel, each with a rim in the colour
+    of its class."""
+    from matplotlib import colormaps
+
+    if row.objects is None:
+        return _grey(row)
+    inside = (row.objects > 0) & row.valid & row.shown
+    filled = np.where(inside[..., None], colormaps["cividis"](row.confidence, bytes=True)[..., :3], _grey(row))
+    return np.where((inside & rim(row.objects))[..., None], colour(row.label, palette), filled)
 
 
 def errors(row: Row, palette: Any) -> np.ndarray:

@@ -111,7 +111,7 @@ class View:
     # ---- the state as a picture ----
 
     def figure(self, state: State, dark: bool = False) -> Any:
-        """One row per shown track: image, truth, pseudo-label, confidence, kept, errors; below it the numbers."""
+        """One row per shown track, see `figure.draw`; below it the numbers."""
         rows = [self._row(track, state) for track in state.tracks]
         return figure.draw(rows, self.meta["classes"], self.meta["palette"], self._rule(state), dark)
 
@@ -126,7 +126,8 @@ class View:
         return min(range(len(steps)), key=lambda i: abs(steps[i] - wanted))
 
     def maps(self, track: int, state: State) -> dict[str, np.ndarray]:
-        """What a track says of the chosen image at the chosen snapshot: (h, w) maps, top and prob (3, h, w)."""
+        """What a track says of the chosen image at the chosen snapshot, see `Pack.pack`: (h, w) maps, top and prob (3,
+        h, w)."""
         return self._maps_at(track, state, self.step(track, state))
 
     def _maps_at(self, track: int, state: State, at: int) -> dict[str, np.ndarray]:
@@ -177,6 +178,7 @@ class View:
             kept=self.kept(track, state),
             shown=~np.isin(maps["label"], state.hidden),
             marked=selections.mask(state.selection, scene, maps, partial(self._then, track, state)),
+            objects=maps.get("object"),
         )
 
     def _caption(self, track: int, state: State) -> str:

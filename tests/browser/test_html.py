@@ -18,6 +18,7 @@ from s4kit.errors import S4Error
 from s4kit.explore import policies
 from s4kit.explore.outcomes import outcomes
 from s4kit.explore.packing.codec import encode
+from s4kit.explore.rim import rim
 from s4kit.explore.serving import html
 from s4kit.explore.serving.script import script
 from s4kit.explore.state import State
@@ -142,6 +143,24 @@ def test_blending(page: Page, made: probe_packs.Made) -> None:
     assert page.colour("panel-image", disc) == (made.scenes[0]["truth"] == 1).sum() > 0
     page.move("blend", 0)
     assert page.colour("panel-image", made.scenes[0]["image"][20, 30].tolist()) > 0
+
+
+def test_objects_have_outlines(page: Page, made: probe_packs.Made) -> None:
+    maps, disc = made.at(0, 0, LAST), probe_packs.PALETTE[1]
+    edge = rim(maps["object"]) & (maps["object"] == 1)
+    assert page.colour("panel-objects", disc) == edge.sum() > 0
+    page.move("blend", 100)
+    page.get("blend-what").select_option("objects")
+    assert page.colour("panel-image", disc) == edge.sum()
+    y, x = (int(v) for v in np.argwhere(maps["object"] == 1)[0])
+    page.hover("panel-objects", x, y, made)
+    assert page.get("object").get_attribute("data-pixels") == str((maps["object"] == 1).sum())
+    assert page.text("object").startswith("object 1, disc:") and "truly so" in page.text("object")
+    page.get("class-1").click()
+    assert page.colour("panel-objects", disc) == 0
+    page.set("tracks", [1])  # nothing is known of objects there
+    page.until("!document.querySelector('[data-testid=panel-objects]')")
+    assert page.get("object").count() == 0
 
 
 def test_policies_by_keyboard_and_by_the_curve(page: Page, made: probe_packs.Made) -> None:

@@ -53,6 +53,19 @@ def test_maps_are_what_they_say():
         assert all(a.dtype == np.uint8 for a in stored.values())
 
 
+def test_single_objects_are_numbered_by_image():
+    labels, p = pseudo()
+    ids = torch.zeros(2, 8, 8, dtype=torch.long)
+    ids[0, :2], ids[0, 4:, 3:], ids[1] = 3001, 1007, torch.arange(64).view(8, 8) * 5 + 1000
+    one, two = maps.beliefs(replace(labels, ids=ids), p, box=8)
+    expected = np.select([ids[0] == 1007, ids[0] == 3001], [1, 2], 0)
+    assert np.array_equal(one["object"], expected) and one["object"].dtype == np.uint8
+    assert np.array_equal(two["object"], np.arange(1, 65).reshape(8, 8)), "of an image without background, too"
+    many = torch.arange(1000, 1300).view(1, 15, 20)
+    assert maps.numbered(many).flatten().tolist() == [*range(1, 256), *range(1, 46)]
+    assert "object" not in maps.beliefs(labels, p, box=8)[0]
+
+
 def test_a_small_weight_is_not_rejected_and_two_classes_leave_a_blank():
     labels, p = pseudo(classes=2)
     (stored, _) = maps.beliefs(replace(labels, weight=torch.full_like(labels.weight, 1e-4)), p, box=8)

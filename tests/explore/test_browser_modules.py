@@ -13,6 +13,7 @@ import probe_packs
 import pytest
 
 from s4kit.explore import corrections, policies
+from s4kit.explore.rim import rim
 from s4kit.explore.selections import SELECTIONS
 from s4kit.explore.serving.script import BROWSER, script, style
 
@@ -97,6 +98,34 @@ def test_the_joiner_refuses_what_one_scope_cannot_hold(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"a\.js imports b\.js imports a\.js: a circle"):
         circle = files(a='import { b } from "./b.js";\nexport const a = 1;\n', b='import { a } from "./a.js";\n')
         script("a.js", circle)
+
+
+def test_outlines_of_objects_are_numpys(node: str) -> None:
+    made = probe_packs.make(24, 32)
+    scene, maps = made.scenes[1], made.maps[0][1]
+    label, number = (maps[name][LAST] for name in ("label", "object"))
+    y, x = (int(v) for v in np.argwhere((number > 0) & (scene["valid"] > 0))[0])
+    found = answer(
+        node,
+        """
+        const { Scene, Frame } = await load("arithmetic.js");
+        const scene = new Scene(pack(given.scene));
+        const frame = new Frame(scene, pack(given.maps), given.at, given.classes);
+        const { object, ...others } = pack(given.maps);
+        const plain = new Frame(scene, others, given.at, given.classes);
+        return { rims: frame.rims, about: frame.objectAt(given.pixel), outside: frame.objectAt(given.outside),
+          plain: plain.rims, none: plain.objectAt(given.pixel) };
+        """,
+        {"scene": flat(scene), "maps": flat(maps), "at": LAST, "classes": len(probe_packs.CLASSES)}
+        | {"pixel": y * 32 + x, "outside": int(np.flatnonzero(number == 0)[0])},
+    )
+    edge = rim(number) & (number > 0)
+    assert (np.array(found["rims"]).reshape(24, 32) == np.where(edge, label, 255)).all() and edge.any()
+    own, known = (number == number[y, x]) & (scene["valid"] > 0), scene["truth"] != 255
+    right = own & known & (scene["truth"] == label)
+    assert found["about"] == {"number": int(number[y, x]), "pixels": own.sum(), "known": (own & known).sum(),
+                              "right": right.sum()}  # fmt: skip
+    assert found["outside"] is None and found["none"] is None and set(found["plain"]) == {255}
 
 
 def test_arithmetic_is_numpys(node: str) -> None:

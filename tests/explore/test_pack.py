@@ -5,17 +5,24 @@ from __future__ import annotations
 import gzip
 import json
 import struct
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
+from explored import texts
+from matplotlib import colormaps
 from toy import toy_task
 
 import s4kit as s4
 from s4kit.errors import S4Error
-from s4kit.explore import policies
+from s4kit.explore import figure, policies
 from s4kit.explore.packing.codec import decode, encode
 from s4kit.explore.packing.pack import Pack
+from s4kit.explore.rim import rim
+from s4kit.explore.state import start
+from s4kit.explore.view import View
+from s4kit.methods import own
 
 FIT = dict(steps=6, batch=2, lr=1e-2, evaluate_every=2, probes=4, progress=False, device="cpu")
 
@@ -73,6 +80,32 @@ def test_meta_describes_the_tracks(pack, runs):
     assert all(t["steps"] == [1, 3, 5] and t["evidence"] == "rule on an eval forward" for t in meta["tracks"])
     assert meta["classes"] == list(toy_task().classes) and len(meta["palette"]) == 4 and len(meta["images"]) == 4
     assert all(image["known"] for image in meta["images"])
+
+
+def test_single_objects_are_offered_where_a_rule_says_them(tmp_path, pack, monkeypatch):
+    class Single(s4.methods.get("unimatch")):
+        """Two objects, side by side."""
+
+        def pseudo_labels(self, logits, view, clock):
+            found = super().pseudo_labels(logits, view, clock)
+            return replace(found, ids=(1000 * (torch.arange(32) // 12)).expand_as(found.label))
+
+    monkeypatch.setitem(own.OWN, "single", Single)
+    run = train(tmp_path, "single", toy_task(), steps=2)
+    single = Pack([run])
+    assert [track["objects"] for track in single.meta["tracks"]] == [True]
+    assert not any(track["objects"] for track in pack.meta["tracks"]) and "object" not in pack.maps(0, 0)
+    arrays, _ = decode(single.pack("track/0/1"))
+    assert arrays["object"].shape == (1, 32, 32) and (arrays["object"] == np.arange(32) // 12).all()
+    view = View([run])
+    row = view._row(0, start(view.meta, 0.5, {}))
+    pixels, inside = figure.outlined(row, view.meta["palette"]), (row.objects > 0) & row.valid
+    edge = np.isin(np.arange(32), (11, 12, 23, 24)) & (row.objects >= 0)
+    assert np.array_equal(rim(row.objects), edge)
+    assert (pixels[inside & edge] == np.array(view.meta["palette"])[row.label[inside & edge]]).all()
+    filled = colormaps["cividis"](row.confidence, bytes=True)[..., :3]
+    assert (pixels[inside & ~edge] == filled[inside & ~edge]).all() and (np.ptp(pixels[~inside], axis=1) == 0).all()
+    assert "objects" in [text.get_text() for text in texts(view.figure(start(view.meta, 0.5, {})))]
 
 
 def test_quality_is_that_of_the_policies(pack, runs):

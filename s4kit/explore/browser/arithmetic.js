@@ -68,6 +68,7 @@ export class Frame {
     this.prob = of("prob", 3);
     this.p = this.prob.subarray(0, n);
     this.confidence = pack.confidence ? of("confidence") : this.p; // left out where the rule's is the top probability
+    this.object = pack.object ? of("object") : null; // where single objects were recorded
     this.masks = {};
     this.count();
   }
@@ -111,6 +112,26 @@ export class Frame {
     } else {
       const level = adaptiveLevels(this.levels[0], C, t);
       for (let i = 0; i < this.n; i++) out[i] = valid[i] && p[i] >= level[label[i]] ? 1 : 0;
+    }
+    return out;
+  }
+
+  /** The class of an object along its rim, VOID everywhere else. */
+  get rims() {
+    return (this.outlined ??= rims(this.object ?? new Uint8Array(this.n), this.label, this.scene.width));
+  }
+
+  /** The object that a pixel is of: its pixels, those with known truth, and those of them whose class is right; or null. */
+  objectAt(i) {
+    const number = this.object?.[i];
+    if (!number) return null;
+    const { known, truth, valid } = this.scene;
+    const out = { number, pixels: 0, known: 0, right: 0 };
+    for (let j = 0; j < this.n; j++) {
+      if (this.object[j] !== number || !valid[j]) continue;
+      out.pixels++;
+      out.known += known[j];
+      out.right += known[j] && truth[j] === this.label[j] ? 1 : 0;
     }
     return out;
   }
@@ -161,6 +182,18 @@ export class Frame {
   reliability() {
     return reliability(this.levels[1], this.levels[2], this.classes);
   }
+}
+
+/** The labels of those pixels of objects that touch another object, or none, above, below or beside them; else VOID. */
+export function rims(object, label, width) {
+  const out = new Uint8Array(object.length).fill(VOID);
+  for (let i = 0; i < object.length; i++) {
+    if (!object[i]) continue;
+    const x = i % width;
+    const beside = [x ? i - 1 : i, x < width - 1 ? i + 1 : i, i - width, i + width];
+    if (beside.some((j) => (object[j] ?? object[i]) !== object[i])) out[i] = label[i];
+  }
+  return out;
 }
 
 export const range = (n) => Array.from({ length: n }, (_, i) => i);

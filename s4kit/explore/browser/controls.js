@@ -127,6 +127,7 @@ export class Controls {
       ["pseudo", "pseudo-label"],
       ["truth", "ground truth"],
       ["confidence", "confidence"],
+      ...(app.meta.tracks.some(({ objects }) => objects) ? [["objects", "outlines of objects"]] : []),
     ];
     const what = choice("blend-what", "what to lay over the image", kinds, reblend);
     const by = h("input", {

@@ -16,6 +16,7 @@ const TRACK_PANELS = [
   ["kept", "kept", "what this policy would train on"],
   ["errors", "errors of kept pixels", "against the hidden truth"],
 ];
+const OBJECTS_PANEL = ["objects", "objects", "each in an outline of its class's colour"]; // where they were recorded
 
 export class Pictures {
   constructor(app) {
@@ -69,11 +70,15 @@ export class Pictures {
   }
 
   track(t, suffix) {
-    const { title } = this.app.meta.tracks[t];
+    const { title, objects } = this.app.meta.tracks[t];
     const { right, wrong } = this.app.outcomes;
     const panels = Object.fromEntries(
-      TRACK_PANELS.map(([name, words, say]) => [name, this.panel(name + suffix, words, say, `${words}, ${title}`)]),
+      [...TRACK_PANELS, ...(objects ? [OBJECTS_PANEL] : [])].map(([name, words, say]) => [
+        name,
+        this.panel(name + suffix, words, say, `${words}, ${title}`),
+      ]),
     );
+    panels.objects?.caption.append(bar(CIVIDIS, "0", "1", "confidence"));
     panels.confidence.caption.append(bar(CIVIDIS, "0", "1", "confidence"));
     panels.entropy.caption.append(bar(VIRIDIS, "0", "1", "entropy, as a share of its largest value"));
     panels.kept.caption.append(
@@ -106,6 +111,7 @@ export class Pictures {
       panels.pseudo.paint(app.scene, (out) => this.paintLabels(out, frame.label), chosen);
       panels.confidence.paint(app.scene, (out) => paintLevels(out, frame.confidence, CIVIDIS), chosen);
       panels.entropy.paint(app.scene, (out) => paintLevels(out, frame.entropy, VIRIDIS), chosen);
+      panels.objects?.paint(app.scene, (out) => this.paintObjects(out, frame), chosen);
     });
     if (this.shared.disagreement) this.drawDisagreement();
     this.sayEvidence();
@@ -140,6 +146,14 @@ export class Pictures {
     for (let i = 0; i < out.length; i++) {
       const c = labels[i];
       out[i] = c >= C ? stripes(i, width) : this.shownClass[c] ? colours[c] : dim[i];
+    }
+  }
+
+  paintObjects(out, { object, label, confidence, rims }) {
+    const { colours, C, scene } = this.app;
+    for (let i = 0; i < out.length; i++) {
+      if (!object?.[i] || !this.shownClass[label[i]]) out[i] = scene.dim[i];
+      else out[i] = rims[i] < C ? colours[rims[i]] : CIVIDIS[confidence[i]];
     }
   }
 
@@ -184,7 +198,8 @@ export class Pictures {
     const { scene, colours, C, rows } = this.app;
     const { frame, chosen } = rows[0];
     const by = Math.round(this.blend.amount * 256);
-    const labels = { pseudo: frame.label, truth: scene.truth }[this.blend.what];
+    const { what } = this.blend;
+    const labels = what === "objects" ? frame.rims : { pseudo: frame.label, truth: scene.truth }[what];
     const paint = (out) => {
       for (let i = 0; i < out.length; i++) {
         const under = scene.rgb[i];

@@ -1,10 +1,10 @@
 // One pixel: what a track says of it, and said over the training.
 
-import { POLICIES, range } from "./arithmetic.js";
+import { POLICIES, range, ratio } from "./arithmetic.js";
 import { chart } from "./charts.js";
 import { rgb } from "./colours.js";
 import { h, s } from "./dom.js";
-import { percent } from "./text.js";
+import { percent, whole } from "./text.js";
 
 /** What one track says of one pixel, and said of it over the training. */
 export class Readout {
@@ -74,9 +74,19 @@ export class Readout {
         { cls: "small" },
         `entropy ${(frame.entropy[i] / 255).toFixed(2)} · confidence ${(frame.confidence[i] / 255).toFixed(2)}`,
       ),
+      ...this.object(i, frame),
       h("div", { cls: "kept" }, ...kept),
       ...(row.T > 1 ? [this.history(i, row, pack)] : []),
     );
+  }
+
+  /** The single object that a pixel is of, where the run has recorded them. */
+  object(i, frame) {
+    const found = frame.objectAt(i);
+    if (!found) return [];
+    const right = found.known ? `, ${percent(ratio(found.right, found.known), 0)} of them truly so` : "";
+    const words = `object ${found.number}, ${this.app.classes[frame.label[i]]}: ${whole(found.pixels)} pixels${right}`;
+    return [h("div", { cls: "small", test: `object${this.suffix}`, "data-pixels": found.pixels }, words)];
   }
 
   /** Top probability over the snapshots; a dot has the colour of the label, a ring where the own rule kept it. */

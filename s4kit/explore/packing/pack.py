@@ -68,7 +68,8 @@ class Pack:
         image, "" where that is not known, "roles": names of its contrasts, "quality": [[{"coverage", "precision",
         "accuracy", "bias"} per image] per step]}]}: quality is that of the method's own rule, see `policies.numbers`;
         accuracy is that of all pixels, bias the number of confirmed mistakes; None where there is nothing to judge; and
-        "partial": by image (as text) that was not looked at every time, the step that is shown at each step.
+        "partial": by image (as text) that was not looked at every time, the step that is shown at each step; "objects":
+        whether single objects were recorded.
         """
         first = self.first
         known = [bool((self.first.image(k)["truth"] != policies.VOID).any()) for k in self.images]
@@ -88,7 +89,7 @@ class Pack:
 
         "image/{k}": image (h, w, 3), truth, valid (h, w).
         "track/{t}/{k}": label, weight, entropy (T, h, w), top, prob (T, 3, h, w); confidence (T, h, w) where it is not
-            the top probability.
+            the top probability; object (T, h, w), numbers of single objects, where they were recorded.
         "path/{t}/{k}": label (255 = none), weight, loss (T, h, w), present (T,); weak, mixed (T, h, w, 3), or (1, h, w,
             3) where they are the same at all steps; in the header loss_max, the loss of level 255, and name, the path.
             A step that is not present shows the pictures of another one and no loss.
@@ -126,10 +127,12 @@ class Pack:
         return encode({name: values for name, values in maps.items() if not (same and name == "confidence")})
 
     def _maps(self, t: int, k: int, *fields: str) -> dict[str, np.ndarray]:
-        """All steps of a track on one image: label, weight, confidence, entropy (T, h, w), top, prob (T, 3, h, w)."""
+        """All steps of a track on one image: label, weight, confidence, entropy (T, h, w), top, prob (T, 3, h, w), and
+        object (T, h, w) where all of them have it."""
         track, image, seen = self.tracks[t], self.images[k], self.seen(t, k)
         found = {step: track.snapshots.read(step, track.name, image, *fields) for step in dict.fromkeys(seen)}
-        return {field: np.stack([found[step][field] for step in seen]) for field in found[seen[0]]}
+        common = [field for field in found[seen[0]] if all(field in maps for maps in found.values())]
+        return {field: np.stack([found[step][field] for step in seen]) for field in common}
 
     def seen(self, t: int, k: int) -> list[int]:
         """The step that is shown of an image at each step of a track: its own nearest one, where it was added later.
@@ -228,6 +231,7 @@ class Pack:
             "lost": track.snapshots.lost,
             "quality": [list(step) for step in zip(*per_image)],
             "partial": self._partial(t),
+            "objects": "object" in self._maps(t, 0, "object"),
             "path": len(track.examples),
             "path_names": [path for path, _ in track.examples],
             "roles": list(track.contrasts),

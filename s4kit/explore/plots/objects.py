@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ...data.task import PER_CLASS, VOID, Task
 from ...report.plots import Picture, dress, figure, style
+from ..rim import rim
 from .images import grid
 
 FILLED = 0.55  # strength of an object's colour on its pixels
@@ -51,22 +52,11 @@ def painted(image: Tensor, ids: Tensor) -> np.ndarray:
     """(H, W, 3) in [0, 1]: an image (3, H, W) uint8 under its objects; void is grey, a rim parts neighbours."""
     pixels, ids = image.permute(1, 2, 0).numpy() / 255, ids.numpy()
     pixels = np.where((ids == VOID)[..., None], 0.5, pixels)
-    inside, rim = ids >= PER_CLASS, _rim(ids)
+    inside, edge = ids >= PER_CLASS, rim(ids)
     _, number = np.unique(ids, return_inverse=True)
     hues = distinct_hues(number.max() + 1)[number.reshape(ids.shape)]
     filled = np.where(inside[..., None], (1 - FILLED) * pixels + FILLED * hues, pixels)
-    return np.where((rim & inside)[..., None], hues, filled)
-
-
-def _rim(ids: np.ndarray) -> np.ndarray:
-    """(H, W) bool, pixels that touch one of another object, or the background."""
-    rim = np.zeros(ids.shape, bool)
-    down, right = ids[1:] != ids[:-1], ids[:, 1:] != ids[:, :-1]
-    rim[1:] |= down
-    rim[:-1] |= down
-    rim[:, 1:] |= right
-    rim[:, :-1] |= right
-    return rim
+    return np.where((edge & inside)[..., None], hues, filled)
 
 
 def distinct_hues(count: int) -> np.ndarray:
