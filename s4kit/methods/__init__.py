@@ -98,10 +98,9 @@ def idea(name: str) -> str:
     """What a method does in one sentence: the first line of its file, without the name; of a class of a notebook the
     first line of its docstring."""
     import inspect
-    import sys
 
     method = get(name)
-    said = inspect.getdoc(method) if name in OWN else sys.modules[method.__module__].__doc__
+    said = inspect.getdoc(method if name in OWN else inspect.getmodule(method))
     line = (said or "").strip().split("\n")[0]
     before, _, rest = line.partition(": ")
     words = rest if rest and len(before) < 30 else line
@@ -110,14 +109,15 @@ def idea(name: str) -> str:
 
 def release(name: str) -> str:
     """What the authors' code does otherwise than their paper or the kit, and what of it is followed; of a
-    reconstruction what was read and what was chosen. Paragraphs; "" where nothing is to be said.
+    reconstruction what was read and what was chosen. Paragraphs: the file's docstring behind its first line; "" where
+    nothing is to be said.
 
     Raises:
         S4Error: no such method.
     """
     import inspect
 
-    return inspect.cleandoc(vars(get(name)).get("release", ""))
+    return "" if name in OWN else (inspect.getdoc(inspect.getmodule(get(name))) or "").partition("\n\n")[2]
 
 
 def table() -> list[dict[str, Any]]:

@@ -185,16 +185,15 @@ Update = Callable[..., None]
 class Method(nn.Module):
     """Base of all methods: owns networks, state (buffers: they checkpoint and move device for free) and losses.
 
-    The docstring of a method has its idea, its equations and its arguments; what is to be said of the authors' code, or
-    of what a reconstruction was made of, is in `release`, see `methods.release`. Unless it says something else, images
-    are (B, 3, H, W) in [0, 1], logits (B, C, H, W), labels (B, H, W) long with 255 = void, features (B, D, h, w), and
-    terms of a loss scalars.
+    Its docstring has a method's idea, its equations and its arguments; what is to be said of the authors' code, or of
+    what a reconstruction was made of, is in the file's docstring, behind the first line, see `methods.release`. Unless
+    something else is said, images are (B, 3, H, W) in [0, 1], logits (B, C, H, W), labels (B, H, W) long with 255 =
+    void, features (B, D, h, w), and terms of a loss scalars.
     """
 
     card: Card
     views: ViewPlan = ViewPlan(x=Stream("labelled"), u=Stream("unlabelled"))
     recipes: ClassVar[dict[str, dict[str, Any]]] = {}  # set-ups by data set and list, see `recipes.py`
-    release: ClassVar[str] = ""  # paragraphs; of a class itself, those of its base are not its own
     specs: ClassVar[tuple[str, ...]] = ("net",)  # names of the options that are network specs
     scored_by: ClassVar[type] = Evaluation  # the type of `Task.evaluation` that asks for what its predictors say
     kind: ClassVar[tuple[str, ...]] = ()  # arguments of `load` in its recipes that make the data what it is for

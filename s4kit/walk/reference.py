@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import sys
 import tempfile
 import warnings
@@ -11,14 +10,11 @@ from pathlib import Path
 from .. import __version__, methods
 from ..errors import S4Error
 
-# Docstrings are shown as they are written: Markdown would join the lines of equations. What a method says of its
-# release is text, too, not a value.
+# Docstrings are shown as they are written: Markdown would join the lines of equations.
 TEMPLATE = """{% extends "default/module.html.jinja2" %}
 {% macro docstring(of) %}
   {% if of.docstring %}<div class="docstring"><pre>{{ of.docstring | e }}</pre></div>{% endif %}
-  {% if of is release %}<div class="docstring"><pre>{{ of.default_value | cleandoc | e }}</pre></div>{% endif %}
 {% endmacro %}
-{% macro default_value(of) %}{% if of is not release %}{{ default_default_value(of) }}{% endif %}{% endmacro %}
 {% block style %}{{ super() }}<style>
   main, main .module-info, main .docstring { max-width: none }
   .docstring pre { white-space: pre-wrap; padding: 0; border: 0; background: none; font-size: 12px }
@@ -46,8 +42,6 @@ def write(out: str | Path, *modules: str) -> Path:
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Error parsing type annotation")  # of a dataclass: it is shown as written
         (Path(folder) / "module.html.jinja2").write_text(TEMPLATE, encoding="utf-8")
-        pdoc.render.env.filters["cleandoc"] = inspect.cleandoc
-        pdoc.render.env.tests["release"] = lambda of: of.kind == "variable" and of.name == "release"
         pdoc.render.configure(show_source=False, footer_text=f"s4kit {__version__}", template_directory=Path(folder))
         pdoc.pdoc(*modules or ("s4kit", *methods.files().values()), output_directory=Path(out))
     return Path(out) / "index.html"

@@ -1,4 +1,9 @@
-"""ALS4GAN: a classifier of images asks for those it is unsure of; a critic then picks predictions to train on."""
+"""ALS4GAN: a classifier of images asks for those it is unsure of; a critic then picks predictions to train on.
+
+From the release: its critic pools the 20 x 20 cells of a crop of 320, here all cells of any crop. It stretches u to
+[0, 1] by the minimum and maximum of its batch, and g by its own minimum and the range of x; here images are in [0, 1]
+from the start. Padding trains there, with the class that is predicted for it; here it does not.
+"""
 
 from __future__ import annotations
 
@@ -94,11 +99,6 @@ class ALS4GAN(Method):
             ],
         },
     }
-    release = """
-    Its critic pools the 20 x 20 cells of a crop of 320, here all cells of any crop. It stretches u to [0, 1] by the
-    minimum and maximum of its batch, and g by its own minimum and the range of x; here images are in [0, 1] from the
-    start. Padding trains there, with the class that is predicted for it; here it does not.
-    """
 
     def __init__(
         self,

@@ -1,4 +1,13 @@
-"""S4AL: the network asks for labels of a few small regions of each image, and pastes rare classes into the others."""
+"""S4AL: the network asks for labels of a few small regions of each image, and pastes rare classes into the others.
+
+Simplified: v are any unlabelled images; the release keeps the last 50 (CamVid) or 500 (Cityscapes) that it has seen
+in the generation and takes each once. From the release: what a smaller image leaves free is reflected there, black
+here, and ignored in both; a view is mirrored once here, before the mixing and after it there; its mixing may choose
+void as a class.
+
+S4AL+ (BMVC 2022, arXiv 2210.08403), which has rounds of self-training for noisy labels in the teacher's place and a
+contrastive head, has no code; what its abstract leaves open is not guessed here.
+"""
 
 from __future__ import annotations
 
@@ -122,15 +131,6 @@ class S4AL(AveragedTeacher):
             ],
         },
     }  # fmt: skip
-    release = """
-    Simplified: v are any unlabelled images; the release keeps the last 50 (CamVid) or 500 (Cityscapes) that it has seen
-    in the generation and takes each once. From the release: what a smaller image leaves free is reflected there, black
-    here, and ignored in both; a view is mirrored once here, before the mixing and after it there; its mixing may choose
-    void as a class.
-
-    S4AL+ (BMVC 2022, arXiv 2210.08403), which has rounds of self-training for noisy labels in the teacher's place and a
-    contrastive head, has no code; what its abstract leaves open is not guessed here.
-    """
 
     def __init__(
         self,

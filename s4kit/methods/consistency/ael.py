@@ -1,4 +1,17 @@
-"""AEL: classes that are learned badly are pasted, cut and sampled more often."""
+"""AEL: classes that are learned badly are pasted, cut and sampled more often.
+
+As released: a class that no label of the batch shows adds 0, so its q DECAYS; rare classes drift to low confidence
+even if learned well. Pixels below tau stay in the divisor. Unlike the consistency of mixed images the one of
+labelled images has no change of view: it only draws the student to the teacher. Random scales are as often below as
+above 1, those of p from 0.1 to 2. The decoder is that of `u2pl`, which took over much of the code.
+
+Not as released: v_k is chosen by the bank among the images v of the step, not among all, since the images are
+loaded before the class is drawn; each image has its own box, there one per GPU. Padding has no label, there that of
+class 0 (road, background), and is not valid in L_c. On VOC the release leaves out the classes of Cityscapes that it
+does not paste, here the background. Its teacher starts as another network and is the student after one step; here
+it is a copy. Its q and bank are neither in the checkpoint nor shared by the processes; here they are. It divides
+every loss by the number of GPUs (8), although the gradients are averaged: see `published` in the recipes.
+"""
 
 from __future__ import annotations
 
@@ -189,19 +202,6 @@ class AEL(AveragedTeacher):
             "differs": DIFFERS,
         },
     }
-    release = """
-    As released: a class that no label of the batch shows adds 0, so its q DECAYS; rare classes drift to low confidence
-    even if learned well. Pixels below tau stay in the divisor. Unlike the consistency of mixed images the one of
-    labelled images has no change of view: it only draws the student to the teacher. Random scales are as often below as
-    above 1, those of p from 0.1 to 2. The decoder is that of `u2pl`, which took over much of the code.
-
-    Not as released: v_k is chosen by the bank among the images v of the step, not among all, since the images are
-    loaded before the class is drawn; each image has its own box, there one per GPU. Padding has no label, there that of
-    class 0 (road, background), and is not valid in L_c. On VOC the release leaves out the classes of Cityscapes that it
-    does not paste, here the background. Its teacher starts as another network and is the student after one step; here
-    it is a copy. Its q and bank are neither in the checkpoint nor shared by the processes; here they are. It divides
-    every loss by the number of GPUs (8), although the gradients are averaged: see `published` in the recipes.
-    """
 
     def __init__(
         self,

@@ -1,4 +1,12 @@
-"""AugSeg: a mean teacher and two augmentations: ever different colours, and labelled pixels for unsure images."""
+"""AugSeg: a mean teacher and two augmentations: ever different colours, and labelled pixels for unsure images.
+
+As released: padding of unlabelled images is not masked, its pseudo-labels count; a negative tau (Cityscapes) means
+every pixel; Cityscapes is scored in sliding windows of 800, the last ones cut. Not as released: the area of the
+boxes is drawn for each image, not for the batch; the colour operations run on floats and are not rounded to grey
+levels between each other (see `views.intensity`). The scores in its README are the best of all epochs on the
+validation set, of the teacher but for one, which is the student's; with few labels the end of the training is lower
+by up to six points.
+"""
 
 from __future__ import annotations
 
@@ -108,14 +116,6 @@ class AugSeg(AveragedTeacher):
             "evaluation": "cityscapes/augseg",
         },
     }
-    release = """
-    As released: padding of unlabelled images is not masked, its pseudo-labels count; a negative tau (Cityscapes) means
-    every pixel; Cityscapes is scored in sliding windows of 800, the last ones cut. Not as released: the area of the
-    boxes is drawn for each image, not for the batch; the colour operations run on floats and are not rounded to grey
-    levels between each other (see `views.intensity`). The scores in its README are the best of all epochs on the
-    validation set, of the teacher but for one, which is the student's; with few labels the end of the training is lower
-    by up to six points.
-    """
 
     def __init__(
         self,

@@ -1,4 +1,11 @@
-"""Boosting uncertainty: unlabelled images are learnt with features whose statistics have been made uncertain."""
+"""Boosting uncertainty: unlabelled images are learnt with features whose statistics have been made uncertain.
+
+Read in the abstract: the gap, that uncertainty is raised on unlabelled data and "appropriately" so, that there are
+two strategies and a tiny, pluggable booster that stands its hyper-parameters being varied, VOC and Cityscapes.
+Chosen here: the host; that the booster shakes the statistics of channels, as is done against shifts of domain (Li
+et al., ICLR 2022); where it sits; as strategies, that labelled images and labels stay unboosted, and the entropy
+term, off by default; all figures.
+"""
 
 from __future__ import annotations
 
@@ -82,13 +89,6 @@ class BoostingUncertainty(CPS):
             "differs": [HOST],
         },
     }
-    release = """
-    Read in the abstract: the gap, that uncertainty is raised on unlabelled data and "appropriately" so, that there are
-    two strategies and a tiny, pluggable booster that stands its hyper-parameters being varied, VOC and Cityscapes.
-    Chosen here: the host; that the booster shakes the statistics of channels, as is done against shifts of domain (Li
-    et al., ICLR 2022); where it sits; as strategies, that labelled images and labels stay unboosted, and the entropy
-    term, off by default; all figures.
-    """
 
     def __init__(
         self,

@@ -1,4 +1,13 @@
-"""CAC: two overlapping crops; what both show shall have the same features in either context."""
+"""CAC: two overlapping crops; what both show shall have the same features in either context.
+
+From the release: negatives are chosen by the anchor's label; what goes into the bank may be padding, or seen by one
+crop only; its epoch is 1157 steps whatever the split; its bank is not in the checkpoint, here it is. The stabilising
+maximum is over 8000 vectors there, over all here. It counts positions per GPU (6400 on two for VOC, 16,200 on four
+for Cityscapes: all there are), here they are of the whole batch; where it has fewer than `samples` the bank reaches
+further back. Its dropout is active in all of this: each crop has a mask of its own, and so has what compares their
+confidences. Cityscapes is scored on whole images, as there. Its blur is 5 x 5 pixels wide, here a Gaussian of 1.1
+pixels.
+"""
 
 from __future__ import annotations
 
@@ -133,15 +142,6 @@ class CAC(Method):
             "differs": DIFFERS,
         },
     }
-    release = """
-    Negatives are chosen by the anchor's label; what goes into the bank may be padding, or seen by one crop only; its
-    epoch is 1157 steps whatever the split; its bank is not in the checkpoint, here it is. The stabilising maximum is
-    over 8000 vectors there, over all here. It counts positions per GPU (6400 on two for VOC, 16,200 on four for
-    Cityscapes: all there are), here they are of the whole batch; where it has fewer than `samples` the bank reaches
-    further back. Its dropout is active in all of this: each crop has a mask of its own, and so has what compares their
-    confidences. Cityscapes is scored on whole images, as there. Its blur is 5 x 5 pixels wide, here a Gaussian of 1.1
-    pixels.
-    """
 
     def __init__(
         self,

@@ -1,4 +1,9 @@
-"""CAFS: UniMatch with a threshold for each class and more labelled images of weak classes, both measured beforehand."""
+"""CAFS: UniMatch with a threshold for each class and more labelled images of weak classes, both measured beforehand.
+
+From the release: it never sees 10 to 25 % of the unlabelled images, as an index beyond the list falls back on the
+first part of one fixed shuffle; here the draw is even. Its epochs are over the longer labelled list; the kit's are
+over the unlabelled one. Best epochs are picked on the validation set, tau_c and n_c never see it.
+"""
 
 from __future__ import annotations
 
@@ -104,11 +109,6 @@ class CAFS(UniMatch):
             ],
         },
     }
-    release = """
-    It never sees 10 to 25 % of the unlabelled images, as an index beyond the list falls back on the first part of one
-    fixed shuffle; here the draw is even. Its epochs are over the longer labelled list; the kit's are over the
-    unlabelled one. Best epochs are picked on the validation set, tau_c and n_c never see it.
-    """
 
     def __init__(
         self,

@@ -1,4 +1,12 @@
-"""CCT: many small decoders read damaged features and must agree with the one that reads them whole."""
+"""CCT: many small decoders read damaged features and must agree with the one that reads them whole.
+
+From the release: it takes the plain CE; its xi of 1e-6 makes "vat" a no-op, here the trial step is 1 % of the
+features' norm and the radius a share of it (2 there, below 1 %); the pair-wise loss is added after the total was
+formed, so that nothing learns from it, here it does; class 0 is the background, so on Cityscapes the road: here the
+classes are given. Padding counts there. Regions are joined in the mask, not by OpenCV's contours. Deviation: by
+default one decoder per kind instead of 30, and heads of the kit's DeepLabV3+ on its fused features; the recipes have
+the paper's numbers and its PSP decoder with pixel shuffles.
+"""
 
 from __future__ import annotations
 
@@ -108,14 +116,6 @@ class CCT(Method):
             "differs": ["the code has no Cityscapes: the figures of VOC, with the usual crop"],
         },
     }
-    release = """
-    It takes the plain CE; its xi of 1e-6 makes "vat" a no-op, here the trial step is 1 % of the features' norm and the
-    radius a share of it (2 there, below 1 %); the pair-wise loss is added after the total was formed, so that nothing
-    learns from it, here it does; class 0 is the background, so on Cityscapes the road: here the classes are given.
-    Padding counts there. Regions are joined in the mask, not by OpenCV's contours. Deviation: by default one decoder
-    per kind instead of 30, and heads of the kit's DeepLabV3+ on its fused features; the recipes have the paper's
-    numbers and its PSP decoder with pixel shuffles.
-    """
 
     def __init__(
         self,

@@ -1,4 +1,12 @@
-"""ClassMix: half of the classes of one image, cut out along their edges, on another image."""
+"""ClassMix: half of the classes of one image, cut out along their edges, on another image.
+
+From the release: padding is trained on, here it is not; its teacher labels in train mode, moves its own BN statistics
+and is thrown away at the end: the student is evaluated. Here, as in the kit's `mean_teacher`, the teacher labels in
+eval mode, its BN statistics are averaged like its weights, and it is evaluated. Its network is a DeepLabV2,
+pretrained on COCO, whose BN goes by the statistics of the batch: frozen are scale and shift alone
+(`freeze_bn="affine"`). It flips no image (`flip=0` in both recipes). Jitter and blur are decided once per batch, as
+here; its order of the four operations is kornia's.
+"""
 
 from __future__ import annotations
 
@@ -102,14 +110,6 @@ class ClassMix(AveragedTeacher):
             "differs": [COCO_DEEPLABV2, "crop: 512 x 1024 (whole images) there, 512 x 512 here"],
         },
     }
-    release = """
-    Padding is trained on, here it is not; its teacher labels in train mode, moves its own BN statistics and is thrown
-    away at the end: the student is evaluated. Here, as in the kit's `mean_teacher`, the teacher labels in eval mode,
-    its BN statistics are averaged like its weights, and it is evaluated. Its network is a DeepLabV2, pretrained on
-    COCO, whose BN goes by the statistics of the batch: frozen are scale and shift alone (`freeze_bn="affine"`). It
-    flips no image (`flip=0` in both recipes). Jitter and blur are decided once per batch, as here; its order of the
-    four operations is kornia's.
-    """
 
     def __init__(
         self,

@@ -1,4 +1,13 @@
-"""Colour augmentation: jitter what the student sees, and even weak perturbations start to teach."""
+"""Colour augmentation: jitter what the student sees, and even weak perturbations start to teach.
+
+From the release: "shift" is a second crop of the image with flip and scale of its own there; here it is the same
+crop, moved, and what comes in from outside counts as padding. Its trial step of "vat" is 1e-6 long, which works
+because jitter already parts the two predictions; here it is 1 % of the radius. Radii are measured in [0, 1] here, on
+normalised images there. What is cut out, padded, or comes in with a shift is zero after normalisation. Padding is
+there before the jitter, which may tint it a little; here the jitter leaves it alone. As in `cutmix`, the backbone's
+batch norms keep their statistics, in DeepLabV2 the affine part too, and the teacher there labels in train mode, with
+the dropout of DeepLabV3+.
+"""
 
 from __future__ import annotations
 
@@ -121,15 +130,6 @@ class ColourAug(AveragedTeacher):
             "differs": ["crop: 256 x 512 there, 256 x 256 here", DEEPLABV2],
         },
     }
-    release = """
-    "shift" is a second crop of the image with flip and scale of its own there; here it is the same crop, moved, and
-    what comes in from outside counts as padding. Its trial step of "vat" is 1e-6 long, which works because jitter
-    already parts the two predictions; here it is 1 % of the radius. Radii are measured in [0, 1] here, on normalised
-    images there. What is cut out, padded, or comes in with a shift is zero after normalisation. Padding is there before
-    the jitter, which may tint it a little; here the jitter leaves it alone. As in `cutmix`, the backbone's batch norms
-    keep their statistics, in DeepLabV2 the affine part too, and the teacher there labels in train mode, with the
-    dropout of DeepLabV3+.
-    """
 
     def __init__(
         self,

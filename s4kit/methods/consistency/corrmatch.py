@@ -1,4 +1,10 @@
-"""CorrMatch: positions that are alike share their logits, and whole regions the label that their sure pixels have."""
+"""CorrMatch: positions that are alike share their logits, and whole regions the label that their sure pixels have.
+
+Bugs of the release, not followed; the parity test feeds it what it reads: the target of L_kl is the unpasted
+prediction, so that inside the box it speaks of another image; the threshold's statistics take the pasted padding
+with unpasted predictions; the last position can never be drawn. Its partner is another crop of the same image; here
+it is an independent draw. Its checkpoint lacks tau; here it is a buffer.
+"""
 
 from __future__ import annotations
 
@@ -97,12 +103,6 @@ class CorrMatch(Method):
             ],
         },
     }
-    release = """
-    Bugs of the release, not followed; the parity test feeds it what it reads: the target of L_kl is the unpasted
-    prediction, so that inside the box it speaks of another image; the threshold's statistics take the pasted padding
-    with unpasted predictions; the last position can never be drawn. Its partner is another crop of the same image; here
-    it is an independent draw. Its checkpoint lacks tau; here it is a buffer.
-    """
 
     def __init__(
         self,

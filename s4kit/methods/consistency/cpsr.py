@@ -1,4 +1,11 @@
-"""CPSR: UniMatch in which unsure pixels teach as well, by the classes that they are not confused with."""
+"""CPSR: UniMatch in which unsure pixels teach as well, by the classes that they are not confused with.
+
+From the release: its test takes the softmax of the probabilities, that is e^p in the place of p, which for numbers up
+to 1 never passes e / (e + 1) = 0.73: the search always ends at c = K - 1, and the terms are softplus(z(K) - z(1)) and
+-log(1 - s(K)). All its results were made so; `intended=False` does the same, and is what the recipes have. The
+default is the test on p itself, which the paper seems to mean: this is inferred. Its argument for an average of the
+sure share does nothing.
+"""
 
 from __future__ import annotations
 
@@ -131,13 +138,6 @@ class CPSR(UniMatch):
             "differs": ["backbone: xception65 there, resnet101 here"],
         },
     }
-    release = """
-    Its test takes the softmax of the probabilities, that is e^p in the place of p, which for numbers up to 1 never
-    passes e / (e + 1) = 0.73: the search always ends at c = K - 1, and the terms are softplus(z(K) - z(1)) and -log(1 -
-    s(K)). All its results were made so; `intended=False` does the same, and is what the recipes have. The default is
-    the test on p itself, which the paper seems to mean: this is inferred. Its argument for an average of the sure share
-    does nothing.
-    """
 
     def __init__(
         self,

@@ -1,4 +1,16 @@
-"""CutMix-Seg: a mean teacher whose student must cope with boxes of other images."""
+"""CutMix-Seg: a mean teacher whose student must cope with boxes of other images.
+
+From the release: every script of it, those of this paper included, has --aug_strong_colour, colour jitter and
+greyscale on the student's images: what its second paper adds, here `colouraug`. In its DeepLabV3+, the recipe for
+VOC, the backbone's BN keeps its statistics while scale and shift, the affine part, are trained
+(`freeze_bn="statistics"`); its DeepLabV2, the papers' main network, freezes both (`freeze_bn=True`) and has no other
+BN. Both networks are in train mode: the teacher labels with dropout, and in a DeepLabV3+ decoder by the statistics of
+its batch. Here it labels in eval mode. The kit trains BN unless told otherwise.
+The learning rate is constant there (recipes); its scales are the steps 0.5, 0.6, ..., 1.5, here those of the task.
+The documentation of its box generator has "invert" the wrong way round: as run, and here, the box is 1 on a ground
+of 0. Its DeepLabV2 returns inside the loop over the four dilated branches, so that only the first two are ever
+summed.
+"""
 
 from __future__ import annotations
 
@@ -94,18 +106,6 @@ class CutMix(AveragedTeacher):
             ],
         },
     }
-    release = """
-    Every script of it, those of this paper included, has --aug_strong_colour, colour jitter and greyscale on the
-    student's images: what its second paper adds, here `colouraug`. In its DeepLabV3+, the recipe for VOC, the
-    backbone's BN keeps its statistics while scale and shift, the affine part, are trained (`freeze_bn="statistics"`);
-    its DeepLabV2, the papers' main network, freezes both (`freeze_bn=True`) and has no other BN. Both networks are in
-    train mode: the teacher labels with dropout, and in a DeepLabV3+ decoder by the statistics of its batch. Here it
-    labels in eval mode. The kit trains BN unless told otherwise.
-    The learning rate is constant there (recipes); its scales are the steps 0.5, 0.6, ..., 1.5, here those of the task.
-    The documentation of its box generator has "invert" the wrong way round: as run, and here, the box is 1 on a ground
-    of 0. Its DeepLabV2 returns inside the loop over the four dilated branches, so that only the first two are ever
-    summed.
-    """
 
     def __init__(
         self,

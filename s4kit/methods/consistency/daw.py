@@ -1,4 +1,10 @@
-"""DAW: UniMatch with the threshold at which right and wrong predictions are equally likely."""
+"""DAW: UniMatch with the threshold at which right and wrong predictions are equally likely.
+
+From the release: its data set returns no map of the void labelled pixels while its loop asks for one, so that it does
+not run as published; here it is the label's own 255. Its two ranks average their variances and never share a and b;
+here all sums run over the processes before anything is averaged. The root is taken in the form without cancellation
+(2C / (-B - sqrt(D)) for B > 0). It keeps none of these figures in a checkpoint; here they are buffers.
+"""
 
 from __future__ import annotations
 
@@ -79,12 +85,6 @@ class DAW(UniMatch):
             "evaluation": "cityscapes",
         },
     }
-    release = """
-    Its data set returns no map of the void labelled pixels while its loop asks for one, so that it does not run as
-    published; here it is the label's own 255. Its two ranks average their variances and never share a and b; here all
-    sums run over the processes before anything is averaged. The root is taken in the form without cancellation (2C /
-    (-B - sqrt(D)) for B > 0). It keeps none of these figures in a checkpoint; here they are buffers.
-    """
 
     def __init__(
         self,

@@ -1,4 +1,14 @@
-"""DDFP: features are pushed to where there are few of them, and must keep their label."""
+"""DDFP: features are pushed to where there are few of them, and must keep their label.
+
+From the release: r has its full length at every place that the gradient reaches, also at unsure neighbours, through
+the 3x3 convolutions. Its yaml says that the means are fixed, its scripts learn them; so does this.
+Simplified: one set of batch norms, where the release has a second one for perturbed features; the forward that
+finds r leaves the running statistics alone. Phases are shares of the training; they are epochs 1 and 2 of 80.
+Deviations: the release's teacher takes the student's parameters by reference when `alone` ends, so both are the
+same tensors ever after and the average, written into them, changes nothing: it is the student with batch norms of
+its own. Here it is the average of the paper. The rate of the flow falls to a hundredth continuously, there once an
+epoch. The yaml of Cityscapes was not released: its recipe is the shared one.
+"""
 
 from __future__ import annotations
 
@@ -80,16 +90,6 @@ class DDFP(AveragedTeacher):
             ],
         },
     }
-    release = """
-    r has its full length at every place that the gradient reaches, also at unsure neighbours, through the 3x3
-    convolutions. Its yaml says that the means are fixed, its scripts learn them; so does this.
-    Simplified: one set of batch norms, where the release has a second one for perturbed features; the forward that
-    finds r leaves the running statistics alone. Phases are shares of the training; they are epochs 1 and 2 of 80.
-    Deviations: the release's teacher takes the student's parameters by reference when `alone` ends, so both are the
-    same tensors ever after and the average, written into them, changes nothing: it is the student with batch norms of
-    its own. Here it is the average of the paper. The rate of the flow falls to a hundredth continuously, there once an
-    epoch. The yaml of Cityscapes was not released: its recipe is the shared one.
-    """
 
     def __init__(
         self,

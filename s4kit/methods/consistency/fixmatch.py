@@ -1,4 +1,9 @@
-"""FixMatch: the weak view teaches the strong view what the network is sure of."""
+"""FixMatch: the weak view teaches the strong view what the network is sure of.
+
+From the release: its loader zips the unlabelled list with itself, and the two samplers give the same order, so the
+box comes from another crop of the same image. Here v is an independent draw, which its author reports to be as good.
+v is labelled in eval mode and u in train mode, as released; he calls the former "not a necessity".
+"""
 
 from __future__ import annotations
 
@@ -80,11 +85,6 @@ class FixMatch(Method):
             ],
         },
     }
-    release = """
-    Its loader zips the unlabelled list with itself, and the two samplers give the same order, so the box comes from
-    another crop of the same image. Here v is an independent draw, which its author reports to be as good. v is labelled
-    in eval mode and u in train mode, as released; he calls the former "not a necessity".
-    """
 
     def __init__(
         self,

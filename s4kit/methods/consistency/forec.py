@@ -1,4 +1,10 @@
-"""FOrec: the features that segment an image must also suffice to draw it, or at least the objects in it."""
+"""FOrec: the features that segment an image must also suffice to draw it, or at least the objects in it.
+
+Read in the abstract: the task, that it helps on several hosts and data sets, that a modified task disentangles
+objects from background and helps where images have objects (VOC), and that inner channels of g go with classes.
+Chosen here: the host, L1, the widths of g, what the modified task is, `weight`, and that it starts after a short
+time of plain drawing, when the pseudo-labels mean something. Void pixels of labelled images are not counted.
+"""
 
 from __future__ import annotations
 
@@ -81,12 +87,6 @@ class FOrec(FixMatch):
             "differs": ["its host is UniMatch's FixMatch here; neither code nor set-up of the paper is known"],
         },
     }
-    release = """
-    Read in the abstract: the task, that it helps on several hosts and data sets, that a modified task disentangles
-    objects from background and helps where images have objects (VOC), and that inner channels of g go with classes.
-    Chosen here: the host, L1, the widths of g, what the modified task is, `weight`, and that it starts after a short
-    time of plain drawing, when the pseudo-labels mean something. Void pixels of labelled images are not counted.
-    """
 
     def __init__(
         self,

@@ -1,4 +1,9 @@
-"""FPL: where a pseudo-label is unsure, several classes are right together."""
+"""FPL: where a pseudo-label is unsure, several classes are right together.
+
+From the release: B / F is taken per process, as here; partners come from a second loader that has the same order on
+several GPUs, see `cps`; its rate for VOC is 0.0025 times the number of GPUs (8). Its other host, AEL, weighs l by the
+squared confidence of a mean teacher; the parts of that loss are tested, the host is not here.
+"""
 
 from __future__ import annotations
 
@@ -86,11 +91,6 @@ class FPL(CPS):
             "differs": ["its second host, AEL, is not in the kit's version"],
         },
     }
-    release = """
-    B / F is taken per process, as here; partners come from a second loader that has the same order on several GPUs, see
-    `cps`; its rate for VOC is 0.0025 times the number of GPUs (8). Its other host, AEL, weighs l by the squared
-    confidence of a mean teacher; the parts of that loss are tested, the host is not here.
-    """
 
     def __init__(
         self,

@@ -1,4 +1,12 @@
-"""GuidedMix-Net: the features of a labelled and an unlabelled image are blended, and the labelled part is taken out."""
+"""GuidedMix-Net: the features of a labelled and an unlabelled image are blended, and the labelled part is taken out.
+
+From the release: its loss goes by the name of KL and is the focal one; on a CPU its target would be raw logits, on a
+GPU their argmax, as here. It trains on the padding of unlabelled images; here padding is not valid. It permutes the
+unlabelled side. Its crops avoid one class above 75 %, which unlabelled ones cannot; here neither do. Its VOC images
+are resized to a shorter side of 512, times U(0.5, 2) in training (`short=512`) and as it is when they are scored; its
+rate falls polynomially down to 1e-4, as in the recipes. The mirrored term for the labelled image is computed there
+and thrown away.
+"""
 
 from __future__ import annotations
 
@@ -124,14 +132,6 @@ class GuidedMix(Method):
         },
         **{f"cityscapes/{family}/372": {"method": {"most": 0.4}} for family in ("cps", "u2pl")},
     }
-    release = """
-    Its loss goes by the name of KL and is the focal one; on a CPU its target would be raw logits, on a GPU their
-    argmax, as here. It trains on the padding of unlabelled images; here padding is not valid. It permutes the
-    unlabelled side. Its crops avoid one class above 75 %, which unlabelled ones cannot; here neither do. Its VOC images
-    are resized to a shorter side of 512, times U(0.5, 2) in training (`short=512`) and as it is when they are scored;
-    its rate falls polynomially down to 1e-4, as in the recipes. The mirrored term for the labelled image is computed
-    there and thrown away.
-    """
 
     def __init__(
         self,

@@ -1,4 +1,13 @@
-"""iMAS: how well student and teacher agree on an image decides how much, and how strongly, it is trained on."""
+"""iMAS: how well student and teacher agree on an image decides how much, and how strongly, it is trained on.
+
+From the release: its variable "hardness" is high for EASY images; class 0 has no share on Cityscapes either, where it
+is road; padding is not masked; of its two operations one may be an inversion and blends leave 0.1 of the image, here
+the operations are AugSeg's (0.05). Without a box its forward has one part less; here, as shapes are fixed, the weak
+images come twice. The auxiliary head's BN sees all parts, its loss the labelled ones. Its scores are the best of all
+epochs on the validation set, on Cityscapes in sliding windows of 769 that are cut at the border. The tables are of
+output stride 8, every VOC log of 16; the Cityscapes table is ResNet-50's. The folders of its 744-label logs are
+swapped, and the script lacks a module.
+"""
 
 from __future__ import annotations
 
@@ -147,15 +156,6 @@ class IMAS(Method):
             ],
         },
     }
-    release = """
-    Its variable "hardness" is high for EASY images; class 0 has no share on Cityscapes either, where it is road;
-    padding is not masked; of its two operations one may be an inversion and blends leave 0.1 of the image, here the
-    operations are AugSeg's (0.05). Without a box its forward has one part less; here, as shapes are fixed, the weak
-    images come twice. The auxiliary head's BN sees all parts, its loss the labelled ones. Its scores are the best of
-    all epochs on the validation set, on Cityscapes in sliding windows of 769 that are cut at the border. The tables are
-    of output stride 8, every VOC log of 16; the Cityscapes table is ResNet-50's. The folders of its 744-label logs are
-    swapped, and the script lacks a module.
-    """
 
     def __init__(
         self,

@@ -1,4 +1,10 @@
-"""PrevMatch: UniMatch, taught by earlier versions of the network as well."""
+"""PrevMatch: UniMatch, taught by earlier versions of the network as well.
+
+From the release: for Cityscapes ("pixelavg") its weight multiplies the loss of the whole batch by the sum of the
+images' confidences, padding included, about B times what an average weight is; here each image has its own. r is set
+per epoch there, per step here. Its checkpoint lacks the list, so that it cannot be resumed; here the models are part
+of the state. Explorer and metrics show the even average of all models held.
+"""
 
 from __future__ import annotations
 
@@ -120,12 +126,6 @@ class PrevMatch(UniMatch):
             ],
         },
     }
-    release = """
-    For Cityscapes ("pixelavg") its weight multiplies the loss of the whole batch by the sum of the images' confidences,
-    padding included, about B times what an average weight is; here each image has its own. r is set per epoch there,
-    per step here. Its checkpoint lacks the list, so that it cannot be resumed; here the models are part of the state.
-    Explorer and metrics show the even average of all models held.
-    """
 
     def __init__(
         self,

@@ -1,4 +1,14 @@
-"""PseudoSeg: a pseudo-label from two sources, the decoder and the attention maps of an image classifier."""
+"""PseudoSeg: a pseudo-label from two sources, the decoder and the attention maps of an image classifier.
+
+From the release (TensorFlow 1): it runs the encoder five times a step, once more for the attention in inference
+mode; here one train-mode forward of the weak view serves both sources. Its DeepLabV3+ has separable convolutions in
+ASPP and decoder, which the kit's has not; dropout of 0.1 behind the ASPP is in both. Its batch norms forget slowly,
+with a momentum of 0.0003; 0.1 here. Its consistency is taken at the decoder's
+size, a quarter of the image's, here at the image's. Brightness is added there, multiplied here. Its Grad-CAM
+averages a list of one gradient over axes 1 and 2, batch and rows instead of rows and columns, which is harmless for
+this classifier alone, whose gradient is the same everywhere. N counts all valid pixels with a threshold, too.
+Class 0 counts as background there; where none is (street scenes), `background=False` gives every class a map.
+"""
 
 from __future__ import annotations
 
@@ -114,16 +124,6 @@ class PseudoSeg(Method):
             ],
         },
     }
-    release = """
-    From the release (TensorFlow 1): it runs the encoder five times a step, once more for the attention in inference
-    mode; here one train-mode forward of the weak view serves both sources. Its DeepLabV3+ has separable convolutions in
-    ASPP and decoder, which the kit's has not; dropout of 0.1 behind the ASPP is in both. Its batch norms forget slowly,
-    with a momentum of 0.0003; 0.1 here. Its consistency is taken at the decoder's
-    size, a quarter of the image's, here at the image's. Brightness is added there, multiplied here. Its Grad-CAM
-    averages a list of one gradient over axes 1 and 2, batch and rows instead of rows and columns, which is harmless for
-    this classifier alone, whose gradient is the same everywhere. N counts all valid pixels with a threshold, too.
-    Class 0 counts as background there; where none is (street scenes), `background=False` gives every class a map.
-    """
 
     def __init__(
         self,

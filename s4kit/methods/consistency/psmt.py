@@ -1,4 +1,10 @@
-"""PS-MT: two teachers that take turns, and features shaken along the direction that the teachers feel most."""
+"""PS-MT: two teachers that take turns, and features shaken along the direction that the teachers feel most.
+
+From the release: T-VAT's xi of 1e-6 makes it a no-op, and its radius of 2 is below 1 % of the features' norm; here
+both are shares of that norm. Its teachers label in train mode, here in eval mode. There only the student's backbone
+is pretrained. Padding counts there. One lambda of the box for a batch, here one for each image; on Cityscapes it has
+three boxes instead. Its Cityscapes configuration asks for OHEM, which its model never calls.
+"""
 
 from __future__ import annotations
 
@@ -111,12 +117,6 @@ class PSMT(Method):
             ],
         },
     }
-    release = """
-    T-VAT's xi of 1e-6 makes it a no-op, and its radius of 2 is below 1 % of the features' norm; here both are shares of
-    that norm. Its teachers label in train mode, here in eval mode. There only the student's backbone is pretrained.
-    Padding counts there. One lambda of the box for a batch, here one for each image; on Cityscapes it has three boxes
-    instead. Its Cityscapes configuration asks for OHEM, which its model never calls.
-    """
 
     def __init__(
         self,

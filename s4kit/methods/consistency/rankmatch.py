@@ -1,4 +1,10 @@
-"""RankMatch: UniMatch, and every pixel must order a few representative pixels in the same way in all views."""
+"""RankMatch: UniMatch, and every pixel must order a few representative pixels in the same way in all views.
+
+As released: padding takes part in L_c and nothing is masked by confidence; features are raw, not normalised, with
+temperature 1. The paper also speaks of a plain agreement of likings; the release has the ranks alone, and so has
+this class. Maps with fewer than M positions have them all as agents. The partner is an independent draw, see
+`fixmatch`.
+"""
 
 from __future__ import annotations
 
@@ -78,12 +84,6 @@ class RankMatch(UniMatch):
             "differs": ["backbone: xception65 there, resnet101 here"],
         },
     }
-    release = """
-    As released: padding takes part in L_c and nothing is masked by confidence; features are raw, not normalised, with
-    temperature 1. The paper also speaks of a plain agreement of likings; the release has the ranks alone, and so has
-    this class. Maps with fewer than M positions have them all as agents. The partner is an independent draw, see
-    `fixmatch`.
-    """
 
     def __init__(
         self,

@@ -1,4 +1,11 @@
-"""Revisiting consistency: a clean teacher, a student who sees the image recoloured and bent, one-way gradients."""
+"""Revisiting consistency: a clean teacher, a student who sees the image recoloured and bent, one-way gradients.
+
+From the release: its control points lie at 3/4 and 5/4 of the sides, partly outside of the image, though the
+quadrants' centres were meant; here they are these. Padding of unlabelled images, the images' mean colour, is not
+masked there, nor here. The evaluated network is the student, also beside a mean teacher.
+Deviations: labelled and unlabelled terms are differentiated together; there is one weight decay.
+The paper's other three arrangements, all worse, are left out.
+"""
 
 from __future__ import annotations
 
@@ -105,13 +112,6 @@ class Revisiting(Method):
             ],
         },
     }
-    release = """
-    Its control points lie at 3/4 and 5/4 of the sides, partly outside of the image, though the quadrants' centres were
-    meant; here they are these. Padding of unlabelled images, the images' mean colour, is not masked there, nor here.
-    The evaluated network is the student, also beside a mean teacher.
-    Deviations: labelled and unlabelled terms are differentiated together; there is one weight decay.
-    The paper's other three arrangements, all worse, are left out.
-    """
 
     def __init__(
         self,

@@ -1,4 +1,10 @@
-"""RRN: two networks teach each other, and critics say which regions of an answer may teach their own network."""
+"""RRN: two networks teach each other, and critics say which regions of an answer may teach their own network.
+
+From the release: its critic pools 20 x 20 cells of the 32 x 32 that a crop of 512 has, so the right and lower parts
+of an image are never looked at (the layer was made for crops of 320); here the mean is over all cells. It stretches
+the images of a batch to [0, 1] by their own minimum and maximum, here they are in [0, 1] from the start. Its warm-up
+ends with a jump down to the polynomial decay, here as well.
+"""
 
 from __future__ import annotations
 
@@ -90,12 +96,6 @@ class RRN(Method):
             ],
         },
     }
-    release = """
-    Its critic pools 20 x 20 cells of the 32 x 32 that a crop of 512 has, so the right and lower parts of an image are
-    never looked at (the layer was made for crops of 320); here the mean is over all cells. It stretches the images of a
-    batch to [0, 1] by their own minimum and maximum, here they are in [0, 1] from the start. Its warm-up ends with a
-    jump down to the polynomial decay, here as well.
-    """
 
     def __init__(
         self,

@@ -1,4 +1,13 @@
-"""S4MC: a pixel may trust its best neighbour, and pseudo-labels are kept by their margin."""
+"""S4MC: a pixel may trust its best neighbour, and pseudo-labels are kept by their margin.
+
+As released: refinement decides which pixels are kept, never their labels; since E is near 1, p~ is close to
+(1 - beta) p + beta n, and since the percentile is taken before it, another share than `share` is kept; BHW/n
+multiplies a mean over the kept pixels; padding takes part; random scales are as often below as above 1.
+"entropy" keeps almost nothing, as p~ is not normalised. Not as released: its loop does one step per epoch, a rest
+of debugging; with its one image per GPU the box has no partner; percentages change per step; L_u is not scaled by
+the ratio of its two loaders' lengths, which is 1 where the labelled list is repeated; U2PL's contrast, which its
+configuration can add, is in `u2pl`.
+"""
 
 from __future__ import annotations
 
@@ -158,15 +167,6 @@ class S4MC(JudgedTeacher):
         "scenes": {"method": {"warmup": 0.4, "decay": 0.98}},  # as U2PL: percentiles keep most pixels from the start
         "camvid": {"method": {"warmup": 0.1}},
     }
-    release = """
-    As released: refinement decides which pixels are kept, never their labels; since E is near 1, p~ is close to
-    (1 - beta) p + beta n, and since the percentile is taken before it, another share than `share` is kept; BHW/n
-    multiplies a mean over the kept pixels; padding takes part; random scales are as often below as above 1.
-    "entropy" keeps almost nothing, as p~ is not normalised. Not as released: its loop does one step per epoch, a rest
-    of debugging; with its one image per GPU the box has no partner; percentages change per step; L_u is not scaled by
-    the ratio of its two loaders' lengths, which is 1 where the labelled list is repeated; U2PL's contrast, which its
-    configuration can add, is in `u2pl`.
-    """
 
     def __init__(
         self,

@@ -1,4 +1,9 @@
-"""UniMatch: FixMatch with a second strong view and a stream of perturbed features."""
+"""UniMatch: FixMatch with a second strong view and a stream of perturbed features.
+
+From the release: the dropped copies of the labelled features go through the decoder as well and are thrown away, but
+they count in its BN statistics; kept here. Its dropout module is made inside the forward, hence always active. Its
+box partner is in effect the same image, see `fixmatch`; here v is an independent draw.
+"""
 
 from __future__ import annotations
 
@@ -82,11 +87,6 @@ class UniMatch(FixMatch):
             ],
         },
     }
-    release = """
-    The dropped copies of the labelled features go through the decoder as well and are thrown away, but they count in
-    its BN statistics; kept here. Its dropout module is made inside the forward, hence always active. Its box partner is
-    in effect the same image, see `fixmatch`; here v is an independent draw.
-    """
 
     def __init__(
         self,

@@ -1,4 +1,14 @@
-"""USCS: one network takes two images at once and answers twice; each answer teaches the other."""
+"""USCS: one network takes two images at once and answers twice; each answer teaches the other.
+
+From the release: the recipe's network is its own, with dropout of single values (`dropout_kind="element"`), not of
+channels, behind the ASPP and in each head, and a momentum of 0.01 in the backbone's BN. Its images are resized to a
+shorter side of 200 to 800 pixels, whatever theirs is (`short=400`). Its comment has the probabilities of the two
+cases the wrong way round; this is what it does. Its scores are the best epoch of the best head on crops of 320
+pixels, hence not comparable; here the mean of the two logits is evaluated on whole images. The parameters are 51 % of
+two networks' (the abstract swaps its figures).
+Deviations: a box per image where it has one for the batch, with its centre not in the first eighth of the sides;
+the case is drawn per process; an image of one entropy has the weight 1, where it divides by 0.
+"""
 
 from __future__ import annotations
 
@@ -120,16 +130,6 @@ class USCS(Method):
             ],
         },
     }
-    release = """
-    The recipe's network is its own, with dropout of single values (`dropout_kind="element"`), not of channels, behind
-    the ASPP and in each head, and a momentum of 0.01 in the backbone's BN. Its images are resized to a shorter side of
-    200 to 800 pixels, whatever theirs is (`short=400`). Its comment has the probabilities of the two cases the wrong
-    way round; this is what it does. Its scores are the best epoch of the best head on crops of 320 pixels, hence not
-    comparable; here the mean of the two logits is evaluated on whole images. The parameters are 51 % of two networks'
-    (the abstract swaps its figures).
-    Deviations: a box per image where it has one for the batch, with its centre not in the first eighth of the sides;
-    the case is drawn per process; an image of one entropy has the weight 1, where it divides by 0.
-    """
 
     def __init__(
         self,

@@ -1,4 +1,10 @@
-"""AllSpark: labelled features are rebuilt of unlabelled channels, so that few labels are learned from many images."""
+"""AllSpark: labelled features are rebuilt of unlabelled channels, so that few labels are learned from many images.
+
+From the release: padding of unlabelled images counts in L; classes are told by raw logits. Not from it: it shows
+images of an evaluation batch to each other, so that scores depend on the batch; pseudo-labels, too. Its memory knows
+one size of crop; here other ones are resized. With several processes all write into the memory here, there the first
+alone.
+"""
 
 from __future__ import annotations
 
@@ -86,11 +92,6 @@ class AllSpark(Method):
             "differs": ["unsure: start: not read; a sixteenth of the training, as on VOC"],
         },
     }  # fmt: skip
-    release = """
-    Padding of unlabelled images counts in L; classes are told by raw logits. Not from it: it shows images of an
-    evaluation batch to each other, so that scores depend on the batch; pseudo-labels, too. Its memory knows one size of
-    crop; here other ones are resized. With several processes all write into the memory here, there the first alone.
-    """
 
     def __init__(
         self,

@@ -1,4 +1,9 @@
-"""C3-SemiSeg: labelled and unlabelled images are mixed, taken apart again and contrasted with each other."""
+"""C3-SemiSeg: labelled and unlabelled images are mixed, taken apart again and contrasted with each other.
+
+Simplified: thresholds of several processes are averaged by the number of pixels, where the release gathers all;
+labelled images are not rotated (by up to 10 degrees there); strong views have two operations of `Intensity`, whose
+list lacks inversion, for two of RandAugment. From the release: it holds thresholds for 19 classes.
+"""
 
 from __future__ import annotations
 
@@ -136,11 +141,6 @@ class C3SemiSeg(Method):
         },
         "scenes": {"method": {"decay": 0.98}},  # a short run forgets faster
     }
-    release = """
-    Simplified: thresholds of several processes are averaged by the number of pixels, where the release gathers all;
-    labelled images are not rotated (by up to 10 degrees there); strong views have two operations of `Intensity`, whose
-    list lacks inversion, for two of RandAugment. From the release: it holds thresholds for 19 classes.
-    """
 
     def __init__(
         self,

@@ -1,4 +1,11 @@
-"""CISC-R: a labelled image that shares a class is asked which pixels of an unlabelled one to believe."""
+"""CISC-R: a labelled image that shares a class is asked which pixels of an unlabelled one to believe.
+
+Simplified: the release has six stages. It writes pseudo-labels of several scales to disk, ranks labelled and
+unlabelled images by such maps, retrains on the better half, labels the rest anew, retrains on all, and passes
+on the model that is best on the VALIDATION set. Here are the first training and the last, in one run: labels are
+made as they are needed, the query goes to the batch, not to lists by class, and nothing is selected. s_a is of the
+weak view here, there of the recoloured one.
+"""
 
 from __future__ import annotations
 
@@ -129,13 +136,6 @@ class CISCR(Method):
             ],
         },
     }
-    release = """
-    Simplified: the release has six stages. It writes pseudo-labels of several scales to disk, ranks labelled and
-    unlabelled images by such maps, retrains on the better half, labels the rest anew, retrains on all, and passes
-    on the model that is best on the VALIDATION set. Here are the first training and the last, in one run: labels are
-    made as they are needed, the query goes to the batch, not to lists by class, and nothing is selected. s_a is of the
-    weak view here, there of the recoloured one.
-    """
 
     def __init__(
         self,

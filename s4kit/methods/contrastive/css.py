@@ -1,4 +1,9 @@
-"""CSS: the class head and the nearest prototype both label a pixel, and what they agree on is taught to both."""
+"""CSS: the class head and the nearest prototype both label a pixel, and what they agree on is taught to both.
+
+As released, not as printed: prototypes are means of the student's representation, of the teacher's in the paper. A
+prototype that is not there yet has a cosine of 0 to everything: hence the warm-up of 20 epochs, which the paper
+has, too, and the release leaves to the user.
+"""
 
 from __future__ import annotations
 
@@ -118,11 +123,6 @@ class CSS(ReCo):
         },
         "scenes": {"method": {"decay": 0.98}},  # a short run forgets faster
     }  # fmt: skip
-    release = """
-    As released, not as printed: prototypes are means of the student's representation, of the teacher's in the paper. A
-    prototype that is not there yet has a cosine of 0 to everything: hence the warm-up of 20 epochs, which the paper
-    has, too, and the release leaves to the user.
-    """
 
     def __init__(
         self,

@@ -1,4 +1,10 @@
-"""GTA-Seg: pseudo-labels teach an assistant; what it has learned to see, but not how it judges, reaches the student."""
+"""GTA-Seg: pseudo-labels teach an assistant; what it has learned to see, but not how it judges, reaches the student.
+
+As released: the schedule is the student's alone, the assistant keeps its first rate; padding takes part in L_a. Not
+as released: in the first pass behind the warm-up it lets a and t share the student's memory, so that in this pass
+pseudo-labels do train the student, classifier included; values are copied here. The coin that says whether images
+are mixed is thrown again for the student's batch. Its head of representations, which nothing trains, is left out.
+"""
 
 from __future__ import annotations
 
@@ -82,12 +88,6 @@ class GTASeg(JudgedTeacher):
         "scenes": {"method": {"decay": 0.98, "transmit": 0.98, "warmup": 0.2}},  # a short run forgets faster
         "camvid": {"method": {"decay": 0.99, "transmit": 0.99, "warmup": 0.1}},
     }
-    release = """
-    As released: the schedule is the student's alone, the assistant keeps its first rate; padding takes part in L_a. Not
-    as released: in the first pass behind the warm-up it lets a and t share the student's memory, so that in this pass
-    pseudo-labels do train the student, classifier included; values are copied here. The coin that says whether images
-    are mixed is thrown again for the student's batch. Its head of representations, which nothing trains, is left out.
-    """
 
     def __init__(
         self,

@@ -1,4 +1,9 @@
-"""MPMC: a classifier of patches says which classes are around a pixel, and so which pseudo-labels to doubt."""
+"""MPMC: a classifier of patches says which classes are around a pixel, and so which pseudo-labels to doubt.
+
+From the release: `share` starts at 0.00001 there, at which nothing is ever doubted, and the code that would raise it
+per class fails; so it is fixed here. It also drops the most doubtful of the patches said NOT to hold a class. Patches
+of 38 pixels are averaged for o_x there, of 39 here, and those of void alone teach nothing here.
+"""
 
 from __future__ import annotations
 
@@ -89,11 +94,6 @@ class MPMC(UniMatch):
             "differs": DIFFERS,
         },
     }
-    release = """
-    `share` starts at 0.00001 there, at which nothing is ever doubted, and the code that would raise it per class fails;
-    so it is fixed here. It also drops the most doubtful of the patches said NOT to hold a class. Patches of 38 pixels
-    are averaged for o_x there, of 39 here, and those of void alone teach nothing here.
-    """
 
     def __init__(
         self,

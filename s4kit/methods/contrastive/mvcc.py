@@ -1,4 +1,10 @@
-"""MVCC: how alike the pixels of an image are to each other must be the same in every view of it."""
+"""MVCC: how alike the pixels of an image are to each other must be the same in every view of it.
+
+A reconstruction: nothing but the abstract was found. It says: self-correlation matrices, matched across views, no
+positives and negatives, an augmentation that keeps the correspondence of pixels. Unsure is all the rest: the
+teacher, the threshold, the squared difference, that pixels are of one image, where the features are taken, M, the
+weight and its ramp; they stay options.
+"""
 
 from __future__ import annotations
 
@@ -86,12 +92,6 @@ class MVCC(AveragedTeacher):
         v=Stream("unlabelled", strong=(STRONG, STRONG)),
     )
     recipes: ClassVar = {"scenes": {"method": {"decay": 0.98}}}  # a short run forgets faster
-    release = """
-    A reconstruction: nothing but the abstract was found. It says: self-correlation matrices, matched across views, no
-    positives and negatives, an augmentation that keeps the correspondence of pixels. Unsure is all the rest: the
-    teacher, the threshold, the squared difference, that pixels are of one image, where the features are taken, M, the
-    weight and its ramp; they stay options.
-    """
 
     def __init__(
         self,

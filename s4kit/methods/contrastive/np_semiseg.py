@@ -1,4 +1,12 @@
-"""NP-SemiSeg: the classifier is a neural process, which knows the classes by two memories and answers by samples."""
+"""NP-SemiSeg: the classifier is a neural process, which knows the classes by two memories and answers by samples.
+
+A bug of the release, which this class does not have: rows are read off its maps along the wrong axis, so a row is
+d neighbouring pixels of one channel, and a centre says nothing of channels (the parity test feeds such rows).
+Also otherwise: rows are taken at stride 4, at most `fresh` of a class and step, evenly spread, where the release
+enlarges h to the image and keeps the last pixels of the last image; a class without rows has the centre 0, there
+a row of 0 counts until it is pushed out; the teacher uses the centres behind the last step, there those of the
+epoch's start.
+"""
 
 from __future__ import annotations
 
@@ -155,14 +163,6 @@ class NPSemiSeg(NeuralProcess, AugSeg):
             "differs": DIFFERS,
         },
     }  # fmt: skip
-    release = """
-    A bug of the release, which this class does not have: rows are read off its maps along the wrong axis, so a row is
-    d neighbouring pixels of one channel, and a centre says nothing of channels (the parity test feeds such rows).
-    Also otherwise: rows are taken at stride 4, at most `fresh` of a class and step, evenly spread, where the release
-    enlarges h to the image and keeps the last pixels of the last image; a class without rows has the centre 0, there
-    a row of 0 counts until it is pushed out; the teacher uses the centres behind the last step, there those of the
-    epoch's start.
-    """
 
     def __init__(
         self,

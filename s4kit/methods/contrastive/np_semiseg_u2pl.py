@@ -1,4 +1,9 @@
-"""NP-SemiSeg on U2PL: a neural process says which pixels are unreliable, and a contrast learns from them."""
+"""NP-SemiSeg on U2PL: a neural process says which pixels are unreliable, and a contrast learns from them.
+
+The release computes a mask of confidence and entropy for the pseudo-labels, and does not use it. Its teacher uses
+the centres of the epoch's start, here those behind the last step. Bugs and limits of the memories: see
+`np_semiseg`; of the contrast: see `u2pl`.
+"""
 
 from __future__ import annotations
 
@@ -93,11 +98,6 @@ class NPSemiSegU2PL(NeuralProcess, U2PL):
             "differs": DIFFERS,
         },
     }
-    release = """
-    The release computes a mask of confidence and entropy for the pseudo-labels, and does not use it. Its teacher uses
-    the centres of the epoch's start, here those behind the last step. Bugs and limits of the memories: see
-    `np_semiseg`; of the contrast: see `u2pl`.
-    """
 
     def __init__(
         self,

@@ -1,4 +1,10 @@
-"""PC2Seg: a strong view must give the weak one's answer, and features that tell a pixel from those of other classes."""
+"""PC2Seg: a strong view must give the weak one's answer, and features that tell a pixel from those of other classes.
+
+Partly a reconstruction: the paper publishes no code. Its abstract and figures say the two losses, the shared
+network, the head on an internal level, and four ways to draw negatives; two re-implementations agree on other
+images, Gumbel noise and T = 0.07. Unsure: which view holds the anchors (here the strong one, and negatives are of
+the weak one), whether both do, the number of negatives (200 or 50), the depth of the head, the weights, the ramp.
+"""
 
 from __future__ import annotations
 
@@ -101,12 +107,6 @@ class PC2Seg(Method):
     )
     views = ViewPlan(x=Stream("labelled"), u=Stream("unlabelled", strong=(STRONG,)))
     recipes: ClassVar = {}
-    release = """
-    Partly a reconstruction: the paper publishes no code. Its abstract and figures say the two losses, the shared
-    network, the head on an internal level, and four ways to draw negatives; two re-implementations agree on other
-    images, Gumbel noise and T = 0.07. Unsure: which view holds the anchors (here the strong one, and negatives are of
-    the weak one), whether both do, the number of negatives (200 or 50), the depth of the head, the weights, the ramp.
-    """
 
     def __init__(
         self,

@@ -1,4 +1,8 @@
-"""PCR: a linear and a prototype classifier learn the same labels, so every pixel moves to a prototype of its class."""
+"""PCR: a linear and a prototype classifier learn the same labels, so every pixel moves to a prototype of its class.
+
+From the release, which evaluates alone: where its training is not known U2PL's is taken. How the teacher gets its
+BN statistics is not known either.
+"""
 
 from __future__ import annotations
 
@@ -132,10 +136,6 @@ class PCR(AveragedTeacher):
         "scenes": {"method": {"decay": 0.98, "momentum": 0.95, "warmup": 0.1}},  # a short run forgets faster
         "camvid": {"method": {"warmup": 0.1}},
     }  # fmt: skip
-    release = """
-    From the release, which evaluates alone: where its training is not known U2PL's is taken. How the teacher gets its
-    BN statistics is not known either.
-    """
 
     def __init__(
         self,

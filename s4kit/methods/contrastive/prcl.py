@@ -1,4 +1,9 @@
-"""PRCL: a pixel's feature is a Gaussian, so that what is uncertain pulls less and counts less in its class's centre."""
+"""PRCL: a pixel's feature is a Gaussian, so that what is uncertain pulls less and counts less in its class's centre.
+
+As released, not as printed: MLS is a mean over channels, not a sum; means are brought to unit length within MLS
+alone, not in the centres. The global prototypes and virtual negatives of the authors' later paper are in
+`prcl_global`.
+"""
 
 from __future__ import annotations
 
@@ -93,11 +98,6 @@ class PRCL(ReCo):
         },
         "scenes": {"method": {"decay": 0.98}},  # a short run forgets faster
     }
-    release = """
-    As released, not as printed: MLS is a mean over channels, not a sum; means are brought to unit length within MLS
-    alone, not in the centres. The global prototypes and virtual negatives of the authors' later paper are in
-    `prcl_global`.
-    """
 
     def __init__(
         self,

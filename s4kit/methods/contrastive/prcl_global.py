@@ -1,4 +1,9 @@
-"""PRCL with global prototypes: a class's centre is of all that was seen of it, and negatives are drawn from it, too."""
+"""PRCL with global prototypes: a class's centre is of all that was seen of it, and negatives are drawn from it, too.
+
+A reconstruction: the paper's code is not published. Its abstract says that prototypes are gathered over the
+training and that virtual negatives are drawn from them with a small fixed variance; how they are fused, how many
+are virtual and how small is unsure; they stay options.
+"""
 
 from __future__ import annotations
 
@@ -130,11 +135,6 @@ class PRCLGlobal(PRCL):
         name: {**entry, "source": SOURCE, "differs": [*entry.get("differs", ()), UNSURE]} if "fit" in entry else entry
         for name, entry in PRCL.recipes.items()
     }
-    release = """
-    A reconstruction: the paper's code is not published. Its abstract says that prototypes are gathered over the
-    training and that virtual negatives are drawn from them with a small fixed variance; how they are fused, how many
-    are virtual and how small is unsure; they stay options.
-    """
 
     def __init__(
         self,

@@ -1,4 +1,11 @@
-"""RC2L: labels are regions, masks with a class, and student and teacher must agree region by region."""
+"""RC2L: labels are regions, masks with a class, and student and teacher must agree region by region.
+
+A reconstruction: the paper's code is not published. Known are the four losses, the network, the stop-gradient.
+Unsure: every constant (T, the weights, tau, the decay, the number of queries), the merging of masks, which regions
+are negatives of features, CutMix (none here). And on purpose otherwise: the pixel decoder is DeepLabV3+'s, whose
+classifier is taken out; losses are of the last transformer layer alone, masks are compared at stride 4; and
+pairs are matched greedily, the cheapest first, not by the least sum, which would have to ask the device.
+"""
 
 from __future__ import annotations
 
@@ -115,13 +122,6 @@ class RC2L(Method):
         },
         "scenes": {"method": {"decay": 0.98}},  # a short run forgets faster
     }
-    release = """
-    A reconstruction: the paper's code is not published. Known are the four losses, the network, the stop-gradient.
-    Unsure: every constant (T, the weights, tau, the decay, the number of queries), the merging of masks, which regions
-    are negatives of features, CutMix (none here). And on purpose otherwise: the pixel decoder is DeepLabV3+'s, whose
-    classifier is taken out; losses are of the last transformer layer alone, masks are compared at stride 4; and
-    pairs are matched greedily, the cheapest first, not by the least sum, which would have to ask the device.
-    """
 
     def __init__(
         self,

@@ -1,4 +1,10 @@
-"""ReCo: a pixel is contrasted where it is hard, and with the classes that it is easily taken for."""
+"""ReCo: a pixel is contrasted where it is hard, and with the classes that it is easily taken for.
+
+From the release: images and teacher are warped bilinearly here, with the label read off afterwards; there labels by
+nearest neighbour through 8-bit images. What a smaller image leaves free is reflected there, black here, and ignored
+in both. Images are flipped before the teacher here, after the mixing there. A pixel whose cross entropy is exactly 0
+does not count in the mean of L_u there.
+"""
 
 from __future__ import annotations
 
@@ -106,12 +112,6 @@ class ReCo(AveragedTeacher):
         },
         "scenes": {"method": {"decay": 0.98}},  # a short run forgets faster
     }
-    release = """
-    Images and teacher are warped bilinearly here, with the label read off afterwards; there labels by nearest neighbour
-    through 8-bit images. What a smaller image leaves free is reflected there, black here, and ignored in both. Images
-    are flipped before the teacher here, after the mixing there. A pixel whose cross entropy is exactly 0 does not count
-    in the mean of L_u there.
-    """
 
     def __init__(
         self,

@@ -1,4 +1,12 @@
-"""SemiSeg-Contrastive: features are pulled to the good labelled features of their class, which a memory keeps."""
+"""SemiSeg-Contrastive: features are pulled to the good labelled features of their class, which a memory keeps.
+
+Two bugs of the release, which this class does not have (the parity tests put them in): memory weights b are divided
+along an axis of length one, so all are 1 and s' learns nothing; and the rows that enter the memory are those with
+the LOWEST scores. Also left out: it starts again from the best model after a fifth of the steps without gain, and
+estimates the BN statistics anew at the end. Here heads are normalised over all pixels of a batch, selectors see
+features of unit length on both sides, and labels are read off warped probabilities. ClassMix takes half of the
+classes, there one more, without the background on VOC.
+"""
 
 from __future__ import annotations
 
@@ -111,14 +119,6 @@ class SemiSegContrastive(Method):
         "scenes": {"method": {"ramp": 0.2}},
         "camvid": {"method": {"ramp": 0.1}},
     }
-    release = """
-    Two bugs of the release, which this class does not have (the parity tests put them in): memory weights b are divided
-    along an axis of length one, so all are 1 and s' learns nothing; and the rows that enter the memory are those with
-    the LOWEST scores. Also left out: it starts again from the best model after a fifth of the steps without gain, and
-    estimates the BN statistics anew at the end. Here heads are normalised over all pixels of a batch, selectors see
-    features of unit length on both sides, and labels are read off warped probabilities. ClassMix takes half of the
-    classes, there one more, without the background on VOC.
-    """
 
     def __init__(
         self,

@@ -1,4 +1,22 @@
-"""U2PL: pixels too uncertain to be labelled are still certain not to be most classes."""
+"""U2PL: pixels too uncertain to be labelled are still certain not to be most classes.
+
+Three bugs of the release, found by running it; this class does what the paper says. The parity tests get the
+release's numbers of (2) and (3) by putting its part in the place of ours; (1) is recorded by itself.
+(1) Its one-hot function scatters along the wrong axis: the first image of a batch gets the labels of all, the
+others none, so that only two images per GPU ever enter L_c. (2) Anchors and centres are stored for all classes but
+read by position among the classes present, queues by class: when class 1 is absent, the negatives of class 2 meet
+the anchors of class 1. (3) Negatives must carry the label c that they are negatives of, which no labelled pixel
+can, and of the others only those where t's two forwards differ.
+
+As released, not as printed: L_u is up-weighted by BHW/n on top of a mean; padding takes part in it; unlabelled
+anchors are the a(r) percent, not all reliable pixels. Not as released: percentages change per step, not per epoch;
+t is not copied anew through the first epoch; a step adds at most `fresh` rows to a queue, evenly spread, as the
+repaired rule offers ten thousand; padding is no label, where the release calls it class 0, so that a third of the
+labelled pixels of VOC are padding taught as background. Random scales are as often below as above 1, as released.
+The paper weighs the contrast 0.1. The release's configurations say 1, of which its code leaves 1/4 on VOC and 1/8
+on Cityscapes: that term is divided by its 4 or 8 processes, whose gradients are averaged besides. The recipes have
+what the release does, the default is the paper's.
+"""
 
 from __future__ import annotations
 
@@ -131,24 +149,6 @@ class U2PL(JudgedTeacher):
         "scenes": {"method": {"warmup": 0.4, "decay": 0.98}},  # its percentiles keep most pixels from the first step on
         "camvid": {"method": {"warmup": 0.1}},
     }
-    release = """
-    Three bugs of the release, found by running it; this class does what the paper says. The parity tests get the
-    release's numbers of (2) and (3) by putting its part in the place of ours; (1) is recorded by itself.
-    (1) Its one-hot function scatters along the wrong axis: the first image of a batch gets the labels of all, the
-    others none, so that only two images per GPU ever enter L_c. (2) Anchors and centres are stored for all classes but
-    read by position among the classes present, queues by class: when class 1 is absent, the negatives of class 2 meet
-    the anchors of class 1. (3) Negatives must carry the label c that they are negatives of, which no labelled pixel
-    can, and of the others only those where t's two forwards differ.
-
-    As released, not as printed: L_u is up-weighted by BHW/n on top of a mean; padding takes part in it; unlabelled
-    anchors are the a(r) percent, not all reliable pixels. Not as released: percentages change per step, not per epoch;
-    t is not copied anew through the first epoch; a step adds at most `fresh` rows to a queue, evenly spread, as the
-    repaired rule offers ten thousand; padding is no label, where the release calls it class 0, so that a third of the
-    labelled pixels of VOC are padding taught as background. Random scales are as often below as above 1, as released.
-    The paper weighs the contrast 0.1. The release's configurations say 1, of which its code leaves 1/4 on VOC and 1/8
-    on Cityscapes: that term is divided by its 4 or 8 processes, whose gradients are averaged besides. The recipes have
-    what the release does, the default is the paper's.
-    """
 
     def __init__(
         self,

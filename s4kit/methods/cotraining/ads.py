@@ -1,4 +1,11 @@
-"""ADS: two students teach each other where they are stable under a bend, and critics pick whole maps to train on."""
+"""ADS: two students teach each other where they are stable under a bend, and critics pick whole maps to train on.
+
+From the release: its sampling grid exchanges rows and columns of the flow and measures both in the width, so the
+images are bent smoothly, but not as the control points say; here they are. Its grids were written for the corner
+alignment of PyTorch before 1.3, which is the one here. It stretches the critics' images by the minimum and maximum of
+a batch (in one place of two batches); here images are in [0, 1] from the start. Its human maps are another draw of
+labelled images; here those of the step. The paper has 0.7 for `trust`, the code 0.6.
+"""
 
 from __future__ import annotations
 
@@ -146,13 +153,6 @@ class ADS(Method):
             ],
         },
     }
-    release = """
-    Its sampling grid exchanges rows and columns of the flow and measures both in the width, so the images are bent
-    smoothly, but not as the control points say; here they are. Its grids were written for the corner alignment of
-    PyTorch before 1.3, which is the one here. It stretches the critics' images by the minimum and maximum of a batch
-    (in one place of two batches); here images are in [0, 1] from the start. Its human maps are another draw of labelled
-    images; here those of the step. The paper has 0.7 for `trust`, the code 0.6.
-    """
 
     def __init__(
         self,

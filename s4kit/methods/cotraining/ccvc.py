@@ -1,4 +1,9 @@
-"""CCVC: two networks that must see different things and still agree; where they conflict there is most to learn."""
+"""CCVC: two networks that must see different things and still agree; where they conflict there is most to learn.
+
+Of the release: the paper speaks of confidence, the code compares the largest logit with 0.9, which nearly every
+pixel passes; `measure="probability"` is the stricter reading. Its conflicts of the mixed view are those of the
+unmixed image, although labels and padding are pasted: here the weights are pasted, too.
+"""
 
 from __future__ import annotations
 
@@ -97,11 +102,6 @@ class CCVC(Method):
             ],
         },
     }
-    release = """
-    Of the release: the paper speaks of confidence, the code compares the largest logit with 0.9, which nearly every
-    pixel passes; `measure="probability"` is the stricter reading. Its conflicts of the mixed view are those of the
-    unmixed image, although labels and padding are pasted: here the weights are pasted, too.
-    """
 
     def __init__(
         self,

@@ -1,4 +1,13 @@
-"""CPS: two networks that differ only in their start teach each other."""
+"""CPS: two networks that differ only in their start teach each other.
+
+Deviations: new layers start as PyTorch's do, not Kaiming normal; lists are endless permutations (the release
+repeats whole copies in order, then a random rest). The paper's net is
+`resnet50c(multi_grid=(2, 4, 8), aspp='cps')`, with one BN over all ASPP branches; other nets have one in each.
+
+A bug of the release: its unlabelled samplers are never told the epoch, so every epoch has the same order, and with
+several GPUs both loaders deliver the same image, which is mixed with another crop of itself. The author meant two
+images; u and v are two streams here.
+"""
 
 from __future__ import annotations
 
@@ -88,15 +97,6 @@ class CPS(Method):
             "differs": [START],
         },
     }
-    release = """
-    Deviations: new layers start as PyTorch's do, not Kaiming normal; lists are endless permutations (the release
-    repeats whole copies in order, then a random rest). The paper's net is
-    `resnet50c(multi_grid=(2, 4, 8), aspp='cps')`, with one BN over all ASPP branches; other nets have one in each.
-
-    A bug of the release: its unlabelled samplers are never told the epoch, so every epoch has the same order, and with
-    several GPUs both loaders deliver the same image, which is mixed with another crop of itself. The author meant two
-    images; u and v are two streams here.
-    """
 
     def __init__(
         self,

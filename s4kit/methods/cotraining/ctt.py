@@ -1,4 +1,12 @@
-"""CTT: two pairs of student and mean teacher, whose teachers are exchanged."""
+"""CTT: two pairs of student and mean teacher, whose teachers are exchanged.
+
+From the release: its contrasts are computed but not added to the loss (both branches of the sum are the same), so the
+recipes have contrast=0; the default weight of 0.1 is the kit's, the paper's was not read. Its banks take pixels by
+their largest LOGIT, not probability, and are written with the teachers behind the step, here before it; both wait for
+the last class of all, which may never come. Its low term is 0/0 for a class without pixels; that the other must be
+surer is from its DeepLabV3+ script. With mix=None its DeepLabV2 script masks 21 classes by an image of 3 channels and
+fails. Features are taken behind the dropout there. Padding is trained on there, not here.
+"""
 
 from __future__ import annotations
 
@@ -118,14 +126,6 @@ class CTT(Method):
             ],
         },
     }
-    release = """
-    Its contrasts are computed but not added to the loss (both branches of the sum are the same), so the recipes have
-    contrast=0; the default weight of 0.1 is the kit's, the paper's was not read. Its banks take pixels by their largest
-    LOGIT, not probability, and are written with the teachers behind the step, here before it; both wait for the last
-    class of all, which may never come. Its low term is 0/0 for a class without pixels; that the other must be surer is
-    from its DeepLabV3+ script. With mix=None its DeepLabV2 script masks 21 classes by an image of 3 channels and fails.
-    Features are taken behind the dropout there. Padding is trained on there, not here.
-    """
 
     def __init__(
         self,

@@ -1,4 +1,8 @@
-"""DSSN: two strong and two dropped views learn the label, and each pair is pulled together without negatives."""
+"""DSSN: two strong and two dropped views learn the label, and each pair is pulled together without negatives.
+
+Simplified: the teacher forwards in eval mode throughout. In the release nothing sets its mode: it is in train mode
+in the first epoch, in eval mode after the first evaluation, and a resumed run differs.
+"""
 
 from __future__ import annotations
 
@@ -105,10 +109,6 @@ class DSSN(Method):
             "evaluation": "cityscapes",
         },
     }
-    release = """
-    Simplified: the teacher forwards in eval mode throughout. In the release nothing sets its mode: it is in train mode
-    in the first epoch, in eval mode after the first evaluation, and a resumed run differs.
-    """
 
     def __init__(
         self,

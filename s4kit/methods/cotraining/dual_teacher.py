@@ -1,4 +1,13 @@
-"""Dual Teacher: two temporary teachers take turns, each with a way of mixing that is its own."""
+"""Dual Teacher: two temporary teachers take turns, each with a way of mixing that is its own.
+
+From the release: in the consistency term it takes the labels of the LABELLED batch for a map of what counts, and in
+CutMix turns confidences stay unmixed and pass 8 bits, where 0.95 becomes 243/255; here they are pasted with the
+labels. Colours change its NORMALISED images, whose negative half the jitter cuts off, all by one draw; here they
+change RGB, image by image. Its teacher forwards once more for the consistency term, apart by the dropout. With two
+images it always exchanges them in ClassMix turns. Only SegFormer on ADE20K is released; its poly schedule has the
+power 1, `schedule="linear"` here. The paper's DeepLabV3+ has no set-up there, nor blocks to drop: `dropout` of the
+decoder is then the student's only doubt about itself.
+"""
 
 from __future__ import annotations
 
@@ -115,15 +124,6 @@ class DualTeacher(Method):
             ],
         },
     }
-    release = """
-    In the consistency term it takes the labels of the LABELLED batch for a map of what counts, and in CutMix turns
-    confidences stay unmixed and pass 8 bits, where 0.95 becomes 243/255; here they are pasted with the labels. Colours
-    change its NORMALISED images, whose negative half the jitter cuts off, all by one draw; here they change RGB, image
-    by image. Its teacher forwards once more for the consistency term, apart by the dropout. With two images it always
-    exchanges them in ClassMix turns. Only SegFormer on ADE20K is released; its poly schedule has the power 1,
-    `schedule="linear"` here. The paper's DeepLabV3+ has no set-up there, nor blocks to drop: `dropout` of the decoder
-    is then the student's only doubt about itself.
-    """
 
     def __init__(
         self,

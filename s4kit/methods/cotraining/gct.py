@@ -1,4 +1,10 @@
-"""GCT: a detector of flaws says, pixel by pixel, which of two networks may teach the other."""
+"""GCT: a detector of flaws says, pixel by pixel, which of two networks may teach the other.
+
+From the release (PixelSSL): its handler zeroes negative flaws in place, in the tensor of which L_F is taken next,
+whose gradient passes as if nothing had happened; here L_F sees the detector's own answer. Its supervised mean has
+void pixels in the divisor, and its padding is taught as background. TorchSemiSeg's rerun, which the recipes follow,
+has neither; its detector's rate is scheduled but never set, so it is constant here.
+"""
 
 from __future__ import annotations
 
@@ -115,12 +121,6 @@ class GCT(Method):
             ],
         },
     }
-    release = """
-    From the release (PixelSSL): its handler zeroes negative flaws in place, in the tensor of which L_F is taken next,
-    whose gradient passes as if nothing had happened; here L_F sees the detector's own answer. Its supervised mean has
-    void pixels in the divisor, and its padding is taught as background. TorchSemiSeg's rerun, which the recipes follow,
-    has neither; its detector's rate is scheduled but never set, so it is constant here.
-    """
 
     def __init__(
         self,

@@ -1,4 +1,10 @@
-"""MGD: a deep and a wide teacher, both fixed, teach a light network by pixels, regions and whole images."""
+"""MGD: a deep and a wide teacher, both fixed, teach a light network by pixels, regions and whole images.
+
+From the release: its wide teacher, "WideResNet-34", is the Wide ResNet-50-2. Its total has the cross entropies of
+both teachers with the labels of student and human as well, from which nothing learns; left out. L_image is a sum over
+the two images of each process there, so that its weight of 0.002 is 0.004 here. Its unlabelled lists have the flaw
+that `cps` tells of.
+"""
 
 from __future__ import annotations
 
@@ -150,12 +156,6 @@ class MGD(Method):
             ],
         },
     }
-    release = """
-    Its wide teacher, "WideResNet-34", is the Wide ResNet-50-2. Its total has the cross entropies of both teachers with
-    the labels of student and human as well, from which nothing learns; left out. L_image is a sum over the two images
-    of each process there, so that its weight of 0.002 is 0.004 here. Its unlabelled lists have the flaw that `cps`
-    tells of.
-    """
 
     def __init__(
         self,

@@ -1,4 +1,8 @@
-"""n-CPS: any number of networks teach each other, and vote at the end."""
+"""n-CPS: any number of networks teach each other, and vote at the end.
+
+Simplified: with sliding windows the networks vote in each window, there on the joined logits of all windows. A
+threshold that keeps nothing gives 0, there 0/0. Its third ensemble, hard voting, reshapes wrongly and is not used.
+"""
 
 from __future__ import annotations
 
@@ -87,10 +91,6 @@ class NCPS(Method):
             "differs": [START, "unsure: selection: which epoch is reported is not said"],
         },
     }
-    release = """
-    Simplified: with sliding windows the networks vote in each window, there on the joined logits of all windows. A
-    threshold that keeps nothing gives 0, there 0/0. Its third ensemble, hard voting, reshapes wrongly and is not used.
-    """
 
     def __init__(
         self,

@@ -1,4 +1,13 @@
-"""RML: two students of different architecture learn from each other's mean teacher, whose labels are rectified."""
+"""RML: two students of different architecture learn from each other's mean teacher, whose labels are rectified.
+
+Read in the sources: mean teachers crosswise with no direct interaction; that strong augmentation, model noise and
+heterogeneous networks are essential; rectification by internal knowledge before teaching. Its form, distance,
+temperature, update (see `parts.prototypes`) and the teachers' decay are those of ProDA, by the same first author.
+Chosen here: the architectures (`other`), noise (`drop`), views (each student's own, CutMix with the batch's mirror
+image), hard labels and no threshold (`soft`, `tau`), current instead of stored p, one round, `warm_up`, `weight`.
+ProDA's symmetric cross entropy and its consistency of assignments are left out. With one architecture,
+temperature=inf and drop=0 this is a crossed pair of mean teachers; with decay=0 besides, plain mutual learning.
+"""
 
 from __future__ import annotations
 
@@ -131,15 +140,6 @@ class RML(Method):
             **STANDS_IN,
         },
     }
-    release = """
-    Read in the sources: mean teachers crosswise with no direct interaction; that strong augmentation, model noise and
-    heterogeneous networks are essential; rectification by internal knowledge before teaching. Its form, distance,
-    temperature, update (see `parts.prototypes`) and the teachers' decay are those of ProDA, by the same first author.
-    Chosen here: the architectures (`other`), noise (`drop`), views (each student's own, CutMix with the batch's mirror
-    image), hard labels and no threshold (`soft`, `tau`), current instead of stored p, one round, `warm_up`, `weight`.
-    ProDA's symmetric cross entropy and its consistency of assignments are left out. With one architecture,
-    temperature=inf and drop=0 this is a crossed pair of mean teachers; with decay=0 besides, plain mutual learning.
-    """
 
     def __init__(
         self,

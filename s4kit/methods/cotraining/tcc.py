@@ -1,4 +1,11 @@
-"""TCC: a CNN and a transformer teach each other, by predictions and by how their features gather around classes."""
+"""TCC: a CNN and a transformer teach each other, by predictions and by how their features gather around classes.
+
+Read in the sources: the two students, both levels, that each student's outputs are the pseudo labels by which its
+features become class-aware maps, and the names. Chosen here: that map and its loss (`form`; the cosine is that of
+IFVD, Wang et al., ECCV 2020), from which layer, centres per image, unlabelled images alone, gradient stopped on the
+teaching side; the weights (`conflict`) and soft labels (`hard`); views (`strong`), `ramp`, all figures. With
+hard=True, conflict=1, feature=0 and ramp=0 it is `cps` between two architectures, over valid pixels.
+"""
 
 from __future__ import annotations
 
@@ -139,13 +146,6 @@ class TCC(Method):
             **STANDS_IN,
         },
     }
-    release = """
-    Read in the sources: the two students, both levels, that each student's outputs are the pseudo labels by which its
-    features become class-aware maps, and the names. Chosen here: that map and its loss (`form`; the cosine is that of
-    IFVD, Wang et al., ECCV 2020), from which layer, centres per image, unlabelled images alone, gradient stopped on the
-    teaching side; the weights (`conflict`) and soft labels (`hard`); views (`strong`), `ramp`, all figures. With
-    hard=True, conflict=1, feature=0 and ramp=0 it is `cps` between two architectures, over valid pixels.
-    """
 
     def __init__(
         self,

@@ -1,4 +1,13 @@
-"""UCC: two heads on one encoder teach each other from weak to strong views, with rare classes pasted into both sets."""
+"""UCC: two heads on one encoder teach each other from weak to strong views, with rare classes pasted into both sets.
+
+Read in the sources: shared encoder, weak teaches strong crosswise, weak labelled images, that classes with low
+confidence are pasted into both sets, that doubtful labels count less. Chosen here: the form of Var and its gradient
+(`uncertainty`; that of Zheng and Yang, IJCV 2021, in which a classifier and its auxiliary disagree); how much the
+heads share (`heads`); the pasting (`pasted`, `chance`, `momentum`, `exclude`; class confidence and softmax as in
+`ael`), with unlabelled images no donors, q from 0, and no doubt of true labels; strong views, CutMix and its
+partner; that padding does not count; `weight`, from CPS; `ramp`. With uncertainty="none", pasted=0, cutmix=False,
+ramp=0 and equal views it is `cps` on a shared encoder.
+"""
 
 from __future__ import annotations
 
@@ -177,15 +186,6 @@ class UCC(Method):
             **STANDS_IN,
         },
     }
-    release = """
-    Read in the sources: shared encoder, weak teaches strong crosswise, weak labelled images, that classes with low
-    confidence are pasted into both sets, that doubtful labels count less. Chosen here: the form of Var and its gradient
-    (`uncertainty`; that of Zheng and Yang, IJCV 2021, in which a classifier and its auxiliary disagree); how much the
-    heads share (`heads`); the pasting (`pasted`, `chance`, `momentum`, `exclude`; class confidence and softmax as in
-    `ael`), with unlabelled images no donors, q from 0, and no doubt of true labels; strong views, CutMix and its
-    partner; that padding does not count; `weight`, from CPS; `ramp`. With uncertainty="none", pasted=0, cutmix=False,
-    ramp=0 and equal views it is `cps` on a shared encoder.
-    """
 
     def __init__(
         self,

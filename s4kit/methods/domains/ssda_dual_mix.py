@@ -1,4 +1,10 @@
-"""Dual-level domain mixing: one teacher sees domains mixed by region, one by sample; together they teach the target."""
+"""Dual-level domain mixing: one teacher sees domains mixed by region, one by sample; together they teach the target.
+
+Chosen here, since only inference code is public: the box has a share of the area that is uniform in `area`, as in
+CutMix, and any aspect; the KL is a mean over pixels, without a temperature (10 stands in the configuration, the
+paper has none); an image of the source takes the L*a*b* means and deviations of the target image of its step
+(`match`), where the paper says target images without saying which.
+"""
 
 from __future__ import annotations
 
@@ -85,12 +91,6 @@ class SSDADualMix(Method):
             ],
         },
     }
-    release = """
-    Chosen here, since only inference code is public: the box has a share of the area that is uniform in `area`, as in
-    CutMix, and any aspect; the KL is a mean over pixels, without a temperature (10 stands in the configuration, the
-    paper has none); an image of the source takes the L*a*b* means and deviations of the target image of its step
-    (`match`), where the paper says target images without saying which.
-    """
 
     def __init__(
         self,

@@ -1,4 +1,9 @@
-"""Noisy Boundaries: a pseudo mask errs at its rim: learn coarse beside fine, most where the network sees an edge."""
+"""Noisy Boundaries: a pseudo mask errs at its rim: learn coarse beside fine, most where the network sees an edge.
+
+Deviation of the release from its paper: its configurations average the cross entropy before they multiply it by w,
+whose mean is 3, so that the loss is three times the plain one and the boundary has no weight at all; that is
+order="official".
+"""
 
 from __future__ import annotations
 
@@ -160,11 +165,6 @@ class NoisyBoundaries(Method):
             ],
         },
     }  # fmt: skip
-    release = """
-    Deviation of the release from its paper: its configurations average the cross entropy before they multiply it by w,
-    whose mean is 3, so that the loss is three times the plain one and the boundary has no weight at all; that is
-    order="official".
-    """
 
     def __init__(
         self,

@@ -1,4 +1,9 @@
-"""shape3d: two moved copies of a shape must agree on points and on parts, and one level of the parts with the next."""
+"""shape3d: two moved copies of a shape must agree on points and on parts, and one level of the parts with the next.
+
+Deviation of the release from its paper: the symmetric divergence is its default, where a squared distance is an
+option; 1e-7 is added inside of the logarithm, behind the division. One thing is not as released: its octree of
+depth 6 is a dense grid here, of 64^3 cells where they are to be as small, see `nets.voxel`.
+"""
 
 from __future__ import annotations
 
@@ -111,11 +116,6 @@ class Shape3D(Method):
             ],
         },
     }
-    release = """
-    Deviation of the release from its paper: the symmetric divergence is its default, where a squared distance is an
-    option; 1e-7 is added inside of the logarithm, behind the division. One thing is not as released: its octree of
-    depth 6 is a dense grid here, of 64^3 cells where they are to be as small, see `nets.voxel`.
-    """
 
     def __init__(
         self, task: Any, net: str = "voxel", point: float = 0.01, part: float = 0.01, hierarchy: float = 0.01

@@ -1,4 +1,12 @@
-"""TWIST: objects tell their points which class they are of, and classes tell points which object; both teach."""
+"""TWIST: objects tell their points which class they are of, and classes tell points which object; both teach.
+
+Reconstruction: the code that was announced is not to be had. Public are the two kinds of pseudo-labels, the modules
+A, B (which is trained) and C, and the rounds. What is ours: how points are grouped (cells that touch, in place of a
+search with a radius), what B sees and says, that it also learns from the true objects themselves, how its word and
+the points' are weighed (`vote`), every threshold, that a round goes on from the weights of the one before (`anew`),
+the number of rounds and all lengths and weights. There is no elastic distortion, and points have normals, no
+colours. With `vote` = 1 a majority of the points mends the classes, else what B has learned.
+"""
 
 from __future__ import annotations
 
@@ -86,15 +94,6 @@ class Twist(Method):
         "scannet": SCANNED | {"differs": [UNSURE, *DIFFERS, "lists: of labelled scans its own there, drawn here"]},
         "s3dis": SCANNED | {"differs": [UNSURE, *DIFFERS, "unsure: lists: which rooms are labelled; drawn here"]},
     }
-
-    release = """
-    Reconstruction: the code that was announced is not to be had. Public are the two kinds of pseudo-labels, the modules
-    A, B (which is trained) and C, and the rounds. What is ours: how points are grouped (cells that touch, in place of a
-    search with a radius), what B sees and says, that it also learns from the true objects themselves, how its word and
-    the points' are weighed (`vote`), every threshold, that a round goes on from the weights of the one before (`anew`),
-    the number of rounds and all lengths and weights. There is no elastic distortion, and points have normals, no
-    colours. With `vote` = 1 a majority of the points mends the classes, else what B has learned.
-    """
 
     def __init__(
         self,

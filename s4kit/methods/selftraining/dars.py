@@ -1,4 +1,7 @@
-"""DARS: thresholds per class give pseudo-labels the classes' true shares; chance decides among the equally sure."""
+"""DARS: thresholds per class give pseudo-labels the classes' true shares; chance decides among the equally sure.
+
+From the release: the class shares are tables of the authors' lists, here they are counted on the labelled images.
+"""
 
 from __future__ import annotations
 
@@ -93,9 +96,6 @@ class DARS(Rounds):
             + ["length: 200 epochs a round (400 and 600 count on) there, 600 here: the sum of three rounds"],
         },
     }
-    release = """
-    The class shares are tables of the authors' lists, here they are counted on the labelled images.
-    """
 
     def __init__(
         self,

@@ -1,4 +1,8 @@
-"""ELN: a network of its own learns where predictions are wrong, and leaves those pixels out."""
+"""ELN: a network of its own learns where predictions are wrong, and leaves those pixels out.
+
+From the release: its student's reset is not in the paper. It has one optimiser for all phases, here each stage has
+its own. Its images are resized to squares.
+"""
 
 from __future__ import annotations
 
@@ -98,10 +102,6 @@ class ELN(Method):
             ],
         },
     }
-    release = """
-    Its student's reset is not in the paper. It has one optimiser for all phases, here each stage has its own. Its
-    images are resized to squares.
-    """
 
     def __init__(
         self,

@@ -1,4 +1,8 @@
-"""FST: the teacher averages students of the near future, who then never were."""
+"""FST: the teacher averages students of the near future, who then never were.
+
+From the release: in its first epoch the teacher is overwritten by the student before every evaluation, and shares its
+memory. Its projection head, which gets no gradient, is left out. 100 drops the largest entropy alone.
+"""
 
 from __future__ import annotations
 
@@ -95,10 +99,6 @@ class FST(JudgedTeacher):
             "differs": [*DIFFERS, "scored on a centre crop of 769 there, in windows of 769 here"],
         },
     }
-    release = """
-    In its first epoch the teacher is overwritten by the student before every evaluation, and shares its memory. Its
-    projection head, which gets no gradient, is left out. 100 drops the largest entropy alone.
-    """
 
     def __init__(
         self,

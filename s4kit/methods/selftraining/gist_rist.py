@@ -1,4 +1,9 @@
-"""GIST and RIST: rounds of self-training on human labels alone or on labels of one's own alone, never on both."""
+"""GIST and RIST: rounds of self-training on human labels alone or on labels of one's own alone, never on both.
+
+There is no official code, and the abstract alone could be read: that RIST and GIST take turns between the two and
+keep improving while FIST does not is in it. Unsure are the number of rounds, their length, that the network goes on
+instead of beginning anew, and that the labels are hard.
+"""
 
 from __future__ import annotations
 
@@ -58,11 +63,6 @@ class GISTRIST(Rounds):
         extends=("st",),
         parity="reconstruction",
     )
-    release = """
-    There is no official code, and the abstract alone could be read: that RIST and GIST take turns between the two and
-    keep improving while FIST does not is in it. Unsure are the number of rounds, their length, that the network goes on
-    instead of beginning anew, and that the labels are hard.
-    """
     views = ViewPlan(x=Stream("labelled"), u=Stream("unlabelled", maps=("label",)))
 
     def __init__(

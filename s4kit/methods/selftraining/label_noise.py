@@ -1,4 +1,9 @@
-"""Label noise: labels made of tags are checked by a network that knows masks, and mended along superpixels."""
+"""Label noise: labels made of tags are checked by a network that knows masks, and mended along superpixels.
+
+Reconstructed: of the paper its abstract and summaries were at hand, and there is no code. They say: labels of
+activation maps, a clean model of strong labels, clean labels by cross entropy, a graph of superpixels by place and
+likeness, attention taught by the clean labels. All figures, SLIC's details and the widths are this kit's.
+"""
 
 from __future__ import annotations
 
@@ -82,11 +87,6 @@ class LabelNoise(Method):
     specs = ("net", "classifier")
     views = ViewPlan(x=Stream("labelled"), u=Stream("unlabelled", maps=("label",)))
     recipes: ClassVar = {name: {"method": {"background": False}} for name in ("cityscapes", "camvid", "ade20k")}
-    release = """
-    Reconstructed: of the paper its abstract and summaries were at hand, and there is no code. They say: labels of
-    activation maps, a clean model of strong labels, clean labels by cross entropy, a graph of superpixels by place and
-    likeness, attention taught by the clean labels. All figures, SLIC's details and the widths are this kit's.
-    """
 
     def __init__(
         self,

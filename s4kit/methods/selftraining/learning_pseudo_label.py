@@ -1,4 +1,9 @@
-"""LPL: two networks make labels together, an image's weighed by how good one is at the classes that it holds."""
+"""LPL: two networks make labels together, an image's weighed by how good one is at the classes that it holds.
+
+From the release: a class whose IoU is exactly 0 counts as perfect, not as useless; kept. exp without a shift, which
+overflows in half precision; here the same with one. The pseudo network's learning rate stays as it begins; kept.
+Padding counts neither in the areas nor in the losses.
+"""
 
 from __future__ import annotations
 
@@ -95,11 +100,6 @@ class LearningPseudoLabel(Method):
         "camvid": {"method": {"background": False}},
         "ade20k": {"method": {"background": False}},
     }
-    release = """
-    A class whose IoU is exactly 0 counts as perfect, not as useless; kept. exp without a shift, which overflows in half
-    precision; here the same with one. The pseudo network's learning rate stays as it begins; kept. Padding counts
-    neither in the areas nor in the losses.
-    """
 
     def __init__(
         self,

@@ -1,4 +1,9 @@
-"""STPG: a general network learns from all pseudo-labels, a professional one where it mistakes the harder classes."""
+"""STPG: a general network learns from all pseudo-labels, a professional one where it mistakes the harder classes.
+
+From the release: its projection heads are in no optimiser; here that of s_1 learns, that of s_2 stays as it is, since
+nothing is asked of it. Its anchors come from 10,000 steps of Adam towards the simplex. Its teachers begin with empty
+BN statistics.
+"""
 
 from __future__ import annotations
 
@@ -113,11 +118,6 @@ class Minority(Method):
             ],
         },
     }
-    release = """
-    Its projection heads are in no optimiser; here that of s_1 learns, that of s_2 stays as it is, since nothing is
-    asked of it. Its anchors come from 10,000 steps of Adam towards the simplex. Its teachers begin with empty BN
-    statistics.
-    """
 
     def __init__(
         self,

@@ -1,4 +1,8 @@
-"""MLLC: graphs over the pixels correct labels by alike features, features by alike labels, and teach the plain head."""
+"""MLLC: graphs over the pixels correct labels by alike features, features by alike labels, and teach the plain head.
+
+From the release: the map that says which pixels are of one class has its axes mixed up; here it is as meant. The file
+of its prototypes is missing, all three updates go to the first bank. The paper's contrastive loss is missing.
+"""
 
 from __future__ import annotations
 
@@ -137,10 +141,6 @@ class MLLC(Method):
             ],
         },
     }
-    release = """
-    The map that says which pixels are of one class has its axes mixed up; here it is as meant. The file of its
-    prototypes is missing, all three updates go to the first bank. The paper's contrastive loss is missing.
-    """
 
     def __init__(
         self,

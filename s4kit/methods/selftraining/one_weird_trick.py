@@ -1,4 +1,8 @@
-"""One Weird Trick: a classifier of whole images forbids the classes that are surely not there."""
+"""One Weird Trick: a classifier of whole images forbids the classes that are surely not there.
+
+Reconstructed: there is no official code, and the threshold, the classifier's depth and its crops are this kit's.
+The paper also uses filtered predictions as labels of other methods; that is not here.
+"""
 
 from __future__ import annotations
 
@@ -57,10 +61,6 @@ class OneWeirdTrick(Method):
     specs = ("net", "classifier")
     views = ViewPlan(x=Stream("labelled"), c=Stream("all", weak(scale=(0.5, 1.0)), reveal="tags"))
     recipes: ClassVar = {name: {"method": {"background": False}} for name in ("cityscapes", "camvid", "ade20k")}
-    release = """
-    Reconstructed: there is no official code, and the threshold, the classifier's depth and its crops are this kit's.
-    The paper also uses filtered predictions as labels of other methods; that is not here.
-    """
 
     def __init__(
         self,

@@ -1,4 +1,8 @@
-"""Self-correcting: a network that sees boxes labels the images, and is believed less the better the other becomes."""
+"""Self-correcting: a network that sees boxes labels the images, and is believed less the better the other becomes.
+
+Reconstructed: there is no official code. That alpha falls geometrically, the module's width and the places of the
+boxes are of a third party's version, the rest is of the paper. Padding is not taught.
+"""
 
 from __future__ import annotations
 
@@ -89,10 +93,6 @@ class SelfCorrecting(Method):
     )
     views = ViewPlan(x=Stream("labelled", reveal="boxes"), u=Stream("unlabelled", reveal="boxes"))
     recipes: ClassVar = {name: {"method": {"background": False}} for name in ("cityscapes", "camvid", "ade20k")}
-    release = """
-    Reconstructed: there is no official code. That alpha falls geometrically, the module's width and the places of the
-    boxes are of a third party's version, the rest is of the paper. Padding is not taught.
-    """
 
     def __init__(
         self,

@@ -1,4 +1,9 @@
-"""SimpleBaseline: strong augmentation with batch statistics of its own, and a loss that bears wrong labels."""
+"""SimpleBaseline: strong augmentation with batch statistics of its own, and a loss that bears wrong labels.
+
+From the release: its weight map has one axis too many, so that with several pseudo-labelled images on a GPU each
+image is weighted by all of their maps; here each by its own. The second term's weight is 0.5 by its code, 1 by its
+configuration and here. Its 17 strong operations are `STRONG` here, which also draws colours and blur.
+"""
 
 from __future__ import annotations
 
@@ -81,11 +86,6 @@ class SimpleBaseline(Rounds):
             ],
         },
     }
-    release = """
-    Its weight map has one axis too many, so that with several pseudo-labelled images on a GPU each image is weighted by
-    all of their maps; here each by its own. The second term's weight is 0.5 by its code, 1 by its configuration and
-    here. Its 17 strong operations are `STRONG` here, which also draws colours and blur.
-    """
 
     def __init__(
         self,

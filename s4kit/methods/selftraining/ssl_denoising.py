@@ -1,4 +1,8 @@
-"""Pseudo-label noise suppression: a fixed teacher labels, the student that learns says what is likely noise."""
+"""Pseudo-label noise suppression: a fixed teacher labels, the student that learns says what is likely noise.
+
+From the release: the symmetric cross entropy of its configuration is built and never called, so its loss is the one
+above. It hands on the average of the best evaluation, here the last.
+"""
 
 from __future__ import annotations
 
@@ -100,10 +104,6 @@ class SSLDenoising(Method):
             ],
         },
     }
-    release = """
-    The symmetric cross entropy of its configuration is built and never called, so its loss is the one above. It hands
-    on the average of the best evaluation, here the last.
-    """
 
     def __init__(
         self,

@@ -1,4 +1,9 @@
-"""ST and ST++: train again from the start on labels of one's own, strongly augmented, the stable images first."""
+"""ST and ST++: train again from the start on labels of one's own, strongly augmented, the stable images first.
+
+From the release: one list holds all images, those with labels repeated until they are as many as the others, so that
+a batch is half and half on average; here it always is. Its supervised stage repeats labelled lists of less than 200
+images.
+"""
 
 from __future__ import annotations
 
@@ -104,10 +109,6 @@ class ST(Rounds):
             "differs": [*DIFFERS, LENGTH.format(240, 360)],
         },
     }
-    release = """
-    One list holds all images, those with labels repeated until they are as many as the others, so that a batch is half
-    and half on average; here it always is. Its supervised stage repeats labelled lists of less than 200 images.
-    """
 
     def __init__(
         self,

@@ -1,4 +1,8 @@
-"""Three-Stage: kept labels train a second branch, whose errors the main one never has to repeat."""
+"""Three-Stage: kept labels train a second branch, whose errors the main one never has to repeat.
+
+From the release: three of 14 operations, each with probability 1/2; here one to three colour operations, and each
+affine change with the probability that it has there. Its second branch has one more class, which nothing uses.
+"""
 
 from __future__ import annotations
 
@@ -108,10 +112,6 @@ class ThreeStage(Method):
             "differs": [*DIFFERS, LENGTH.format(20, 140000), "crop: (256, 512) there, 512 here: crops are square"],
         },
     }
-    release = """
-    Three of 14 operations, each with probability 1/2; here one to three colour operations, and each affine change with
-    the probability that it has there. Its second branch has one more class, which nothing uses.
-    """
 
     def __init__(
         self,

@@ -1,4 +1,11 @@
-"""IFR: a frame's features, rebuilt from another frame's class prototypes, must still be classified right."""
+"""IFR: a frame's features, rebuilt from another frame's class prototypes, must still be classified right.
+
+Deviation of the release from its paper: a prototype is the mean over a class's pixels in all images of the batch,
+only the list of classes is the image's own (scope="image" is the paper's; with one image per GPU both agree).
+Pseudo-labels are of the training mode, whatever their confidence: there is no threshold, and each of the six
+forwards has the batch norms' statistics of its own frames. The release's second half, a light network that follows
+a heavy one from key frame to key frame, is another subject and left out.
+"""
 
 from __future__ import annotations
 
@@ -116,13 +123,6 @@ class IFR(Method):
             ],
         },
     }
-    release = """
-    Deviation of the release from its paper: a prototype is the mean over a class's pixels in all images of the batch,
-    only the list of classes is the image's own (scope="image" is the paper's; with one image per GPU both agree).
-    Pseudo-labels are of the training mode, whatever their confidence: there is no threshold, and each of the six
-    forwards has the batch norms' statistics of its own frames. The release's second half, a light network that follows
-    a heavy one from key frame to key frame, is another subject and left out.
-    """
 
     def __init__(
         self,

@@ -1,4 +1,9 @@
-"""Warp-refine: labels go with the motion, and a network that knows how motion spoils labels mends them on the way."""
+"""Warp-refine: labels go with the motion, and a network that knows how motion spoils labels mends them on the way.
+
+Reconstruction: there is no code, and the text that is public leaves open how R takes the label in (there it is
+joined with features of the semantic network), what stands in holes, how long each stage is, and which pixels the
+last one leaves out. All of these are options.
+"""
 
 from __future__ import annotations
 
@@ -84,11 +89,6 @@ class WarpRefine(Rounds):
             ],
         },
     }
-    release = """
-    Reconstruction: there is no code, and the text that is public leaves open how R takes the label in (there it is
-    joined with features of the semantic network), what stands in holes, how long each stage is, and which pixels the
-    last one leaves out. All of these are options.
-    """
 
     def __init__(
         self,

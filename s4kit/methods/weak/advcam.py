@@ -1,4 +1,10 @@
-"""AdvCAM: an image climbs in favour of each of its tags, and wherever its classifier looks on the way is the object."""
+"""AdvCAM: an image climbs in favour of each of its tags, and wherever its classifier looks on the way is the object.
+
+From the release: its walk stops at edges that a network (IRN) learns from sure parts of the maps, sharpened with a
+CRF, here colours stand for them; where textures have as many edges as objects, PAMR finds more. Its segmentation is
+trained elsewhere. A factor of 2 that all its maps get falls out. There the momentum of the classifier is its weight
+decay, by a slip.
+"""
 
 from __future__ import annotations
 
@@ -133,12 +139,6 @@ class AdvCAM(Method):
         },
         **{name: {"method": {"background": False}} for name in ("cityscapes", "camvid", "ade20k")},
     }  # fmt: skip
-    release = """
-    Its walk stops at edges that a network (IRN) learns from sure parts of the maps, sharpened with a CRF, here colours
-    stand for them; where textures have as many edges as objects, PAMR finds more. Its segmentation is trained
-    elsewhere. A factor of 2 that all its maps get falls out. There the momentum of the classifier is its weight decay,
-    by a slip.
-    """
 
     def __init__(
         self,

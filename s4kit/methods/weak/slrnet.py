@@ -1,4 +1,10 @@
-"""SLRNet: two views of an image are rebuilt of the same few atoms, and the labels made of them lose their noise."""
+"""SLRNet: two views of an image are rebuilt of the same few atoms, and the labels made of them lose their noise.
+
+From the release: its network is a WideResNet-38 whose shallow map is normalised by the deep one and mixed in by
+chance; for it stands here the fused map of any network. There a labelled crop that has lost a tagged class counts
+nothing; here tags of x are its crop's classes. There both lists are one, the labelled three (or seven) times in it;
+here a batch always has as many of each. Padding has no label.
+"""
 
 from __future__ import annotations
 
@@ -140,12 +146,6 @@ class SLRNet(Method):
         "scenes": {"method": {"dilations": (1, 2, 4)}},
         **{name: {"method": {"background": False}} for name in ("cityscapes", "camvid", "ade20k")},
     }
-    release = """
-    Its network is a WideResNet-38 whose shallow map is normalised by the deep one and mixed in by chance; for it stands
-    here the fused map of any network. There a labelled crop that has lost a tagged class counts nothing; here tags of x
-    are its crop's classes. There both lists are one, the labelled three (or seven) times in it; here a batch always has
-    as many of each. Padding has no label.
-    """
 
     def __init__(
         self,
