@@ -136,8 +136,9 @@ def test_stages_that_teach_are_shown():
         ("label_noise", ["noisy labels", "kept labels"]),
         ("st", ["kept labels"]),
         ("one_weird_trick", ["labels alone", "filtered"]),
+        ("ssda_dual_mix", ["region mixing", "teachers teach student", "kept labels"]),  # in two rounds
     ):
-        rows = s4.gallery.steps(lesson.method(name), lesson.task, pictures._keep)
+        rows = s4.gallery.steps(lesson.method(name), lesson.task_of(name), pictures._keep)
         assert [row.name for row in rows] == shown
 
 

@@ -127,7 +127,7 @@ def _taught(lesson: Any, name: str, runs: Sequence[Any], brief: int) -> list[Any
 
 def steps(method: Any, task: Any, keep: Callable[[Any, Any], None] | None = None, draws: int = 1) -> list[Any]:
     """The rows of a method's idea picture: of its last stage, before it those of earlier stages with losses of their
-    own in which unlabelled images teach.
+    own in which unlabelled images teach; what a path showed in an earlier round is not shown again.
 
     Args:
         keep: (method, batch) -> None gives a batch the maps that the stage before would have kept; None = the task has
@@ -150,5 +150,6 @@ def steps(method: Any, task: Any, keep: Callable[[Any, Any], None] | None = None
             shown = rows(method, batch, task, stage=index)
             if NOTHING not in _titles(shown):
                 break
-        found += [row for row in shown if last or row.name != ALONE]
+        told = {row.name for row in found if row.name} | (set() if last else {ALONE})
+        found += [row for row in shown if row.name not in told]
     return found
