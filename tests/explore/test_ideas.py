@@ -134,6 +134,9 @@ def test_further_heads_are_shown(lesson):
     for name, words in (("forec", "reconstruction"), ("rrn", "critic1 says: real?")):
         method, batch = lesson.batch(name, n=2)
         assert words in titles(ideas.rows(method, batch, lesson.task))
+    method, batch = lesson.batch("als4gan", n=2)
+    (judged,) = [cell for row in ideas.rows(method, batch, lesson.task) for cell in row.cells if "critic" in cell.title]
+    assert judged.title == f"critic says: {judged.pixels.item():.2f} real", "of a whole prediction one number"
 
 
 def test_the_figure_has_one_tile_per_cell_less_those_that_repeat(lesson):

@@ -291,7 +291,8 @@ def _beside(path: dict[str, Any], k: int, watched: Watched) -> list[Cell]:
     """What further heads draw and critics say."""
     drawn = [Cell(name, tiles.picture(image[_at(image, path, k)])) for name, image in watched.drawn.items()]
     scores = {name: score[_at(score, path, k)].sigmoid().cpu().numpy() for name, score in watched.judged.items()}
-    return [*drawn, *(Cell(f"{name} says: real?", score) for name, score in scores.items())][:2]
+    words = {name: "real?" if s.size > 1 else f"{s.item():.2f} real" for name, s in scores.items()}
+    return [*drawn, *(Cell(f"{name} says: {words[name]}", score) for name, score in scores.items())][:2]
 
 
 def _at(made: Tensor, path: dict[str, Any], k: int) -> int:
