@@ -19,6 +19,7 @@ POOL, SCORED = 48, 8  # images of a brief training, unlabelled and val: few more
 BRIEF = 30  # steps of a network that is trained for one picture; after a hundred it is sure of more
 LONGER = 3  # times as many, where after these nothing is taught
 DRAWS = 8  # batches of such a network that are looked at until something is
+HOME = {"video": "clips"}  # by family, where images would do but nothing moves
 OWN = (Boxed, Detector, Factorised, FrequencyDecoder, MaskHead, NeuralProcessHead)  # beside the usual decoder
 
 
@@ -87,9 +88,9 @@ def ideas(lesson: Any, runs: Sequence[Any], names: Sequence[str] | None = None, 
 
     found = {}
     for name in names or sorted(methods.files()):
-        of = lesson.fitting(name)
-        if of is not lesson:  # of another kind, with networks from which there is nothing to borrow
-            found[name] = draw(_taught(of, name, (), brief))
+        of = _home(lesson, name)
+        if of is not lesson:  # of another kind, with networks from which there is nothing to borrow, or of frames
+            found[name] = draw(_taught(of, name, runs if of.task.classes == lesson.task.classes else (), brief))
             continue
         method = lesson.method(name)
         own = any(isinstance(module, OWN) for module in method.modules()) or _asks(method)
@@ -100,6 +101,12 @@ def ideas(lesson: Any, runs: Sequence[Any], names: Sequence[str] | None = None, 
             rows = _taught(lesson, name, begin, brief)
         found[name] = draw(rows)
     return found
+
+
+def _home(lesson: Any, name: str) -> Any:
+    """The lesson on data on which a method's idea can be seen."""
+    data = HOME.get(methods.get(name).card.family)
+    return type(lesson)(lesson.profile, data, {}) if data else lesson.fitting(name)
 
 
 def _asks(method: Any) -> bool:

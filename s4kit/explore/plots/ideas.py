@@ -12,18 +12,18 @@ from torch import Tensor
 
 from ...data.task import Task
 from ...engine.probe import stream_of
-from ...nets import box_map, evaluating
+from ...nets import evaluating
 from ...report.pictures import colour
 from ...report.plots import Picture
 from . import tiles
-from .pictured import of_batch, of_path
+from .pictured import LABELS, framed, frames, of_batch, of_path
 from .tiles import PLOT, Cell, Row
 from .watch import Damage, Pasting, Watched, watching
 
 CHANNELS = 16  # of features are shown, as 4 x 4 small maps
 LATE = 0.75  # of the training: warm-ups are over
 MOST = 7  # copies of features in a row
-ALONE, LABELS, NOTHING, LAST_WORD = "labels alone", "gives the label", "taught: nothing, here", "the last word"
+ALONE, NOTHING, LAST_WORD = "labels alone", "taught: nothing, here", "the last word"
 
 
 def idea(method: Any, batch: Any, task: Task, example: int | None = None) -> Picture:
@@ -70,8 +70,8 @@ def rows(method: Any, batch: Any, task: Task, example: int | None = None, stage:
     first = next(iter(shown.values()))
     k = _telling(first, watched) if example is None else example
     plain = [view for stream in batch.values() for view in (stream.weak, *stream.strong)]
-    named, framed = any("features" in name for name in shown), _framed(method, batch, task.num_classes)
-    scene = _Scene(k, watched, plain, task, named, framed)
+    said = framed(method, batch, task.num_classes), frames(method, batch)
+    scene = _Scene(k, watched, plain, task, any("features" in name for name in shown), *said)
     found = [row for name, path in list(shown.items())[:4] for row in scene.path(name, path)]
     found[0].cells.extend(_beside(first, k, watched))
     return found
@@ -169,19 +169,6 @@ def _finished(method: Any, batch: Any, task: Task) -> list[Row]:
     return [Row(name, [Cell(title, pixels) for title, pixels in shown])]
 
 
-def _framed(method: Any, batch: Any, classes: int) -> dict[int, tuple[str, Tensor]]:
-    """By the `data_ptr` of the images where a person has said something of them, (B, H, W) bool, and the tile's title:
-    inside of the boxes that the method is told, or in the regions that it has asked for."""
-    found, background = {}, getattr(method, "background", False)
-    for stream in batch.values():
-        if stream.boxes is not None:
-            maps = box_map(stream.boxes, classes, stream.weak.shape[-2:], background)
-            found[stream.weak.data_ptr()] = LABELS, maps[:, int(background) :].amax(1) > 0
-        elif "asked" in stream.maps:
-            found[stream.weak.data_ptr()] = "asked where framed", stream.maps["asked"] == 1
-    return found
-
-
 class _Scene:
     """What the rows of one picture have in common."""
 
@@ -193,8 +180,9 @@ class _Scene:
         task: Task,
         named: bool,
         framed: dict[int, tuple[str, Tensor]],
+        frames: dict[int, Tensor],
     ) -> None:
-        self.k, self.watched, self.plain, self.task, self.framed = k, watched, plain, task, framed
+        self.k, self.watched, self.plain, self.task, self.framed, self.frames = k, watched, plain, task, framed, frames
         self.named = named  # a path of its own is about features
         self.told: list[np.ndarray] = []  # images whose features were shown
 
@@ -206,6 +194,8 @@ class _Scene:
         if weak is not None and weak.data_ptr() in self.framed:
             title, inside = self.framed[weak.data_ptr()]
             cells[0] = Cell(title, tiles.picture(weak[k]), inside[k].cpu().numpy())
+        if weak is not None and weak.data_ptr() in self.frames:
+            cells.insert(1, Cell("another frame", tiles.picture(self.frames[weak.data_ptr()][k])))
         damages = self.damages(name, mixed[k])
         if len(damages) == 1:
             cells += _features(damages[0])
