@@ -34,7 +34,9 @@ def _brief(lesson: Any, name: str, runs: Sequence[Any] = (), brief: int = 100, c
     steps = min(brief, lesson.steps)
     fit = {"steps": steps, "evaluate_every": steps, "probes": 0}
     of = lesson.task
-    task = {"unlabelled": [of.train.ids[row] for row in of.unlabelled[:POOL]]}
+    near = {frame for row in of.labelled for frame in of.train.clip(row)}  # of clips those with a label
+    rows = sorted(of.unlabelled, key=lambda row: row not in near)[:POOL]
+    task = {"unlabelled": [of.train.ids[row] for row in rows]}
     if not dataset(lesson.data).marker:  # embedded: as many as wanted
         task["n_val"] = SCORED
     start = partial(borrow, runs=runs) if runs else None
