@@ -33,6 +33,18 @@ def test_a_room_has_its_classes_and_objects_and_what_is_found(task):
         plots.room(toy_points(), 0)
 
 
+def test_what_is_mended_stands_beside_what_was_there_at_first_and_the_truth(task):
+    torch.manual_seed(0)
+    method = methods.create("twist", task, net=ROOMS).eval()
+    axes = shown(plots.mended(method, task, 5))
+    assert len(axes) == 6 and [axis.get_title() for axis in axes[:2]] == ["classes", "objects"]
+    pictures = [np.asarray(axis.images[0].get_array()) for axis in axes]
+    assert len({tuple(c) for c in pictures[5].reshape(-1, 3).tolist()}) == 1 + 1 + 3
+    assert not np.array_equal(pictures[0], pictures[4])
+    with pytest.raises(S4Error, match="supervised mends no labels"):
+        plots.mended(methods.create("supervised", task, net=ROOMS), task, 5)
+
+
 def test_only_what_is_sure_enough_is_shown(task):
     class Net(torch.nn.Module):
         def find(self, points):

@@ -12,7 +12,7 @@ from .labels import class_share, histogram, quality, recorded, reliability
 from .network import network
 from .objects import objects, precision_recall
 from .over_time import classes_over_time
-from .rooms import room
+from .rooms import mended, room
 from .scores import bars, class_frequency, confusion, iou_bars
 from .shapes import copies, shape
 from .splits import presence
@@ -37,6 +37,7 @@ __all__ = [
     "iou_bars",
     "lines",
     "losses",
+    "mended",
     "network",
     "objects",
     "overlay",

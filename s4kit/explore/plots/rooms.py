@@ -44,6 +44,37 @@ def room(task: Task, row: int, net: Any = None, part: str = "train", least: floa
 
 
 @torch.no_grad()
+def mended(method: Any, task: Task, row: int) -> Picture:
+    """What twist takes a training room for at first, by points and the groups that they make alone; after objects and
+    classes have mended each other; and the truth. Points of which nothing is believed are striped.
+
+    Args:
+        method: a `Twist`, its network trained. task: of rooms. row: of `task.train`.
+
+    Raises:
+        S4Error: a method that mends nothing.
+    """
+    from ...nets import evaluating
+
+    if not hasattr(method, "corrected"):
+        raise S4Error(f"{getattr(method, 'name', type(method).__name__)} mends no labels of rooms: twist does.")
+    cloud = task.train.read(row)
+    points, at = cloud.points[None], POINTS.bind(cloud.points[None], SIDE)
+    with evaluating(method.student):
+        read = method.student.read(points)
+        label = read.logits.argmax(1)
+        groups = method.student.groups(points, label, read.offset)
+    found = method.corrected(points)
+    stages = {
+        "at first": (label[0], ((groups.ids > 0) * PER_CLASS + groups.ids)[0]),
+        "mended": (found.label[0], found.ids[0]),
+        "truth": (cloud.label.long(), task.train.objects(row)),
+    }
+    pictures = [_pair(at, task, *stage) for stage in stages.values()]
+    return grid(pictures, task, ["classes", "objects"], list(stages), named=True)
+
+
+@torch.no_grad()
 def said_of(net: Any, points: Tensor, least: float = 0.25) -> tuple[Tensor, Tensor]:
     """(N,) long classes of the points of one room (1, N, 6), and (N,) ids of what is found with so high a score."""
     from ...nets import evaluating
