@@ -10,7 +10,7 @@ from ... import methods
 from ...data import dataset
 from ...data.task import VOID
 from ...engine.run import STORE
-from ...nets import Boxed, Factorised, FrequencyDecoder, MaskHead, NeuralProcessHead, SegNet, evaluating
+from ...nets import Boxed, Factorised, FrequencyDecoder, MaskHead, NeuralProcessHead, SegNet, Tagger, evaluating
 from ...nets.detector import Detector
 from ...report.setup import BASELINES
 
@@ -80,8 +80,9 @@ def ideas(lesson: Any, runs: Sequence[Any], names: Sequence[str] | None = None, 
 
     Args:
         lesson: of `s4.lesson`.
-        runs: see `borrow`; a method with decoders of its own, one whose prediction has a last word, see
-            `Method.predictors`, and one whose labels are worth nothing with borrowed networks are trained briefly.
+        runs: see `borrow`; a method with decoders of its own, one that keeps what such networks do not say, one whose
+            prediction has a last word, see `Method.predictors`, and one that teaches nothing with borrowed networks are
+            trained briefly.
         names: of the methods; None = all of the kit.
         brief: steps of these trainings; of more the pictures show more.
     """
@@ -94,13 +95,14 @@ def ideas(lesson: Any, runs: Sequence[Any], names: Sequence[str] | None = None, 
         if of is not lesson:  # of another kind, with networks from which there is nothing to borrow, or of frames
             found[name] = draw(_taught(of, name, runs if of.task.classes == lesson.task.classes else (), brief))
             continue
-        method = lesson.method(name)
-        own = any(isinstance(module, OWN) for module in method.modules()) or _asks(method)
-        rows = [] if own else steps(borrow(method, runs), lesson.task_of(name), _keep)
-        titles = _titles(rows)
-        if not rows or titles & {LAST_WORD, NOTHING}:
-            begin = () if LAST_WORD in titles else runs  # a network that knows little has errors to mend
-            rows = _taught(lesson, name, begin, brief)
+        method, task = lesson.method(name), lesson.task_of(name)
+        own = any(isinstance(module, OWN) for module in method.modules()) or _told_otherwise(method)
+        if all(stream.source == "labelled" for stream in method.views.values()):
+            rows = steps(borrow(method, runs), task)  # whatever the network knows
+        else:
+            rows = [] if own else steps(borrow(method, runs), task, _keep)
+        if not rows or _titles(rows) & {LAST_WORD, NOTHING}:
+            rows = _taught(lesson, name, runs, brief)
         found[name] = draw(rows)
     return found
 
@@ -108,12 +110,13 @@ def ideas(lesson: Any, runs: Sequence[Any], names: Sequence[str] | None = None, 
 def _home(lesson: Any, name: str) -> Any:
     """The lesson on data on which a method's idea can be seen."""
     data = HOME.get(methods.get(name).card.family)
-    return type(lesson)(lesson.profile, data, {}) if data else lesson.fitting(name)
+    return type(lesson)(lesson.profile, data, {}) if data not in (None, lesson.data) else lesson.fitting(name)
 
 
-def _asks(method: Any) -> bool:
-    """Whether a person is asked during the training: no other network knows of what."""
-    return any("asked" in stream.maps for stream in method.views.values())
+def _told_otherwise(method: Any) -> bool:
+    """Whether what it keeps is of no network that could be borrowed: answers of a person, labels by a classifier."""
+    maps = [name for stream in method.views.values() for name in stream.maps]
+    return "asked" in maps or (bool(maps) and any(isinstance(module, Tagger) for module in method.modules()))
 
 
 def _titles(rows: Sequence[Any]) -> set[str]:
