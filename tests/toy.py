@@ -195,14 +195,29 @@ def toy_rooms(n_labelled: int = 4, n_unlabelled: int = 8, n_val: int = 4, points
     )  # fmt: skip
 
 
-LIGHT = {"gct": {"width": 4}}  # what has large networks of its own
+CRITIC, PAIRS = {"width": 8}, {"queries": 32, "negatives": 64}
+LIGHT = {  # what has large networks of its own, compares very many pixels, or looks very often
+    "ads": CRITIC,
+    "advcam": {"steps": 3, "scales": (1.0, 0.5)},
+    "als4gan": CRITIC,
+    "c3_semiseg": {"dim": 16, "groups": 16},
+    "css": PAIRS,
+    "dgcl": {"negatives": 64, "most": 256},
+    "gct": {"width": 4},
+    "prcl": PAIRS,
+    "prcl_global": PAIRS,
+    "rc2l": {"dim": 16, "queries": 20},
+    "reco": PAIRS,
+    "rrn": CRITIC,
+    "semiseg_contrastive": {"dim": 16, "rows": 64, "most": 64},
+}
 TINY = {True: "tiny", False: "voxel(width=4, grid=16, depth=2, hidden=16)"}  # networks of images, of points
 ROOMS = "voxel(width=4, cell=0.25, depth=2, hidden=16, reach=0.2, least=6)"
 
 
 def toy_for(method: type, accepted: Sequence[Task] = ()) -> Task:
     """The first toy task from which all of a method's streams can draw."""
-    for task in accepted or (toy_task(), toy_points(), toy_objects(), toy_rooms()):
+    for task in accepted or (make() for make in (toy_task, toy_points, toy_objects, toy_rooms)):
         try:
             for name, stream in method.views.items():
                 stream.check(task, name)

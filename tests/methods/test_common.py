@@ -165,7 +165,7 @@ def test_the_loss_uses_the_rule(name, build, draw, monkeypatch):
 def test_the_supervised_term_falls(name, build, draw):
     method = build(name)
     batch = draw(method, batch=4)
-    optimiser = torch.optim.AdamW(trained(method), lr=5e-3)
+    optimiser = torch.optim.AdamW(trained(method), lr=2e-2)
     history = []
     for i in range(20):
         optimiser.zero_grad()
