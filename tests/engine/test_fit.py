@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from toy import tiny, toy_arrays, toy_for, toy_task
+from toy import tiny, toy_arrays, toy_task
 
 import s4kit as s4
 from s4kit import preemption
@@ -63,35 +63,6 @@ def test_a_run_leaves_config_metrics_scores_probes_and_checkpoints(task, tmp_pat
     reopened = s4.open_run(run.path)
     scores = reopened.evaluate(task=task)["student"]
     assert scores.miou == pytest.approx(run.last["miou"], abs=1e-6)
-
-
-@pytest.mark.parametrize("name", s4.methods.names())
-def test_resume_is_bit_exact_for_every_method(name, tmp_path):
-    task = toy_for(s4.methods.get(name))
-    straight = s4.fit(method(name, task), task, steps=7, out=tmp_path / "a", **SMALL)
-    whole = state(straight)
-    cut = tmp_path / "b"
-    training = s4.engine.training.Training
-    interrupted = 5  # in the middle between two checkpoints, so that rows after the last one must be cut
-
-    class Killed(Exception):
-        pass
-
-    class Short(training):
-        def _between_steps(self, clock):
-            super()._between_steps(clock)
-            if self.done == interrupted:
-                self._flush()
-                raise Killed
-
-    settings = s4.engine.Settings(steps=7, **{k: v for k, v in SMALL.items() if k != "progress"})
-    with pytest.raises(Killed):
-        Short(method(name, task), task, settings, cut, False, False).run()
-    resumed = s4.fit(method(name, task, seed=99), task, steps=7, out=cut, resume=True, **SMALL)
-    assert same(whole, state(resumed))
-    for file in ("metrics.csv", "evaluations.csv", "pseudo.csv"):
-        a, b = straight.path / file, resumed.path / file
-        assert a.exists() == b.exists() and (not a.exists() or a.read_text() == b.read_text())
 
 
 def test_the_unlabelled_batch_and_accumulation(task, tmp_path):
@@ -212,28 +183,27 @@ def test_full_disk_keeps_the_old_checkpoint(tmp_path):
     assert checkpoint.load(file)["step"] == 1 and list(tmp_path.iterdir()) == [file]
 
 
+LONG = dict(evaluate_every=40, checkpoint_every=5, threads=1)
 CHILD = """
 import sys, torch
 sys.path.insert(0, {tests!r})
-from toy import toy_arrays, toy_task
+from toy import toy_task
 import s4kit as s4
-torch.set_num_threads(1)
 task = toy_task()
 torch.manual_seed({seed})
 m = s4.methods.create("mean_teacher", task, net="tiny")
-s4.fit(m, task, steps={steps}, out={out!r}, resume={resume}, batch=2, lr=1e-2, optimiser="sgd", evaluate_every=40,
-       checkpoint_every=5, probes=2, progress=False, device="cpu")
+s4.fit(m, task, steps={steps}, out={out!r}, resume={resume}, **{settings!r})
 """
 
 
 def child(out: Path, resume: bool, seed: int = 0, steps: int = 120) -> list[str]:
-    tests = str(Path(__file__).parents[1])
-    return [sys.executable, "-c", CHILD.format(tests=tests, out=str(out), resume=resume, seed=seed, steps=steps)]
+    given = dict(tests=str(Path(__file__).parents[1]), settings=SMALL | LONG)
+    return [sys.executable, "-c", CHILD.format(out=str(out), resume=resume, seed=seed, steps=steps, **given)]
 
 
 @pytest.mark.slow
-def test_kill_9_at_a_random_moment_then_resume_is_bit_exact(tmp_path):
-    subprocess.run(child(tmp_path / "a", False), check=True, capture_output=True)
+def test_kill_9_at_a_random_moment_then_resume_is_bit_exact(task, tmp_path):
+    s4.fit(method("mean_teacher", task), task, steps=120, out=tmp_path / "a", **SMALL | LONG)
     process = subprocess.Popen(child(tmp_path / "b", False), stderr=subprocess.DEVNULL)
     while not (tmp_path / "b" / "last.pt").exists():
         assert process.poll() is None
