@@ -17,9 +17,7 @@ from s4kit.engine import checkpoint, distributed
 from s4kit.errors import S4Error
 
 NET = "tiny(norm='group')"  # batch statistics differ by construction, group norm makes the comparison exact
-SETTINGS = dict(
-    steps=5, batch=2, lr=1e-2, optimiser="sgd", evaluate_every=5, checkpoint_every=5, probes=2, progress=False
-)
+SETTINGS = dict(batch=2, lr=1e-2, optimiser="sgd", evaluate_every=10, checkpoint_every=10, probes=2, progress=False)
 TINY = torch.finfo(torch.float32).tiny  # halves of gradients below it are rounded
 VAL = (3, 1)  # validation images: not the same number for both ranks, and none for one of them
 # Banks: both ranks write before either reads, so the paths differ by little, not by nothing.
@@ -39,20 +37,25 @@ def build(name: str):
     return s4.methods.create(name, task, **tiny(name, task) | ({"net": NET} if task.crop else {})), task
 
 
+def fit(method, task, out: Path, **options):
+    """Three steps, or one of each stage; scored, watched and stored where they end."""
+    steps = max(3, len(method.stages()))
+    return s4.fit(method, task, out=out, device="cpu", **{"steps": steps} | SETTINGS | options)
+
+
 def two(rank: int, names: list[str], folder: str, port: int) -> None:
     os.environ.update(
         MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port), RANK=str(rank), WORLD_SIZE="2", LOCAL_RANK=str(rank)
     )
     for name in names:
         method, task = build(name)
-        s4.fit(method, task, out=Path(folder) / "two" / name, device="cpu", **SETTINGS)
+        fit(method, task, Path(folder) / "two" / name)
         weights = torch.cat([p.flatten() for p in method.parameters()])
         other = weights.clone()
         torch.distributed.broadcast(other, 0)
         assert torch.equal(weights, other), f"{name}: the ranks drifted apart"
     method, task = build("fixmatch")
-    given = SETTINGS | {"steps": None, "epochs": 1, "reference_batch": 8}
-    run = s4.fit(method, task, out=Path(folder) / "two" / "epochs", device="cpu", **given)
+    run = fit(method, task, Path(folder) / "two" / "epochs", steps=None, epochs=1, reference_batch=8)
     torch.distributed.barrier()
     assert run.config["fit"]["steps"] == 4  # 16 unlabelled images, two ranks of two
     assert run.config["fit"]["lr"] == pytest.approx(SETTINGS["lr"] * 4 / 8)
@@ -77,7 +80,7 @@ def stumble(rank: int, folder: Path) -> None:
 
     method.losses = stumbling
     try:
-        s4.fit(method, task, out=folder / "two" / "stumbles", device="cpu", **SETTINGS)
+        fit(method, task, folder / "two" / "stumbles", steps=5)
     except RuntimeError as error:
         (folder / f"error_{rank}.txt").write_text(f"{distributed.lost(error)} {error}")
         raise
@@ -116,7 +119,7 @@ def test_a_rank_that_fails_in_the_middle_of_a_step_ends_the_other(both):
 @pytest.mark.parametrize("name", s4.methods.names())
 def test_two_ranks_equal_one_that_accumulates_two(name, both):
     method, task = build(name)
-    s4.fit(method, task, out=both / "one" / name, device="cpu", accumulate=2, **SETTINGS)
+    fit(method, task, both / "one" / name, accumulate=2)
     one, two = (checkpoint.load(both / side / name / "last.pt")["method"] for side in ("one", "two"))
     parameters = [n for n, p in method.named_parameters() if p.requires_grad]
     if name in CENTRES:  # `two` has seen that both ranks hold the same
