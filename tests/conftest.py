@@ -1,6 +1,7 @@
 """Shared fixtures: two threads or processes, a clean environment, and where real sample data may be found."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 THREADS = 1 if "PYTEST_XDIST_WORKER" in os.environ else 2
@@ -22,12 +23,23 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests of the marker `gpu` are skipped, saying so, where PyTorch sees no CUDA device."""
+    """Files with slow tests come first, or one process would wait for the other's last. Tests of the marker `gpu` are
+    skipped, saying so, where PyTorch sees no CUDA device."""
+    long = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in long)
     if not torch.cuda.is_available():
         reason = pytest.mark.skip(reason="no CUDA device: what only a GPU can show was not looked at")
         for item in items:
             if item.get_closest_marker("gpu"):
                 item.add_marker(reason)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def nothing_waits_for_the_disk() -> Iterator[None]:
+    """No test cuts the power: a file that is whole once it is closed will do."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda handle: None)
+        yield
 
 
 @pytest.fixture

@@ -84,6 +84,7 @@ def test_price_of_each_method(few, tmp_path, capsys):
     assert {"command", "date", "commit", "machine", "reference", "settings"} <= found.keys()
 
 
+@pytest.mark.slow
 def test_growth_of_what_is_known(tmp_path, capsys):
     out = tmp_path / "growth.json"
     assert main(["bench", "growth", "--quick", "--out", str(out)]) == 0

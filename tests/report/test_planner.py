@@ -177,6 +177,7 @@ def test_the_plan_warns_of_batch_norm_on_small_micro_batches():
     assert found.norms == 11, "the teacher's look at no batch"
 
 
+@pytest.mark.slow
 def test_stages_in_passes_are_planned_for():
     """Five passes over 92 labelled images, then 80 over the others: the short stage hardly counts in the time."""
     asked = {"split": "classic/92", "crop": 33, "host": False}

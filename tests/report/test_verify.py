@@ -45,6 +45,7 @@ def test_steps_of_a_method_in_all_precisions(tmp_path, capsys):
     assert "nothing has failed" in page and "u2pl" in page and "Nothing has failed" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_what_fails_is_named_with_its_place(tmp_path, capsys, monkeypatch):
     of_fixmatch, of_cps = (get(name).losses for name in ("fixmatch", "cps"))
 

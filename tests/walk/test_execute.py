@@ -29,6 +29,7 @@ def write(folder: Path, name: str, *cells: str) -> None:
     nbformat.write(notebook, folder / name)
 
 
+@pytest.mark.slow
 def test_a_walk_leaves_pages_runs_and_an_index(tmp_path, capsys):
     books = tmp_path / "books"
     train = 'import s4kit as s4\nlesson = s4.lesson(PROFILE, DATA)\nrun = lesson.train("supervised")'
