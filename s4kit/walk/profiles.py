@@ -107,7 +107,13 @@ TABLE: dict[tuple[str, str], Profile] = {
         {"net": "voxel(width=4, grid=16, depth=2)"},
         _TEST_FIT,
     ),
-    ("cpu", "rooms"): Profile("about two minutes of one core", fit=_fit(600, 2, 2)),
+    ("cpu", "rooms"): Profile(
+        "about two minutes of one core",
+        "",
+        {"points": 3072},
+        {"net": "voxel(cell=0.15, reach=0.12, least=20)"},
+        _fit(400, 2, 2),
+    ),
     ("gpu", "rooms"): Profile(
         "some minutes", UNVERIFIED, {"n_train": 400}, {"net": "voxel(width=16, cell=0.05)"}, _fit(2000, 8)
     ),
