@@ -52,7 +52,14 @@ def borrow(method: Any, runs: Sequence[Any]) -> Any:
     Args:
         method: for the same task. runs: of `supervised` and the like: methods with a `student`.
     """
-    weights = [run.load("last")[0].student.state_dict() for run in runs]
+    return _lend(method, _weights(runs))
+
+
+def _weights(runs: Sequence[Any]) -> list[dict[str, Any]]:
+    return [run.load("last")[0].student.state_dict() for run in runs]
+
+
+def _lend(method: Any, weights: Sequence[dict[str, Any]]) -> Any:
     students = 0
     for name, net in method.named_modules():
         if isinstance(net, SegNet):
@@ -89,7 +96,7 @@ def ideas(lesson: Any, runs: Sequence[Any], names: Sequence[str] | None = None, 
     from ..plots.ideas import LAST_WORD, NOTHING
     from ..plots.tiles import draw
 
-    found = {}
+    found, weights = {}, _weights(runs)
     for name in names or sorted(methods.files()):
         of = _home(lesson, name)
         if of is not lesson:  # of another kind, with networks from which there is nothing to borrow, or of frames
@@ -98,9 +105,9 @@ def ideas(lesson: Any, runs: Sequence[Any], names: Sequence[str] | None = None, 
         method, task = lesson.method(name), lesson.task_of(name)
         own = any(isinstance(module, OWN) for module in method.modules()) or _told_otherwise(method)
         if all(stream.source == "labelled" for stream in method.views.values()):
-            rows = steps(borrow(method, runs), task)  # whatever the network knows
+            rows = steps(_lend(method, weights), task)  # whatever the network knows
         else:
-            rows = [] if own else steps(borrow(method, runs), task, _keep)
+            rows = [] if own else steps(_lend(method, weights), task, _keep)
         if not rows or _titles(rows) & {LAST_WORD, NOTHING}:
             rows = _taught(lesson, name, runs, brief)
         found[name] = draw(rows)
@@ -132,7 +139,7 @@ def _taught(lesson: Any, name: str, runs: Sequence[Any], brief: int) -> list[Any
         run = _brief(lesson, name, runs, times * brief, called)
         kept = (run.path / STORE).is_dir()
         rows = steps(*run.load("last", None if kept else lesson.task_of(name), "cpu"), draws=DRAWS)
-        if NOTHING not in _titles(rows):
+        if NOTHING not in _titles(rows) or brief >= lesson.steps:  # longer than a lesson's nothing is trained
             break
     return rows
 
