@@ -70,13 +70,19 @@ def said(notebook: dict[str, Any]) -> None:
 # ---- running ----
 
 
+@pytest.fixture(scope="module")
+def walked(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a walk, where a page finds the runs of those before it."""
+    return tmp_path_factory.mktemp("walked")
+
+
 @pytest.mark.slow
-def test_every_cell_runs_without_a_word_on_stderr(file: Path, tmp_path: Path):
+def test_every_cell_runs_without_a_word_on_stderr(file: Path, walked: Path):
     import nbformat
 
     notebook = nbformat.read(file, as_version=4)
     execute.parametrise(notebook, file.name, PROFILE="test", DATA=execute.data_of(notebook, file, "scenes"))
-    assert execute.execute(notebook, tmp_path, file.name) == ""
+    assert execute.execute(notebook, walked, file.name) == ""
     execute.keep_pictures(notebook)
     said(notebook)
     assert not any("widget-view" in kind for _, output in outputs(notebook) for kind in output.get("data", {}))
