@@ -15,9 +15,9 @@ from ...nets.detector import Detector
 from ...report.setup import BASELINES
 
 SEED, IMAGES = 0, 3  # of the batch
-POOL, SCORED = 48, 8  # images of a brief training, unlabelled and val: few more than it can see
+POOL, SCORED = 16, 8  # images of a brief training, unlabelled and val: few more than it can see
 BRIEF = 30  # steps of a network that is trained for one picture; after a hundred it is sure of more
-LONGER = 3  # times as many, where after these nothing is taught
+LONGER = 3  # times as many, where more than these were asked for and nothing is taught after them
 DRAWS = 8  # batches of such a network that are looked at until something is
 HOME = {"video": "clips"}  # by family, where images would do but nothing moves
 OWN = (Boxed, Detector, Factorised, FrequencyDecoder, MaskHead, NeuralProcessHead)  # beside the usual decoder
@@ -91,7 +91,8 @@ def ideas(lesson: Any, runs: Sequence[Any], names: Sequence[str] | None = None, 
             prediction has a last word, see `Method.predictors`, and one that teaches nothing with borrowed networks are
             trained briefly.
         names: of the methods; None = all of the kit.
-        brief: steps of these trainings; of more the pictures show more.
+        brief: steps of these trainings. Of more the pictures show more, and where nothing is taught after them, the
+            training is three times as long.
     """
     from ..plots.ideas import LAST_WORD, NOTHING
     from ..plots.tiles import draw
@@ -131,11 +132,11 @@ def _titles(rows: Sequence[Any]) -> set[str]:
 
 
 def _taught(lesson: Any, name: str, runs: Sequence[Any], brief: int) -> list[Any]:
-    """The rows of a method that is trained briefly, or for longer where nothing is taught after that; on the images
-    that it has kept maps of, if it keeps any."""
+    """The rows of a method that is trained briefly, or for longer, see `ideas`; on the images that it has kept maps of,
+    if it keeps any."""
     from ..plots.ideas import NOTHING
 
-    for called, times in (("brief", 1), ("longer", LONGER)):
+    for called, times in (("brief", 1), ("longer", LONGER))[: 2 if brief > BRIEF else 1]:
         run = _brief(lesson, name, runs, times * brief, called)
         kept = (run.path / STORE).is_dir()
         rows = steps(*run.load("last", None if kept else lesson.task_of(name), "cpu"), draws=DRAWS)
