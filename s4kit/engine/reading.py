@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -26,23 +26,33 @@ class _Places(Dataset):
 
 def in_order(
     read: Callable[[int], Any], places: Sequence[int], device: torch.device, workers: int | str = "auto"
-) -> DataLoader:
+) -> Iterator[Any]:
     """`read(place)` for each of the places, as it is.
 
     Args:
         read: must be fit for pickling, as it goes to the workers. workers: their number, or "auto".
     """
     count = pick_workers(workers, device)
-    return DataLoader(
-        _Places(read),
-        batch_size=None,
-        sampler=places,
-        num_workers=count,
-        prefetch_factor=AHEAD if count else None,
-        collate_fn=_as_it_is,
-        pin_memory=device.type == "cuda",
-        worker_init_fn=guards.deaf,
+    yield from loaded(
+        _Places(read), places, count, device, collate_fn=_as_it_is, prefetch_factor=AHEAD if count else None
     )
+
+
+def loaded(items: Dataset, places: Sequence[int], workers: int, device: torch.device, **how: Any) -> Iterator[Any]:
+    """The items of some places in order, read by so many processes; `how` goes to the `DataLoader`.
+
+    However it ends, its workers end with it: they are deaf to signals, and one that waits until the last traceback that
+    knows of it is forgotten would keep this process from ending.
+    """
+    pin = device.type == "cuda"
+    reading = iter(
+        DataLoader(items, None, sampler=places, num_workers=workers, pin_memory=pin, worker_init_fn=guards.deaf, **how)
+    )
+    try:
+        yield from reading
+    finally:
+        if workers:
+            reading._shutdown_workers()  # torch has no public word for it
 
 
 def _as_it_is(read: Any) -> Any:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator
-from contextlib import nullcontext
+from contextlib import closing, nullcontext
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -12,7 +12,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader
 
 from ..data.seeding import mix_seed
 from ..data.task import Task
@@ -26,6 +25,7 @@ from ..views.sampling import HostStep
 from . import distributed, guards, images, optimise, threads, trace
 from .device import autocast, pick_device, pick_precision, pick_workers
 from .evaluate import evaluate
+from .reading import loaded
 from .recorder import Recorder, folder_of, measure
 from .run import Run
 from .settings import Settings, pass_steps, sampled, share_out
@@ -85,12 +85,13 @@ class Training:
                     self._enter(index)
                 except Stopped:  # the checkpoint before it stands
                     return self._end()
-                for step, batches in self.batches(index, self.done - first):
-                    clock = self.clock(index, step)
-                    self._step(stage, batches, clock)
-                    self._between_steps(clock)
-                    if self._asked_to_stop():
-                        break
+                with closing(self.batches(index, self.done - first)) as drawn:
+                    for step, batches in drawn:
+                        clock = self.clock(index, step)
+                        self._step(stage, batches, clock)
+                        self._between_steps(clock)
+                        if self._asked_to_stop():
+                            break
             if self.stopped:
                 self.save()
         return self._end()
@@ -151,16 +152,7 @@ class Training:
             if hasattr(source, "reserve"):
                 source.reserve()  # forked workers then share one cache
         steps_of = Steps(self.drawn_from, plan, self.chosen.batch, self.chosen.seed, index)
-        drawn = iter(
-            DataLoader(
-                steps_of,
-                batch_size=None,
-                sampler=numbers,
-                num_workers=workers,
-                pin_memory=self.device.type == "cuda",
-                worker_init_fn=guards.deaf,
-            )
-        )
+        drawn = loaded(steps_of, numbers, workers, self.device)
         for step in wanted:
             try:
                 micros = [next(drawn) for _ in range(mine)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -284,6 +285,7 @@ def test_a_file_that_breaks_in_mid_training_is_named_and_loses_nothing(task, tmp
     with pytest.raises(S4Error, match=r"^image_23\.png is truncated") as error:
         s4.fit(method("fixmatch", task), bad, steps=40, out=tmp_path / "r", workers=workers, **SMALL)
     assert "Traceback" not in str(error.value)
+    assert not multiprocessing.active_children(), "whoever keeps the error keeps no worker waiting"
     done = checkpoint.load(tmp_path / "r" / "last.pt")["step"]
     assert done == len(s4.open_run(tmp_path / "r").metrics()) > 0
 

@@ -67,6 +67,7 @@ LEFT_OUT = {  # what methods train beside their networks, as the table of the me
     "rrn": ["critic1", "critic2"],
     "self_correcting": ["module"],
     "shape3d": ["student"],  # no network of images
+    "twist": ["student"],
 }
 
 
