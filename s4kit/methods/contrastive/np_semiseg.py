@@ -183,9 +183,6 @@ class NPSemiSeg(NeuralProcess, AugSeg):
         self.replace_classifier(task.num_classes, dim, rows, fresh, samples, tested)
         self.kl = kl
 
-    def teach(self, view: Views) -> Tensor:
-        return self.said(view)
-
     def losses(self, batch: Batch, clock: Clock) -> Losses:
         x, u = batch.x, batch.u
         mixed, target = self.mixed(x, u, clock)

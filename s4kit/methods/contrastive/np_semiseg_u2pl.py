@@ -12,7 +12,6 @@ from typing import Any, ClassVar, NamedTuple
 from torch import Tensor
 
 from ...nets import Features, SegNet
-from ...views import Views
 from ..base import Card, Losses
 from ..parts.losses import Criterion, ce
 from .np_semiseg import NeuralProcess
@@ -124,10 +123,6 @@ class NPSemiSegU2PL(NeuralProcess, U2PL):
         super().__init__(task, net, warmup, decay, aux=aux, supervised=supervised, **host)
         self.replace_classifier(task.num_classes, dim, rows, fresh_rows, samples, tested)
         self.kl = kl
-
-    def teach(self, view: Views) -> tuple[Tensor, Tensor]:
-        logits = self.said(view)
-        return logits, self.judge(logits)
 
     def answer(self, image: Tensor, label: Tensor, n: int) -> Answer:
         features = self.student.encode(image)

@@ -210,7 +210,7 @@ class U2PL(JudgedTeacher):
             zero = zero_of(own.z)
             return self.supervise(own, x.label).add("u", zero).add("contrast", zero, self.weight)
 
-        logits, _ = self.teach(u)
+        logits = self.said(u)
         box = by_coin(u.masks[0])
         mixed, logits = (paste(box, t.roll(-1, 0), t) for t in (u.weak, logits))
         both, n = torch.cat([x.weak, mixed]), len(x)

@@ -21,9 +21,13 @@ class AveragedTeacher(Method):
     teacher: SegNet
     tau: float
 
-    def teach(self, view: Views) -> Tensor:
+    def said(self, view: Views) -> Tensor:
+        """(B, K, H, W) logits of the teacher in eval mode."""
         with evaluating(self.teacher):
             return self.teacher(view.weak)
+
+    def teach(self, view: Views) -> Tensor:
+        return self.said(view)
 
     def pseudo_labels(self, logits: Tensor, view: Views, clock: Clock) -> PseudoLabels:
         confidence, label = logits.softmax(1).max(1)
@@ -37,7 +41,7 @@ class JudgedTeacher(AveragedTeacher):
     """Evidence is a pair: the logits that say the label, and what judges it; in training these are of two forwards."""
 
     def teach(self, view: Views) -> tuple[Tensor, Tensor]:
-        logits = super().teach(view)
+        logits = self.said(view)
         return logits, self.judge(logits)
 
     def judge(self, logits: Tensor) -> Tensor:
