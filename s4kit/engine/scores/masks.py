@@ -17,13 +17,14 @@ from ...data.task import VOID, Sample, Task
 from ...nets.objects import INSIDE, Objects, paint
 from .. import distributed
 from ..device import autocast
+from .listed import Listed
 from .segmentation import to_image
 
 IOUS = tuple(round(0.5 + 0.05 * k, 2) for k in range(10))
 
 
 @dataclass(repr=False)
-class MaskScores:
+class MaskScores(Listed):
     """AP of one network over a data set.
 
     Attributes:
@@ -34,6 +35,7 @@ class MaskScores:
 
     precision: Tensor
     classes: tuple[str, ...]
+    unit: ClassVar[str] = "AP %"
     name: ClassVar[str] = "AP"
 
     @property
@@ -62,21 +64,6 @@ class MaskScores:
     def _lines(self) -> list[tuple[str, float]]:
         means = [("AP", self.headline), ("AP50", self.at(0.5)), ("AP75", self.at(0.75))]
         return [*zip(self.classes, self.per_class.tolist()), *means]
-
-    def __str__(self) -> str:
-        width = max(len(name) for name, _ in self._lines())
-        return "\n".join(f"{n:<{width}}  {'   —' if v != v else f'{100 * v:5.1f}'}" for n, v in self._lines())
-
-    __repr__ = __str__
-
-    def _repr_html_(self) -> str:
-        from html import escape
-
-        cells = "".join(
-            f"<tr><td style='text-align:left'>{escape(name)}</td><td>{'—' if v != v else f'{100 * v:.1f}'}</td></tr>"
-            for name, v in self._lines()
-        )
-        return f"<table><tr><th style='text-align:left'>class</th><th>AP %</th></tr>{cells}</table>"
 
 
 class Masks:

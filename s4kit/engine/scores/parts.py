@@ -40,8 +40,6 @@ class PartScores(Scores):
         above = [f"{level}: mIoU {100 * scores.miou:.1f}" for level, scores in self.coarser.items()]
         return "\n".join([super().__str__(), *above])
 
-    __repr__ = __str__
-
 
 class PartTally:
     """The tally of a `PartEvaluation`.

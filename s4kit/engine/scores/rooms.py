@@ -23,13 +23,14 @@ from ...data.task import PER_CLASS, VOID, Task
 from ...nets.rooms import Proposed
 from .. import distributed
 from ..device import autocast
+from .listed import Listed
 from .segmentation import Scores, count
 
 IOUS = (0.25, *(round(0.5 + 0.05 * k, 2) for k in range(9)))
 
 
 @dataclass(repr=False)
-class RoomScores:
+class RoomScores(Listed):
     """AP of one network over a data set.
 
     Attributes:
@@ -41,6 +42,7 @@ class RoomScores:
     areas: Tensor
     classes: tuple[str, ...]
     points: Scores
+    unit: ClassVar[str] = "AP %"
     name: ClassVar[str] = "PointAP"
 
     @property
@@ -73,21 +75,6 @@ class RoomScores:
     def _lines(self) -> list[tuple[str, float]]:
         names = ("AP", "AP50", "AP25", "mIoU of points")
         return [*zip(self.classes, self.per_class.tolist()), *zip(names, self._means().values())]
-
-    def __str__(self) -> str:
-        width = max(len(name) for name, _ in self._lines())
-        return "\n".join(f"{n:<{width}}  {'   —' if v != v else f'{100 * v:5.1f}'}" for n, v in self._lines())
-
-    __repr__ = __str__
-
-    def _repr_html_(self) -> str:
-        from html import escape
-
-        cells = "".join(
-            f"<tr><td style='text-align:left'>{escape(name)}</td><td>{'—' if v != v else f'{100 * v:.1f}'}</td></tr>"
-            for name, v in self._lines()
-        )
-        return f"<table><tr><th style='text-align:left'>class</th><th>AP %</th></tr>{cells}</table>"
 
 
 class Overlaps(NamedTuple):

@@ -13,10 +13,11 @@ from ...data.task import VOID, Evaluation, Sample, Task
 from .. import ahead, distributed
 from ..device import autocast
 from ..windows import predict
+from .listed import Listed
 
 
 @dataclass(repr=False)
-class Scores:
+class Scores(Listed):
     """IoU and accuracy of one network over a data set, from the summed confusion matrix.
 
     Attributes:
@@ -26,6 +27,7 @@ class Scores:
 
     confusion: Tensor
     classes: tuple[str, ...]
+    unit: ClassVar[str] = "IoU %"
     name: ClassVar[str] = "mIoU"
 
     @property
@@ -69,16 +71,8 @@ class Scores:
             [*rows, f"{'mIoU':<{width}}  {100 * self.miou:5.1f}", f"{'accuracy':<{width}}  {100 * self.accuracy:5.1f}"]
         )
 
-    __repr__ = __str__
-
-    def _repr_html_(self) -> str:
-        from html import escape
-
-        cells = "".join(
-            f"<tr><td style='text-align:left'>{escape(name)}</td><td>{'—' if v != v else f'{100 * v:.1f}'}</td></tr>"
-            for name, v in [*zip(self.classes, self.iou.tolist()), ("mIoU", self.miou), ("accuracy", self.accuracy)]
-        )
-        return f"<table><tr><th style='text-align:left'>class</th><th>IoU %</th></tr>{cells}</table>"
+    def _lines(self) -> list[tuple[str, float]]:
+        return [*zip(self.classes, self.iou.tolist()), ("mIoU", self.miou), ("accuracy", self.accuracy)]
 
 
 class Confusion:
