@@ -19,6 +19,7 @@ from ..errors import S4Error
 from ..methods import fingerprint
 from ..methods.base import Clock, Losses, Method, PseudoLabels, Stage
 from ..methods.parts.roles import Cast
+from ..nets import live_norms
 from . import checkpoint, images, probe, records, roles, trace, watched, writer
 from .progress import Progress
 from .run import STORE, peak_memory
@@ -92,6 +93,8 @@ class Recorder:
             "code": fingerprint(name),
             "options": {k: v for k, v in options.items() if not callable(v)},
             "not_stored": [k for k, v in options.items() if callable(v)],
+            "network": self.method.network,
+            "norms": len(live_norms(self.method)),  # batch norms that look at the batch
             "task": self.task.config,
             "protocol": self.task.protocol,
             "reveals": list(self.method.revealed()),

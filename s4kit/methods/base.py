@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields, replace
+from inspect import signature
 from typing import Any, ClassVar
 
 import torch
@@ -208,6 +209,14 @@ class Method(nn.Module):
     def recipe(cls, dataset: str, split: str | None = None) -> dict[str, Any]:
         """The paper's set-up for a data set, and for a published list of labelled images, see `recipe_for`."""
         return recipe_for(cls, dataset, split)
+
+    @property
+    def network(self) -> str:
+        """Spec of its network, the one that `create` was given or else its own; "" of a function, or where there is
+        none."""
+        own = getattr(signature(type(self)).parameters.get("net"), "default", "")
+        spec = getattr(self, "options", {}).get("net", own)
+        return spec if isinstance(spec, str) else ""
 
     def losses(self, batch: Batch, clock: Clock) -> Losses:
         """The paper's equations in the paper's order; may write buffers, never parameters; no backward in here.

@@ -6,10 +6,13 @@ import json
 import numpy as np
 import pytest
 import torch
+from toy import toy_objects, toy_points, toy_rooms, toy_task
 
+from s4kit import methods
 from s4kit.engine.probe import Looked, Scene
 from s4kit.engine.writer import Writer
 from s4kit.methods import PseudoLabels
+from s4kit.nets import live_norms
 from s4kit.report.diagnosing.diagnose import diagnose, show
 from s4kit.report.diagnosing.finding import DOWN, THRESHOLD, UP, Finding, agreed
 
@@ -25,9 +28,13 @@ def write(path, rows):
 def make(tmp_path):
     """A healthy run of 100 steps; arguments replace parts of it."""
 
-    def build(metrics=None, evaluations=None, pseudo=None, fit=None, method="fixmatch", apart=None, split=None):
+    def build(
+        metrics=None, evaluations=None, pseudo=None, fit=None, method="fixmatch", apart=None, split=None,
+        network="efficientnet_lite0", norms=49,
+    ):  # fmt: skip
         fit = {"steps": 100, "batch": 8, "seed": 0} | (fit or {})
         config = {"method": method, "options": {}, "task": split or {}, "protocol": "", "fit": fit}
+        config |= {"network": network, "norms": norms}
         config["protocol"] = "seeded 16 (16 of 512), seed 0" if split else ""
         (tmp_path / "config.json").write_text(json.dumps(config))
         base = [
@@ -125,7 +132,7 @@ def test_batch_norm_is_judged_by_what_was_measured(make):
     [
         ("resnet50c(weights='imagenet')", "resnet50c(freeze_bn=True, norm='group')"),
         ("mit_b2", "mit_b2(norm='group')"),
-        ("<function own>", "resnet50(freeze_bn=True, norm='group')"),
+        ("voxel(width=4)", "voxel(norm='group')"),
     ],
 )
 def test_the_network_that_is_proposed_exists(net, spec):
@@ -133,6 +140,31 @@ def test_the_network_that_is_proposed_exists(net, spec):
     from s4kit.report.diagnosing.norms import without
 
     assert f'"{spec}"' in without(net) and parse(spec)
+
+
+@pytest.mark.parametrize(
+    ("method", "task", "network", "words"),
+    [
+        ("fixmatch", toy_task, "efficientnet_lite0", "efficientnet_lite0(freeze_bn=True, norm='group')"),
+        ("supervised", toy_points, "voxel", "voxel(norm='group')"),
+        ("supervised", toy_rooms, "voxel", "voxel(norm='group')"),
+        ("twist", toy_rooms, "voxel", "voxel(norm='group')"),
+        ("supervised", toy_objects, "efficientnet_lite0", ""),  # its batch norms keep their statistics
+    ],
+)
+def test_a_run_says_which_network_it_has_where_none_was_asked_for(make, method, task, network, words):
+    """Each kind of data has networks of its own."""
+    built = methods.create(method, task())
+    assert built.network == network and bool(live_norms(built)) is bool(words)
+    found, _ = make(method=method, fit={"batch": 2}, network=network, norms=len(live_norms(built)))
+    found = found["batch norm"]
+    assert found["level"] == ("warning" if words else "ok") and words in found["advice"] and "resnet" not in str(found)
+
+
+def test_a_network_without_a_name_is_not_guessed(make):
+    for own in ("", "as built", "<function own>"):
+        found, _ = make(fit={"batch": 2}, network=own)
+        assert "--backbone" not in found["batch norm"]["advice"] and "group norms" in found["batch norm"]["advice"]
 
 
 def test_baselines_are_not_blamed_for_labels_that_they_do_not_use(make):
@@ -143,6 +175,8 @@ def test_baselines_are_not_blamed_for_labels_that_they_do_not_use(make):
 
 def test_a_real_run(run):
     assert diagnose(run)["method"] == "fixmatch"
+    config = json.loads((run / "config.json").read_text())
+    assert config["network"].startswith("tiny") and config["norms"] > 0
 
 
 def advice(found):

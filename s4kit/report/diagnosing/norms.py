@@ -19,11 +19,10 @@ SEEN = 0.1  # IoU of a class that was recognised
 
 def norms(run: Run) -> Finding | None:
     """Do the statistics of a batch make another network than the running ones, and do classes die of it?"""
-    net, batch = str(run.config["options"].get("net", "")), run.config["fit"]["batch"]
-    rows = run.norms()
+    net, batch, rows = _network(run), run.config["fit"]["batch"], run.norms()
     seen = f"{batch} labelled images a forward"
     if not rows:
-        return _unmeasured(net, batch, seen)
+        return _unmeasured(net, run.config.get("norms"), batch, seen)
     last, widest = max(rows[-len({r["predictor"] for r in rows}) :], key=_apart), max(rows, key=_apart)
     figures = f"{seen}; their statistics give {percent(last['apart'])} % of the probe pixels another class than the "
     figures += f"running ones do at the end, {percent(widest['apart'])} % at most (step {widest['step']})"
@@ -40,6 +39,11 @@ def norms(run: Run) -> Finding | None:
     return Finding("batch norm", OK, figures)
 
 
+def _network(run: Run) -> str:
+    """Spec of the network; of a run of an older version "" where it was the method's own."""
+    return run.config.get("network", str(run.config["options"].get("net", "")))
+
+
 def _apart(row: dict[str, Any]) -> float:
     return row["apart"]
 
@@ -53,16 +57,20 @@ def remedies(net: str) -> str:
 def without(net: str) -> str:
     """Words for the network `net` with norms that do not look at the batch."""
     base = re.match(r"\w*", net)[0]
-    if base == "voxel":
-        return "a network that does not look at the batch (--backbone \"voxel(norm='group')\")"
-    base = base if base in KINDS else "resnet50"
-    frozen = "freeze_bn=True, " if "freeze_bn" in KINDS[base].options else ""
-    return f"a network that does not look at the batch (--backbone \"{base}({frozen}norm='group')\")"
+    frozen = "freeze_bn=True, " if base in KINDS and "freeze_bn" in KINDS[base].options else ""
+    known = base in KINDS or base == "voxel"
+    how = f"--backbone \"{base}({frozen}norm='group')\"" if known else "group norms, or batch norms that are frozen"
+    return f"a network that does not look at the batch ({how})"
 
 
-def _unmeasured(net: str, batch: int, seen: str) -> Finding:
-    """By the network's name and the batch alone: no probe images, or no norm that looks at the batch."""
-    if re.search("freeze_bn=(True|'statistics')|norm='group'", net) or batch >= FEW:
+def _unmeasured(net: str, live: int | None, batch: int, seen: str) -> Finding:
+    """By the network and the batch alone: no probe images, or no norm that looks at the batch.
+
+    Args:
+        live: number of such norms; None in a run of an older version, which says it by the network's name at most.
+    """
+    still = re.search("freeze_bn=(True|'statistics')|norm='group'", net) if live is None else live == 0
+    if still or batch >= FEW:
         return Finding("batch norm", OK, seen)
     mend = f"Its statistics are noisy with so few images, and --accumulate does not change that: {remedies(net)}."
     return Finding("batch norm", PROBLEM if batch == 1 else WARNING, seen, mend)
