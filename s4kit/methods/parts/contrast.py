@@ -6,13 +6,14 @@ negatives come from (`banks.Queues`, or `OtherClasses` of the batch), and how al
 
 All shapes are fixed. Pixels are chosen by their rank within a mask (`nth`), not by boolean indexing, and every draw is
 an argument, so that recorded draws can be fed in. K classes, N pixels, D features, Q anchors, M negatives per anchor.
-Negatives are gathered class by class, and a class's gradient is taken while they are at hand: a step holds Q M D values
-of them, never K times as many.
+Negatives are gathered class by class, for as many anchors at once as a cache or a few kernels like (`PIECE`), and the
+gradient is taken while they are at hand: a step holds a piece of the Q M D values, never K times as many as these.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import NamedTuple, Protocol
 
 import torch
@@ -25,6 +26,7 @@ from .precision import float32
 from .roles import NOWHERE, Group, among, apart, prototypes, some, tell
 
 AT_ONCE = 4096  # pixels whose likeness to a whole bank is held at a time
+PIECE = 2**21, 2**24  # values of negatives at a time: on a CPU what its cache holds, elsewhere 64 MB
 NONE = -1e4  # a logit of nothing with a gradient of zero, where that of -inf would be none
 Score = Callable[[Tensor, Tensor, Tensor], Tensor]  # anchor (Q, D), positive, negative (Q, M, D) to (Q, 1 + M)
 
@@ -147,16 +149,18 @@ def class_contrast(
     tell(lambda: _centred(shown(features), chosen, shown(centre), on))
     anchors = features.index_select(0, chosen.flatten()).unflatten(0, (len(found), -1))
 
+    def term(k: int, index: Tensor, anchor: Tensor) -> Tensor:
+        negative = others.take(k, index.flatten()).unflatten(0, index.shape)
+        return info_nce(anchor, centre[k], negative, temperature, score) * (len(anchor) / queries)
+
     total = features.new_zeros(())
+    piece = max(1, PIECE[features.device.type != "cpu"] // (negatives * features.shape[1]))  # anchors
     for k, anchor in enumerate(anchors):
         index = others.draw(k, queries * negatives) if draws is None else draws.negatives[k]
         tell(lambda k=k, index=index: _pushing(shown, others, k, index, on))
-
-        def term(anchor: Tensor, k: int = k, index: Tensor = index) -> Tensor:
-            negative = others.take(k, index).unflatten(0, (queries, negatives))
-            return info_nce(anchor, centre[k], negative, temperature, score)
-
-        total = total + torch.where(use[k], derived(term, anchor), 0.0)
+        pieces = zip(index.reshape(queries, negatives).split(piece), anchor.split(piece))
+        mean = torch.stack([derived(partial(term, k, i), part) for i, part in pieces]).sum()
+        total = total + torch.where(use[k], mean, 0.0)
     return torch.where(classes > 1, total / classes.clamp(min=1), 0.0)
 
 
