@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 THREADS = 1 if "PYTEST_XDIST_WORKER" in os.environ else 2
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # idle threads sleep: several test runs may share the cores
@@ -40,6 +41,16 @@ def nothing_waits_for_the_disk() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(os, "fsync", lambda handle: None)
         yield
+
+
+@pytest.fixture(scope="session")
+def nursery() -> Iterator[Any]:
+    """Where kernels come from that have imported the kit: `with nursery.used(): ...`."""
+    from kernels import Nursery
+
+    found = Nursery()
+    yield found
+    found.close()
 
 
 @pytest.fixture

@@ -3,10 +3,12 @@
 import os
 import resource
 import time
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from torch.utils.data import DataLoader
 
@@ -14,6 +16,7 @@ import s4kit.data as data
 from s4kit.data import catalog
 from s4kit.data.checking import checks
 from s4kit.data.sources import FileSource
+from s4kit.engine.reading import loaded
 from s4kit.errors import S4Error
 from s4kit.views import Steps, Stream, ViewPlan
 
@@ -84,13 +87,9 @@ def test_a_truncated_picture_is_named_by_the_training_whoever_decodes(own_folder
     path.write_bytes(path.read_bytes()[:500])
     task = data.load("folder", root=own_folder, labelled=["t00", "t01"], crop=16)
     plan = ViewPlan(x=Stream("labelled"), u=Stream("unlabelled"))
-    steps = Steps(task, plan, 2)
-    loader = iter(
-        DataLoader(steps, batch_size=None, sampler=range(50), num_workers=workers, timeout=60 * (workers > 0))
-    )
-    with pytest.raises(S4Error, match=r"t07\.png cannot be read: it is empty, corrupted, truncated"):
-        for _ in range(50):
-            next(loader)
+    steps = loaded(Steps(task, plan, 2), range(50), workers, torch.device("cpu"), timeout=60 * (workers > 0))
+    with pytest.raises(S4Error, match=r"t07\.png cannot be read: it is empty, corrupted, truncated"), closing(steps):
+        list(steps)
 
 
 @pytest.mark.parametrize("workers", [0, 2])

@@ -81,14 +81,15 @@ def walked(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.slow
-def test_every_cell_runs_without_a_word_on_stderr(file: Path, walked: Path):
+def test_every_cell_runs_without_a_word_on_stderr(file: Path, walked: Path, nursery):
     import nbformat
 
     notebook = nbformat.read(file, as_version=4)
     execute.parametrise(notebook, file.name, PROFILE="test", DATA=execute.data_of(notebook, file, "scenes"))
     for cell in notebook.cells if file == GALLERY else ():
         cell.source = cell.source.replace("ideas(lesson, networks)", f"ideas(lesson, networks, {SHOWN})")
-    assert execute.execute(notebook, walked, file.name) == ""
+    with nursery.used():
+        assert execute.execute(notebook, walked, file.name) == ""
     execute.keep_pictures(notebook)
     said(notebook)
     assert not any("widget-view" in kind for _, output in outputs(notebook) for kind in output.get("data", {}))

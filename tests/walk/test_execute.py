@@ -30,7 +30,7 @@ def write(folder: Path, name: str, *cells: str) -> None:
 
 
 @pytest.mark.slow
-def test_a_walk_leaves_pages_runs_and_an_index(tmp_path, capsys):
+def test_a_walk_leaves_pages_runs_and_an_index(tmp_path, capsys, nursery):
     books = tmp_path / "books"
     train = 'import s4kit as s4\nlesson = s4.lesson(PROFILE, DATA)\nrun = lesson.train("supervised")'
     knob = "import ipywidgets\nipywidgets.interact(lambda tau=0.25: s4.plots.bars({'a': tau}, 'y'), tau=(0.0, 1.0));"
@@ -40,7 +40,8 @@ def test_a_walk_leaves_pages_runs_and_an_index(tmp_path, capsys):
     write(books, "02_own.ipynb", train, f"from s4kit.methods.baselines.supervised import Supervised\n{own}")
     out = tmp_path / "out"
     arguments = ["walk", "--profile", "test", "--notebooks", str(books), "--out", str(out)]
-    assert main(arguments) == 0
+    with nursery.used():
+        assert main(arguments) == 0
     assert "walk done" in capsys.readouterr().out
     index = (out / "index.html").read_text()
     assert "A &lt;title&gt;" in index and "01_second.html" in index and "supervised" in index
@@ -55,7 +56,9 @@ def test_a_walk_leaves_pages_runs_and_an_index(tmp_path, capsys):
     note, picture = first.cells[3].outputs
     assert "tau = 0.25" in note.text and "image/png" in picture.data
     assert "data:image/png" in (out / "00_first.html").read_text()
-    assert main([*arguments, "--only", "01"]) == 0  # the other one stays in the index
+    assert (
+        main([*arguments, "--only", "01"]) == 0
+    )  # with a kernel that begins with nothing; the others stay in the index
     assert [row["name"] for row in json.loads((out / "walk.json").read_text())["notebooks"]] == [
         "00_first",
         "01_second",
