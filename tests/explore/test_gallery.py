@@ -158,7 +158,7 @@ def test_measured_tables_are_shown_or_asked_for(tmp_path, monkeypatch):
     table = s4.gallery.measured("family_camvid")
     assert table.rows == [("cps", "51.0", "52.0", "-2.1", "why")] and "steps 9" in table.note
     rows = [{"method": "ucc", "miou": 0.84, "sd": 0.002, "over_supervised": 0.153, "over_strong": 0.099, "closed": 0.8}]
-    for name in ("family_cotraining", "family_cotraining_camvid"):
+    for name in ("family_cotraining", "family_contrastive_camvid"):
         (tmp_path / f"{name}.json").write_text(json.dumps({**made, "rows": rows}))
         table = s4.gallery.measured(name)
         assert table.rows == [("ucc", "84.0 ± 0.2", "+15.3", "+9.9", "80 %", "")] and "gap closed" in table.head

@@ -255,6 +255,42 @@ def snapshots(run, weight):
     writer.step(99, [Looked([0], {"pseudo": labels}, {"pseudo": p}, label, torch.zeros(1, 3, 4, 4))])
 
 
+def test_a_class_that_is_taught_as_another(make, tmp_path):
+    """Half of the 128 pixels are of class b; of the 64 kept ones of it 48 are called a. A labelled image counts not."""
+    truth = np.repeat([0, 1], 64).reshape(8, 16).astype(np.uint8)
+    label = torch.from_numpy(truth).long()
+    label[4:7] = 0  # three quarters of b
+    write_snapshots(tmp_path, [(truth, label, "unlabelled"), (truth, 1 - label, "labelled")])
+    found, _ = make(method="cutmix")
+    found = found["classes taught as another"]
+    assert found["level"] == "warning" and found["classes"] == ["b"]
+    assert "of b 25.0 % are taught as b, 75.0 % as a" in found["figures"] and "of a " not in found["figures"]
+    found, _ = make(method="supervised", metrics=lambda rows: [{k: r[k] for k in r if "kept" not in k} for r in rows])
+    assert "classes taught as another" not in found  # it trains on none
+
+
+def test_classes_that_are_mostly_right_are_not_blamed(make, tmp_path):
+    truth = np.repeat([0, 1], 64).reshape(8, 16).astype(np.uint8)
+    label = torch.from_numpy(truth).long()
+    label[7] = 0
+    write_snapshots(tmp_path, [(truth, label, "unlabelled")])
+    found, _ = make(method="cutmix")
+    found = found["classes taught as another"]
+    assert found["level"] == "ok" and "at worst, of b 75.0 % are taught as b, 25.0 % as a" in found["figures"]
+
+
+def write_snapshots(run, images):
+    """Images of (truth, label, list); all pixels are kept."""
+    (h, w), ones = images[0][0].shape, np.ones_like(images[0][0])
+    writer = Writer(run / "probes", ("a", "b"), ((0, 0, 0), (1, 1, 1)), w)
+    scenes = [Scene(np.zeros((h, w, 3), np.uint8), truth, ones) for truth, _, _ in images]
+    writer.images(scenes, [str(k) for k in range(len(images))], [kind for *_, kind in images], path=w)
+    label, n = torch.stack([label for _, label, _ in images]), len(images)
+    p = torch.full((n, 2, h, w), 0.5)
+    labels = PseudoLabels(label, p[:, 0], torch.ones(n, h, w), torch.ones(n, h, w))
+    writer.step(99, [Looked(list(range(n)), {"pseudo": labels}, {"pseudo": p}, label, torch.zeros(n, 3, h, w))])
+
+
 def test_supervised_terms_that_bear_their_networks_names(make):
     named = lambda rows: [{("x_small" if k == "x" else k): v for k, v in r.items()} | {"x_vit": 4.0} for r in rows]  # noqa: E731
     found, _ = make(metrics=named)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,9 @@ def measured(name: str) -> Table:
     """A table of the kit's own measurements, or how to make it where it was not made yet.
 
     Args:
-        name: "family_camvid", the consistency family on CamVid; "family_cotraining", co-training on the lesson's
-            pictures, "family_cotraining_camvid" on CamVid; or "price", time and memory of a step.
+        name: "family_camvid", the consistency family on CamVid; "family_cotraining", "family_contrastive" and
+            "family_self_training" on the lesson's pictures, the same with "_camvid" behind it on CamVid; or "price",
+            time and memory of a step.
 
     Raises:
         S4Error: there is no such table.
@@ -81,9 +83,11 @@ def _price(found: dict[str, Any]) -> tuple[tuple[str, ...], list[tuple]]:
     return ("method", f"time of a step, {of} = 1", f"memory, {of} = 1"), rows
 
 
-_SHOWN = {
+_SHOWN: dict[str, tuple[str, Callable[[dict[str, Any]], tuple[tuple[str, ...], list[tuple]]]]] = {
     "family_camvid": ("s4kit compare --family consistency --data camvid", _family),
-    "family_cotraining": ("s4kit compare --family cotraining --data scenes --seeds 0,1", _lesson),
-    "family_cotraining_camvid": ("s4kit compare --family cotraining --data camvid --labelled 6 --seeds 0,1", _lesson),
     "price": ("s4kit bench price", _price),
 }
+for _name in ("cotraining", "contrastive", "self_training"):
+    _command = f"s4kit compare --family {_name} --seeds 0,1 --data"
+    _SHOWN[f"family_{_name}"] = (f"{_command} scenes", _lesson)
+    _SHOWN[f"family_{_name}_camvid"] = (f"{_command} camvid --labelled 6", _lesson)

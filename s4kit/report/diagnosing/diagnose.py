@@ -17,7 +17,7 @@ from ...engine.scores import each
 from ..text import percent
 from .finding import DOWN, OK, PROBLEM, STEPS, UNKNOWN, UP, WARNING, Finding, agreed
 from .images import images, notices
-from .labels import COVER, covered, drawn, kept, mean, more_labels, precision, starved, threshold
+from .labels import COVER, covered, drawn, kept, mean, mistaken, more_labels, precision, starved, threshold
 from .norms import norms
 
 SAID = ("check", "level", "figures", "advice", "step")
@@ -42,6 +42,7 @@ def diagnose(path: str | Path) -> dict[str, Any]:
         kept,
         starved,
         precision,
+        mistaken,
         teacher,
         norms,
         last_and_best,

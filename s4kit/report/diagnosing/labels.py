@@ -14,6 +14,7 @@ from .finding import DOWN, OK, PROBLEM, STEPS, THRESHOLD, UP, WARNING, Finding
 
 COVER = 3  # labelled images that show a class: what is proposed where a draw does not see to it
 NOTHING = 0.02  # of the pixels
+MANY = 50  # kept pixels of a class from which it is judged
 DOUBT = 0.9  # mean weight below which the rule itself says that it trusts little
 
 
@@ -86,6 +87,51 @@ def precision(run: Run) -> Finding | None:
         mend = "It fell as more was kept"
         return Finding("precision of pseudo-labels", WARNING, figures, mend, turns=turns, step=best["step"])
     return Finding("precision of pseudo-labels", OK, figures)
+
+
+def mistaken(run: Run) -> Finding | None:
+    """Is a class taught by the name of another?"""
+    names, counts = taught(run) if _trains_on_them(run) else ([], np.zeros((0, 0), int))
+    judged = np.flatnonzero(counts.sum(1) >= MANY)
+    if len(names) < 2 or not judged.size:
+        return None
+    share = counts[judged] / counts[judged].sum(1, keepdims=True)
+    own = share[range(len(judged)), judged]
+    share[range(len(judged)), judged] = -1.0
+    other, most = share.argmax(1), share.max(1)
+    words = [
+        f"of {names[k]} {percent(a)} % are taught as {names[k]}, {percent(b)} % as {names[j]}"
+        for k, a, b, j in zip(judged, own, most, other)
+    ]
+    lost = np.flatnonzero(most > own)
+    if not lost.size:
+        return Finding("classes taught as another", OK, f"at worst, {words[int((own - most).argmin())]}")
+    mend = "The rule keeps these mistakes; the errors in the explorer show where"
+    classes = [names[judged[k]] for k in lost]
+    figures = f"of the pixels kept at the end: {'; '.join(words[k] for k in lost)}"
+    return Finding("classes taught as another", WARNING, figures, mend, more_labels(run), classes=classes)
+
+
+def taught(run: Run) -> tuple[list[str], np.ndarray]:
+    """What the watched images without a label are taught as at the last snapshot.
+
+    Returns:
+        names of the K classes, and (K, K) pixels of a class (row) that are kept with a name (column), by all
+        pseudo-labels of the method together; [] and (0, 0) where nothing was watched.
+    """
+    try:
+        snapshots = run.snapshots()
+    except S4Error:
+        return [], np.zeros((0, 0), int)
+    classes = len(snapshots.classes)
+    counts = np.zeros((classes, classes), int)
+    for name, steps in snapshots.steps.items():
+        for k in range(len(snapshots)):
+            if snapshots.kinds[k] != "labelled" and steps[-1] in snapshots.recorded(name, k):
+                maps, truth = snapshots.read(steps[-1], name, k, "weight"), snapshots.image(k)["truth"]
+                at = (maps["weight"] > 0) & (truth < classes)
+                np.add.at(counts, (truth[at], maps["label"][at]), 1)
+    return snapshots.classes, counts
 
 
 # ---- of the run ----
