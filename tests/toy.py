@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 
 from s4kit.data.objects import MaskEvaluation
@@ -193,6 +194,19 @@ def toy_rooms(n_labelled: int = 4, n_unlabelled: int = 8, n_val: int = 4, points
         "toy rooms", ("floor", "low", "middle", "high"), PALETTE[:4], ToyRoom("train", n, points, 0), *lists,
         ToyRoom("val", n_val, points, 1), crop=None, protocol="balls", evaluation=RoomEvaluation((1, 2, 3), 10),
     )  # fmt: skip
+
+
+# One method of each kind of state: none, a teacher, two networks, banks, features, critics with steps of their own,
+# rounds on kept maps, stored networks, questions, clips, points, objects, rooms.
+OF_EACH_KIND = {
+    "supervised", "fixmatch", "cps", "u2pl", "unimatch", "rrn", "st", "prevmatch", "s4al", "ifr", "shape3d",
+    "mask_rcnn", "twist",
+}  # fmt: skip
+
+
+def by_kind(names: Sequence[str]) -> list[Any]:
+    """Names of methods as parameters: all of them are looked at in the whole suite, one of each kind in every run."""
+    return [name if name in OF_EACH_KIND else pytest.param(name, marks=pytest.mark.slow) for name in names]
 
 
 CRITIC, PAIRS = {"width": 8}, {"queries": 32, "negatives": 64}

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
-import socket
 from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
+import ranks
 import torch
 import torch.multiprocessing as mp
 from toy import tiny, toy_for, toy_task
@@ -43,10 +42,7 @@ def fit(method, task, out: Path, **options):
     return s4.fit(method, task, out=out, device="cpu", **{"steps": steps} | SETTINGS | options)
 
 
-def two(rank: int, names: list[str], folder: str, port: int) -> None:
-    os.environ.update(
-        MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port), RANK=str(rank), WORLD_SIZE="2", LOCAL_RANK=str(rank)
-    )
+def two(rank: int, names: list[str], folder: str) -> None:
     for name in names:
         method, task = build(name)
         fit(method, task, Path(folder) / "two" / name)
@@ -89,11 +85,8 @@ def stumble(rank: int, folder: Path) -> None:
 @pytest.fixture(scope="module")
 def both(tmp_path_factory):
     folder, names = tmp_path_factory.mktemp("ranks"), s4.methods.names()
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
     try:
-        mp.spawn(two, (names, str(folder), port), 2)
+        ranks.both(two, names, str(folder))
     except (mp.ProcessRaisedException, mp.ProcessExitedException):
         if not (folder / "error_1.txt").exists():
             raise

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from toy import tiny, toy_for
+from toy import by_kind, tiny, toy_for
 
 import s4kit as s4
 from s4kit.data.task import Task
@@ -18,13 +18,6 @@ STEPS = 5
 SETTINGS = dict(batch=2, lr=1e-2, optimiser="sgd", evaluate_every=3, checkpoint_every=2, device="cpu")
 CUT = 3  # behind a checkpoint and an evaluation, so that rows after the last checkpoint must be cut
 
-# One of each kind of state, in every run of the tests: none, a teacher, two networks, banks, features, critics with
-# steps of their own, rounds on kept maps, stored networks, questions, clips, points, objects, rooms.
-FIRST = {
-    "supervised", "fixmatch", "cps", "u2pl", "unimatch", "rrn", "st", "prevmatch", "s4al", "ifr", "shape3d",
-    "mask_rcnn", "twist",
-}  # fmt: skip
-EVERY = [name if name in FIRST else pytest.param(name, marks=pytest.mark.slow) for name in s4.methods.names()]
 
 
 def build(name: str, seed: int) -> tuple[Method, Task]:
@@ -71,7 +64,7 @@ def cut_and_resumed(name: str, out: Path, **options) -> Run:
     return fit(name, out, seed=99, resume=True, **options)
 
 
-@pytest.mark.parametrize("name", EVERY)
+@pytest.mark.parametrize("name", by_kind(s4.methods.names()))
 def test_resume_is_bit_exact_and_watching_changes_nothing(name, tmp_path):
     """Watched and never stopped it ends as where nobody looks and it is killed."""
     watched, cut = fit(name, tmp_path / "watched", probes=2), cut_and_resumed(name, tmp_path / "cut", probes=0)

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import ranks
 import torch
-import torch.multiprocessing as mp
 from toy import toy_task
 
 import s4kit as s4
@@ -326,9 +325,7 @@ def test_optimisers_go_on_where_a_stage_says_so(task, tmp_path):
     assert not torch.equal(*momenta)
 
 
-def two(rank: int, folder: str, port: int) -> None:
-    torch.set_num_threads(1)
-    os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port), RANK=str(rank), WORLD_SIZE="2")
+def two(rank: int, folder: str) -> None:
     task = toy_task(n_unlabelled=6)
     torch.manual_seed(0)
     method = Rounds(task, net="tiny(norm='group')")
@@ -339,10 +336,7 @@ def two(rank: int, folder: str, port: int) -> None:
 
 @pytest.mark.slow
 def test_two_ranks_keep_what_one_does(task, tmp_path):
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    mp.spawn(two, (str(tmp_path), port), 2)
+    ranks.both(two, str(tmp_path))
     torch.manual_seed(0)
     method = Rounds(task, net="tiny(norm='group')")
     alone = s4.fit(method, task, steps=3, out=tmp_path / "one", accumulate=2, progress=False, **SETTINGS | {"batch": 1})

@@ -8,19 +8,21 @@ import sys
 
 import pytest
 import torch
+from toy import by_kind
 
 from s4kit import methods
 from s4kit.data.objects import MaskEvaluation
 from s4kit.engine.device import autocast
 from s4kit.methods import Card, Clock, Losses, Method, PseudoLabels
 from s4kit.methods.lengths import share_out
+from s4kit.report.planning.rehearsal import Watched
 from s4kit.report.verify import fake
 from s4kit.views import draw_step, render
 
 EVERY = pytest.mark.parametrize("name", methods.names())
 OBJECTS = [name for name in methods.names() if methods.get(name).scored_by is MaskEvaluation]  # they read no label
 PLACES = pytest.mark.parametrize("name", [name for name in methods.names() if name not in OBJECTS])
-NEVER_WAITS = pytest.mark.parametrize("name", [name for name in methods.names() if not methods.get(name).syncs])
+NEVER_WAITS = pytest.mark.parametrize("name", by_kind([n for n in methods.names() if not methods.get(n).syncs]))
 MIDDLE = Clock(50, 100)
 
 
@@ -249,18 +251,22 @@ def test_the_state_dict_is_the_whole_state(name, build, draw):
 
 @NEVER_WAITS
 def test_a_step_stays_on_the_device_and_never_asks_it(name, build, task_of):
-    count, task = len(build(name).stages()), task_of(name)
-    for clock in (Clock(step, 100, stage=stage) for stage in range(count) for step in (0, 50)):
-        method = build(name)
-        plan = method.stages()[clock.stage].views or method.views
+    """At the start and in the middle of each stage, where the step looks at the clock."""
+    task = task_of(name)
+    for index, stage in enumerate(build(name).stages()):
+        plan = stage.views or build(name).views
         drawn = draw_step(task, plan, 2, 0, 0, 0)
         fake.rendered(drawn, plan)
         batch = render(drawn, plan)
-        with fake.no_values():
-            stage = fake.move(method).stages()[clock.stage]
-            losses = fake.step(method, batch.map(fake.on_device), clock, stage.losses)
-            assert all(value.device == fake.DEVICE for value, _ in losses.values())
-            assert all(p.grad.device == fake.DEVICE for p in method.parameters() if p.grad is not None)
+        for clock in (Watched(step, 100, stage=index) for step in (0, 50)):
+            method = build(name)
+            with fake.no_values():
+                stage = fake.move(method).stages()[index]
+                losses = fake.step(method, batch.map(fake.on_device), clock, stage.losses)
+                assert all(value.device == fake.DEVICE for value, _ in losses.values())
+                assert all(p.grad.device == fake.DEVICE for p in method.parameters() if p.grad is not None)
+            if not clock.looked:
+                break
 
 
 @NEVER_WAITS

@@ -7,7 +7,7 @@ import json
 import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
-from toy import toy_task
+from toy import by_kind, tiny, toy_task
 
 from s4kit import methods
 from s4kit.cli import main
@@ -102,11 +102,11 @@ OWN = [name for name in methods.names() if {"step", "stages", "optimisers"} & va
 OWN = [name for name in OWN if not methods.get(name).syncs]
 
 
-@pytest.mark.parametrize("name", OWN)
+@pytest.mark.parametrize("name", by_kind(OWN))
 def test_own_steps_stages_and_optimisers_can_be_rehearsed(name):
     """That the losses of all methods ask for no value is tested with the methods."""
     task = toy_task()
-    method = stand_in(methods.create(name, task, net="tiny"))
+    method = stand_in(methods.create(name, task, **tiny(name, task)))
     for stage in range(len(method.stages())):
         cost = rehearse(method, task, 2, RECIPE, stage=stage)
         assert cost.memory > sum(cost.parts.values()) > 0 and cost.half.any()
