@@ -204,9 +204,10 @@ OF_EACH_KIND = {
 }  # fmt: skip
 
 
-def by_kind(names: Sequence[str]) -> list[Any]:
-    """Names of methods as parameters: all of them are looked at in the whole suite, one of each kind in every run."""
-    return [name if name in OF_EACH_KIND else pytest.param(name, marks=pytest.mark.slow) for name in names]
+def by_kind(cases: Sequence[Any]) -> list[Any]:
+    """Names of methods, or cases that begin with one, as parameters: those of `OF_EACH_KIND` are in every run."""
+    rows = [(case,) if isinstance(case, str) else case for case in cases]
+    return [pytest.param(*row, marks=() if row[0] in OF_EACH_KIND else pytest.mark.slow) for row in rows]
 
 
 CRITIC, PAIRS = {"width": 8}, {"queries": 32, "negatives": 64}

@@ -70,6 +70,7 @@ def few(monkeypatch):
     monkeypatch.setattr(price, "files", lambda: dict.fromkeys(("cps", "psmt", "prevmatch", "supervised")))
 
 
+@pytest.mark.slow
 def test_price_of_each_method(few, tmp_path, capsys):
     assert main(["bench", "price", "--quick", "--json", "--out", str(tmp_path / "price.json")]) == 1  # one has failed
     told = capsys.readouterr()

@@ -22,6 +22,8 @@ from s4kit.engine.survey_file import Pages
 from s4kit.explore import corrections
 from s4kit.explore.serving import serve
 
+pytestmark = pytest.mark.slow
+
 COUNT = """(c, [r, g, b]) => { const d = c.getContext('2d').getImageData(0, 0, c.width, c.height).data; let n = 0;
   for (let i = 0; i < d.length; i += 4) n += d[i] === r && d[i + 1] === g && d[i + 2] === b && d[i + 3] === 255;
   return n; }"""

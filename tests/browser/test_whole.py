@@ -18,6 +18,8 @@ from s4kit.explore import corrections
 from s4kit.explore.serving import html
 from s4kit.explore.state import State
 
+pytestmark = pytest.mark.slow
+
 LAST = len(probe_packs.STEPS) - 1
 
 

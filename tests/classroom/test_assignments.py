@@ -186,6 +186,7 @@ def mistaken(source: dict[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
     return new, made
 
 
+@pytest.mark.slow
 def test_full_points_none_and_the_mistakes_by_name(tmp_path, small, monkeypatch):
     monkeypatch.setattr(runs, "small_run", small)
     made: dict[str, dict[str, str]] = {}
@@ -259,6 +260,7 @@ def test_a_class_of_sixty(tmp_path, small, monkeypatch):
 # ---- one's own loss in a training ----
 
 
+@pytest.mark.slow
 def test_the_functions_of_the_third_assignment_train_as_the_kits_method(tmp_path, monkeypatch):
     from s4kit.methods.consistency.cutmix import CutMix
     from s4kit.methods.own import OWN

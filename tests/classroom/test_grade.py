@@ -76,6 +76,7 @@ def test_source_gets_full_points_and_student_version_none(course, tmp_path):
     assert found["ok"] and found["seed"] == 11 and rows["ada"]["seed"] == "11"
 
 
+@pytest.mark.slow
 @needs_linux
 def test_a_class_of_right_wrong_and_hostile(course, tmp_path):
     full = build.solution(source_notebook())
@@ -165,6 +166,7 @@ def test_one_stop_may_be_the_machines(course, tmp_path, monkeypatch):
     assert len(stopped) > 5 and rows["ada"]["points"] == "6" and not rows["ada"]["noticed"]
 
 
+@pytest.mark.slow
 @needs_linux
 def test_guilty_is_the_cell_that_took_the_time(course, tmp_path):
     """A slow cell uses up the time in which another one, quick and right, is stopped."""

@@ -7,6 +7,7 @@ import os
 import sqlite3
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,6 @@ from handed import ITEMS, answer, source_notebook
 
 from s4kit.classroom import build, sheet
 
-pytest.importorskip("nbgrader", reason="nbgrader is not installed (pip install 's4kit[nbgrader]')")
 ROOT = Path(__file__).parents[2]
 SETUP = "import s4kit as s4\nimport torch"
 
@@ -30,6 +30,7 @@ def nbgrader(*arguments: str, course: Path) -> str:
 
 
 @pytest.mark.slow
+@pytest.mark.skipif(find_spec("nbgrader") is None, reason="nbgrader is not installed (pip install 's4kit[nbgrader]')")
 def test_from_source_to_feedback(tmp_path):
     source = source_notebook()
     source["cells"][1]["source"] = SETUP

@@ -128,6 +128,7 @@ for forbidden in (lambda: (home / "module.py").write_text("2"), lambda: os.setui
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", [0o755, 0o700])
 def test_the_administrator_becomes_a_stranger_that_can_read_the_packages(mode):
     """In an administrator's home too, where nobody else may look: else forks could not be counted."""

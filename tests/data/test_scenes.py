@@ -39,6 +39,7 @@ def test_what_people_see_is_larger(tmp_path):
     assert task.val.view(0).image.shape == (3, 128, 128), "painted when read and kept in memory, it is a scene, too"
 
 
+@pytest.mark.slow
 def test_another_process_paints_the_same():
     code = "import zlib; from s4kit.data.embedded.scenes_paint import paint; print(zlib.crc32(paint(0, 1, 48)[0]))"
     import zlib
@@ -74,6 +75,7 @@ def test_colour_is_only_a_hint():
         assert sum(abs((hue - HUES[c] + 0.5) % 1 - 0.5) <= SPREAD for c in range(1, 7)) >= 3
 
 
+@pytest.mark.slow
 def test_defaults():
     task = data.load("scenes")
     assert (len(task.train), len(task.val), len(task.labelled), task.crop) == (512, 128, 16, 80)

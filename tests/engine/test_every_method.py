@@ -19,7 +19,6 @@ SETTINGS = dict(batch=2, lr=1e-2, optimiser="sgd", evaluate_every=3, checkpoint_
 CUT = 3  # behind a checkpoint and an evaluation, so that rows after the last checkpoint must be cut
 
 
-
 def build(name: str, seed: int) -> tuple[Method, Task]:
     task = toy_for(s4.methods.get(name))
     torch.manual_seed(seed)
@@ -71,7 +70,9 @@ def test_resume_is_bit_exact_and_watching_changes_nothing(name, tmp_path):
     assert_same(watched, cut, "metrics", "evaluations")
 
 
-@pytest.mark.parametrize("name", ["fixmatch", "cps", "u2pl", "st"])
+@pytest.mark.parametrize(
+    "name", ["fixmatch", *(pytest.param(name, marks=pytest.mark.slow) for name in ("cps", "u2pl", "st"))]
+)
 def test_what_is_watched_goes_on(name, tmp_path):
     straight, cut = fit(name, tmp_path / "straight", probes=2), cut_and_resumed(name, tmp_path / "cut", probes=2)
     assert_same(straight, cut, "metrics", "evaluations", "pseudo")

@@ -243,6 +243,7 @@ def test_a_snapshot_is_the_rule_on_the_probe_images(task, tmp_path):
         assert np.array_equal(read.image(k)["truth"], truth[k])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["cps", "u2pl", "unimatch"])
 def test_resumed_snapshots_are_those_of_a_straight_run(name, task, tmp_path):
     straight = s4.fit(build(name, task), task, steps=6, out=tmp_path / "a", **SMALL)

@@ -103,6 +103,7 @@ def test_pictures_are_inside_and_described(tmp_path):
     assert 'alt="A step of cutmix, from left to right: it is taught."' in shown
 
 
+@pytest.mark.slow
 def test_networks_are_borrowed(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("S4KIT_RUNS", str(tmp_path))
     monkeypatch.setattr(pictures, "BRIEF", 2)

@@ -26,6 +26,7 @@ def titles(rows: list[tiles.Row]) -> list[str]:
     return [cell.title for row in rows for cell in row.cells]
 
 
+@pytest.mark.slow
 def test_every_method_has_a_picture(lesson):
     for name in s4.methods.files():
         own = lesson.fitting(name)

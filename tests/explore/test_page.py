@@ -46,6 +46,7 @@ def test_the_shell_writes_page_and_picture_of_the_chosen_part(runs, tmp_path, ca
         assert len(track["path_names"]) == track["path"] == sum(key.startswith(f"path/{t}/") for key in packs) > 0
 
 
+@pytest.mark.slow
 def test_the_shell_needs_no_notebook_packages(runs, tmp_path):
     code = (
         "import sys; sys.modules.update(anywidget=None, ipywidgets=None, IPython=None)\n"

@@ -20,6 +20,7 @@ from s4kit.report.verify import fake
 from s4kit.views import draw_step, render
 
 EVERY = pytest.mark.parametrize("name", methods.names())
+BY_KIND = pytest.mark.parametrize("name", by_kind(methods.names()))  # what takes long
 OBJECTS = [name for name in methods.names() if methods.get(name).scored_by is MaskEvaluation]  # they read no label
 PLACES = pytest.mark.parametrize("name", [name for name in methods.names() if name not in OBJECTS])
 NEVER_WAITS = pytest.mark.parametrize("name", by_kind([n for n in methods.names() if not methods.get(n).syncs]))
@@ -66,7 +67,14 @@ def assert_finite(method, losses: Losses) -> None:
 
 
 @EVERY
-@pytest.mark.parametrize("clock", [Clock(0, 100), MIDDLE, Clock(99, 100)], ids=["first", "middle", "last"])
+@pytest.mark.parametrize(
+    "clock",
+    [
+        pytest.param(Clock(0, 100), id="first", marks=pytest.mark.slow),
+        pytest.param(MIDDLE, id="middle"),
+        pytest.param(Clock(99, 100), id="last", marks=pytest.mark.slow),
+    ],
+)
 def test_a_step_is_finite_and_its_gradients_reach_all_that_is_trained(name, clock, build, draw):
     method = build(name)
     before = {k: v.clone() for k, v in method.named_parameters()}
@@ -163,7 +171,7 @@ def test_the_loss_uses_the_rule(name, build, draw, monkeypatch):
         )
 
 
-@EVERY
+@BY_KIND
 def test_the_supervised_term_falls(name, build, draw):
     method = build(name)
     batch = draw(method, batch=4)
@@ -210,14 +218,14 @@ def test_one_class(name, build, draw):
     assert_finite(method, step(method, batch))
 
 
-@EVERY
+@BY_KIND
 @pytest.mark.parametrize(("batch", "crop"), [(1, 32), (2, 33)], ids=["one image", "odd crop"])
 def test_small_and_odd_batches(name, batch, crop, build, draw):
     method = build(name)
     assert_finite(method, step(method, draw(method, batch=batch, crop=crop)))
 
 
-@EVERY
+@BY_KIND
 def test_hidden_labels_do_not_matter(name, build, draw):
     method, other = build(name), build(name)
     batch = draw(method)
@@ -231,7 +239,7 @@ def test_hidden_labels_do_not_matter(name, build, draw):
     assert torch.equal(step(other, batch).total, reference)
 
 
-@EVERY
+@BY_KIND
 def test_the_state_dict_is_the_whole_state(name, build, draw):
     method = build(name)
     batch = draw(method)
@@ -324,7 +332,7 @@ def test_predictors_map_items_to_logits(name, build, task_of):
             assert predictor(item).shape == (1, task.num_classes, *places)
 
 
-@EVERY
+@BY_KIND
 def test_mixed_precision_reaches_every_weight(name, build, draw):
     """Also the weights that a teaching forward used first, without gradient."""
     method = build(name)

@@ -68,6 +68,7 @@ def test_several_processes_and_micro_batches_share_a_pass(monkeypatch):
     assert pass_steps(task, Settings(1, batch=8, unlabelled_batch=16)) == {"labelled": 3, "unlabelled": 16}
 
 
+@pytest.mark.slow
 def test_a_run_with_such_a_stage_goes_on_where_it_was_stopped(tmp_path):
     """Bit for bit, from within the warm-up and from behind it; the warm-up's rate is constant."""
     task, given = toy_task(), {"batch": 4, "lr": 0.01, "progress": False, "probes": 0, "workers": 0, "device": "cpu"}

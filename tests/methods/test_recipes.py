@@ -9,6 +9,7 @@ from functools import partial
 
 import pytest
 import torch
+from toy import by_kind
 
 from s4kit import data, engine, methods, nets
 from s4kit.engine.protocols import PROTOCOLS
@@ -60,7 +61,7 @@ def short_resnets(monkeypatch):
     )
 
 
-@pytest.mark.parametrize(("name", "key"), PUBLISHED)
+@pytest.mark.parametrize(("name", "key"), by_kind(PUBLISHED))
 def test_a_published_recipe_is_complete_and_builds(name, key, short_resnets):
     """An entry stands for itself: nothing of it is left to figures that other papers share."""
     dataset, _, split = key.partition("/")

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import socket
 from pathlib import Path
 
 import numpy as np
 import pytest
+import ranks
 import torch
-import torch.multiprocessing as mp
 from toy import toy_task
 
 import s4kit as s4
@@ -164,6 +162,7 @@ def same(a, b) -> bool:
     return all(torch.equal(one[k], two[k]) for k in one) and files[0] == files[1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("when", ["before", "inside", "behind", "later"])
 def test_answers_survive_a_kill_and_are_paid_once(when, small, straight, tmp_path, monkeypatch):
     method, out = asking(small), tmp_path / "r"
@@ -190,9 +189,7 @@ def test_answers_survive_a_kill_and_are_paid_once(when, small, straight, tmp_pat
     assert same(straight, resumed) and resumed.asked == straight.asked
 
 
-def two(rank: int, folder: str, port: int) -> None:
-    torch.set_num_threads(1)
-    os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port), RANK=str(rank), WORLD_SIZE="2")
+def two(rank: int, folder: str) -> None:
     task = toy_task(n_unlabelled=6)
     method = asking(task, net="tiny(norm='group')")
     s4.fit(method, task, steps=4, out=Path(folder) / "two", progress=False, **SETTINGS | {"batch": 1, "probes": 0})
@@ -200,10 +197,7 @@ def two(rank: int, folder: str, port: int) -> None:
 
 @pytest.mark.slow
 def test_two_processes_share_the_questions(small, tmp_path):
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    mp.spawn(two, (str(tmp_path), port), 2)
+    ranks.both(two, str(tmp_path))
     run = s4.open_run(tmp_path / "two")
     rows = read(run.path / "store/cost.csv")
     assert len(rows) == 12 and all(int(row["asked"]) == REGIONS * SIDE**2 for row in rows)

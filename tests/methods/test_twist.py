@@ -225,6 +225,7 @@ def trained(task, out, **options):
     return fit(method, task, 24, out=out, workers=0, progress=False, **chosen | options)
 
 
+@pytest.mark.slow
 def test_rounds_keep_what_they_believe_and_a_killed_one_goes_on(tmp_path, monkeypatch):
     task = toy_rooms()
     straight = trained(task, tmp_path / "straight")

@@ -26,6 +26,7 @@ def fresh_compiler():
     torch._dynamo.reset()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["tiny", "efficientnet_lite0(weights='none')", "resnet50c(weights='none')"])
 def test_no_graph_break_inside_the_networks_of_the_walk(name):
     torch.manual_seed(0)

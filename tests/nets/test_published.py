@@ -13,6 +13,7 @@ import pytest
 import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
+from toy import OF_EACH_KIND
 
 from s4kit import methods, nets
 from s4kit.data import Evaluation
@@ -109,7 +110,10 @@ def comparable(fact: dict[str, Any]) -> dict[str, Any]:
 
 
 def case(fact: dict[str, Any], split: str | None) -> Any:
-    return pytest.param(fact, split, id=f"{fact['method']}-{fact['data']}-{split}")
+    often = fact["method"] in OF_EACH_KIND
+    return pytest.param(
+        fact, split, id=f"{fact['method']}-{fact['data']}-{split}", marks=() if often else pytest.mark.slow
+    )
 
 
 @pytest.mark.parametrize(("fact", "split"), [case(*c) for c in CASES])

@@ -230,6 +230,7 @@ def broken(monkeypatch):
     return monkeypatch
 
 
+@pytest.mark.slow
 def test_a_failed_training_does_not_stop_the_others(broken, squares, tmp_path, capsys):
     # several at a time, in threads, so that they know the broken method, too
     broken.setattr(processes, "ProcessPoolExecutor", lambda jobs, *rest: ThreadPoolExecutor(1))
@@ -307,6 +308,7 @@ def test_a_whole_family_is_built_and_what_differs_said(squares):
     assert any(words.startswith("cct: published with") for words in said)
 
 
+@pytest.mark.slow
 def test_a_family_from_the_shell(squares, tmp_path, capsys):
     argv = ["compare", "supervised", "--family", "baselines", "--no-baselines", *flags(squares, 2)]
     assert main([*argv, "--out", str(tmp_path), "--json"]) == 0

@@ -71,6 +71,7 @@ def test_without_a_gpu_jobs_share_the_cores():
     assert groups.slots("gpu", "scenes", 0) == [None] and len(groups.slots("cpu", "scenes", 3)) == 3
 
 
+@pytest.mark.slow
 def test_the_need_is_what_the_planner_says_of_the_largest():
     from s4kit.data import load
 

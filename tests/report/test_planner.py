@@ -47,11 +47,11 @@ def one_thread():
         ("supervised", RESNET, 64, False),
         ("fixmatch", LITE, 64, True),
         ("unimatch", "tiny", 97, False),
-        ("cps", RESNET, 64, True),
-        ("u2pl", LITE, 65, False),
-        ("cutmix", "tiny", 96, False),
-        ("cct", "tiny", 96, False),
-        ("uscs", "tiny", 65, True),
+        pytest.param("cps", RESNET, 64, True, marks=pytest.mark.slow),
+        pytest.param("u2pl", LITE, 65, False, marks=pytest.mark.slow),
+        pytest.param("cutmix", "tiny", 96, False, marks=pytest.mark.slow),
+        pytest.param("cct", "tiny", 96, False, marks=pytest.mark.slow),
+        pytest.param("uscs", "tiny", 65, True, marks=pytest.mark.slow),
     ],
 )
 def test_the_predicted_memory_is_that_of_a_real_step(name, net, crop, half):
@@ -166,6 +166,7 @@ def test_the_plan_says_the_rate_and_why_it_is_not_the_published_one():
     assert plain.rates["reason"] is None and "rate     0.0006, new layers 0.003, decay 0.001" in str(plain)
 
 
+@pytest.mark.slow
 def test_the_plan_warns_of_batch_norm_on_small_micro_batches():
     asked = {"crop": 33, "host": False, "split": "classic/183"}
     told = [
@@ -192,6 +193,7 @@ def test_stages_in_passes_are_planned_for():
     assert share.gpus[0].step_seconds == pytest.approx(seconds[0] / 3 + seconds[1] * 2 / 3, rel=0.02)
 
 
+@pytest.mark.slow
 def test_the_largest_batch_fits_and_one_more_does_not():
     task = toy_task(n_labelled=32, size=140, crop=128)
     asked = {"fit": {"batch": 8, "steps": 10, "optimiser": "sgd"}, "host": False, "precision": "float32"}

@@ -35,6 +35,7 @@ def checks(found: dict, part: str) -> dict[str, dict]:
     return {check["name"]: check for check in one["checks"]}
 
 
+@pytest.mark.slow
 def test_steps_of_a_method_in_all_precisions(tmp_path, capsys):
     found = verify(tmp_path, "--only", "steps", "--methods", "u2pl")
     assert found["ok"] and checks(found, "steps")["u2pl"]["level"] == "ok"
@@ -136,6 +137,7 @@ def test_where_nothing_can_be_kept(monkeypatch):
     assert cards.where() is None and cards.kept() == {} and cards.keep({"name": "T4"}) is None
 
 
+@pytest.mark.slow
 def test_what_there_is_no_time_for_is_named(tmp_path):
     found = verify(tmp_path, "--minutes", "0.0001")
     assert found["ok"] and all(c["level"] == "skipped" for p in found["parts"] for c in p["checks"])

@@ -160,6 +160,7 @@ def test_the_lines_to_hold_against(lesson):
     assert list(nothing_hidden.references(**FIT)) == ["supervised", "supervised_strong"]
 
 
+@pytest.mark.slow
 def test_a_further_method_in_a_comparison_costs_only_its_own_training(lesson, capfd):
     found = lesson.compare("supervised", tau=0.3)
     began = (found["opened"]["supervised"].path / "config.json").stat().st_mtime_ns
@@ -172,6 +173,7 @@ def test_a_further_method_in_a_comparison_costs_only_its_own_training(lesson, ca
     assert "$S4KIT_RUNS/lesson-test-scenes/compare/report.html" in found["table"]
 
 
+@pytest.mark.slow
 def test_a_class_that_has_changed_is_compared_anew(lesson, monkeypatch):
     monkeypatch.setitem(OWN, "mine", type("Mine", (FixMatch,), {"note": "first"}))
     before = lesson.compare("mine")["opened"]["mine"].config["code"]
