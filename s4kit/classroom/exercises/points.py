@@ -1,4 +1,5 @@
-"""The lesson on points: shape3d's divergence, its means over parts, and fine parts merged into coarse ones."""
+"""The lesson on points: shape3d's divergence, its means over parts, and fine parts merged into coarse ones; and twist's
+objects, which name their points."""
 
 from __future__ import annotations
 
@@ -7,6 +8,7 @@ import torch.nn.functional as F
 from torch import Generator, Tensor
 
 from ..exercise import Case, Exercise, Mistake
+from ._inputs import VOID
 
 
 def _two(rng: Generator, classes: int = 3, points: int = 12, alike: float = 1.0) -> dict[str, Tensor]:
@@ -158,4 +160,82 @@ MERGE = Exercise(
     learns=("p",),
 )
 
-EXERCISES = [DIVERGENCE, PART, MERGE]
+
+def _room(rng: Generator, groups: int = 3, points: int = 40, sharp: float = 2.5) -> dict[str, Tensor | float]:
+    """Points of some groups, each of a class that most of its points are likely to be; the first ones of no group."""
+    ids = torch.randint(0, groups + 1, (points,), generator=rng)
+    ids[: 2 * groups + 2] = torch.arange(groups + 1).repeat(2)
+    own = torch.randint(0, 4, (groups + 1,), generator=rng)[ids]
+    z = sharp * torch.randn(4, points, generator=rng) + 1.2 * F.one_hot(own, 4).T
+    return {"p": z.softmax(0), "ids": ids, "share": 0.45, "tau": 0.8}
+
+
+def _named(p: Tensor, ids: Tensor, share: float, tau: float, first: int = 1) -> Tensor:
+    confidence, label = p.max(0)
+    label = label.where(confidence >= tau, VOID)
+    for group in range(first, int(ids.max()) + 1):
+        chance, name = p[:, ids == group].mean(1).max(0)
+        label = label.where((ids != group) | (chance < share), name)
+    return label
+
+
+def _by_votes(p: Tensor, ids: Tensor, share: float, tau: float) -> Tensor:
+    label = _named(p, ids, 2.0, tau)
+    for group in range(1, int(ids.max()) + 1):
+        chance, name = F.one_hot(p[:, ids == group].argmax(0), len(p)).float().mean(0).max(0)
+        label = label.where((ids != group) | (chance < share), name)
+    return label
+
+
+def _last_word(p: Tensor, ids: Tensor, share: float, tau: float) -> Tensor:
+    confidence, own = p.max(0)
+    return own.where(confidence >= tau, _named(p, ids, share, tau))
+
+
+NAMED = Exercise(
+    key="points.named",
+    asks="Objects name their points. All points of a group get the class whose mean probability over them is largest, "
+    "where that mean is at least `share`. Any other point gets its own likeliest class where its probability is at "
+    "least `tau`, else 255. p is (K, N), ids (N,) the number of each point's group, 0 = of none; the labels (N,) long.",
+    prototype="named(p, ids, share, tau)",
+    reference=_named,
+    cases=lambda rng: [
+        Case("there are some groups", _room(rng)),
+        Case("a group is of several classes", _room(rng, sharp=4.0) | {"share": 0.6}),
+        Case("no point is of a group", (given := _room(rng)) | {"ids": torch.zeros_like(given["ids"])}, edge=True),
+    ],
+    mistakes=(
+        Mistake(
+            "own word first",
+            "A point that is sure keeps its own class also inside of an object: just those are to be overruled.",
+            _last_word,
+        ),
+        Mistake(
+            "hard votes",
+            "Every point has one vote, however unsure it is; take the mean of the probabilities.",
+            _by_votes,
+        ),
+        Mistake(
+            "no share",
+            "Every group names its points, also one of which no class has a large enough share.",
+            lambda p, ids, share, tau: _named(p, ids, 0.0, tau),
+        ),
+        Mistake(
+            "no tau",
+            "Points without a group keep their class however unsure they are.",
+            lambda p, ids, share, tau: _named(p, ids, share, 0.0),
+        ),
+        Mistake(
+            "nothing without a group",
+            "Points that no group names get nothing, also where they are sure.",
+            lambda p, ids, share, tau: _named(p, ids, share, 2.0),
+        ),
+        Mistake(
+            "0 is no group",
+            "The points of number 0 are of no group, they have nothing in common.",
+            lambda p, ids, share, tau: _named(p, ids, share, tau, first=0),
+        ),
+    ),
+)
+
+EXERCISES = [DIVERGENCE, PART, MERGE, NAMED]
