@@ -8,6 +8,7 @@ import time
 from typing import Any
 
 NOT_TERMS = ("step", "stage", "lr")  # columns of metrics.csv that are no curves
+INSIDE = 6  # curves whose names find room among them
 SHARE = 0.05  # of the time may go into drawing
 
 
@@ -97,7 +98,7 @@ def curves(
     """A PNG: the loss terms, running means over their raw course; the kept shares, where there are pseudo-labels; the
     validation score in percent, on an axis that shows its changes."""
     from matplotlib.figure import Figure
-    from seaborn import color_palette, despine
+    from seaborn import despine
 
     names = [name for name in rows[-1] if name not in NOT_TERMS]
     kept = [name for name in names if name.startswith("kept_")]
@@ -106,11 +107,11 @@ def curves(
         terms.remove("loss")  # the sum of one term
     figure = Figure(figsize=(12 if kept else 9, 2.9), layout="constrained", dpi=100)
     left, *middle, right = figure.subplots(1, 3 if kept else 2)
-    _means(left, {name: _column(rows, name) for name in terms}, color_palette("colorblind", len(terms)))
+    _means(left, {name: _column(rows, name) for name in terms}, _colours(len(terms)))
     left.set(title="loss terms")
     for axis in middle:
         shares = {name.removeprefix("kept_"): _column(rows, name, 100) for name in kept}
-        _means(axis, shares, color_palette("colorblind", len(terms) + len(kept))[len(terms) :])
+        _means(axis, shares, _colours(len(terms) + len(kept))[len(terms) :])
         axis.set(title="pixels trained on, %", ylim=(0, 102))
     if scores:
         points = [(step, 100 * value) for step, value in scores]
@@ -132,12 +133,21 @@ def _column(rows: list[dict[str, Any]], name: str, scale: float = 1.0) -> list[t
     return [(row["step"], scale * row[name]) for row in rows if row.get(name) is not None]
 
 
+def _colours(count: int) -> Any:
+    """As many as the safe ones are (10), those that the colour-blind tell apart; else as many hues."""
+    from seaborn import color_palette
+
+    return color_palette("colorblind" if count <= 10 else "husl", count)
+
+
 def _means(axis: Any, curves: dict[str, list[tuple[int, float]]], colours: Any) -> None:
     """Each curve faint, its running mean over it."""
     for (name, points), colour in zip(curves.items(), colours):
         axis.plot(*zip(*points), color=colour, lw=0.6, alpha=0.3)
         axis.plot(*zip(*running_means(points, max(1, len(points) // 40))), color=colour, lw=1.6, label=name)
-    if curves:
+    if len(curves) > INSIDE:
+        axis.legend(fontsize=7, frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5), borderaxespad=0.0)
+    elif curves:
         axis.legend(fontsize=8, frameon=False)
 
 

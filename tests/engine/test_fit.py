@@ -305,6 +305,18 @@ def test_curves_in_a_notebook_are_a_picture():
     assert running_means([(0, 2.0), (1, 4.0), (2, 6.0)], 2) == [(0, 2.0), (1, 3.0), (2, 5.0)]
 
 
+def test_names_of_many_curves_stand_beside_them_each_in_a_colour_of_its_own():
+    from matplotlib.figure import Figure
+
+    from s4kit.engine.progress import _colours, _means
+
+    for count, beside in ((4, False), (11, True)):
+        axis = Figure().subplots()
+        _means(axis, {f"term {k}": [(0, 1.0), (1, 0.5)] for k in range(count)}, _colours(count))
+        anchor = axis.get_legend().get_bbox_to_anchor().transformed(axis.transAxes.inverted())
+        assert bool(anchor.x0 > 0.9) is beside and len({line.get_color() for line in axis.lines}) == count
+
+
 def test_resume_where_nothing_is_yet_starts_and_a_killed_start_leaves_nothing(task, tmp_path):
     run = s4.fit(method("supervised", task), task, steps=3, out=tmp_path / "r", resume=True, **SMALL)
     assert len(run.metrics()) == 3
