@@ -18,6 +18,7 @@ class Parser(argparse.ArgumentParser):
     """Raises instead of exiting, so that `--json` can answer in JSON here too."""
 
     def error(self, message: str) -> None:
+        """Raises S4Error with the message and where to read what the command takes."""
         raise S4Error(f"{message}. `{self.prog} --help` lists what it takes.")
 
 

@@ -59,9 +59,11 @@ class Inside:
 
     @property
     def free(self) -> bool:
+        """Whether a statement begins on the next line."""
         return not (self.depth or self.string or self.continued)
 
     def read(self, line: str) -> None:
+        """Go on by a line, without its line end."""
         at, self.continued = 0, False
         while at < len(line):
             if self.string:

@@ -62,6 +62,7 @@ def _own(cells: Iterable[tuple[int, str]]) -> list[Part]:
 
 
 def grade_id(cell: Cell) -> str:
+    """The mark of a cell; "" where it has none."""
     return str(role(cell).get("grade_id", ""))
 
 

@@ -36,10 +36,12 @@ class Session:
             raise Stopped(guilty)
 
     def restart(self) -> None:
+        """Close a sandbox that has ended, so that the next `begin` runs the cells in a new one."""
         if self.box is not None and self.box.ended:
             self.close()
 
     def close(self) -> None:
+        """End the sandbox, where there is one; a second time is no mistake."""
         if self.box is not None:
             self.box.__exit__()
             self.box = None

@@ -100,6 +100,7 @@ def tags(cell: Cell) -> set[str]:
 
 
 def grade_id(key: str) -> str:
+    """The key of an exercise as nbgrader names its cells: "1.2" is "1-2"."""
     return key.replace(".", "-")
 
 

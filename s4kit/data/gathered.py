@@ -66,14 +66,17 @@ class Gathered(Source):
         return source.objects(place)
 
     def shape(self, row: int) -> tuple[int, int]:
+        """(H, W) by the source that the row is of."""
         source, place = self._at(row)
         return source.shape(place)
 
     def image_path(self, row: int) -> str:
+        """By the source that the row is of."""
         source, place = self._at(row)
         return source.image_path(place)
 
     def label_path(self, row: int) -> str | None:
+        """By the source that the row is of; None where that has no label file."""
         source, place = self._at(row)
         return source.label_path(place)
 

@@ -85,9 +85,11 @@ class FileSource(Source):
         self.table = id_table(table) if isinstance(table, int) else table
 
     def image_path(self, row: int) -> str:
+        """The image's file below the folder of the source."""
         return os.path.join(self.root, self.images[row])
 
     def label_path(self, row: int) -> str | None:
+        """The label's file below the folder of the source; None where the row has no label."""
         name = self.labels[row]
         return None if name is None else os.path.join(self.root, name)
 

@@ -43,6 +43,7 @@ def samples(source: Source, rows: Sequence[int], device: torch.device) -> Iterat
 
 
 def size_of(sample: Sample) -> torch.Size:
+    """(3, H, W): samples of one size fit into one forward."""
     return sample.image.shape
 
 

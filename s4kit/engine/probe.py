@@ -58,10 +58,12 @@ class Probe:
 
     @property
     def ids(self) -> list[str]:
+        """Of the watched items, in their order."""
         return [item.id for item in self.items]
 
     @property
     def kinds(self) -> list[str]:
+        """What each item is watched as, such as "unlabelled", in their order."""
         return [item.kind for item in self.items]
 
     def still(self, k: int) -> Still:

@@ -168,6 +168,8 @@ class Recorder:
         self.since = 0.0
 
     def close(self, step: int, score: float | None) -> None:
+        """The last words of the progress line, and the end of what TensorBoard reads; `score` is None where none was
+        taken."""
         self.progress.close(step, score)
         if self.events:
             self.events.close()
@@ -238,6 +240,7 @@ class Recorder:
             self.writer.roles(step, found)
 
     def save(self, name: str, state: dict[str, Any]) -> None:
+        """Write `<name>.pt` into the run's folder, by the first process alone."""
         if self.leader:
             checkpoint.save(self.folder / f"{name}.pt", state)
 

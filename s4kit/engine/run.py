@@ -68,6 +68,7 @@ class Run:
         return records.numbers(records.read(self.path / "norms.csv"))
 
     def timing(self) -> list[dict[str, Any]]:
+        """Rows of `timing.csv`: step, seconds_per_step (mean since the row before), peak_memory (bytes; 0 on a CPU)."""
         return records.numbers(records.read(self.path / "timing.csv"))
 
     @property

@@ -40,9 +40,12 @@ class Opened(Protocol):
     config: dict[str, Any]
     settings: Any
 
-    def task(self) -> Task: ...
+    def task(self) -> Task:
+        """The data that it was trained on, see `Run.task`."""
 
-    def restored(self, which: str, task: Task | None, device: str) -> tuple[Any, Task, Any]: ...
+    def restored(self, which: str, task: Task | None, device: str) -> tuple[Any, Task, Any]:
+        """(method, task, clock) of a checkpoint ("last", "best"), the task that was given or its own, see
+        `Run.restored`."""
 
 
 def sweep(

@@ -167,6 +167,7 @@ class Training:
         return batch.map(lambda t: t.contiguous(memory_format=torch.channels_last) if t.dim() == 4 else t)
 
     def clock(self, index: int, step: int) -> Clock:
+        """The clock at a step of stage `index`, both counted from 0."""
         _, first, steps = self.stages[index]
         overall = (first + step) / self.chosen.steps
         return Clock(step, steps, self.each["unlabelled"], index, overall, self.score, self.each["labelled"])

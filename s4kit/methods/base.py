@@ -101,6 +101,7 @@ class Losses(dict):
             self.add(name, *(term if isinstance(term, tuple) else (term,)))
 
     def add(self, name: str, value: Tensor, weight: float = 1.0) -> Losses:
+        """One more term, or the term of that name anew; the losses themselves, so that calls can follow each other."""
         self[name] = (value, weight)
         return self
 

@@ -135,6 +135,7 @@ class SameBox(Geometry):
     """The crop of another stream, with a flip of its own: the same part of another frame."""
 
     def beside(self, rng: np.random.Generator, first: Window, crop: int) -> Window:
+        """The window of the first crop; its flip is drawn anew."""
         return first._replace(flip=bool(rng.random() < self.flip))
 
 

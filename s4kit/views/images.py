@@ -38,6 +38,7 @@ class HostViews:
     revealed: dict[str, Tensor] = field(default_factory=dict)  # "tags" or "boxes", see Views
 
     def pin_memory(self) -> HostViews:
+        """A copy in page-locked memory, from which the transfer to a GPU need not be waited for."""
         tensors = (t.pin_memory() for t in (self.image, self.label, self.real, self.index, self.labelled))
         where = None if self.where is None else self.where.pin_memory()
         named = ({name: t.pin_memory() for name, t in values.items()} for values in (self.maps, self.revealed))
@@ -76,6 +77,8 @@ class Stream:
     look: ClassVar[Look] = IMAGES
 
     def check(self, task: Task, name: str) -> None:
+        """See `AnyStream.check`: it needs images, a known kind to reveal, maps of training images, clips where two
+        frames are drawn."""
         if task.train.item is not Sample:
             raise S4Error(
                 f"The stream {name!r} draws images, and {task.name} has none: take a method of its kind, such as "
@@ -159,6 +162,8 @@ class Stream:
         )
 
     def whole(self, task: Task, row: int) -> HostViews:
+        """One image as it is stored, one box and one place that are all of it; its label 255 everywhere where it is
+        hidden."""
         known = row in task.shown(self.source if self.source in task.more else "all")
         sample = task.source(self.source).read(row, label=known or self.reveal is not None)
         height, width = size = tuple(sample.image.shape[1:])
@@ -176,6 +181,7 @@ class Stream:
         )
 
     def still(self, task: Task, part: str, row: int, whole: bool = False, reveals: tuple[str, ...] = ()) -> Still:
+        """One image as it is stored, or the middle of it as large as a crop, see `AnyStream.still`."""
         sample = _shown(getattr(task, part), row)
         pixels = sample.image.permute(1, 2, 0).numpy()
         size = height, width = pixels.shape[:2]
@@ -203,6 +209,7 @@ class Stream:
         return Still(host, _alone(truth))
 
     def join(self, hosts: Sequence[HostViews]) -> HostViews:
+        """One batch of several; boxes and places of a mix are left out."""
         rows = [(h.image, h.label, h.real, h.index, h.labelled) for h in hosts]
         maps, told = (
             {name: torch.cat([found[name] for found in each]) for name in each[0]}

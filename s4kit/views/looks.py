@@ -28,12 +28,15 @@ class Images:
     """Places are pixels already, and what a network is shown is the picture."""
 
     def bind(self, shown: Tensor, side: int) -> Images:
+        """Itself: no item needs a look of its own."""
         return self
 
     def maps(self, maps: Tensor, fill: int = 0) -> Tensor:
+        """The maps (B, ..., H, W) as they are."""
         return maps
 
     def pictures(self, shown: Tensor) -> Tensor:
+        """The images (B, 3, H, W) as they are."""
         return shown
 
 
@@ -48,10 +51,13 @@ class Points:
         self.at = at
 
     def bind(self, shown: Tensor, side: int) -> Points:
+        """The look of these points (B, N, 3 or more), metres first, with which point stands at each of side x side
+        pixels a view."""
         places = shown[..., :3].detach().float().cpu().numpy()
         return Points(torch.from_numpy(np.stack([seen_points(one, side) for one in places])).to(shown.device))
 
     def maps(self, maps: Tensor, fill: int = 0) -> Tensor:
+        """(B, ..., N) of the points to (B, ..., h, w), `fill` where a pixel shows none."""
         lead = maps.shape[1:-1]
         at = self.at.flatten(1).view(len(maps), *(1,) * len(lead), -1).expand(-1, *lead, -1)
         found = maps.gather(-1, at.clamp(min=0))

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 class Host(Protocol):
     """Items of a stream before the device; it can be pickled."""
 
-    def pin_memory(self) -> Host: ...
+    def pin_memory(self) -> Host:
+        """A copy in page-locked memory, from which the transfer to a GPU need not be waited for."""
 
 
 @dataclass

@@ -81,6 +81,7 @@ class HostPoints:
     maps: dict[str, Tensor] = field(default_factory=dict)  # (B, N) uint8, of objects int32, by name
 
     def pin_memory(self) -> HostPoints:
+        """A copy in page-locked memory, from which the transfer to a GPU need not be waited for."""
         rest = (t.pin_memory() for t in (self.label, self.index, self.labelled))
         maps = {name: t.pin_memory() for name, t in self.maps.items()}
         return HostPoints([copy.pin_memory() for copy in self.copies], *rest, maps)
@@ -115,6 +116,7 @@ class PointStream:
     look: ClassVar[Look] = POINTS
 
     def check(self, task: Task, name: str) -> None:
+        """Raises S4Error where the task has no points, or where objects are asked for and it has no rooms."""
         if not has_points(task):
             raise S4Error(f'The stream {name!r} draws points, and {task.name} has none: it needs load("shapes").')
         if OBJECTS in self.maps and not has_rooms(task):
@@ -131,23 +133,28 @@ class PointStream:
         return self.join(hosts)
 
     def whole(self, task: Task, row: int) -> HostPoints:
+        """One set of points (1, N, 6) as it is stored; its label 255 everywhere where it is hidden."""
         shown = row in task.labelled_rows
         cloud = task.train.read(row, label=shown)
         return _host(cloud, row, self._kept(task, self.maps, row, cloud, shown))
 
     def still(self, task: Task, part: str, row: int, whole: bool = False, reveals: tuple[str, ...] = ()) -> Still:
+        """One set of points as it is stored, `whole` or not, its label hidden and given as the truth."""
         cloud, own = _shown(task, part, row), part == "train"
         names = task.kept.names() if task.kept and own else ()
         hidden = Cloud(cloud.points, None, cloud.id)
         return Still(_host(hidden, row if own else -1, self._kept(task, names, row, cloud)), _label(cloud)[None])
 
     def join(self, hosts: Sequence[HostPoints]) -> HostPoints:
+        """One batch of several sets of one size."""
         copies = [torch.cat(each) for each in zip(*(host.copies for host in hosts))]
         rows = zip(*((host.label, host.index, host.labelled) for host in hosts))
         maps = {name: torch.cat([host.maps[name] for host in hosts]) for name in hosts[0].maps}
         return HostPoints(copies, *map(torch.cat, rows), maps)
 
     def render(self, host: HostPoints, device: torch.device) -> Views:
+        """The views on the device: (B, N, 6) in place of images, (B, N) in place of maps, valid inside the cube."""
+
         def to(tensor: Tensor) -> Tensor:
             return tensor.to(device, non_blocking=True)
 

@@ -22,6 +22,7 @@ class HostStep(dict):
     """Drawn items by stream name: what a decode worker hands to the engine for one micro-batch."""
 
     def pin_memory(self) -> HostStep:
+        """A copy with every stream in page-locked memory."""
         return HostStep({name: views.pin_memory() for name, views in self.items()})
 
 

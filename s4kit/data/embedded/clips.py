@@ -31,6 +31,7 @@ class ClipSource(Source):
         self.frames, self.side, self.seed = frames, side, seed
 
     def shape(self, row: int) -> tuple[int, int]:
+        """(side, side): every frame is a square."""
         return self.side, self.side
 
     def clip(self, row: int) -> range:

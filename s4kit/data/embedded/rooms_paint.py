@@ -24,6 +24,7 @@ ROUGH = 0.008  # standard deviation of the places
 
 
 def cabinet(rng: np.random.Generator) -> Furniture:
+    """A closed block that stands on the floor, 0.4 to 1 m high; of one part, "body"."""
     made, high = Furniture(), rng.uniform(0.4, 1.0)
     made.box("body", (0, high / 2, 0), (rng.uniform(0.3, 0.6), high / 2, rng.uniform(0.18, 0.3)))
     return made

@@ -50,6 +50,7 @@ class SceneSource(Source):
         return {**self.__dict__, "_stored": None}
 
     def shape(self, row: int) -> tuple[int, int]:
+        """(side, side): every scene is a square."""
         return self.side, self.side
 
     def read(self, row: int, label: bool = True) -> Sample:

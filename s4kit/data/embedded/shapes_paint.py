@@ -22,14 +22,17 @@ class Box:
 
     @property
     def faces(self) -> np.ndarray:
+        """(6,) a quarter of each face's area: those across the first axis, the second, the third."""
         x, y, z = self.half
         return np.array([y * z, y * z, x * z, x * z, x * y, x * y])
 
     @property
     def area(self) -> float:
+        """Of all six faces."""
         return float(4 * self.faces.sum())
 
     def surface(self, rng: np.random.Generator, count: int) -> tuple[np.ndarray, np.ndarray]:
+        """Points on it, uniform by area, and the normals there, outwards: (count, 3) each, the normals of length 1."""
         face = rng.choice(6, count, p=self.faces / self.faces.sum())
         at, normal, rows = rng.uniform(-1, 1, (count, 3)), np.zeros((count, 3)), np.arange(count)
         at[rows, face // 2] = normal[rows, face // 2] = np.where(face % 2, 1.0, -1.0)
@@ -54,9 +57,11 @@ class Rod:
 
     @property
     def area(self) -> float:
+        """Of the side and, where it has them, the two caps."""
         return float(self._parts.sum())
 
     def surface(self, rng: np.random.Generator, count: int) -> tuple[np.ndarray, np.ndarray]:
+        """Points on it, uniform by area, and the normals there, outwards: (count, 3) each, the normals of length 1."""
         part = rng.choice(3, count, p=self._parts / self.area)
         along = np.where(part == 0, rng.random(count), part == 2)
         angle, length = rng.uniform(0, 2 * np.pi, count), np.linalg.norm(self.end - self.start)
@@ -82,9 +87,11 @@ class Ball:
 
     @property
     def area(self) -> float:
+        """Of the sphere."""
         return 4 * np.pi * self.radius**2
 
     def surface(self, rng: np.random.Generator, count: int) -> tuple[np.ndarray, np.ndarray]:
+        """Points on it, uniform by area, and the normals there, outwards: (count, 3) each, the normals of length 1."""
         normal = rng.standard_normal((count, 3))
         normal /= np.linalg.norm(normal, axis=1, keepdims=True)
         return self.middle + self.radius * normal, normal
@@ -97,16 +104,19 @@ class Furniture:
         self.solids: list[tuple[str, Box | Rod | Ball]] = []
 
     def box(self, part: str, middle: Vector, half: Vector, turn: np.ndarray | None = None) -> None:
+        """Add a box of half sides `half` about `middle`, turned by (3, 3) `turn`, None = along the axes."""
         made = Box(np.array(middle, float), np.array(half, float), np.eye(3) if turn is None else turn)
         self.solids.append((part, made))
 
     def rod(
         self, part: str, start: Vector, end: Vector, radius: float, last: float | None = None, caps: bool = True
     ) -> None:
+        """Add a rod from `start` to `end`; `last` is its radius at the end, None = the same at both."""
         radii = (float(radius), float(radius if last is None else last))
         self.solids.append((part, Rod(np.array(start, float), np.array(end, float), radii, caps)))
 
     def ball(self, part: str, middle: Vector, radius: float) -> None:
+        """Add a ball of this radius about `middle`."""
         self.solids.append((part, Ball(np.array(middle, float), float(radius))))
 
     def sampled(

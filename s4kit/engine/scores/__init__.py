@@ -24,13 +24,13 @@ class AnyScores(Protocol):
     Attributes:
         name: of the headline, for people; in small letters it is the column of `evaluations.csv`. Only scores of one
             name are compared.
-        headline: what runs are ranked by, in [0, 1], more is better.
     """
 
     name: str
 
     @property
-    def headline(self) -> float: ...
+    def headline(self) -> float:
+        """What runs are ranked by, in [0, 1], more is better."""
 
     def row(self) -> dict[str, float]:
         """The columns of `evaluations.csv`: the headline under its name first; `<each>_<class>` of classes that have a

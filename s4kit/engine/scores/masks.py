@@ -58,6 +58,7 @@ class MaskScores(Listed):
         return {"ap": self.headline, "ap50": self.at(0.5), "ap75": self.at(0.75)} | per_class
 
     def to_dict(self) -> dict[str, Any]:
+        """AP over all thresholds, at 0.5 and at 0.75, and per class, in [0, 1]; None of a class without objects."""
         per_class = {n: None if v != v else v for n, v in zip(self.classes, self.per_class.tolist())}
         return {"ap": self.headline, "ap50": self.at(0.5), "ap75": self.at(0.75), "per_class": per_class}
 
@@ -77,6 +78,7 @@ class Masks:
         self.seen: dict[str, tuple[list[dict], list[dict]]] = {}  # by image: true objects, detections
 
     def add(self, net: nn.Module, items: Iterable[Sample]) -> None:
+        """Hold the masks that a detector in eval mode finds in each image against its objects, see `Tally.add`."""
         for sample in items:
             with autocast(self.device, self.precision):
                 (found,) = net(to_image(sample, self.device))
@@ -84,6 +86,7 @@ class Masks:
             self.seen[sample.id] = truth, detected(found)
 
     def scores(self) -> MaskScores:
+        """Over the images of all processes; a meeting of all of them."""
         everyone = distributed.gathered(self.seen)
         classes = self.task.classes[1:]
         return MaskScores(precisions([everyone[name] for name in sorted(everyone)], len(classes)), classes)

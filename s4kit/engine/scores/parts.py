@@ -34,6 +34,7 @@ class PartScores(Scores):
         return {"partiou": own.pop("miou")} | levels | own
 
     def to_dict(self) -> dict[str, Any]:
+        """As those of the finest level, with those of the coarser ones by name in "levels"."""
         return super().to_dict() | {"levels": {level: scores.to_dict() for level, scores in self.coarser.items()}}
 
     def __str__(self) -> str:
@@ -60,6 +61,7 @@ class PartTally:
         }
 
     def add(self, net: nn.Module, items: Iterable[Cloud]) -> None:
+        """Count the points of each cloud at every level; clouds of one size go through the network together."""
         for group in ahead.alike(items, ahead.at_once(self.device), lambda cloud: cloud.points.shape):
             points = torch.stack([cloud.points for cloud in group]).to(self.device)
             truth = torch.stack([cloud.label for cloud in group]).to(self.device).long()
@@ -75,6 +77,7 @@ class PartTally:
         return {level: lifted(finest, parents) for level, parents in self.parents.items()}
 
     def scores(self) -> PartScores:
+        """Over the clouds of all processes; a meeting of all of them."""
         *above, (_, finest) = (
             (level, distributed.summed(confusion).cpu()) for level, confusion in self.confusion.items()
         )

@@ -69,6 +69,7 @@ class RoomScores(Listed):
         return areas | {"points_miou": self.points.miou}
 
     def to_dict(self) -> dict[str, Any]:
+        """The means of `row`, AP per class in [0, 1] (None without objects), and the scores of the points."""
         per_class = {n: None if v != v else v for n, v in zip(self.classes, self.per_class.tolist())}
         return self._means() | {"per_class": per_class, "points": self.points.to_dict()}
 
@@ -105,6 +106,7 @@ class RoomTally:
         self.confusion = torch.zeros(task.num_classes, task.num_classes, dtype=torch.long, device=device)
 
     def add(self, net: nn.Module, items: Iterable[Cloud]) -> None:
+        """Count the points of each room and hold the proposed objects against its own, a room a forward."""
         for cloud in items:
             points = cloud.points[None].to(self.device)
             with autocast(self.device, self.precision):
@@ -116,6 +118,7 @@ class RoomTally:
             self.seen[cloud.id] = overlaps(Proposed(*(t.cpu() for t in found)), ids, self.how)
 
     def scores(self) -> RoomScores:
+        """Over the rooms of all processes; a meeting of all of them."""
         everyone = distributed.gathered(self.seen)
         rooms = [everyone[name] for name in sorted(everyone)]
         areas = [[area([room[c] for room in rooms], iou) for c in self.how.things] for iou in IOUS]

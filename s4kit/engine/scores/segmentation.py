@@ -58,6 +58,7 @@ class Scores(Listed):
         return {"miou": self.miou, "accuracy": self.accuracy} | per_class
 
     def to_dict(self) -> dict[str, Any]:
+        """The mean IoU, the pixel accuracy and the IoU per class, in [0, 1]; None of a class that is nowhere."""
         iou = {name: None if value != value else value for name, value in zip(self.classes, self.iou.tolist())}
         return {"miou": self.miou, "accuracy": self.accuracy, "iou": iou}
 
@@ -90,14 +91,18 @@ class Confusion:
         self.at_once = ahead.at_once(device)
 
     def add(self, net: nn.Module, items: Iterable[Sample]) -> None:
+        """Count the pixels of each image, as the evaluation says; images of one size may go through the network
+        together."""
         for group in ahead.alike(items, self._together()):
             self.confusion += self._counts(net, group)
 
     def scores(self) -> Scores:
+        """Over the images of all processes; a meeting of all of them."""
         return Scores(distributed.summed(self.confusion).cpu(), self.classes)
 
     @staticmethod
     def class_scores(net: nn.Module, shown: Tensor, how: Evaluation) -> Tensor:
+        """(B, K, H, W) of images (B, 3, H, W) in [0, 1], see `predict`."""
         return predict(net, shown, how)
 
     def _together(self) -> int:

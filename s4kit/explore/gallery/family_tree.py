@@ -51,14 +51,17 @@ class Node:
 
     @property
     def name(self) -> str:
+        """The method's, as `create` takes it."""
         return self.row["name"]
 
     @property
     def width(self) -> float:
+        """Of its box, in pixels, by the letters of its name."""
         return LETTER * len(self.name) + 36
 
     @property
     def y(self) -> float:
+        """The middle of its line, in pixels from the top."""
         return HEAD + (self.line + 0.5) * ROW
 
 

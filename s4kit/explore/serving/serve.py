@@ -81,15 +81,19 @@ class Handler(BaseHTTPRequestHandler):
     timeout = PATIENCE
 
     def do_GET(self) -> None:
+        """Answer with a page or a file; what goes wrong is said in the answer."""
         self._guarded(self._get)
 
     def do_POST(self) -> None:
+        """Answer a change, such as a watched image; what goes wrong is said in the answer."""
         self._guarded(self._post)
 
     def version_string(self) -> str:
+        """What the `Server` header says: no version of Python."""
         return "s4kit"
 
     def log_message(self, *_: Any) -> None:
+        """Nothing: a line for each request would hide what the server has to say."""
         pass
 
     # ---- who may ask ----

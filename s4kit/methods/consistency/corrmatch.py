@@ -195,5 +195,7 @@ class CorrMatch(Method):
         return resize(correlation.propagate(small, similar), logits.shape[-2:], align)
 
     def shapes(self, similar: Tensor, grid: tuple[int, int], size: tuple[int, int]) -> Tensor:
+        """(B, M, H, W) bool of (B, N, N) similarities: regions alike, about places drawn at random in training, see
+        `correlation.shapes`."""
         chosen = correlation.places(self.rows, similar.shape[1], similar.device, at_random=self.student.training)
         return correlation.shapes(similar, chosen, grid, size, self.student.decoder.align_corners)

@@ -228,6 +228,7 @@ class IMAS(Method):
         ema(self.teacher, self.student, self.decay_at(clock), buffers="average")
 
     def decay_at(self, clock: Clock) -> float:
+        """In [0, 1]: 0 in the first epoch, in which the teacher is the student; then warmed up by the step."""
         return warm(self.decay, clock.step) if clock.epoch else 0.0
 
     def predictors(self) -> dict[str, nn.Module]:

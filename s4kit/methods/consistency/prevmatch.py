@@ -202,6 +202,7 @@ class PrevMatch(UniMatch):
         return losses.see("dropped features", mixed=u.weak, target=own, student=z_fp)
 
     def judge(self, logits: Tensor, view: Views) -> PseudoLabels:
+        """The likeliest class of each pixel of (B, K, H, W) logits, each with weight 1."""
         confidence, label = logits.softmax(1).max(1)
         return PseudoLabels(label, confidence, torch.ones_like(confidence), view.valid)
 
@@ -256,4 +257,5 @@ class PrevMatch(UniMatch):
         return torch.tensor([self.stored, self.best], dtype=torch.float64)
 
     def set_extra_state(self, state: Tensor) -> None:
+        """How many networks are stored, and the best score so far, from a tensor (2,)."""
         self.stored, self.best = int(state[0]), float(state[1])

@@ -141,6 +141,7 @@ class PSMT(Method):
 
     @property
     def teachers(self) -> tuple[SegNet, SegNet]:
+        """In the order in which they take turns."""
         return self.teacher1, self.teacher2
 
     def stages(self) -> list[Stage]:

@@ -138,6 +138,7 @@ class RRN(Method):
         return dict(zip(NAMES + OWN, found))
 
     def labels(self, logits: Tensor, weight: Tensor, valid: Tensor) -> PseudoLabels:
+        """The likeliest class of each pixel of (B, K, H, W) logits, with (B, H, W) weights."""
         confidence, label = logits.softmax(1).max(1)
         return PseudoLabels(label, confidence, weight, valid)
 

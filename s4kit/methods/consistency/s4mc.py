@@ -231,10 +231,12 @@ class S4MC(JudgedTeacher):
         return losses.see(weak=u.weak, mixed=mixed, target=target, student=z[n:])
 
     def through(self, image: Tensor) -> tuple[Features, Tensor]:
+        """The student's features, and its logits (B, K, H, W) at the size of the image."""
         features = self.student.encode(image)
         return features, self.student.decode(features, image.shape[-2:]).logits
 
     def supervise(self, e: Features, z_x: Tensor, label: Tensor) -> Losses:
+        """The terms of labelled images by their features, logits (B, K, H, W) and labels (B, H, W)."""
         return labelled_terms(self.supervised, z_x, label, self.student, e, self.aux)
 
     @property

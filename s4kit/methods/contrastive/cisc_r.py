@@ -187,6 +187,7 @@ class CISCR(Method):
 
     @staticmethod
     def through(net: SegNet, image: Tensor) -> Decoded:
+        """Logits and embedding of a network, the logits at the size of the image."""
         return net.decode(net.encode(image), image.shape[-2:])
 
     @torch.no_grad()

@@ -193,11 +193,13 @@ class DGCL(AveragedTeacher):
         return losses.see(weak=u.weak, mixed=mixed, target=target, student=z_u)
 
     def through(self, net: SegNet, image: Tensor) -> Forward:
+        """One forward of a network with its projection head, at the decoder's stride."""
         features = net.encode(image)
         found = net.decode(features)
         return Forward(found.logits, found.embedding.detach(), net.heads["projection"](found.embedding), features)
 
     def supervise(self, own: Forward, label: Tensor) -> Losses:
+        """The terms of the first images of a forward, those that (B, H, W) labels are of."""
         z_x = self.student.enlarge(own.logits[: len(label)], label.shape[-2:])
         return labelled_terms(self.supervised, z_x, label, self.student, own.features, self.aux)
 

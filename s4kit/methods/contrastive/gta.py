@@ -161,6 +161,8 @@ class GTASeg(JudgedTeacher):
 
     @staticmethod
     def mix(u: Views, *maps: Tensor) -> list[Tensor]:
+        """Each map with a box of the next image of the batch pasted in, the same boxes for all maps; or all as they
+        are, by one coin."""
         box = by_coin(u.masks[0])
         return [paste(box, t.roll(-1, 0), t) for t in maps]
 

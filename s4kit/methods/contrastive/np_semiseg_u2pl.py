@@ -132,6 +132,7 @@ class NPSemiSegU2PL(NeuralProcess, U2PL):
         return Answer(logits, z, features, kl)
 
     def supervise(self, own: Answer, label: Tensor) -> Losses:
+        """U2PL's terms, and how far the latent distributions are apart, "kl"."""
         return super().supervise(own, label).add("kl", own.kl, self.kl)
 
     def through(self, net: SegNet, image: Tensor) -> Forward:

@@ -129,6 +129,7 @@ class PRCL(ReCo):
         return Forward(net.classify(map).logits, z)
 
     def weight_of_contrast(self, clock: Clock) -> float:
+        """Falls from `weight` on over the training, see `rampdown`."""
         return self.weight * rampdown(clock.progress)
 
     def contrast(self, own: list[Forward], label: Tensor, target: PseudoLabels, draws: Draws | None = None) -> Tensor:

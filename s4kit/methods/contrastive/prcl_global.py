@@ -79,9 +79,12 @@ class Virtual:
 
     @property
     def ready(self) -> Tensor:
+        """(K,) bool: which classes have negatives in the batch; those of none have no drawn ones either."""
         return self.others.ready
 
     def draw(self, which: int, number: int) -> Tensor:
+        """(number,) rows of negatives for class `which`: of each anchor's the first are drawn ones, a `share` of them,
+        the rest pixels."""
         pixel = self.others.draw(which, number)
         k = self.label[pixel].clamp(max=len(self.others.count) - 1)
         rank = (torch.rand(number, device=pixel.device) * self.number).long().clamp(max=self.number - 1)
@@ -89,9 +92,11 @@ class Virtual:
         return torch.where(virtual, len(self.others.features) + k * self.number + rank, pixel)
 
     def take(self, which: int, index: Tensor) -> Tensor:
+        """(n, 2 D), the means and variances in these rows."""
         return self.rows.index_select(0, index)
 
     def whence(self, index: Tensor) -> tuple[Tensor, Tensor]:
+        """The pixel of each row, `NOWHERE` of a drawn one, and the class that it is of."""
         pixels = len(self.label)
         of = torch.where(index < pixels, self.label[index.clamp(max=pixels - 1)], (index - pixels) // self.number)
         return index.where(index < pixels, NOWHERE), of

@@ -165,10 +165,12 @@ class ReCo(AveragedTeacher):
         return losses.see(weak=u.weak, mixed=mixed, target=target, student=z_u)
 
     def through(self, net: SegNet, image: Tensor) -> Forward:
+        """One forward of a network with its projection head, at the decoder's stride."""
         map = net.fuse(net.encode(image)).map
         return Forward(net.classify(map).logits, net.heads["projection"](map))
 
     def weight_of_contrast(self, clock: Clock) -> float:
+        """Of the contrast among the terms; the same in every step."""
         return self.weight
 
     def contrast(self, own: list[Forward], label: Tensor, target: PseudoLabels, draws: Draws | None = None) -> Tensor:

@@ -166,6 +166,7 @@ class SemiSegContrastive(Method):
         return PseudoLabels(label, confidence, confidence**self.power * self.class_weights()[label], view.valid)
 
     def class_weights(self) -> Tensor:
+        """(K,), by how rare a class is among the labels so far; 1 each without such a table."""
         return self.table.weights() if self.table else torch.ones(self.classes, device=self.student.mean.device)
 
     def losses(self, batch: Batch, clock: Clock) -> Losses:
@@ -219,6 +220,7 @@ class SemiSegContrastive(Method):
         return found.logits, found.embedding
 
     def supervise(self, logits: Tensor, label: Tensor) -> Tensor:
+        """The cross entropy of (B, K, H, W) logits, weighed by class where there is a table of the classes."""
         if not self.table:
             return self.supervised(logits, label)
         known = label != VOID

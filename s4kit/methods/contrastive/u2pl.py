@@ -237,11 +237,14 @@ class U2PL(JudgedTeacher):
         return self.through(self.student, image)
 
     def through(self, net: SegNet, image: Tensor) -> Forward:
+        """One forward of a network with its head; the fused map stands for the representation where nothing is
+        contrasted."""
         features = net.encode(image)
         map = net.fuse(features).map
         return Forward(net.classify(map).logits, net.heads["projection"](map) if self.weight else map, features)
 
     def supervise(self, own: Forward, label: Tensor) -> Losses:
+        """The terms of the first images of a forward, those that (B, H, W) labels are of."""
         z_x = self.student.enlarge(own.logits[: len(label)], label.shape[-2:])
         return labelled_terms(self.supervised, z_x, label, self.student, own.features, self.aux)
 

@@ -261,5 +261,6 @@ class ADS(Method):
 
 
 def labels(logits: Tensor, weight: Tensor, valid: Tensor) -> PseudoLabels:
+    """The likeliest class of each pixel of (B, K, H, W) logits, with (B, H, W) weights."""
     confidence, label = logits.softmax(1).max(1)
     return PseudoLabels(label, confidence, weight, valid)

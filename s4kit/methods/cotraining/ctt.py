@@ -163,10 +163,12 @@ class CTT(Method):
 
     @property
     def students(self) -> tuple[SegNet, SegNet]:
+        """Networks 1 and 2, which are trained."""
         return self.net1, self.net2
 
     @property
     def teachers(self) -> tuple[SegNet, SegNet]:
+        """The averages of networks 1 and 2; each teaches the other one."""
         return self.teacher1, self.teacher2
 
     def teach(self, view: Views) -> tuple[Tensor, Tensor]:
@@ -175,6 +177,7 @@ class CTT(Method):
             return self.teacher2(view.weak), self.teacher1(view.weak)
 
     def judged(self, logits: Tensor, valid: Tensor) -> PseudoLabels:
+        """The likeliest class of each pixel of (B, K, H, W) logits, its weight by `weighting` and `tau`."""
         confidence, label = logits.softmax(1).max(1)
         return PseudoLabels(label, confidence, WEIGHTING[self.weighting](confidence, self.tau), valid)
 

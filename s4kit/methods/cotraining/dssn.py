@@ -139,6 +139,7 @@ class DSSN(Method):
         )
 
     def warming(self, clock: Clock) -> bool:
+        """Whether the labels alone teach: in the first `warm` epochs, and in the very first step."""
         return clock.step == 0 or clock.epoch < self.warm
 
     def teach(self, view: Views) -> tuple[Tensor, Tensor]:
@@ -146,6 +147,8 @@ class DSSN(Method):
             return self.teacher(view.weak), self.student(view.weak)
 
     def select(self, logits: Tensor, view: Views) -> PseudoLabels:
+        """The likeliest class of each pixel of (B, K, H, W) logits; weight 1 where it is sure: from `tau` on, or by
+        class."""
         p = logits.softmax(1)
         confidence, label = p.max(1)
         chosen = class_wise(p, self.high, self.keep_share) if self.tau is None else (confidence >= self.tau).float()

@@ -146,6 +146,7 @@ class DualTeacher(Method):
 
     @property
     def teachers(self) -> tuple[SegNet, SegNet]:
+        """In the order in which they take turns."""
         return self.teacher1, self.teacher2
 
     def place(self, clock: Clock, ahead: int = 0) -> tuple[int, int]:

@@ -121,6 +121,7 @@ class NCPS(Method):
 
     @property
     def networks(self) -> list[nn.Module]:
+        """All n of them, which are trained alike."""
         return [getattr(self, f"net{k + 1}") for k in range(self.n)]
 
     @property

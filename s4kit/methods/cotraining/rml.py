@@ -170,14 +170,17 @@ class RML(Method):
 
     @property
     def students(self) -> tuple[SegNet, SegNet]:
+        """Networks 1 and 2, which are trained."""
         return self.net1, self.net2
 
     @property
     def teachers(self) -> tuple[SegNet, SegNet]:
+        """The averages of networks 1 and 2."""
         return self.teacher1, self.teacher2
 
     @property
     def prototypes(self) -> tuple[Prototypes, Prototypes]:
+        """Those of the features of networks 1 and 2."""
         return self.prototypes1, self.prototypes2
 
     def stages(self) -> list[Stage]:

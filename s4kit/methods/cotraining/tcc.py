@@ -178,6 +178,7 @@ class TCC(Method):
 
     @property
     def students(self) -> tuple[nn.Module, nn.Module]:
+        """Networks 1 and 2, which are trained."""
         return self.net1, self.net2
 
     def teach(self, view: Views) -> tuple[Tensor, Tensor]:

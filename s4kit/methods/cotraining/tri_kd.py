@@ -152,6 +152,7 @@ class TriKD(Method):
 
     @property
     def networks(self) -> tuple[SegNet, SegNet, SegNet]:
+        """The small one, the convolutional one and the transformer, which are trained together."""
         return self.small, self.cnn, self.vit
 
     def teach(self, view: Views) -> tuple[Tensor, ...]:

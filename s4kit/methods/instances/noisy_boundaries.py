@@ -245,6 +245,7 @@ class NoisyBoundaries(Method):
     # ---- training ----
 
     def labels_alone(self, batch: Batch, clock: Clock) -> Losses:
+        """The terms of the first stage: the teacher learns from human objects."""
         return taught(self.teacher, batch.x.weak, batch.x.maps[OBJECTS], self.least)
 
     def losses(self, batch: Batch, clock: Clock) -> Losses:

@@ -56,4 +56,5 @@ class ChannelMemory(nn.Module):
 
     @staticmethod
     def sized(maps: Tensor, size: tuple[int, int]) -> Tensor:
+        """(N, C, H, W) maps at this size, resized where it is another one."""
         return maps if maps.shape[-2:] == tuple(size) else F.interpolate(maps, size, mode="bilinear")

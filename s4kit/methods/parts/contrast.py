@@ -267,6 +267,7 @@ class OtherClasses:
         return self.share.sum(1) > 0
 
     def draw(self, which: int, number: int) -> Tensor:
+        """(number,) pixels of other classes than `which`, most of the classes that are most alike it."""
         upto = self.share[which].cumsum(0)
         first, second = torch.rand(2, number, device=upto.device)
         k = torch.searchsorted(upto / upto[-1:].clamp(min=1e-8), first, right=True).clamp(max=len(upto) - 1)
@@ -275,6 +276,7 @@ class OtherClasses:
         return self.order[(self.start[k] + rank).clamp(max=len(self.order) - 1)]
 
     def take(self, which: int, index: Tensor) -> Tensor:
+        """(n, D) float32, the features of these pixels, for whatever class they were drawn."""
         return self.features.index_select(0, index).float()
 
     def label(self) -> Tensor:
@@ -284,6 +286,7 @@ class OtherClasses:
         return torch.empty_like(place).scatter(0, self.order, place)
 
     def whence(self, index: Tensor) -> tuple[Tensor, Tensor]:
+        """The pixel itself, and the class that it is of; (n,) each."""
         return index, self.label()[index]
 
 

@@ -97,9 +97,11 @@ class Filter(nn.Module):
         return self.net(image)
 
     def encode(self, image: Tensor) -> Features:
+        """By the network, see `SegNet.encode`."""
         return self.net.encode(image)
 
     def decode(self, features: Features) -> Decoded:
+        """By the network, see `SegNet.decode`; no class is forbidden here."""
         return self.net.decode(features)
 
     def finish(self, image: Tensor, scores: Tensor) -> Tensor:

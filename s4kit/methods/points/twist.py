@@ -175,6 +175,7 @@ class Twist(Method):
             sweep.keep(OBJECTS, row, ids[0].int())
 
     def labels_alone(self, batch: Batch, clock: Clock) -> Losses:
+        """The terms of the first stage: the student learns from labelled rooms."""
         x = batch.x
         return room_terms(self.student, self.student.read(x.weak), x.weak, x.label, x.maps[OBJECTS], self.least, "x")
 

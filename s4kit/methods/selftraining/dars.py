@@ -121,6 +121,7 @@ class DARS(Rounds):
         self.register_buffer("kept_share", torch.ones(self.classes, dtype=torch.double))
 
     def plan(self, scale: tuple[float, float] | None) -> ViewPlan:
+        """The streams of a round, the images resized by factors in this range, None = the task's."""
         view = weak(scale=scale, pad="mean", centred=True)
         x, u = (Stream(source, view, strong=(BLUR,)) for source in ("labelled", "unlabelled"))
         return ViewPlan(x=x, u=Stream(u.source, view, u.strong, maps=("label",)))
@@ -174,6 +175,7 @@ class DARS(Rounds):
         return [self.student.decode(features, size).logits, *hint]
 
     def labels_alone(self, batch: Batch, clock: Clock) -> Losses:
+        """The terms of the first stage: human labels, for both heads."""
         z, *hint = self.both_heads(batch.x.strong[0])
         losses = Losses(x=self.supervised(z, batch.x.label))
         for h in hint:

@@ -163,6 +163,8 @@ class ELN(Method):
         return self.judged(*evidence, view.valid)
 
     def judged(self, logits: Tensor, right: Tensor, valid: Tensor) -> PseudoLabels:
+        """The likeliest class of each pixel of (B, K, H, W) logits; weight 1 where the localiser's logit (B, H, W) says
+        that it is right."""
         confidence, label = logits.softmax(1).max(1)
         return PseudoLabels(label, confidence, (right > 0).float(), valid)
 
@@ -172,9 +174,12 @@ class ELN(Method):
     # ---- training ----
 
     def labels_alone(self, batch: Batch, clock: Clock) -> Losses:
+        """The terms of the first stage: the student learns from human labels."""
         return Losses(x=self.supervised(self.student(batch.x.weak), batch.x.label))
 
     def with_localiser(self, batch: Batch, clock: Clock) -> Losses:
+        """The terms of the second stage: decoders held back, and the localiser told where they and the student are
+        right."""
         x, size = batch.x, batch.x.label.shape[-2:]
         features = self.student.encode(x.weak)
         z = self.student.decode(features).logits

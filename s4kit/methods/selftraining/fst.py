@@ -152,6 +152,7 @@ class FST(JudgedTeacher):
         return list(torch._foreach_div(total, float(self.ahead))) if self.ahead else now
 
     def on_batch(self, k: int) -> Callable[[Batch, Clock], Losses]:
+        """The losses of step k of the future, which learns from the streams x<k> and u<k>."""
         return lambda batch, clock: self.losses(Batch(x=batch[f"x{k}"], u=batch[f"u{k}"]), clock)
 
     # ---- one evaluation ----

@@ -122,6 +122,7 @@ class LabelNoise(Method):
         ]
 
     def masks_and_tags(self, batch: Batch, clock: Clock) -> Losses:
+        """The terms of the first stage: masks for the clean network, the tags of all images for the classifier."""
         x, c = batch.x, batch.c
         l_tags = tag_loss(self.classifier(c.weak), c.tags[:, int(self.background) :])
         return Losses(x=self.supervised(self.clean(x.weak), x.label), tags=l_tags)
@@ -129,6 +130,7 @@ class LabelNoise(Method):
     # ---- noisy labels ----
 
     def localise(self, sweep: Any) -> None:
+        """Keep the labels of `located` of all unlabelled images as "noisy"."""
         for row, view in sweep.over("unlabelled", reveal="tags"):
             sweep.keep("noisy", row, self.located(view)[0])
 
@@ -166,6 +168,7 @@ class LabelNoise(Method):
         return Nodes(index, features, edges, label, clean), target
 
     def mend(self, batch: Batch, clock: Clock) -> Losses:
+        """The term of the second stage: the graph learns the clean ones of the nodes' labels."""
         u = batch.u
         nodes, target = self.nodes_of(u)
         z = self.graph(nodes.features, nodes.edges)
@@ -182,6 +185,7 @@ class LabelNoise(Method):
         return painted(nodes.label.where(nodes.clean, said)[..., None], nodes.index)[:, 0]
 
     def label(self, sweep: Any) -> None:
+        """Keep the labels of `corrected` of all unlabelled images."""
         for row, view in sweep.over("unlabelled", maps=("noisy",), reveal="tags"):
             sweep.keep("label", row, self.corrected(view)[0])
 

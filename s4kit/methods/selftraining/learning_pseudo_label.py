@@ -188,6 +188,7 @@ class LearningPseudoLabel(Method):
         self.areas.mul_(self.momentum).add_(over_processes(pixels))
 
     def together(self, batch: Batch, clock: Clock) -> Losses:
+        """The terms of the first stage: two networks learn from masks, from tags and from each other."""
         x, u = batch.x, batch.u
         t_x, t_u = (allowed(view, self.classes, self.background) for view in (x, u))
         h_x, h_u = (part.logits for part in self.hybrid.joint(x.weak, u.weak))
@@ -209,6 +210,7 @@ class LearningPseudoLabel(Method):
     # ---- the third ----
 
     def label(self, sweep: Any) -> None:
+        """Keep the hybrid network's classes of all unlabelled images, of those that their tags allow."""
         for row, view in sweep.over("unlabelled", reveal="tags"):
             scores = sweep.scores(self.hybrid, view, self.how)
             sweep.keep("label", row, within(scores, allowed(view, self.classes, self.background)).argmax(1)[0])

@@ -179,6 +179,8 @@ class Minority(Method):
         return self.judged(*evidence, view.valid)
 
     def judged(self, l_1: Tensor, l_2: Tensor, z_2: Tensor, valid: Tensor) -> dict[str, PseudoLabels]:
+        """What each of two networks is taught: the classes of the other one's (B, K, H, W) logits, weighed by how sure
+        they are."""
         (q_1, y_1), (q_2, y_2) = (logits.softmax(1).max(1) for logits in (l_1, l_2))
         chosen = self.selected(y_1, z_2.argmax(1))
         return {

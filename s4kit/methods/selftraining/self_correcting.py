@@ -183,13 +183,16 @@ class SelfCorrecting(Method):
     # ---- training ----
 
     def masks_and_boxes(self, batch: Batch, clock: Clock) -> Losses:
+        """The term of the first stage: the ancillary network learns masks, given their boxes."""
         x = batch.x
         return Losses(x=self.supervised(segment(self.ancillary, x.weak, self.boxes(x)), x.label))
 
     def labels_alone(self, batch: Batch, clock: Clock) -> Losses:
+        """The terms of the warming stage: the student, and the module that corrects, learn from human labels."""
         return self.of_labels(self.student(batch.x.weak), batch.x)
 
     def of_labels(self, z: Tensor, x: Views) -> Losses:
+        """The terms of (B, K, H, W) logits on labelled images; "x_module" where the module is learnt."""
         losses = Losses(x=self.supervised(z, x.label))
         if self.correction == "conv":
             losses.add("x_module", self.supervised(self.corrected(z, self.told(x)), x.label))

@@ -112,6 +112,7 @@ class SimpleBaseline(Rounds):
         return [first, *(Stage(f"round {k}", prepare=self.label) for k in range(1, self.rounds + 1))]
 
     def label(self, sweep: Any) -> None:
+        """Keep the student's classes of all unlabelled images; once the second domain begins as the first."""
         for row, view in sweep.over("unlabelled"):
             sweep.keep("label", row, sweep.scores(self.student, view, self.how).argmax(1)[0])
         if self.fresh:
@@ -130,6 +131,7 @@ class SimpleBaseline(Rounds):
         return replace(kept, weight=kept.weight * ~view.labelled[:, None, None])
 
     def labels_alone(self, batch: Batch, clock: Clock) -> Losses:
+        """The terms of the first stage: the student learns from human labels."""
         return Losses(x=self.supervised(self.student(batch.x.weak), batch.x.label))
 
     def losses(self, batch: Batch, clock: Clock) -> Losses:

@@ -146,12 +146,14 @@ class SSLDenoising(Method):
         return evidence[0].softmax(1)
 
     def labels_alone(self, batch: Batch, clock: Clock) -> Losses:
+        """The terms of the first stage: the student learns from human labels."""
         return Losses(x=self.supervised(self.student(batch.x.weak), batch.x.label))
 
     def losses(self, batch: Batch, clock: Clock) -> Losses:
         return self.labels_alone(batch, clock) if clock.step % self.every == 0 else self.unsupervised(batch, clock)
 
     def unsupervised(self, batch: Batch, clock: Clock) -> Losses:
+        """The term of mixed unlabelled images; padding counts."""
         u, v = (replace(view, valid=torch.ones_like(view.valid)) for view in (batch.u, batch.v))
         with evaluating(self.teacher):
             says = [self.teacher(view.weak) for view in (u, v)]

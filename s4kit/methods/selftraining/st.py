@@ -166,6 +166,7 @@ class ST(Rounds):
     # ---- training ----
 
     def labels_alone(self, batch: Batch, clock: Clock) -> Losses:
+        """The terms of the first stage: the student learns from human labels."""
         return Losses(x=ce(self.student(batch.x.weak), batch.x.label))
 
     def losses(self, batch: Batch, clock: Clock) -> Losses:

@@ -180,9 +180,11 @@ class ThreeStage(Method):
     # ---- training ----
 
     def labels_alone(self, batch: Batch, clock: Clock) -> Losses:
+        """The terms of the first stage: the student learns from human labels."""
         return Losses(x=self.supervised(self.student(batch.x.weak), batch.x.label))
 
     def with_decoder(self, batch: Batch, clock: Clock) -> Losses:
+        """The terms of the second stage: pseudo-labels reach the decoder "decoder"."""
         return self.losses(batch, clock, "decoder")
 
     def losses(self, batch: Batch, clock: Clock, second: str = "classifier") -> Losses:

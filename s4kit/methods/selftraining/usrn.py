@@ -250,6 +250,7 @@ class USRN(Method):
         return y.kept * ce_map(c, y.label), y.sub_kept * ce_map(s, y.sub)
 
     def labels_alone(self, batch: Batch, clock: Clock) -> Losses:
+        """The terms of the first stage: the student learns from human labels."""
         return Losses(x=self.supervised(self.student(batch.x.weak), batch.x.label))
 
     def losses(self, batch: Batch, clock: Clock) -> Losses:

@@ -165,15 +165,18 @@ class WarpRefine(Rounds):
         return torch.from_numpy(carried(label, flow.numpy(), seen.numpy(), self.cycle.holes)).long()
 
     def keep(self, sweep: Any, row: int, label: Tensor, doubt: Tensor) -> None:
+        """Keep the label (H, W) of a frame, and how much it is doubted, (H, W) in [0, 1], in steps of 1 / `SURE`."""
         sweep.keep("label", row, label)
         sweep.keep("doubt", row, (doubt * SURE).round())
 
     # ---- training ----
 
     def semantic(self, batch: Batch, clock: Clock) -> Losses:
+        """The terms of the first stage: the student learns from labelled frames."""
         return Losses(x=ce(self.student(batch.x.weak), batch.x.label))
 
     def refine(self, batch: Batch, clock: Clock) -> Losses:
+        """The terms of the second stage: R repairs a label carried to another frame and back, with boxes left out."""
         x = batch.x
         spoilt = x.maps["cycle"].where(~x.masks[0], VOID)
         return Losses(x=ce(self.refined(x.weak, spoilt), x.label))

@@ -184,11 +184,13 @@ class AdvCAM(Method):
         ]
 
     def tags(self, batch: Batch, clock: Clock) -> Losses:
+        """The term of the first stage: the classifier learns the tags of all images."""
         return Losses(tags=tag_loss(self.classifier(batch.c.weak), batch.c.tags[:, self.skipped :]))
 
     # ---- seeds ----
 
     def label(self, sweep: Any) -> None:
+        """Keep the labels of `seeds` of all unlabelled images."""
         for row, view in sweep.over("unlabelled", reveal="tags"):
             sweep.keep("label", row, self.seeds(view))
 

@@ -19,6 +19,7 @@ PARTS = {"images", "annotations", "categories"}
 
 
 def found(source: Path) -> bool:
+    """Whether one of the first 20 JSON files has COCO's keys."""
     return any(_is_coco(file) for file in common.files(source, ".json")[:20])
 
 

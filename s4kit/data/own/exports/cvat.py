@@ -20,6 +20,7 @@ NO_SHAPE = {"tag", "attribute"}
 
 
 def found(source: Path) -> bool:
+    """Whether one of the first 5 XML files is CVAT's."""
     return any(_is_cvat(file) for file in common.files(source, ".xml")[:5])
 
 

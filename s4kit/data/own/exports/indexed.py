@@ -24,6 +24,7 @@ PLACES = ("masks_machine", "masks", "labels", "SegmentationClass", "annotations"
 
 
 def found(source: Path) -> bool:
+    """Whether the first map is a PNG; of a folder that holds a known folder of maps, the first in there."""
     return any(file.suffix == ".png" for file in _maps(source)[:1])
 
 

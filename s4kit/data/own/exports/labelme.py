@@ -24,6 +24,7 @@ FEW = {"polygon": 3, "rectangle": 2, "circle": 2, "mask": 2}  # points that each
 
 
 def found(source: Path) -> bool:
+    """Whether the first JSON file has the "shapes" and the "imagePath" of LabelMe."""
     first = next(iter(common.files(source, ".json")), None)
     told = common.read_json(first) if first else None
     return isinstance(told, dict) and "shapes" in told and "imagePath" in told

@@ -25,6 +25,8 @@ TABLE = "classes.txt"
 
 
 def found(source: Path) -> bool:
+    """Whether masks are named as Label Studio names them, or lie in a folder for each class, or beside a table of
+    classes."""
     if not source.is_dir():
         return False
     masks = _masks(source)

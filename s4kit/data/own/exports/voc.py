@@ -21,6 +21,7 @@ BORDER = (224, 224, 192)
 
 
 def found(source: Path) -> bool:
+    """Whether it is a folder with `labelmap.txt` and `SegmentationClass`."""
     return source.is_dir() and (source / "labelmap.txt").is_file() and (source / "SegmentationClass").is_dir()
 
 

@@ -21,6 +21,7 @@ _LINE = re.compile(r"\d+(\s+-?\d*\.?\d+(e-?\d+)?){4,}", re.IGNORECASE)
 
 
 def found(source: Path) -> bool:
+    """Whether the first line of each of the first 50 text files is a class and a polygon; False without text files."""
     lines = [line for file in _maps(source)[:50] for line in read_lines(file)[:1]]
     return bool(lines) and all(_LINE.fullmatch(line) for line in lines)
 
