@@ -62,9 +62,18 @@ class Nursery:
             raise RuntimeError("the process from which kernels are forked has ended")
         return json.loads(answer)
 
-    def launch(self, cmd: list[str], *, env: dict[str, str], cwd: str, stdout: Any, stderr: Any, **_: Any) -> Kernel:
+    def launch(
+        self,
+        cmd: list[str],
+        *,
+        env: dict[str, str],
+        cwd: str | None = None,
+        stdout: Any = sys.__stdout__,
+        stderr: Any = sys.__stderr__,
+        **_: Any,
+    ) -> Kernel:
         """In the place of `jupyter_client.launcher.launch_kernel`; `cmd`: python -m ipykernel_launcher ARGUMENTS."""
-        message = {"arguments": cmd[3:], "env": env, "cwd": cwd}
+        message = {"arguments": cmd[cmd.index("ipykernel_launcher") + 1 :], "env": env, "cwd": cwd or os.getcwd()}
         return Kernel(self, self.ask(message, (stdout.fileno(), stderr.fileno())))
 
     def close(self) -> None:

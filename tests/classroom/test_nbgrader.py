@@ -9,6 +9,7 @@ import subprocess
 import sys
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import pytest
 from handed import ITEMS, answer, source_notebook
@@ -29,9 +30,21 @@ def nbgrader(*arguments: str, course: Path) -> str:
     return done.stderr
 
 
+def autograde(course: Path, nursery: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same command within this process, so that the kernels of all students are forks."""
+    from nbgrader.apps import AutogradeApp
+
+    monkeypatch.setenv("JUPYTER_CONFIG_DIR", str(course))
+    monkeypatch.chdir(course)
+    app = AutogradeApp()
+    app.initialize(["3_cutmix", "--create", f"--CourseDirectory.root={course}"])
+    with nursery.used():
+        app.start()
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(find_spec("nbgrader") is None, reason="nbgrader is not installed (pip install 's4kit[nbgrader]')")
-def test_from_source_to_feedback(tmp_path):
+def test_from_source_to_feedback(tmp_path, nursery, monkeypatch):
     source = source_notebook()
     source["cells"][1]["source"] = SETUP
     source["metadata"] = {"kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"}}
@@ -52,7 +65,7 @@ def test_from_source_to_feedback(tmp_path):
         place = course / "submitted" / student / "3_cutmix"
         place.mkdir(parents=True)
         (place / "3_cutmix.ipynb").write_text(json.dumps(notebook))
-    nbgrader("autograde", "3_cutmix", "--create", course=course)
+    autograde(course, nursery, monkeypatch)
     with sqlite3.connect(course / "gradebook.db") as book:
         rows = book.execute(
             "SELECT submitted_assignment.student_id, SUM(grade.auto_score) FROM grade "
