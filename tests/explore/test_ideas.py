@@ -140,6 +140,17 @@ def test_further_heads_are_shown(lesson):
     assert judged.title == f"critic says: {judged.pixels.item():.2f} real", "of a whole prediction one number"
 
 
+def test_a_title_of_two_lines_is_not_cut_off():
+    tile = np.zeros((4, 4))
+    rows = [tiles.Row("", [tiles.Cell("short", tile)]), tiles.Row("", [tiles.Cell("critic says: 0.47 real", tile + 1)])]
+    for order in (rows, rows[::-1]):
+        fig = tiles.draw(order)
+        fig.canvas.draw()
+        boxes = [part.get_window_extent() for axis in fig.axes for part in (axis.title, axis.patch)]
+        assert all(box.y1 <= fig.bbox.height for box in boxes)
+        assert not any(one.overlaps(other) for k, one in enumerate(boxes) for other in boxes[k + 1 :])
+
+
 def test_the_figure_has_one_tile_per_cell_less_those_that_repeat(lesson):
     method, batch = lesson.batch("cps", n=2)
     rows = ideas.rows(method, batch, lesson.task)

@@ -19,6 +19,7 @@ TILE, GAP, TOP, SIDE = 1.12, 0.07, 0.24, 1.06  # inches: a tile, between tiles, 
 GREY = np.uint8((214, 216, 222))  # not trained on
 PASTED = "#ff2d95"
 PLOT = "weight"  # kind of the cell that is a plot
+LETTERS, LINE = 21, 0.13  # in a line of a title; inches of a further line
 
 
 @dataclass(frozen=True)
@@ -120,10 +121,10 @@ def draw(found: list[Row]) -> Picture:
     columns = max(len(row.cells) for row in found)
     named = any(row.name for row in found)
     left = SIDE if named else GAP
-    wide, tall = left + columns * (TILE + GAP), len(found) * (TILE + TOP + GAP)
+    wide, tall = left + columns * (TILE + GAP), sum(map(_height, found))
     fig = Picture(figsize=(wide, tall), facecolor="white", dpi=100)
     for line, row in enumerate(found):
-        bottom = tall - (line + 1) * (TILE + TOP + GAP) + GAP
+        bottom = tall - sum(map(_height, found[: line + 1])) + GAP
         if row.name:
             words = textwrap.fill(row.name, 12)
             fig.text(
@@ -144,8 +145,14 @@ def draw(found: list[Row]) -> Picture:
                 [(at[0] + inset) / wide, (at[1] + inset) / tall, (TILE - inset) / wide, (TILE - inset) / tall]
             )
             _paint(axis, cell)
-            axis.set_title(textwrap.fill(cell.title, 21), fontsize=7.6, pad=3, x=0.5 - inset / 2)
+            axis.set_title(textwrap.fill(cell.title, LETTERS), fontsize=7.6, pad=3, x=0.5 - inset / 2)
     return fig
+
+
+def _height(row: Row) -> float:
+    """Inches of a row: its tiles, and above them the longest of their titles."""
+    lines = max((len(textwrap.wrap(cell.title, LETTERS)) for cell in row.cells), default=1)
+    return TILE + TOP + LINE * (lines - 1) + GAP
 
 
 def _same(one: Cell, two: Cell) -> bool:
