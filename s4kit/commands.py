@@ -13,49 +13,14 @@ from pathlib import Path
 from typing import Any
 
 from .errors import S4Error
+from .flag_values import given, numbers, task_options, watched
 from .specs import parse_options
 
-_TASK = {"root": "root", "labelled": "labelled", "split_seed": "seed", "size": "size", "crop": "crop"}
 _SPLIT = ("labelled", "split", "split_seed", "size", "crop", "data_option", "more")
-_FIT = (
-    "steps", "epochs", "batch", "unlabelled_batch", "accumulate", "lr", "clip", "checkpoint_every",
-    "evaluate_every", "probe_whole", "precision", "device", "workers", "threads", "compile", "seed",
-)  # fmt: skip
-
-
-def _given(a: argparse.Namespace, anew: bool = True) -> tuple[dict, dict, dict]:
-    """What the user asked for: of the task, of the method, of `fit`; what begins anew needs a data set."""
-    if anew and not a.data:
-        raise S4Error("Say which data set: --data NAME (`s4kit data list` lists them; scenes needs no download).")
-    task = _task(a, a.data)
-    options = ({"net": a.backbone} if a.backbone else {}) | parse_options(a.option)
-    fit = {name: getattr(a, name) for name in _FIT if getattr(a, name, None) is not None}
-    if a.probes is not None:
-        fit["probes"] = _watched(a.probes)
-    if {"steps", "epochs"} <= fit.keys():
-        raise S4Error("Give --steps or --epochs, not both.")
-    return task, options, fit
-
-
-def _task(a: argparse.Namespace, data: str | None) -> dict[str, Any]:
-    """The arguments of `load` that the flags say."""
-    from .data.splitting.split_names import flagged
-
-    task = {name: getattr(a, flag) for flag, name in _TASK.items() if getattr(a, flag) is not None}
-    labelled = flagged(a.split, a.labelled, data, a.split_seed)
-    further = {"more": dict(_pair(words) for words in a.more)} if a.more else {}
-    return task | ({} if labelled is None else {"labelled": labelled}) | further | parse_options(a.data_option)
-
-
-def _pair(words: str) -> tuple[str, str]:
-    """ "domain=gta5(size=720)" as the name of a further list and what it is."""
-    name, equals, given = words.partition("=")
-    if not (name and equals and given):
-        raise S4Error(f"--more {words}: write NAME=DATA, such as domain=plain.")
-    return name, given
 
 
 def train(a: argparse.Namespace) -> dict[str, Any]:
+    """Train, or go on with a run; its summary. Raises S4Error without a method, or for two different folders."""
     from .report import setup
     from .report.resume import resumed
 
@@ -64,7 +29,7 @@ def train(a: argparse.Namespace) -> dict[str, Any]:
     if goes_on:
         if a.out and os.path.abspath(a.out) != os.path.abspath(a.resume):
             raise S4Error(f"--resume continues in {a.resume}; leave --out away or give the same folder.")
-        chosen = resumed(a.resume, a.method, a.data, *_given(a, anew=False))
+        chosen = resumed(a.resume, a.method, a.data, *given(a, anew=False))
     elif not a.method:
         raise S4Error(
             f"There is no run in {a.resume} to continue (no config.json)."
@@ -72,7 +37,7 @@ def train(a: argparse.Namespace) -> dict[str, Any]:
             else "Say which method: s4kit train METHOD --data NAME (`s4kit methods` lists them)."
         )
     else:
-        task, options, fit = _given(a)
+        task, options, fit = given(a)
         chosen = setup.of(a.method, a.data, task, options, fit)
     found = setup.summary(setup.train(chosen, folder, resume=goes_on))
     setup.say(found)
@@ -80,11 +45,12 @@ def train(a: argparse.Namespace) -> dict[str, Any]:
 
 
 def compare(a: argparse.Namespace) -> dict[str, Any]:
+    """Train several methods under one protocol and write the report; prints the table."""
     from .explore.serving.write import beside
     from .report.comparing.compare import compare
 
-    seeds = _numbers("--seeds", a.seeds)
-    task, options, fit = _given(a)
+    seeds = numbers("--seeds", a.seeds)
+    task, options, fit = given(a)
     result = compare(
         a.methods, a.data, a.out, seeds, task, options, fit, jobs=a.jobs, baselines=not a.no_baselines,
         all_labels=not a.no_oracle, command=sys.argv[1:], families=" ".join(a.family).replace(",", " ").split(),
@@ -96,6 +62,7 @@ def compare(a: argparse.Namespace) -> dict[str, Any]:
 
 
 def plan(a: argparse.Namespace) -> dict[str, Any]:
+    """What a training would need: memory, time, images; nothing is trained."""
     from .data.outline import OUTLINES
     from .report.planning.planner import plan
 
@@ -113,10 +80,11 @@ def plan(a: argparse.Namespace) -> dict[str, Any]:
 
 
 def reproduce(a: argparse.Namespace) -> dict[str, Any]:
+    """Train with a published recipe, or with `--dry-run` say what it would be."""
     from .report.reproducing.reproduce import reproduce
 
-    given = {name: getattr(a, name) for name in ("seed", "precision", "device", "workers")}
-    fit = {name: value for name, value in given.items() if value is not None}
+    told = {name: getattr(a, name) for name in ("seed", "precision", "device", "workers")}
+    fit = {name: value for name, value in told.items() if value is not None}
     return reproduce(
         a.method, a.data, a.split, a.dry_run, a.gpu, a.root, a.out, a.backbone, a.crop, a.steps, a.batch, a.accumulate,
         fit,
@@ -124,13 +92,14 @@ def reproduce(a: argparse.Namespace) -> dict[str, Any]:
 
 
 def evaluate(a: argparse.Namespace) -> dict[str, Any]:
+    """Score the networks of a run; the scores of each, in [0, 1], under "predictors"."""
     from .data import Evaluation
     from .engine import open_run
     from .engine.protocols import Protocol, scored_by
 
     run = open_run(a.run)
     task = run.task(now=a.now)
-    how = scored_by(task.evaluation, a.protocol, a.scales and _numbers("--scales", a.scales, float), a.flip)
+    how = scored_by(task.evaluation, a.protocol, a.scales and numbers("--scales", a.scales, float), a.flip)
     found = run.evaluate(a.which, task, a.device, how)
     said = Protocol(how, "") if isinstance(how, Evaluation) else how.of
     print(f"scored by {a.protocol or 'the protocol of the data set'}: {said}")
@@ -143,18 +112,21 @@ def evaluate(a: argparse.Namespace) -> dict[str, Any]:
 
 
 def predict(a: argparse.Namespace) -> dict[str, Any]:
+    """Write the masks of images of one's own; see `predict_files`."""
     from .report.predict import predict_files
 
     return predict_files(a.run, a.images, a.out, a.which, a.device)
 
 
 def methods(a: argparse.Namespace) -> list[dict[str, Any]] | dict[str, Any]:
+    """A row for each method, of one family where asked; or, of one method, all that is known."""
     from .report import about, listing
 
     return about.about(a.name) if a.name else listing.methods(a.family)
 
 
 def data(a: argparse.Namespace) -> Any:
+    """List, fetch, check or look at data sets, or compare splits; S4Error for what the action has no use for."""
     from .report import listing
 
     if a.other and a.action != "splits":
@@ -169,13 +141,14 @@ def data(a: argparse.Namespace) -> Any:
         raise S4Error(f"Say which data set: s4kit data {a.action} NAME (`s4kit data list` lists them).")
     if a.action == "get":
         return listing.fetch(a.name, a.root)
-    options = _task(a, a.name)
+    options = task_options(a, a.name)
     if a.action == "look":
         return listing.look(a.name, options, a.out or f"{a.name}.html", a.images)
     return listing.check(a.name, options)
 
 
 def bench(a: argparse.Namespace) -> dict[str, Any]:
+    """Measure the kit against plain code on this machine; with `--out` what was measured is written, too."""
     from .report.benchmarking.bench import bench
     from .report.benchmarking.growth import growth
     from .report.benchmarking.parity import parity
@@ -185,7 +158,7 @@ def bench(a: argparse.Namespace) -> dict[str, Any]:
         return price(a.quick, a.out)
     if a.what == "parity":
         chosen = [name for name in a.methods.split(",") if name]
-        return parity(a.quick, a.out, a.runs, _numbers("--seeds", a.seeds), chosen, a.jobs)
+        return parity(a.quick, a.out, a.runs, numbers("--seeds", a.seeds), chosen, a.jobs)
     result = growth(a.quick) if a.what == "growth" else bench(a.what, quick=a.quick)
     if a.out:
         Path(a.out).write_text(json.dumps(result, indent=1) + "\n")
@@ -193,6 +166,7 @@ def bench(a: argparse.Namespace) -> dict[str, Any]:
 
 
 def diagnose(a: argparse.Namespace) -> dict[str, Any]:
+    """What seems wrong with a run, and what to do about it."""
     from .report.diagnosing.diagnose import diagnose, show
 
     result = diagnose(a.run)
@@ -201,6 +175,7 @@ def diagnose(a: argparse.Namespace) -> dict[str, Any]:
 
 
 def doctor(a: argparse.Namespace) -> dict[str, Any]:
+    """What of the installation works, and what is too old or missing."""
     from .report.doctor import doctor, show
 
     result = doctor()
@@ -209,6 +184,7 @@ def doctor(a: argparse.Namespace) -> dict[str, Any]:
 
 
 def verify(a: argparse.Namespace) -> dict[str, Any]:
+    """Whether the kit does on this machine what it does elsewhere; parts that were left out are named."""
     from .report.verify import verify
 
     only, chosen = (words.replace(",", " ").split() for words in (a.only, a.methods))
@@ -216,6 +192,7 @@ def verify(a: argparse.Namespace) -> dict[str, Any]:
 
 
 def explore(a: argparse.Namespace) -> dict[str, Any]:
+    """Serve the explorer until it is stopped, or write what it shows as a page or picture."""
     from .explore.serving.serve import serve
     from .explore.serving.write import write
 
@@ -224,11 +201,12 @@ def explore(a: argparse.Namespace) -> dict[str, Any]:
         if a.images or a.steps:
             raise S4Error("--images and --steps choose what a page holds that is written: add --html FILE.")
         return added or serve(a.runs, a.port, browse=not a.no_browser)
-    images, steps = (None if v is None else _numbers(n, v) for n, v in (("--images", a.images), ("--steps", a.steps)))
+    images, steps = (None if v is None else numbers(n, v) for n, v in (("--images", a.images), ("--steps", a.steps)))
     return added | write(a.runs, a.html, a.png, images, steps)
 
 
 def sweep(a: argparse.Namespace) -> dict[str, Any]:
+    """Predict all unlabelled and validation images of a run, a row each; their folder, and how many there are."""
     from .engine import open_run
 
     found = open_run(a.run).sweep(a.which, against=a.against, device=a.device, workers=a.workers)
@@ -237,6 +215,7 @@ def sweep(a: argparse.Namespace) -> dict[str, Any]:
 
 
 def query(a: argparse.Namespace) -> dict[str, Any]:
+    """Choose which images to label next and write their ids into a file."""
     from .data import load
     from .data.splitting.lists import read_list
     from .engine.query import NET, query
@@ -244,7 +223,7 @@ def query(a: argparse.Namespace) -> dict[str, Any]:
     def tell(asked: int, of: int) -> None:
         print(f"asked for {asked} of {of}", file=sys.stderr)
 
-    task = load(a.data, **_task(a, a.data))
+    task = load(a.data, **task_options(a, a.data))
     net, further = a.backbone or NET, {"epochs": a.passes, "seed": a.seed, "device": a.device, "tell": tell}
     if a.tags:
         lines = [[word.strip() for word in line.split(",")] for line in read_list(a.tags)[0]]
@@ -260,26 +239,21 @@ def _add(runs: list[str], names: str) -> dict[str, list[str]]:
     """Watch more images of each run; what was added, by run."""
     from .engine.later import add
 
-    added = {run: add(run, _watched(names)) for run in runs}
+    added = {run: add(run, watched(names)) for run in runs}
     for run, ids in added.items():
         print(f"{run}: " + (f"{', '.join(ids)} added" if ids else "these images are there already"))
     return added
 
 
-def _watched(text: str) -> Any:
-    """A number of images, the path of a list, "worst", or ids with commas."""
-    if text.isdecimal():
-        return int(text)
-    return text if text == "worst" or os.path.isfile(text) else [name for name in text.split(",") if name]
-
-
 def walk(a: argparse.Namespace) -> dict[str, Any]:
+    """Execute the notebooks and write them, their pages and an index; times and what failed."""
     from .walk.execute import walk
 
     return walk(a.profile, a.data, a.out, a.only.replace(",", " ").split(), a.notebooks, a.jobs)
 
 
 def record(a: argparse.Namespace) -> dict[str, Any]:
+    """Shrink the runs of a comparison to recordings that travel with the kit; their number and bytes."""
     from .walk.recordings import SHIPPED, record
 
     result = record(a.comparison, a.out or SHIPPED, () if a.bare else (0,), a.named)
@@ -288,13 +262,7 @@ def record(a: argparse.Namespace) -> dict[str, Any]:
 
 
 def classroom(a: argparse.Namespace) -> dict[str, Any]:
+    """Set assignments, grade them or rank the open project, see `classroom.shell.run`."""
     from .classroom import shell
 
     return shell.run(a.action, a.paths, a.assignments, a.seed, a.images, a.jobs, not a.no_wheels)
-
-
-def _numbers(flag: str, text: str, kind: type = int) -> list[Any]:
-    try:
-        return [kind(word) for word in text.replace(",", " ").split()]
-    except ValueError:
-        raise S4Error(f"{flag} {text!r}: give numbers with commas, such as 0,1,2.") from None

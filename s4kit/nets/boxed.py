@@ -50,15 +50,18 @@ class Boxed(nn.Module):
         self.align_corners = decoder.align_corners
 
     def fuse(self, features: Features) -> Fused:
+        """The decoder's fused map of features that the (B, K, H, W) box maps in `features.extra` weigh."""
         boxes = features.extra[BOXES]
         context = self.high(self.decoder.aspp(features.high), boxes)
         low = self.low(features.low, boxes) if self.low is not None else features.low
         return self.decoder.join(context, low)
 
     def classify(self, map: Tensor) -> tuple[Tensor, Tensor]:
+        """Fused map to (logits, embedding), both at its size."""
         return self.decoder.classify(map)
 
     def branch(self) -> nn.Module:
+        """Another classifier of the same shape with weights of its own: fused map to logits."""
         return self.decoder.branch()
 
 

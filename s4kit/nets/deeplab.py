@@ -183,6 +183,7 @@ class DeepLabV3Plus(nn.Module):
         self.classifier = nn.Sequential(make_dropout(dropout_kind, before_last), last) if before_last else last
 
     def fuse(self, features: Features) -> Fused:
+        """The ASPP of the last level beside the reduced first one, at the size of the latter, see `join`."""
         return self.join(self.aspp(features.high), features.low)
 
     def join(self, context: Tensor, low: Tensor) -> Fused:

@@ -106,6 +106,7 @@ class Heads(RoIHeads):
         self.branch, self.regions = branch, MultiScaleRoIAlign(names, ROI, 2)
 
     def select_training_samples(self, proposals: Any, targets: Any) -> Any:
+        """As torchvision's; what it chose stays in `sampled` until the mask branch has learnt from it."""
         self.sampled = super().select_training_samples(proposals, targets)
         return self.sampled
 

@@ -42,6 +42,7 @@ class Coupling(nn.Module):
         return torch.cat([a, b], 1)[:, self.order], s.sum(1) + s_b.sum(1)
 
     def inverse(self, y: Tensor) -> Tensor:
+        """The (N, D) that `forward` makes (N, D) `y` of."""
         a, b = y[:, self.order.argsort()].chunk(2, 1)
         s, t = self._change(self.first, a)
         b = (b - t) * (-s).exp()

@@ -123,6 +123,8 @@ class FrequencyDecoder(nn.Module):
         self.classifier = nn.Sequential(nn.Dropout2d(dropout), nn.Conv2d(decoder_channels, classes, 1))
 
     def fuse(self, features: Features) -> Fused:
+        """All levels and the pooled last one side by side at the size of the first; each has heard the next coarser
+        one."""
         levels = self.neck(features.levels) if self.neck else features.levels
         maps = [select(x) for select, x in zip(self.select, levels)] + [self.pool(levels[-1])]
         for i in range(len(maps) - 2, -1, -1):

@@ -58,6 +58,7 @@ class LowRank(nn.Module):
             return self.factorise(x.float(), centres.float())
 
     def factorise(self, x: Tensor, centres: Tensor) -> Factors:
+        """As `forward`, at the precision of its arguments."""
         y, atoms = self.enter(x), unit(self.enter(centres))
         for _ in range(self.iterations):
             coding = (atoms @ y.mT / self.temperature).softmax(1)
@@ -99,6 +100,7 @@ class Factorised(nn.Module):
         self.align_corners = decoder.align_corners
 
     def fuse(self, features: Features) -> Fused:
+        """The inner decoder's fused map, after one more layer."""
         fused = self.decoder.fuse(features)
         return Fused(self.before(fused.map), fused.context)
 
@@ -124,10 +126,13 @@ class Factorised(nn.Module):
         return (torch.cat([torch.ones_like(z[:, :1]), z], 1) if self.fixed else z), embedding
 
     def classify(self, map: Tensor) -> tuple[Tensor, Tensor]:
+        """(logits, embedding) of a fused map rebuilt from low rank, both at its size; the hint begins the atoms,
+        without gradient."""
         (made,), _ = self.rebuilt([map], self.hint(map).detach())
         return self.score(made)
 
     def branch(self) -> nn.Module:
+        """The inner decoder's, see there: fused map to logits."""
         return self.decoder.branch()
 
 

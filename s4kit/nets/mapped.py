@@ -32,11 +32,14 @@ class Mapped(nn.Module):
         self.align_corners = decoder.align_corners
 
     def fuse(self, features: Features) -> Fused:
+        """The inner decoder's fused map, mapped; its context stays."""
         fused = self.decoder.fuse(features)
         return Fused(self.mapping(fused.map), fused.context)
 
     def classify(self, map: Tensor) -> tuple[Tensor, Tensor]:
+        """Mapped map to (logits, embedding), both at its size."""
         return self.decoder.classify(map)
 
     def branch(self) -> nn.Module:
+        """Another classifier of the same shape with weights of its own: mapped map to logits."""
         return self.decoder.branch()

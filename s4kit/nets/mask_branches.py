@@ -41,6 +41,7 @@ class PlainMasks(nn.Module):
         return {"final": self.classifier(self.up(self.layers(x)))}
 
     def loss(self, logits: Logits, target: Target) -> dict[str, Tensor]:
+        """{"mask": mean cross entropy}; 0 without regions. `target(side)` gives the true masks at a side in pixels."""
         z = logits["final"]
         terms = F.binary_cross_entropy_with_logits(z, target(z.shape[-1]), reduction="none")
         return {"mask": terms.sum() / max(1, terms.numel())}
@@ -90,6 +91,8 @@ class TolerantMasks(nn.Module):
         return {"final": self.join(torch.cat([self.up(coarse), self.fine(shared)], 1)), "coarse": coarse}
 
     def loss(self, logits: Logits, target: Target) -> dict[str, Tensor]:
+        """{"mask", "coarse_mask"}: means of `term`, times `weight`; 0 without regions. `target(side)` gives the true
+        masks."""
         terms = {name: self.term(z, target(z.shape[-1])) for name, z in logits.items()}
         self.last = terms["final"].detach()
         means = {name: self.weight * t.sum() / max(1, t.numel()) for name, t in terms.items()}

@@ -68,6 +68,7 @@ class Pooling(nn.Module):
         self.pool = PyramidPooling(high, channels, norm=norm, align=align_corners, width=width)
 
     def fuse(self, features: Features) -> Fused:
+        """The pooled last level (B, D, h, w), which is the context, too."""
         context = self.pool(features.high)
         return Fused(context, context)
 
@@ -117,6 +118,7 @@ class ShuffleConv(nn.Conv2d):
         super().__init__(channels, 4 * channels, 1)
 
     def reset_parameters(self) -> None:
+        """Weights as He et al. begin with them, the same for the four pixels of a map."""
         super().reset_parameters()
         with torch.no_grad():
             start = nn.init.kaiming_normal_(torch.empty_like(self.weight[::4]))

@@ -116,6 +116,7 @@ class RoomUNet(VoxelFeatures):
         return filled(points, low, 1 / self.cell, sides), at
 
     def read(self, points: Tensor) -> Read:
+        """What it says of each of (B, N, 6) points, without finding objects."""
         features = self.features(points)
         return Read(features, self.semantic(features).float(), self.offset(features).float())
 

@@ -89,6 +89,7 @@ def _packages(say: Say) -> None:
 
 
 def numbers(version: str) -> tuple[int, ...]:
+    """ "2.4.0+cu121" as (2, 4, 0): what can be compared; 0 for a word without digits."""
     digits = []
     for word in version.split("+")[0].split("."):
         number = "".join(c for c in word if c.isdigit())

@@ -176,7 +176,7 @@ class WarpRefine(Rounds):
         return Losses(x=ce(self.student(batch.x.weak), batch.x.label))
 
     def refine(self, batch: Batch, clock: Clock) -> Losses:
-        """The terms of the second stage: R repairs a label carried to another frame and back, with boxes left out."""
+        """The terms of the second stage: R repairs a label carried to another frame and back, with a box left out."""
         x = batch.x
         spoilt = x.maps["cycle"].where(~x.masks[0], VOID)
         return Losses(x=ce(self.refined(x.weak, spoilt), x.label))

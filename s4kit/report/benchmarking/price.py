@@ -191,6 +191,7 @@ def commit() -> str:
 
 
 def machine(device: str) -> str:
+    """Name of the GPU, or of the processor of which one thread is used, and PyTorch's version."""
     name = torch.cuda.get_device_name() if device == "cuda" else f"1 thread of a {processor()}"
     return f"{name}, torch {torch.__version__}"
 

@@ -169,6 +169,7 @@ def threshold(run: Run) -> float | None:
 
 
 def mean(values: Sequence[float]) -> float:
+    """Of the values; 0 of none."""
     return sum(values) / max(1, len(values))
 
 

@@ -162,9 +162,11 @@ class Assumed:
     source: Source
 
     def names(self) -> list[str]:
+        """Of the source's maps."""
         return list(self.source.maps)
 
     def read(self, name: str, row: int) -> np.ndarray | None:
+        """(H, W) of one image; None where the source has no map of that name."""
         return self.source.map(name, row).numpy() if name in self.source.maps else None
 
 

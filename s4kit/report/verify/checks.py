@@ -65,6 +65,7 @@ class Bench:
 
     @property
     def cuda(self) -> bool:
+        """Whether the device is a CUDA device, so that memory and times can be held against what was planned."""
         return self.device.type == "cuda"
 
     def wait(self) -> None:

@@ -62,6 +62,7 @@ class Step:
 
     @property
     def name(self) -> str:
+        """Method, network without its options, and crop, for people."""
         return f"{self.method}, {self.net.partition('(')[0]}, {self.crop} px"
 
 
@@ -73,6 +74,7 @@ class Grid:
     skipped: dict[str, str]
 
     def to_dict(self) -> dict[str, Any]:
+        """ "steps", a row of figures each, and "skipped", why by name: for JSON."""
         return {"steps": [asdict(step) for step in self.steps], "skipped": self.skipped}
 
 
@@ -110,6 +112,7 @@ def made_up(data: str, crop: int, batch: int) -> Task:
 
 
 def build(method: str, net: str, task: Task) -> Method:
+    """The method with this network, its weights the same in every run."""
     torch.manual_seed(0)
     return create(method, task, net=net)
 

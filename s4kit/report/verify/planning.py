@@ -50,4 +50,5 @@ def spread(ratios: list[float]) -> dict[str, float]:
 
 
 def words_of(found: dict[str, float]) -> str:
+    """What `spread` found, for people; it has to have found something."""
     return f"x {found['mean']:.2f} ({found['low']:.2f} to {found['high']:.2f})"

@@ -42,6 +42,7 @@ def task_and_method() -> tuple[Task, Method]:
 
 
 def settings(device: str, precision: str, steps: int, saved: int) -> dict[str, Any]:
+    """What `fit` is told; `saved` are the steps from one checkpoint to the next."""
     own = {"steps": steps, "evaluate_every": steps, "checkpoint_every": saved, "device": device, "precision": precision}
     return FIT | own
 
@@ -115,8 +116,10 @@ def _train(folder: Path, fit: dict[str, Any], resume: bool = False) -> Tensor:
 
 
 def weights(state: dict[str, Tensor]) -> Tensor:
+    """All floating-point values of a state in one row, float64 on the CPU."""
     return torch.cat([t.flatten().double().cpu() for t in state.values() if t.is_floating_point()])
 
 
 def apart(one: Tensor, other: Tensor, start: Tensor) -> float:
+    """How far one end of a training is from the other, as a share of the way from the start: 0 = the same."""
     return float((one - other).norm() / (other - start).norm())
