@@ -86,8 +86,8 @@ def _price(found: dict[str, Any]) -> tuple[tuple[str, ...], list[tuple]]:
 _SHOWN: dict[str, tuple[str, Callable[[dict[str, Any]], tuple[tuple[str, ...], list[tuple]]]]] = {
     "family_camvid": ("s4kit compare --family consistency --data camvid", _family),
     "price": ("s4kit bench price", _price),
+} | {
+    f"family_{name}{behind}": (f"s4kit compare --family {name} --data {data} --seeds 0,1", _lesson)
+    for name in ("cotraining", "contrastive", "self_training")
+    for behind, data in (("", "scenes"), ("_camvid", "camvid --labelled 6"))
 }
-for _name in ("cotraining", "contrastive", "self_training"):
-    _command = f"s4kit compare --family {_name} --seeds 0,1 --data"
-    _SHOWN[f"family_{_name}"] = (f"{_command} scenes", _lesson)
-    _SHOWN[f"family_{_name}_camvid"] = (f"{_command} camvid --labelled 6", _lesson)

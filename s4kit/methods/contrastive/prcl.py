@@ -50,7 +50,7 @@ class PRCL(ReCo):
     its gradient is small; as released. The variance of a centre is that of a pixel over the number of pixels, nearly 0,
     so that MLS+ is ruled by the anchor's own. The variances of anchors learn, too, at a rate of their own (`pace`).
 
-    Cost: that of `reco`; its negatives are twice as wide, and MLS is no product of matrices, but some twelve passes
+    Cost: that of `reco`; its negatives are twice as wide, and MLS is no product of matrices, but many passes
     over differences and sums. Memory is bounded, whatever the number of classes, since anchors come a piece at a time.
 
     Args:

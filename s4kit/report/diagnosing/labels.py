@@ -125,10 +125,11 @@ def taught(run: Run) -> tuple[list[str], np.ndarray]:
         return [], np.zeros((0, 0), int)
     classes = len(snapshots.classes)
     counts = np.zeros((classes, classes), int)
-    for name, steps in snapshots.steps.items():
-        for k in range(len(snapshots)):
-            if snapshots.kinds[k] != "labelled" and steps[-1] in snapshots.recorded(name, k):
-                maps, truth = snapshots.read(steps[-1], name, k, "weight"), snapshots.image(k)["truth"]
+    for k in (k for k, kind in enumerate(snapshots.kinds) if kind != "labelled"):
+        truth = snapshots.image(k)["truth"]
+        for name, steps in snapshots.steps.items():
+            if steps[-1] in snapshots.recorded(name, k):
+                maps = snapshots.read(steps[-1], name, k, "weight")
                 at = (maps["weight"] > 0) & (truth < classes)
                 np.add.at(counts, (truth[at], maps["label"][at]), 1)
     return snapshots.classes, counts
