@@ -163,5 +163,11 @@ def test_measured_tables_are_shown_or_asked_for(tmp_path, monkeypatch):
         (tmp_path / f"{name}.json").write_text(json.dumps({**made, "rows": rows}))
         table = s4.gallery.measured(name)
         assert table.rows == [("ucc", "84.0 ± 0.2", "+15.3", "+9.9", "80 %", "")] and "gap closed" in table.head
+    rows[0] |= {"method": "label_noise", "told": "weak labels: tags"}
+    (tmp_path / "family_self_training.json").write_text(json.dumps({**made, "rows": rows}))
+    assert s4.gallery.measured("family_self_training").rows[0][0] == "label_noise (weak labels: tags)"
+    rows = [{"method": "twist", "data": "rooms", "score": "PointAP", "end": 0.654, "sd": None, "over": 0.085}]
+    (tmp_path / "beyond_points.json").write_text(json.dumps({**made, "rows": rows}))
+    assert s4.gallery.measured("beyond_points").rows == [("PointAP, rooms", "twist", "65.4", "+8.5", "")]
     with pytest.raises(S4Error, match="price"):
         s4.gallery.measured("prices")

@@ -11,7 +11,7 @@ from s4kit import fit, methods
 from s4kit.data.kept import Kept
 from s4kit.methods import Clock
 from s4kit.methods.selftraining import three_stage
-from s4kit.methods.selftraining.three_stage import KEPT, TEACHER, decay, moved
+from s4kit.methods.selftraining.three_stage import KEPT, TEACHER, moved
 from s4kit.views import draw_affine, warp
 
 CLOCK = Clock(0, 10, stage=2)
@@ -72,7 +72,20 @@ def test_the_teacher_judges_labelled_images_as_well(build, draw, monkeypatch) ->
 
 
 def test_the_memory_grows() -> None:
-    assert [decay(p) for p in (0, 0.32, 0.34, 0.7, 0.9)] == [0.99, 0.99, 0.995, 0.9975, 0.999]
+    """One step behind a student that is 1 everywhere, a teacher that was 0 has 1 - a."""
+    for given, expected in (
+        ({}, (0.99, 0.99, 0.995, 0.9975, 0.999)),
+        ({"decays": (0.5, 0.6, 0.7, 0.8)}, (0.5, 0.5, 0.6, 0.7, 0.8)),
+    ):
+        method, grown = methods.create("three_stage", toy_task(), net="tiny", **given), []
+        for p in method.student.parameters():
+            p.data.fill_(1.0)
+        for step in (0, 32, 34, 70, 90):
+            for p in method.teacher.parameters():
+                p.data.zero_()
+            method.after_step(Clock(step, 100))
+            grown.append(1 - next(method.teacher.parameters()).flatten()[0].item())
+        torch.testing.assert_close(torch.tensor(grown), torch.tensor(expected), atol=1e-6, rtol=0)
 
 
 def test_all_images_are_labelled_twice(tmp_path) -> None:

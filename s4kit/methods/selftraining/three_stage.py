@@ -31,6 +31,8 @@ LENGTH = (
     "labelled image"
 )
 
+TURNS = (1 / 3, 2 / 3, 5 / 6)  # of a stage, from which the teacher remembers longer
+
 
 class ThreeStage(Method):
     """A three-stage self-training framework (Ke et al., IEEE TIP 2022, arXiv 2012.00827).
@@ -45,7 +47,7 @@ class ThreeStage(Method):
         target = argmax t(w(.)) of all images, moved by A for the unlabelled ones
         L_sup = CE(z(w(x)), y);   L_mt = CE(z, target) over all images;   L_pm = CE(r, m) over all images, moved too
         L = supervised_weight L_sup + weight (L_mt + L_pm) / 2,    each CE a mean over its own labelled pixels
-        after each step: t <- a t + (1 - a) s, all state;  a = 0.99, from 1/3 of the stage 0.995, 2/3 0.9975, 5/6 0.999
+        after each step: t <- a t + (1 - a) s, all state;  a = `decays`, the next from 1/3, 2/3 and 5/6 of the stage on
     The student sees x weakly and A(s(u)) with three grey squares; u is drawn from all training images, whose human
     labels are not used there. No threshold, no ramp. Stages, each from the ImageNet weights: labels alone; with a
     second branch that has a decoder of its own; with one that has a classifier alone. The first stage labels all images
@@ -59,6 +61,7 @@ class ThreeStage(Method):
         start: length of the first stage, per step of another; or passes, see `lengths`.
         many: unlabelled images per labelled one.
         weight: of the two unlabelled terms' mean. supervised_weight: of L_sup.
+        decays: of the teacher: the later in a stage, the longer it remembers.
         supervised: criterion of the labelled images, "ce", "ohem(...)" or a function.
     """
 
@@ -74,6 +77,7 @@ class ThreeStage(Method):
         parity="golden",
     )
     recipes: ClassVar = {
+        "scenes": {"method": {"decays": (0.95, 0.97, 0.98, 0.98)}},  # a short run forgets faster
         "voc": {
             "task": {"crop": 321, "scale": tuple(k / 10 for k in range(5, 16))},
             "method": {"net": NET, "start": 1 / 6, "many": 9},
@@ -121,6 +125,7 @@ class ThreeStage(Method):
         many: int = 1,
         weight: float = 0.5,
         supervised_weight: float = 1.0,
+        decays: tuple[float, float, float, float] = (0.99, 0.995, 0.9975, 0.999),
         supervised: str | Criterion = ce,
     ) -> None:
         super().__init__()
@@ -129,7 +134,7 @@ class ThreeStage(Method):
         self.student.heads["classifier"] = self.student.decoder.branch()
         self.teacher = copy_of(self.student)
         self.start, self.many, self.weight, self.supervised_weight = start, many, weight, supervised_weight
-        self.supervised = criterion(supervised)
+        self.decays, self.supervised = decays, criterion(supervised)
         view = weak(pad="mean", centred=True)
         x = Stream("labelled", view, maps=("label",))
         squares = (cut_out(share=32 / 321),) * 3
@@ -217,15 +222,10 @@ class ThreeStage(Method):
         return losses.add("kept", pixel_ce(r, kept, over="kept"), self.weight / 2)
 
     def after_step(self, clock: Clock) -> None:
-        ema(self.teacher, self.student, decay(clock.progress), buffers="average")
+        ema(self.teacher, self.student, self.decays[sum(clock.progress >= t for t in TURNS)], buffers="average")
 
     def predictors(self) -> dict[str, nn.Module]:
         return {"teacher": self.teacher, "student": self.student}
-
-
-def decay(progress: float) -> float:
-    """Of the teacher: the later in a stage, the longer it remembers."""
-    return next((a for until, a in ((1 / 3, 0.99), (2 / 3, 0.995), (5 / 6, 0.9975)) if progress < until), 0.999)
 
 
 def moved(values: Tensor, theta: Tensor) -> Tensor:
