@@ -171,3 +171,14 @@ def test_measured_tables_are_shown_or_asked_for(tmp_path, monkeypatch):
     assert s4.gallery.measured("beyond_points").rows == [("PointAP, rooms", "twist", "65.4", "+8.5", "")]
     with pytest.raises(S4Error, match="price"):
         s4.gallery.measured("prices")
+
+
+def test_what_was_told_more_is_marked_in_every_table_of_scores():
+    weak = {name for name in s4.methods.names() if "weak labels" in s4.methods.get(name).card.note}
+    marked = 0
+    for file in (*tables.MEASURED.glob("family_*.json"), *tables.MEASURED.glob("beyond_*.json")):
+        for row in json.loads(file.read_text(encoding="utf-8"))["rows"]:
+            if row["method"] in weak:
+                assert row["told"].startswith("weak labels: "), (file.name, row["method"])
+                marked += 1
+    assert len(weak) >= 6 and marked >= 8
