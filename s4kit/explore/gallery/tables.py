@@ -114,7 +114,7 @@ _SHOWN: dict[str, tuple[str, Callable[[dict[str, Any]], tuple[tuple[str, ...], l
     | {
         f"beyond_{kind}": (f"s4kit compare {rest} --seeds 0,1,2", _kind)
         for kind, rest in {
-            "points": "shape3d --data shapes, and twist --data rooms,",
+            "points": "twist --data rooms",
             "instances": "noisy_boundaries --data scenes --data-option instances=True",
             "video": "ifr warp_refine --data clips",
             "domains": "ssda_dual_mix --data scenes",
