@@ -5,7 +5,7 @@ A student meets four names: `views`, `pseudo_labels`, `losses`, `after_step`.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from inspect import signature
 from typing import Any, ClassVar
@@ -204,6 +204,11 @@ class Method(nn.Module):
     @classmethod
     def of(cls, task: Any) -> type[Method]:
         """The class that `create` builds for a task: this one, or its version for items of another kind."""
+        return cls
+
+    @classmethod
+    def kind_of(cls, arguments: Mapping[str, Any]) -> type[Method]:
+        """As `of`, before any data are loaded: the class whose recipes stand where `load` gets these arguments."""
         return cls
 
     @classmethod

@@ -59,14 +59,14 @@ def of(
     """
     from ..data import dataset
     from ..data.splitting.published import is_name
-    from ..methods import get, recipe
+    from ..methods import get
     from ..methods.recipes import is_light
 
     dataset(data)  # an unknown name is an error here, with the closest names
-    get(method)
+    kind = get(method).kind_of(task or {})
     labelled = (task or {}).get("labelled")
-    short = "labelled_epochs" in get(method).recipes.get(data, {})  # a baseline is compared at equal steps instead
-    known = recipe(method, data, labelled if is_name(labelled) and not short else None)
+    short = "labelled_epochs" in kind.recipes.get(data, {})  # a baseline is compared at equal steps instead
+    known = kind.recipe(data, labelled if is_name(labelled) and not short else None)
     fit = dict(fit or {})
     shared = dict(known["fit"])
     if fit.keys() & {"steps", "epochs"}:
@@ -76,8 +76,8 @@ def of(
     if "steps" in fit and "warmup" in shared:
         shared["warmup"] = min(shared["warmup"], fit["steps"] // 10)  # a short run would spend itself on it
     own = dict(known["method"])
-    if "net" in own and dataset(data).marker and not is_light(get(method), data):  # no paper is about embedded data
-        papers = {name: with_weights(own.pop(name)) for name in get(method).specs if name in own}
+    if "net" in own and dataset(data).marker and not is_light(kind, data):  # no paper is about embedded data
+        papers = {name: with_weights(own.pop(name)) for name in kind.specs if name in own}
         said = [f"--backbone {net!r}" if name == "net" else f"--option {name}={net!r}" for name, net in papers.items()
                 if name not in (options or {})]  # fmt: skip
         if said:

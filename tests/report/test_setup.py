@@ -77,3 +77,10 @@ def test_a_killed_session_counts_by_its_steps(tmp_path):
 def test_what_a_run_notes(run):
     noted = setup.extra(run)
     assert noted["timed_steps"] == 6 and noted["seconds"] == setup.spent(run) > 0
+
+
+@pytest.mark.parametrize("data", ["scenes", "cityscapes", "coco"])
+def test_the_baseline_of_single_objects_has_its_own_recipe(data):
+    found, objects = setup.of("supervised", data, {"instances": True}), setup.of("mask_rcnn", data)
+    assert (found.task, found.options, found.fit) == (objects.task, objects.options, objects.fit)
+    assert found.fit != setup.of("supervised", data).fit, "that of pixels"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, ClassVar
 
@@ -113,6 +114,10 @@ class Supervised(Method):
         if has_rooms(task):
             return SupervisedRooms
         return SupervisedPoints if has_points(task) else MaskRCNN if has_objects(task) else cls
+
+    @classmethod
+    def kind_of(cls, arguments: Mapping[str, Any]) -> type[Method]:
+        return MaskRCNN if cls is Supervised and arguments.get("instances") else cls
 
     def teach(self, view: Views) -> Tensor:
         with evaluating(self.student):

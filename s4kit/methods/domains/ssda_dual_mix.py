@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from ...data.task import VOID
+from ...data.task import VOID, Evaluation
 from ...nets import Ensemble, evaluating, make
 from ...views import Batch, Stream, ViewPlan, Views, match_colours, paste
 from ...views.boxes import AreaBoxes
@@ -24,6 +24,7 @@ from ..parts.quotas import BINS, above, confident, tally, thresholds
 from ..parts.rounds import KEPT, believed, hard, kept_of
 
 ENSEMBLE, REGION = "teachers teach student", "region mixing"
+LOGITS = Evaluation(combine="logits")  # what the labels of a round are read from
 SURE = 0.9  # the highest threshold of a class, that of BDL
 
 
@@ -132,10 +133,10 @@ class SSDADualMix(Method):
         """The student of a round labels the unlabelled images, each class where it is surest."""
         counts = self.threshold.new_zeros(self.classes, BINS, dtype=torch.long)
         for _, view in sweep.over("unlabelled"):
-            counts += tally(*confident(sweep.scores(self.student, view)), self.classes)
+            counts += tally(*confident(sweep.scores(self.student, view, LOGITS)), self.classes)
         self.threshold.copy_(medians(sweep.sum(counts)).clamp(max=self.sure))
         for row, view in sweep.over("unlabelled"):
-            found, confidence = confident(sweep.scores(self.student, view))
+            found, confidence = confident(sweep.scores(self.student, view, LOGITS))
             sweep.keep("label", row, found.where(above(found, confidence, self.threshold), VOID)[0])
 
     # ---- the rule ----

@@ -20,7 +20,7 @@ from ..parts.objects import painted, shown
 SMALL = {
     "task": {"instances": True},
     "method": {"net": "efficientnet_lite0"},
-    "fit": {"steps": 1200, "batch": 4, "lr": 6e-4, "head": 2.0, "warmup": 100},
+    "fit": {"steps": 1200, "head": 2.0, "warmup": 100},
 }
 PAPER = {"net": "resnet50(freeze_bn='statistics')"}
 DIFFERS = (
