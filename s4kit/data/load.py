@@ -13,8 +13,9 @@ from torch import Tensor
 from ..errors import S4Error, caution
 from .catalog import Catalog, public
 from .checking.look import look
-from .corrections import corrected, is_corrections, read_corrections
+from .corrections import Corrections, corrected, is_corrections, read_corrections
 from .further import further, said
+from .objects import MaskEvaluation
 from .opening import open_catalog
 from .own.class_tables import refuse_equal
 from .palettes import distinct
@@ -152,7 +153,7 @@ def _split(
     labelled = catalog.labelled if labelled is None else labelled
     cover = catalog.cover if cover is None else cover
     corrections = labelled if corrections is None and is_corrections(labelled) else corrections
-    made = None if corrections is None else read_corrections(corrections)
+    made = None if corrections is None else _by_hand(catalog, corrections)
     if is_name(labelled):
         labelled, rows, rest, words, about = published_rows(catalog, labelled, unlabelled, overlap, config.get("root"))
     else:
@@ -194,6 +195,21 @@ def _split(
         views = {} if task.crop is None else {"crop": task.crop, "scale": scale, "short": task.short}
         config = public({**config, **split, **views})
     return catalog.finish(replace(task, evaluation=evaluation, config=config))
+
+
+def _by_hand(catalog: Catalog, folder: str | os.PathLike) -> Corrections:
+    """The corrected labels of a folder.
+
+    Raises:
+        S4Error: it cannot be read, or single objects are the task.
+    """
+    made = read_corrections(folder)
+    if isinstance(catalog.evaluation, MaskEvaluation):
+        raise S4Error(
+            f"{made.folder} holds maps of the classes of pixels, which part no object from another: load without "
+            "instances=True, or without corrections."
+        )
+    return made
 
 
 def _refuse(catalog: Catalog, cropped: bool) -> None:

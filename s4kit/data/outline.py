@@ -18,6 +18,7 @@ from .further import arguments
 from .objects import OBJECTS, PER_CLASS, MaskEvaluation
 from .sets.cityscapes import THINGS
 from .sources import parse_size, resized
+from .splitting.splits import count_of
 from .task import Evaluation, Further, Sample, Source, Task
 
 
@@ -134,7 +135,7 @@ def known(name: str) -> Outline:
 
 def outline(
     name: str,
-    labelled: int | None = None,
+    labelled: str | int | float | None = None,
     train: int | None = None,
     crop: int | None = None,
     size: float | int | None = None,
@@ -149,7 +150,7 @@ def outline(
 
     Args:
         name: "voc", "cityscapes", "coco", "ade20k", "camvid", "ucmerced", "deepglobe", "scenes", "plain" or "clips".
-        labelled: number of labelled images; by default 1/16 of all. The rest is unlabelled.
+        labelled: count or share of the labelled images; by default 1/16 of all. The rest is unlabelled.
         train: number of training images where the protocol has fewer than the data set.
         crop, size, scale, short: as of `load`.
         protocol: words for the split.
@@ -166,9 +167,7 @@ def outline(
         raise S4Error(f"Single objects of {name} cannot be loaded; {MaskEvaluation.how}.")
     classes = tuple(found.single) if instances else found.classes
     train = train or found.train
-    labelled = max(1, train // 16) if labelled is None else labelled
-    if not 0 < labelled <= train:
-        raise S4Error(f"labelled={labelled}: {name} has {train} training images.")
+    labelled = max(1, train // 16) if labelled is None else count_of(labelled, train)
     sides = resized(found.height, found.width, size)
     return Task(
         name,

@@ -23,11 +23,22 @@ from ..data.palettes import indexed
 from ..data.task import VOID
 from ..engine import Run, images, open_run
 from ..engine.checkpoint import write_atomic
+from ..engine.scores import Scores
 from ..errors import S4Error
 from .state import check
 
 REST = ("model", "void")
 Painted = Sequence[Sequence[int]]
+
+
+def why_not(run: Run) -> str:
+    """Why no label of a run can be corrected by hand; "" where it can."""
+    if run.score == Scores.name:
+        return ""
+    return (
+        f"Nothing to paint here: a corrected label is a map of the classes of pixels, and {run.path.resolve().name} "
+        f"learns what is scored by {run.score}, which such a map does not say."
+    )
 
 
 def correct(
@@ -54,10 +65,11 @@ def correct(
         Correction: train with `load(..., labelled=FOLDER)`.
 
     Raises:
-        S4Error: the image is not an unlabelled one of the run, the map is of another size or has other classes, or the
-            folder is of a run with other labelled images.
+        S4Error: the image is not an unlabelled one of the run, the map is of another size or has other classes, the
+            folder is of a run with other labelled images, or the run learns points or single objects.
     """
     run = run if isinstance(run, Run) else open_run(run)
+    _refuse(run)
     task = task or run.task()
     label = np.asarray(label)
     painted = label != VOID if painted is None else np.asarray(painted, bool)
@@ -70,6 +82,11 @@ def correct(
     folder = Path(folder) if folder else run.path / "corrections"
     _begin(folder, run, task)
     return _write(folder, id, label.astype(np.uint8), painted, task, {**_of(run), **about})
+
+
+def _refuse(run: Run) -> None:
+    if words := why_not(run):
+        raise S4Error(words)
 
 
 def _row(run: Run, task: Any, id: str) -> int:
@@ -214,6 +231,7 @@ def take(view: Any, asked: dict[str, Any], folder: str | os.PathLike | None = No
     if asked.get("rest", "model") not in REST:
         raise S4Error(f"rest={asked['rest']!r}: the other pixels are those of the 'model', or 'void'.")
     about, run, id = view.meta["tracks"][track], view.data.tracks[track].run, view.meta["images"][image]["id"]
+    _refuse(run)
     label, valid, crop, at = _shown(view, image, track, asked.get("at"))
     new, hand = painted_map(asked.get("painted"), label.shape, len(view.meta["classes"]))
     hand &= valid

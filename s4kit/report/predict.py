@@ -13,6 +13,7 @@ import torch
 from PIL import Image
 
 from ..data.decode import IMAGE_SUFFIXES, decode_image
+from ..data.points.clouds import has_points
 from ..data.task import Sample, Task
 from ..engine import open_run
 from ..engine.scores import class_scores, to_image
@@ -42,11 +43,16 @@ def predict_files(
         {"out", "written": [per image: image, index, colour, classes (share of pixels)], "skipped": [...], "ok"}.
 
     Raises:
-        S4Error: no run, no checkpoint, or not a single image could be read.
+        S4Error: no run, no checkpoint, a run on points, or not a single image could be read.
     """
     files = _files(images)
     run, out = open_run(run), Path(out)
     method, task = run.load(which, task, device)
+    if has_points(task):
+        raise S4Error(
+            f"{run.path} segments points, and image files have none: `s4kit explore {run.path}` shows what it predicts "
+            "of its own items."
+        )
     net = next(iter(method.predictors().values()))
     out.mkdir(parents=True, exist_ok=True)
     names, written, skipped = _names(files), [], []

@@ -109,6 +109,8 @@ def test_embedded_images_too(tmp_path):
     task = s4.load("scenes", labelled=made, n_train=12, n_val=2, side=32)
     assert task.labelled == (*plain.labelled, row) and not task.train.read(row).label.any()
     assert task.train.label_path(row).endswith(".png") and task.train.label_path(plain.labelled[0]) is None
+    with pytest.raises(S4Error, match="part no object from another"):
+        s4.load("scenes", labelled=made, n_train=12, n_val=2, side=32, instances=True)
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from s4kit.data import dataset
 from s4kit.data.objects import OBJECTS, split
 from s4kit.data.outline import OUTLINES, outline
 from s4kit.errors import S4Error
-from s4kit.methods import get
+from s4kit.methods import get, names
 from s4kit.views import draw_step, render
 
 
@@ -31,6 +31,7 @@ def test_counts_sizes_and_protocol():
     assert (len(task.train), len(task.val), len(task.labelled)) == (2975, 500, 372) and task.scale == (1.0, 1.0)
     assert task.evaluation.mode == "sliding" and task.evaluation.window == 801
     assert len(outline("voc", labelled=732, train=1464).unlabelled) == 732
+    assert len(outline("camvid", labelled="1/10").labelled) == len(outline("camvid", labelled=0.1).labelled) == 37
     assert task.train.read(0, label=False).label is None
 
 
@@ -43,6 +44,13 @@ def test_an_outline_of_single_objects(name, classes):
     assert (masks.sum(0) <= 1).all() and task.train.maps == (OBJECTS,) and outline(name).train.maps == ()
     with pytest.raises(S4Error, match=r"objects of voc cannot be loaded; scenes, cityscapes or coco"):
         outline("voc", instances=True)
+
+
+def test_every_recipe_can_be_planned_for():
+    """What a recipe asks of `load` is understood without the files, too."""
+    for name in names():
+        for data in get(name).recipes.keys() & OUTLINES.keys():
+            assert len(outline(data, **get(name).recipe(data)["task"]).labelled), (name, data)
 
 
 def test_a_large_list_starts_at_once():

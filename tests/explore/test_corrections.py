@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from toy import TINY, toy_points
 
 import s4kit as s4
 from s4kit.data.corrections import read_corrections
@@ -179,6 +180,19 @@ def test_what_cannot_be_corrected_is_refused(view, runs, tmp_path):
     other = replace(task, labelled=task.labelled[1:])
     with pytest.raises(S4Error, match="other labelled images"):
         corrections.correct(run, ids[task.unlabelled[1]], blank, folder=tmp_path, task=other)
+
+
+def test_what_is_no_map_of_classes_is_not_painted(tmp_path):
+    task = toy_points()
+    settings = dict(steps=1, batch=2, probes=2, progress=False, device="cpu", workers=0)
+    run = s4.fit(s4.methods.create("supervised", task, net=TINY[False]), task, out=tmp_path / "points", **settings)
+    points = View([run])
+    assert "points learns what is scored by PartIoU" in points.meta["tracks"][0]["unpaintable"]
+    with pytest.raises(S4Error, match="scored by PartIoU"):
+        points.answer({"kind": "correct", "image": 0, "track": 0, "at": 0, "painted": [[0, 1, 0]]})
+    with pytest.raises(S4Error, match="scored by PartIoU"):
+        corrections.correct(run, task.train.ids[task.unlabelled[0]], np.zeros(96, np.uint8), task=task)
+    assert not (run.path / "corrections").exists()
 
 
 def test_the_widget_answers(widget, tmp_path):

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from s4kit.data import load
-from s4kit.engine.scores import MaskScores
+from s4kit.engine.scores import MaskScores, RoomScores, Scores
 from s4kit.errors import S4Error
 from s4kit.explore import plots
 from s4kit.explore.plots.objects import painted
@@ -39,6 +39,15 @@ def test_two_objects_of_one_class_have_two_colours_and_void_is_grey():
     assert np.abs(shown[2, 2] - shown[2, 6]).max() > 0.2, "told apart"
     assert (shown[0, 0] == 1).all() and (shown[8, 3] == 0.5).all()
     assert not np.allclose(shown[1, 1], shown[2, 2]), "a rim parts them"
+
+
+def test_an_ap_of_objects_has_no_confusion_matrix():
+    areas = torch.full((10, 2), 0.5)
+    rooms = RoomScores(areas, ("table", "chair"), Scores(torch.eye(3, dtype=torch.long), ("floor", "table", "chair")))
+    for scores in (MaskScores(torch.full((10, 101, 3), 0.5), ("a", "b", "c")), rooms):
+        with pytest.raises(S4Error, match=f"{scores.name} is of objects"):
+            plots.confusion(scores)
+    assert plots.confusion(rooms.points).axes
 
 
 def test_precision_over_recall_of_each_class():

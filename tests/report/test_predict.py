@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from toy import toy_arrays
+from toy import TINY, toy_arrays, toy_points
 
 from s4kit import data
 from s4kit.engine import fit
@@ -75,3 +75,12 @@ def test_a_run_on_images_in_memory_needs_its_task(tmp_path):
         fitted.task()
     Image.fromarray(images[0]).save(tmp_path / "a.png")
     assert predict_files(fitted.path, [tmp_path / "a.png"], tmp_path / "out", task=task)["ok"]
+
+
+def test_a_run_on_points_takes_no_images(tmp_path):
+    task = toy_points()
+    settings = dict(out=tmp_path / "run", batch=2, progress=False, device="cpu", workers=0, probes=0)
+    fit(create("supervised", task, net=TINY[False]), task, 1, **settings)
+    Image.fromarray(np.full((20, 20), 90, np.uint8)).save(tmp_path / "a.png")
+    with pytest.raises(S4Error, match="segments points"):
+        predict_files(tmp_path / "run", [tmp_path / "a.png"], tmp_path / "out", task=task)

@@ -14,7 +14,7 @@ import numpy as np
 
 from ...engine import Run, open_run
 from ...errors import S4Error
-from .. import policies
+from .. import corrections, policies
 from . import cells, contrasts, story
 from .cells import Cells
 from .codec import encode
@@ -69,7 +69,7 @@ class Pack:
         "accuracy", "bias"} per image] per step]}]}: quality is that of the method's own rule, see `policies.numbers`;
         accuracy is that of all pixels, bias the number of confirmed mistakes; None where there is nothing to judge; and
         "partial": by image (as text) that was not looked at every time, the step that is shown at each step; "objects":
-        whether single objects were recorded.
+        whether single objects were recorded; "unpaintable": why no label can be corrected, "" where one can.
         """
         first = self.first
         known = [bool((self.first.image(k)["truth"] != policies.VOID).any()) for k in self.images]
@@ -232,6 +232,7 @@ class Pack:
             "quality": [list(step) for step in zip(*per_image)],
             "partial": self._partial(t),
             "objects": "object" in self._maps(t, 0, "object"),
+            "unpaintable": corrections.why_not(track.run),
             "path": len(track.examples),
             "path_names": [path for path, _ in track.examples],
             "roles": list(track.contrasts),

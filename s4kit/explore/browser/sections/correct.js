@@ -16,6 +16,8 @@ const RESTS = [
   ["model", "as the model says", "what is not painted is taught with the pseudo-label"],
   ["void", "not taught", "only what is painted is taught"],
 ];
+const HOW =
+  "Paint over the first track's pseudo-label what it got wrong, and keep it: the next training uses the image as a labelled one. Drag paints, shift + drag moves the picture, the wheel zooms. Keys: 1 … 9 class, 0 not taught, b p f e tools, [ ] size, ctrl + z back, ctrl + shift + z forth.";
 const SIZES = [0, 1, 2, 3, 5, 8, 12, 20, 32]; // radius in pixels
 
 /** A pseudo-label corrected by hand, which the next training takes as a label. */
@@ -35,12 +37,9 @@ export class Correct extends Section {
     this.panel = new Panel({ title: "corrected label", test: "panel-correct", view: app.view, label: "label to correct" });
     this.words = h("p", { cls: "small", role: "status", "aria-live": "polite", test: "correct-words" });
     this.tools = h("div", { cls: "s4x-tools" });
-    this.host.replaceChildren(
-      this.intro(
-        "Paint over the first track's pseudo-label what it got wrong, and keep it: the next training uses the image as a labelled one. Drag paints, shift + drag moves the picture, the wheel zooms. Keys: 1 … 9 class, 0 not taught, b p f e tools, [ ] size, ctrl + z back, ctrl + shift + z forth.",
-      ),
-      h("div", { cls: "s4x-paint" }, this.panel.figure, h("div", {}, this.tools, this.words)),
-    );
+    this.how = this.intro(HOW);
+    this.easel = h("div", { cls: "s4x-paint" }, this.panel.figure, h("div", {}, this.tools, this.words));
+    this.host.replaceChildren(this.how, this.easel);
     this.host.addEventListener("keydown", (event) => this.key(event));
     for (const [name, act] of [["pointerdown", this.down], ["pointermove", this.drag], ["pointerup", this.up], ["dblclick", this.twice]])
       this.panel.stage.addEventListener(name, (event) => act.call(this, event), { capture: true });
@@ -66,6 +65,10 @@ export class Correct extends Section {
   }
 
   update() {
+    const no = this.row.track.unpaintable;
+    this.how.textContent = no || HOW;
+    this.easel.hidden = Boolean(no);
+    if (no) return;
     this.corners = [];
     this.chosen = Math.min(this.chosen, this.app.C - 1);
     this.all();
@@ -144,6 +147,7 @@ export class Correct extends Section {
   }
 
   key(event) {
+    if (this.easel.hidden) return;
     const { key } = event;
     const back = (event.ctrlKey || event.metaKey) && key.toLowerCase() === "z";
     const named = { b: "brush", p: "polygon", f: "fill", e: "erase" }[key];
