@@ -1,18 +1,27 @@
-"""Motion as a network sees it, where nobody knows it: torchvision's RAFT (Teed & Deng, ECCV 2020, arXiv 2003.12039)."""
+"""Motion as a network sees it, where nobody knows it: torchvision's RAFT (Teed & Deng, ECCV 2020, arXiv 2003.12039).
+
+It takes a CPU seconds for a pair of frames, so that each motion is estimated once and kept in the user's cache folder,
+6 bytes a pixel. With a `reach` of n frames to either side a labelled frame needs up to 4 n of them.
+"""
 
 from __future__ import annotations
 
+import os
 from functools import lru_cache
+from hashlib import blake2b
 from pathlib import Path
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..errors import S4Error
+from .fetching.cache import cache_folder, save_atomically
 from .sources import FileSource
 
-FLOWS = 64  # estimated motions in memory, of images of 480 x 360 pixels 1.4 MB each
+VERSION = 1  # of what is kept; raised when the estimate changes
+FLOWS = 64  # motions in memory, of images of 480 x 360 pixels 1.4 MB each
 STRIDE, LEAST = 8, 128  # sides that RAFT takes: a multiple, and what its coarsest correlation needs
 AGREE = (0.01, 0.5)  # of the forward-backward check: share of the squared lengths, square pixels
 HOW = (
@@ -34,7 +43,7 @@ def need_weights(path: str) -> str:
 
 def between(source: FileSource, a: int, b: int, weights: str | None) -> tuple[Tensor, Tensor]:
     """The motion (2, H, W) from frame `a` of a source to frame `b` and where it is seen (H, W), see `Source.flow`;
-    remembered.
+    estimated once, then read from the cache folder.
 
     Raises:
         S4Error: there are no weights, or the frames are of two clips.
@@ -52,8 +61,35 @@ def between(source: FileSource, a: int, b: int, weights: str | None) -> tuple[Te
 
 @lru_cache(maxsize=FLOWS)
 def _moved(weights: str, first: str, second: str, size: float | int | None) -> tuple[Tensor, Tensor]:
-    pair = FileSource([first, second], [first, second], [None, None], "", 1, size, exif="ignore")
-    return estimate(weights, *(pair.read(row, label=False).image for row in range(2)))
+    """As `estimate` has it, in half precision: to a sixteenth of a pixel up to 127 pixels."""
+    path = _place(weights, first, second, size)
+    found = _kept(path)
+    if found is None:
+        pair = FileSource([first, second], [first, second], [None, None], "", 1, size, exif="ignore")
+        there, seen = estimate(weights, *(pair.read(row, label=False).image for row in range(2)))
+        found = torch.cat([there, seen[..., None]], 2).half().numpy()  # (H, W, 3)
+        if path:
+            save_atomically(path, found)
+    moved = torch.from_numpy(found)
+    return moved[..., :2].float(), moved[..., 2] > 0
+
+
+def _kept(path: Path | None) -> np.ndarray | None:
+    try:
+        return None if path is None else np.load(path, allow_pickle=False)
+    except (OSError, ValueError, EOFError):  # not estimated yet, or cut off
+        return None
+
+
+def _place(weights: str, first: str, second: str, size: float | int | None) -> Path | None:
+    """The file of the motion between two pictures; None where nothing can be kept, or one of them is gone."""
+    folder = cache_folder()
+    try:
+        stamps = [(file, (stat := os.stat(file)).st_size, stat.st_mtime_ns) for file in (weights, first, second)]
+    except OSError:
+        return None
+    digest = blake2b(repr((VERSION, size, stamps)).encode(), digest_size=16).hexdigest()
+    return folder and folder / f"flow-{digest}.npy"
 
 
 @torch.no_grad()

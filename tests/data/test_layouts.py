@@ -11,6 +11,7 @@ from PIL import Image
 from torchvision.models.optical_flow import raft_small
 
 import s4kit.data as data
+from s4kit.data import raft
 from s4kit.data.palettes import distinct, voc_palette
 from s4kit.data.raft import agree
 from s4kit.data.sets.camvid import clips_of
@@ -174,7 +175,7 @@ def test_camvid_frames_are_in_clips(camvid_root):
         task.train.flow(0, 1)
 
 
-def test_camvid_motion_is_estimated(camvid_root):
+def test_camvid_motion_is_estimated(camvid_root, tmp_path, monkeypatch):
     weights = camvid_root / "weights.pth"
     with pytest.raises(S4Error, match=r"no such file of RAFT weights.*raft_small\(weights"):
         data.load("camvid", root=camvid_root, flow=str(weights))
@@ -185,6 +186,16 @@ def test_camvid_motion_is_estimated(camvid_root):
     assert flow.shape == (12, 16, 2) and flow.dtype == torch.float32 and flow.any() and seen.shape == (12, 16)
     flow.zero_()
     assert task.train.flow(3, 4)[0].any(), "what is remembered is nobody's to write to"
+    first = task.train.flow(3, 4)
+    (file,) = (tmp_path / "cache").glob("flow-*.npy")
+    for damage in (lambda: None, lambda: file.write_bytes(file.read_bytes()[:90]), file.unlink):
+        damage()
+        raft._moved.cache_clear()  # another process
+        assert all(map(torch.equal, first, task.train.flow(3, 4))) and file.is_file()
+    raft._moved.cache_clear()
+    with monkeypatch.context() as without:
+        without.setattr(raft, "estimate", None)
+        assert all(map(torch.equal, first, task.train.flow(3, 4))), "read, not estimated again"
     assert data.load(**json.loads(json.dumps(task.config))).train.flow(3, 4)[1].dtype == torch.bool
     with pytest.raises(S4Error, match="of two clips"):
         task.train.flow(3, 6)

@@ -49,7 +49,8 @@ class WarpRefine(Rounds):
     Every mean is over pixels with a label.
 
     Cost: three trainings, of which `start` and `refine` share out as much as the last one has; a pass over the frames
-    about labelled ones. The motion itself is the data set's: known, or estimated once per pair of frames.
+    about labelled ones. The motion itself is the data set's: known, or estimated once for each pair of
+    frames, by a CPU, and kept in the cache folder.
 
     Args:
         task: the data, of clips with known motion.
