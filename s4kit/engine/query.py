@@ -116,7 +116,10 @@ def query(
 
     int(alpha n) images, drawn blindly, start a classifier; then, round by round, the ceil(beta of these) that it is
     least sure of are asked for and it is fitted to all tags so far, until n are found. The first ones are not among
-    them, unless there are no others. It never sees a mask: what it is told of an image are `tags` of yours, else the
+    them, unless there are no others. The classifier is a backbone with weights of ImageNet, the mean over all places
+    and one linear layer; the release puts it behind the 1000 outputs of a whole ImageNet network. It is taught weak
+    views (scale, crop, mirror) of the images, which the release leaves out by default, and asks by images as they are.
+    It never sees a mask: what it is told of an image are `tags` of yours, else the
     kind of scene, where the data set names one (UC Merced), else which classes are in its mask. Where an image may have
     several, "least sure" is a mean over them.
 

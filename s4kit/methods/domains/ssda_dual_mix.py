@@ -51,7 +51,8 @@ class SSDADualMix(Method):
     Cost: three trainings a round; a step of the student has two forwards of teachers and two of its own.
 
     Args:
-        task: the data, with a list "domain" in `more`.
+        task: the data, with a list "domain" in `more`. In SYNTHIA neither terrain nor truck nor train occurs: the paper
+            trains on the other 16 classes of Cityscapes and scores 13 of them, the kit scores all 19.
         net: network spec, see `nets.make`.
         rounds: 4 in the paper for GTA5, 3 for SYNTHIA.
         weight: of the KL.

@@ -26,7 +26,7 @@ from ...views import Batch, Stream, Strong, ViewPlan, Views, cut_out
 from ..base import Card, Clock, Losses, Method, PseudoLabels, Stage
 from ..parts.objects import kept_objects, painted, shown
 from ..parts.rounds import KEPT, NOW, hard, kept_of
-from .mask_rcnn import DIFFERS, PAPER, SMALL, least_of, taught
+from .mask_rcnn import DIFFERS, FLAT, PAPER, SMALL, least_of, taught
 
 GRID = np.linspace(0.1, 1.0, 91)  # of thresholds
 EMPHASIS = 3.0  # mean of the boundary-preserving map over a region
@@ -36,6 +36,7 @@ VIEWS = (
     "views: in 7 of 8 images one of blur, sharpening, noise, inversion, brightness and contrast, then CutOut of 1 to 5 "
     "holes there; brightness, contrast and blur, then three squares of a tenth of the side here"
 )
+STACKED = "pseudo objects: a mask for each there, also where they overlap; here a pixel is of the surest one alone"
 UNSURE = "unsure: recipe: with which weights the second stage begins; here with those of ImageNet"
 
 
@@ -93,6 +94,7 @@ class NoisyBoundaries(Method):
         s = sigmoid(z), e = |K * s| (Laplacian), w = 3 e / mean over the region of e, held fixed
         M(z, y) = mean over regions and pixels of w * BCE(z, y)
         L_1 = MaskRCNN(f(x), y_x);   L_2 = boxes(g(s(x) + s(u)), y_x + y_u) + mask_weight * (M(z, y) + M(z_14, y_14))
+    A pixel is of one object, true or pseudo: where masks overlap it is that of the surest d, or of the later true one.
     A step of the second stage has two labelled images for each unlabelled one, as the release's lists have them; true
     and pseudo objects count alike.
 
@@ -138,9 +140,7 @@ class NoisyBoundaries(Method):
             "fit": {"steps": 180_000, "batch": 32, "lr": 0.02, "head": 1.0, "optimiser": "sgd", "weight_decay": 1e-4,
                     "warmup": 500},
             "differs": [
-                *DIFFERS,
-                VIEWS,
-                UNSURE,
+                *DIFFERS, FLAT, STACKED, VIEWS, UNSURE,
                 "schedule: steps there (at 60000 and 80000 of 90000), poly over each stage here",
                 "length: 90000 steps of the second stage there, 180000 of both here, shared equally",
                 "lists: 32 of one list there, two labelled images for each unlabelled one, 32 labelled and 16 "
@@ -155,8 +155,7 @@ class NoisyBoundaries(Method):
             "processes": 8,
             "differs": [
                 "crop: none there (whole images, 2048 x 800 to 2048 x 1024), squares of 800 here",
-                VIEWS,
-                UNSURE,
+                STACKED, VIEWS, UNSURE,
                 "schedule: steps there (at epoch 7 of 8), poly over each stage here",
                 "length: 8 epochs of a list of which the labelled images are repeated 8 times and all 3 times there, "
                 "with 595 of 2975 labelled 21400 steps; 42800 of both stages here, shared equally",

@@ -1,8 +1,9 @@
 """Before a GPU hour is spent: what a training needs, on which GPU it fits, how long it may take.
 
-    s4.plan("unimatch", "cityscapes", split="1_8", gpu="T4,A100")
+    plan("unimatch", "cityscapes", split="1_8", gpu="T4,A100")
 
-Nothing is computed and no data need be there. The memory is PyTorch's own account of a full-size step (`rehearsal`).
+Nothing is computed, and of a data set that `data.outline` knows no file need be there. The memory is PyTorch's own
+account of a full-size step (`rehearsal`).
 Where a step depends on what it finds in the images (`Method.syncs`), small ones are taken here (`capacity.Tried`).
 The time is an estimate by a roofline, kernel by kernel: the larger of
 
