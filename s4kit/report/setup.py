@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -83,6 +83,14 @@ def of(
         if said:
             print(f"{method}: the paper's network is {' '.join(said)}", file=sys.stderr)
     return Setup(method, {"name": data} | known["task"] | (task or {}), own | (options or {}), shared | fit)
+
+
+def meant(methods: Sequence[str], data: str) -> dict[str, Any]:
+    """The arguments of `load` that make a data set what these methods are for, see `Method.kind`."""
+    from ..methods import get
+
+    kinds = [get(name).recipe(data)["kind"] for name in methods if get(name).kind]
+    return {name: value for kind in kinds for name, value in kind.items()}
 
 
 def with_weights(spec: str) -> str:

@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from s4kit.errors import S4Error
 from s4kit.report import setup
 
 
@@ -84,3 +85,11 @@ def test_the_baseline_of_single_objects_has_its_own_recipe(data):
     found, objects = setup.of("supervised", data, {"instances": True}), setup.of("mask_rcnn", data)
     assert (found.task, found.options, found.fit) == (objects.task, objects.options, objects.fit)
     assert found.fit != setup.of("supervised", data).fit, "that of pixels"
+
+
+def test_data_are_loaded_as_what_the_methods_are_for():
+    assert setup.meant(["supervised", "fixmatch"], "scenes") == {}
+    assert setup.meant(["supervised", "fixmatch", "noisy_boundaries"], "scenes") == {"instances": True}
+    assert setup.meant(["ssda_dual_mix"], "scenes") == {"more": {"domain": "plain"}}
+    with pytest.raises(S4Error, match="no recipe"):
+        setup.meant(["noisy_boundaries"], "scannet")

@@ -46,7 +46,8 @@ def compare(
         data: name of the data set.
         out: folder; runs go to `out/runs/<method>-seed<seed>`.
         seeds: of the training; the split is the same in all runs.
-        task, options, fit: over the recipe's; `options` go to every method that has them.
+        task, options, fit: over the recipe's, the `task` over what its methods need (`Method.kind`); `options` go to every
+            method that has them.
         jobs: trainings at a time in processes of their own; 0 = one on each free GPU, one on a CPU. More than there are
             GPUs share them as far as the planner says that they fit.
         command: shown in the report, so that it can be made again.
@@ -75,6 +76,7 @@ def compare(
         jobs = 1
     first = BASELINES if baselines else ()
     named, names = [*first, *methods], list(dict.fromkeys([*first, *choose(methods, families)]))
+    task = setup.meant(names, data) | (task or {})
     setups = setup.match([setup.of(n, data, task, _own(n, options or {}, names), fit) for n in names])
     loaded = load(**setups[0].task)
     able = fitting(loaded)  # a baseline of images stands beside no other kind
