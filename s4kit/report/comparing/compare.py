@@ -46,8 +46,8 @@ def compare(
         data: name of the data set.
         out: folder; runs go to `out/runs/<method>-seed<seed>`.
         seeds: of the training; the split is the same in all runs.
-        task, options, fit: over the recipe's, the `task` over what its methods need (`Method.kind`); `options` go to every
-            method that has them.
+        task, options, fit: over the recipe's, the `task` over what the methods need (`Method.kind`); `options` go to
+            every method that has them.
         jobs: trainings at a time in processes of their own; 0 = one on each free GPU, one on a CPU. More than there are
             GPUs share them as far as the planner says that they fit.
         command: shown in the report, so that it can be made again.
