@@ -6,7 +6,7 @@ It takes a CPU seconds for a pair of frames, so that each motion is estimated on
 
 from __future__ import annotations
 
-import os
+from collections.abc import Sequence
 from functools import lru_cache
 from hashlib import blake2b
 from pathlib import Path
@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..errors import S4Error
-from .fetching.cache import cache_folder, save_atomically
+from .fetching.cache import cache_folder, made_once, stamps
 from .sources import FileSource
 
 VERSION = 1  # of what is kept; raised when the estimate changes
@@ -62,33 +62,24 @@ def between(source: FileSource, a: int, b: int, weights: str | None) -> tuple[Te
 @lru_cache(maxsize=FLOWS)
 def _moved(weights: str, first: str, second: str, size: float | int | None) -> tuple[Tensor, Tensor]:
     """As `estimate` has it, in half precision: to a sixteenth of a pixel up to 127 pixels."""
-    path = _place(weights, first, second, size)
-    found = _kept(path)
-    if found is None:
+
+    def make() -> np.ndarray:  # (H, W, 3)
         pair = FileSource([first, second], [first, second], [None, None], "", 1, size, exif="ignore")
         there, seen = estimate(weights, *(pair.read(row, label=False).image for row in range(2)))
-        found = torch.cat([there, seen[..., None]], 2).half().numpy()  # (H, W, 3)
-        if path:
-            save_atomically(path, found)
-    moved = torch.from_numpy(found)
+        return torch.cat([there, seen[..., None]], 2).half().numpy()
+
+    path = _place((weights, first, second), size)
+    moved = torch.from_numpy(made_once(path, make) if path else make())
     return moved[..., :2].float(), moved[..., 2] > 0
 
 
-def _kept(path: Path | None) -> np.ndarray | None:
-    try:
-        return None if path is None else np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError):  # not estimated yet, or cut off
-        return None
-
-
-def _place(weights: str, first: str, second: str, size: float | int | None) -> Path | None:
-    """The file of the motion between two pictures; None where nothing can be kept, or one of them is gone."""
+def _place(files: Sequence[str], size: float | int | None) -> Path | None:
+    """The file of the motion that these files give; None where nothing can be kept, or one of them is gone."""
     folder = cache_folder()
     try:
-        stamps = [(file, (stat := os.stat(file)).st_size, stat.st_mtime_ns) for file in (weights, first, second)]
+        digest = blake2b(repr((VERSION, size, stamps(files))).encode(), digest_size=16).hexdigest()
     except OSError:
         return None
-    digest = blake2b(repr((VERSION, size, stamps)).encode(), digest_size=16).hexdigest()
     return folder and folder / f"flow-{digest}.npy"
 
 

@@ -119,9 +119,9 @@ def query(
     them, unless there are no others. The classifier is a backbone with weights of ImageNet, the mean over all places
     and one linear layer; the release puts it behind the 1000 outputs of a whole ImageNet network. It is taught weak
     views (scale, crop, mirror) of the images, which the release leaves out by default, and asks by images as they are.
-    It never sees a mask: what it is told of an image are `tags` of yours, else the
-    kind of scene, where the data set names one (UC Merced), else which classes are in its mask. Where an image may have
-    several, "least sure" is a mean over them.
+    It never sees a mask: what it is told of an image are `tags` of yours, else the kind of scene, where the data set
+    names one (UC Merced), else which classes are in its mask. Where an image may have several, "least sure" is a mean
+    over them.
 
     Cost: n + alpha n images are tagged. `epochs` passes over them a round, and one forward for each other image.
 

@@ -86,7 +86,8 @@ def of(
 
 
 def meant(methods: Sequence[str], data: str) -> dict[str, Any]:
-    """The arguments of `load` that make a data set what these methods are for, see `Method.kind`."""
+    """The arguments of `load` that make a data set what these methods are for, see `Method.kind`. A second domain that
+    one of them learns from is left alone by the others."""
     from ..methods import get
 
     kinds = [get(name).recipe(data)["kind"] for name in methods if get(name).kind]
@@ -114,13 +115,11 @@ def match(setups: list[Setup], protocol: str = "supervised") -> list[Setup]:
     """Set-ups under one protocol: task, network and `fit` of the first method named `protocol`, own hyper-parameters.
 
     Recipes of the papers differ in batch, learning rate and length; a comparison in which they differ compares those.
-    A second domain that one of them learns from is part of the task of all, and left alone by the others.
+    What a method's data must be is asked of all of them before, see `meant`.
     """
     first = next((p for p in setups if p.method == protocol), setups[0])
-    more = {name: of for chosen in reversed(setups) for name, of in chosen.task.get("more", {}).items()}
-    task = first.task | ({"more": more} if more else {})
     net = {k: v for k, v in first.options.items() if k == "net"}
-    return [Setup(p.method, task, p.options | net, dict(first.fit)) for p in setups]
+    return [Setup(p.method, first.task, p.options | net, dict(first.fit)) for p in setups]
 
 
 def all_labels(baseline: Setup) -> Setup:

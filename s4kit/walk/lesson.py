@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import S4Error
-from ..methods import fitting, recipe
+from ..methods import fitting
 from ..report import setup
 from ..report.comparing.compare import difference, finished
 from ..report.comparing.figures import beside
@@ -61,7 +61,7 @@ class Lesson:
         self._played: dict[str, Any] = {}  # recordings that `open` has opened
 
     def _made(self, method: str, options: dict | None = None, task: dict | None = None, fit: dict | None = None) -> Any:
-        task = recipe(method, self.data)["kind"] | self.asked | (task or {})
+        task = setup.meant([method], self.data) | self.asked | (task or {})
         return profiles.setup_of(self.settings, self.data, method, task, options or {}, fit or {})
 
     def __str__(self) -> str:

@@ -159,11 +159,12 @@ def setup_of(
     if chosen.equal:
         asked = {"net": options["net"]} if "net" in options else {}  # in place of the protocol's, for this training
         return setup.match([made("supervised", asked), made(method, options)])[1]
-    from ..methods import get, recipe
+    from ..methods import get
     from ..methods.recipes import is_light
 
-    own = recipe(method, data)["method"] if not is_light(get(method), data) else {}
-    return made(method, {name: setup.with_weights(own[name]) for name in get(method).specs if name in own} | options)
+    kind = get(method).kind_of(chosen.task | task)
+    own = kind.recipe(data)["method"] if not is_light(kind, data) else {}
+    return made(method, {name: setup.with_weights(own[name]) for name in kind.specs if name in own} | options)
 
 
 def demand(name: str, data: str) -> float:

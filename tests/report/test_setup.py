@@ -5,6 +5,7 @@ import torch
 
 from s4kit.errors import S4Error
 from s4kit.report import setup
+from s4kit.walk.profiles import profile, setup_of
 
 
 @pytest.mark.parametrize("method", ["fixmatch", "cps", "u2pl"])
@@ -93,3 +94,9 @@ def test_data_are_loaded_as_what_the_methods_are_for():
     assert setup.meant(["ssda_dual_mix"], "scenes") == {"more": {"domain": "plain"}}
     with pytest.raises(S4Error, match="no recipe"):
         setup.meant(["noisy_boundaries"], "scannet")
+
+
+def test_the_papers_network_of_single_objects_is_the_baselines_too():
+    chosen = profile("paper", "cityscapes")
+    found = [setup_of(chosen, "cityscapes", name, {"instances": True}, {}, {}) for name in ("supervised", "mask_rcnn")]
+    assert found[0].options == found[1].options and "freeze_bn='statistics'" in found[0].options["net"]

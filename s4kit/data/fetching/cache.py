@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,26 @@ def cache_folder() -> Path | None:
     except (OSError, RuntimeError):  # read-only, full, or no home
         return None
     return folder if os.access(folder, os.W_OK) else None
+
+
+def stamps(files: Iterable[str | os.PathLike]) -> list[tuple[str, int, int]]:
+    """What a made array depends on, of each file: its absolute path, bytes, time of the last change.
+
+    Raises:
+        OSError: a file is missing.
+    """
+    paths = map(os.path.abspath, files)
+    return [(path, (stat := os.stat(path)).st_size, stat.st_mtime_ns) for path in paths]
+
+
+def made_once(path: Path, make: Callable[[], np.ndarray]) -> np.ndarray:
+    """The array of a .npy file; where that is absent or cut off it is made, and kept."""
+    try:
+        return np.load(path, allow_pickle=False)
+    except (OSError, ValueError, EOFError):
+        made = make()
+        save_atomically(path, made)
+        return made
 
 
 def save_atomically(path: Path, array: np.ndarray) -> None:

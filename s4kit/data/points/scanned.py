@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from abc import abstractmethod
 from collections.abc import Sequence
 from functools import lru_cache
@@ -14,7 +13,7 @@ import torch
 from torch import Tensor
 
 from ...errors import S4Error
-from ..fetching.cache import cache_folder, save_atomically
+from ..fetching.cache import cache_folder, made_once, stamps
 from ..task import OBJECTS, PER_CLASS, VOID
 from .clouds import Cloud, CloudSource, as_many
 
@@ -76,21 +75,14 @@ class ScannedSource(CloudSource):
         folder = cache_folder() if self.cache is not False else None
         if folder is None:
             return self._made(row, label)
-        path = folder / f"room-{self._digest(row, label)}.npy"
-        try:
-            return np.load(path, allow_pickle=False)
-        except (OSError, ValueError, EOFError):
-            made = self._made(row, label)
-            save_atomically(path, made)
-            return made
+        return made_once(folder / f"room-{self._digest(row, label)}.npy", lambda: self._made(row, label))
 
     def _digest(self, row: int, label: bool) -> str:
-        files = self.files(row, label)
         try:
-            stamps = [(file, (stat := os.stat(file)).st_size, stat.st_mtime_ns) for file in map(os.path.abspath, files)]
+            files = stamps(self.files(row, label))
         except OSError as why:
             raise S4Error(f"{why.filename} is missing. Unpack or fetch {self.ids[row]} again.") from None
-        said = repr((VERSION, self.points, self.things, label, stamps))
+        said = repr((VERSION, self.points, self.things, label, files))
         return blake2b(said.encode(), digest_size=16).hexdigest()
 
     def _made(self, row: int, label: bool) -> np.ndarray:

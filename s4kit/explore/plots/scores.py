@@ -9,7 +9,7 @@ import numpy as np
 
 from ...data.task import Task
 from ...engine import Run
-from ...engine.scores import MaskScores, RoomScores, by_class, each, one_score
+from ...engine.scores import by_class, each, one_score
 from ...errors import S4Error
 from ...report.plots import Picture, dress, figure, style
 
@@ -68,8 +68,8 @@ def confusion(scores: Any, classes: tuple[str, ...] | None = None) -> Picture:
     Raises:
         S4Error: an AP of objects, which counts no pixels or points; of rooms those are `scores.points`.
     """
-    if isinstance(scores, MaskScores | RoomScores):
-        more = ": plots.confusion(scores.points)" if isinstance(scores, RoomScores) else ""
+    if hasattr(scores, "headline") and not hasattr(scores, "confusion"):
+        more = ": plots.confusion(scores.points)" if hasattr(scores, "points") else ""
         raise S4Error(f"{scores.name} is of objects, not of classes: it has no confusion matrix{more}.")
     counts = np.asarray(getattr(scores, "confusion", scores), float)
     names = classes or getattr(scores, "classes", None) or tuple(str(c) for c in range(len(counts)))
